@@ -1,0 +1,121 @@
+//! Backends: what runs a [`Graph`]. Each implements every op of `crate::op`.
+//!
+//! **Invariant:** a backend sees graphs and arenas, never syntax or spans; `train` and `eval` see only this trait.
+
+pub mod dfdx;
+
+use std::fmt::{Debug, Display};
+
+use crate::graph::{Graph, Layout};
+
+/// Host-side element of parameters and results: f32, or f64 for the oracle.
+pub trait Element: Copy + Debug + Display + Default + PartialOrd + Send + Sync + 'static {
+    const NAME: &'static str;
+    fn from_f64(value: f64) -> Self;
+    fn to_f64(self) -> f64;
+    fn is_finite(self) -> bool;
+}
+
+impl Element for f32 {
+    const NAME: &'static str = "f32";
+    fn from_f64(value: f64) -> Self {
+        value as f32
+    }
+    fn to_f64(self) -> f64 {
+        f64::from(self)
+    }
+    fn is_finite(self) -> bool {
+        f32::is_finite(self)
+    }
+}
+
+impl Element for f64 {
+    const NAME: &'static str = "f64";
+    fn from_f64(value: f64) -> Self {
+        value
+    }
+    fn to_f64(self) -> f64 {
+        self
+    }
+    fn is_finite(self) -> bool {
+        f64::is_finite(self)
+    }
+}
+
+/// A tensor on the host, row-major.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HostTensor<T> {
+    pub shape: Vec<usize>,
+    pub data: Vec<T>,
+}
+
+/// What fills one input of a graph. Pictures and noise are f32 whatever the backend's precision.
+#[derive(Debug, Clone, PartialEq)]
+pub enum InputValue {
+    Float(HostTensor<f32>),
+    Int(HostTensor<i64>),
+}
+
+/// A value read back from a backend.
+#[derive(Debug, Clone, PartialEq)]
+pub enum OutputValue<E> {
+    Float(HostTensor<E>),
+    Int(HostTensor<i64>),
+}
+
+/// What a run shall give back besides losses and monitors.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// Gradients of `graph.total` with respect to all trained tensors.
+    pub gradients: bool,
+    /// Names from `graph.outputs`.
+    pub outputs: Vec<String>,
+}
+
+/// Results of one run.
+#[derive(Debug, Clone)]
+pub struct Results<E> {
+    /// In the order of `graph.losses`.
+    pub losses: Vec<f64>,
+    /// Sum of the losses; 0 for graphs without.
+    pub total: f64,
+    /// In the order of `graph.monitors`.
+    pub monitors: Vec<f64>,
+    /// In the order of `graph.updates`.
+    pub updates: Vec<Vec<E>>,
+    /// In the order asked for.
+    pub outputs: Vec<OutputValue<E>>,
+    /// `layout.trained_len` values with the layout's offsets; zero where no gradient arrives. Empty unless asked for.
+    pub gradients: Vec<E>,
+}
+
+/// Why a backend could not run a graph.
+#[derive(Debug, thiserror::Error)]
+pub enum BackendError {
+    #[error("the {backend} backend is not there: {reason}")]
+    Unavailable { backend: &'static str, reason: String },
+    #[error("the graph's input `{name}` was not given")]
+    MissingInput { name: String },
+    #[error("input `{name}` has shape {found:?}, the graph expects {expected:?}")]
+    InputShape { name: String, found: Vec<usize>, expected: Vec<usize> },
+    #[error("the graph has no output `{name}`")]
+    UnknownOutput { name: String },
+    #[error("{op} at {scope}: {message}")]
+    Op { op: &'static str, scope: String, message: String },
+}
+
+/// Runs graphs in precision `E`.
+pub trait Backend<E: Element> {
+    /// As in `--backend NAME`.
+    fn name(&self) -> &'static str;
+
+    /// Runs `graph` on the tensors of `arena` (laid out by `layout`) and `inputs` (by input name).
+    fn run(
+        &mut self,
+        graph: &Graph,
+        layout: &Layout,
+        arena: &[E],
+        inputs: &[(String, InputValue)],
+        request: &Request,
+    ) -> Result<Results<E>, BackendError>;
+}

@@ -1,0 +1,1 @@
+//! Data: sources, decoding, views, and the loader that keeps batches ready.

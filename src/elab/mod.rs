@@ -1,0 +1,1 @@
+//! Elaboration: names, imports, parameters, units, overrides.

@@ -1,0 +1,1 @@
+//! Evaluation: kNN, feature figures, reconstructions.

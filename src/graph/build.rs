@@ -1,0 +1,1 @@
+//! Lowers the typed pipeline to graphs.

@@ -1,0 +1,206 @@
+//! The training graph: static single assignment with static shapes, and the tensors it reads and writes.
+//!
+//! Before: `build` lowers the typed pipeline. After: a backend runs it.
+//!
+//! **Invariant:** `nodes` is in topological order: a node's operands have smaller ids. [`verify`] checks every
+//! invariant of this module after each pass.
+
+pub mod build;
+pub mod text;
+pub mod verify;
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::op::{Op, Type};
+use crate::spec::{EmaSpec, Role, Spec};
+
+/// Index of a node and of the one value it makes; prints as `%3`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ValueId(pub u32);
+
+impl ValueId {
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Node {
+    pub op: Op,
+    pub inputs: Vec<ValueId>,
+    pub ty: Type,
+    /// Where it comes from: the module or branch path, such as `online.encoder.blocks.3.attn`.
+    pub scope: String,
+}
+
+/// What fills an input of the graph.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum InputKind {
+    /// `[B, C, H, W]`: the normalised pictures of a view.
+    View { view: String },
+    /// Uniform in [0, 1), keyed by (seed, epoch, sample, input name): what masks are drawn from.
+    Noise,
+    /// Int `[B]`: class ids of the samples.
+    Label,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InputDecl {
+    /// Unique; also the name in the graph's `Input` node. A view's is `views.NAME`, noise's its call path.
+    pub name: String,
+    pub kind: InputKind,
+    pub ty: Type,
+}
+
+/// Forward computation of one mode.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Graph {
+    pub nodes: Vec<Node>,
+    pub inputs: Vec<InputDecl>,
+    /// Scalars by name, in the pipeline's order, weights included. Their sum is `total`.
+    pub losses: Vec<(String, ValueId)>,
+    /// What is differentiated; `None` in evaluation graphs.
+    pub total: Option<ValueId>,
+    /// Scalars that are logged and not differentiated.
+    pub monitors: Vec<(String, ValueId)>,
+    /// State tensors written after the forward pass: (path, new value).
+    pub updates: Vec<(String, ValueId)>,
+    /// Named values that a caller may ask for: `online.query`, `features`.
+    pub outputs: Vec<(String, ValueId)>,
+}
+
+impl Graph {
+    pub fn node(&self, id: ValueId) -> &Node {
+        &self.nodes[id.index()]
+    }
+
+    pub fn output(&self, name: &str) -> Option<ValueId> {
+        self.outputs.iter().find(|(n, _)| n == name).map(|(_, id)| *id)
+    }
+}
+
+/// How a tensor is filled before training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Init {
+    Zeros,
+    Ones,
+    Constant(f64),
+    /// Mean 0.
+    Normal {
+        std: f64,
+    },
+    /// Mean 0, redrawn outside ±2 std.
+    TruncNormal {
+        std: f64,
+    },
+    /// Uniform within ±√(6 / (fan_in + fan_out)); a weight of rank > 2 counts as `[first, rest]`.
+    XavierUniform,
+    /// Uniform within ±1/√fan_in (PyTorch's default of linear layers); `fan_in` is given for biases.
+    FanInUniform {
+        fan_in: usize,
+    },
+    /// Fixed 2-D sin-cos positions `[1, first_rows + rows·columns, dim]`; the first `zero_rows` rows are zero.
+    /// `column_first`: [sin x, cos x, sin y, cos y] as MAE; else the row's y come first, as MoCo v3 and CMAE.
+    SinCos2d {
+        rows: usize,
+        columns: usize,
+        zero_rows: usize,
+        column_first: bool,
+    },
+    /// Equal to another tensor: an EMA copy at the start.
+    CopyOf(String),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TensorKind {
+    /// Receives a gradient.
+    Trained,
+    /// Averaged copy without gradient.
+    Ema,
+    /// Never changes: fixed positions, frozen modules.
+    Fixed,
+    /// Written by `Graph::updates`: running statistics, queues, centres.
+    State,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TensorDecl {
+    /// Such as `encoder.blocks.3.attn.qkv.weight`.
+    pub path: String,
+    pub shape: Vec<usize>,
+    pub role: Role,
+    pub kind: TensorKind,
+    pub init: Init,
+}
+
+impl TensorDecl {
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+/// Where each tensor lies in one flat arena. Trained tensors come first, so that gradients and moments are arenas of
+/// length `trained_len` with the same offsets.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Layout {
+    pub tensors: Vec<TensorDecl>,
+    pub offsets: Vec<usize>,
+    pub trained_len: usize,
+    pub total_len: usize,
+    #[serde(skip)]
+    by_path: HashMap<String, usize>,
+}
+
+impl Layout {
+    /// Orders `tensors` (trained, EMA, fixed, state; otherwise stable) and assigns offsets.
+    pub fn new(mut tensors: Vec<TensorDecl>) -> Self {
+        tensors.sort_by_key(|t| match t.kind {
+            TensorKind::Trained => 0,
+            TensorKind::Ema => 1,
+            TensorKind::Fixed => 2,
+            TensorKind::State => 3,
+        });
+        let mut offsets = Vec::with_capacity(tensors.len());
+        let (mut total_len, mut trained_len) = (0, 0);
+        for tensor in &tensors {
+            offsets.push(total_len);
+            total_len += tensor.elements();
+            if tensor.kind == TensorKind::Trained {
+                trained_len = total_len;
+            }
+        }
+        let by_path = tensors.iter().enumerate().map(|(i, t)| (t.path.clone(), i)).collect();
+        Layout { tensors, offsets, trained_len, total_len, by_path }
+    }
+
+    pub fn index(&self, path: &str) -> Option<usize> {
+        self.by_path.get(path).copied()
+    }
+
+    /// Range of tensor `index` in the arena.
+    pub fn range(&self, index: usize) -> std::ops::Range<usize> {
+        self.offsets[index]..self.offsets[index] + self.tensors[index].elements()
+    }
+
+    /// Declaration and range of the tensor at `path`.
+    pub fn get(&self, path: &str) -> Option<(&TensorDecl, std::ops::Range<usize>)> {
+        let index = self.index(path)?;
+        Some((&self.tensors[index], self.range(index)))
+    }
+}
+
+/// A compiled pipeline: all that is needed to run it, and nothing of its text.
+#[derive(Debug, Clone)]
+pub struct Program {
+    pub spec: Spec,
+    pub layout: Layout,
+    /// In the order in which they are applied.
+    pub emas: Vec<EmaSpec>,
+    pub train: Graph,
+    /// Mode `eval`; output `features` is `[B, D]`. Its one view input is a recipe.
+    pub features: Option<Graph>,
+    /// Mode `eval` of the branches; outputs `original`, `masked`, `reconstructed`: `[B, C, H, W]`, normalised.
+    pub pictures: Option<Graph>,
+}

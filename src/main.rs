@@ -1,0 +1,3 @@
+//! `cmaec`: the command line.
+
+fn main() {}

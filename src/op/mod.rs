@@ -1,0 +1,267 @@
+//! The closed set of primitive operations: what the language calls `op::…`, what a graph's nodes are, and what every
+//! backend implements. Its shape rules stand in [`shape`], its derivatives in the backends.
+//!
+//! **Invariant:** an op is an arm in each exhaustive table (`shape::infer`, each backend's `ops`); none has a `_` arm.
+//!
+//! Dims: `B` batch, `N` tokens, `D` width, `P` patch, `C` channels, `H` height, `W` width, `h` heads.
+
+pub mod shape;
+
+use serde::{Deserialize, Serialize};
+
+/// `Float` is whatever precision the backend runs in; `Int` is i64 on the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum DType {
+    Float,
+    Int,
+}
+
+/// Element type and static shape; rank 0 is a scalar.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Type {
+    pub dtype: DType,
+    pub shape: Vec<usize>,
+}
+
+impl Type {
+    pub fn float(shape: impl Into<Vec<usize>>) -> Self {
+        Type { dtype: DType::Float, shape: shape.into() }
+    }
+
+    pub fn int(shape: impl Into<Vec<usize>>) -> Self {
+        Type { dtype: DType::Int, shape: shape.into() }
+    }
+
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+/// Order of the values within a flattened patch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum PatchOrder {
+    /// Row, column, channel: MAE's.
+    RowColumnChannel,
+    /// Channel, row, column: that of a convolution's weight, and of pixel shuffle.
+    ChannelRowColumn,
+}
+
+/// A primitive operation with its static attributes. Axes count from 0 and are in range; operands are in the order of
+/// the doc comments, optional ones (marked `?`) last.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Op {
+    // Leaves: no operands; the shape is the node's own type.
+    /// A value of the batch: a view, a mask's noise, labels, a scheduled number.
+    Input {
+        name: String,
+    },
+    /// A parameter, fixed tensor, EMA copy or state, by path, as it is before the step.
+    Param {
+        path: String,
+    },
+    /// Every element is `value`.
+    Full {
+        value: f64,
+    },
+    /// `Int[n]`: 0, 1, …, n − 1.
+    Iota,
+
+    // Element-wise; operands of one shape (the compiler writes `Broadcast` where they differ).
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Maximum,
+    Minimum,
+    /// a < b as 0.0 or 1.0; no gradient. Operands float or both int.
+    Less,
+    /// a = b as 0.0 or 1.0; no gradient. Operands float or both int.
+    Equal,
+    /// (condition, a, b): a where condition ≠ 0, else b. No gradient to the condition.
+    Select,
+    AddConst {
+        value: f64,
+    },
+    MulConst {
+        value: f64,
+    },
+    PowConst {
+        value: f64,
+    },
+    Neg,
+    Exp,
+    Log,
+    Sqrt,
+    Abs,
+    Relu,
+    /// x·Φ(x) with the exact Φ (erf), not the tanh approximation.
+    Gelu,
+    Tanh,
+    Sigmoid,
+    /// Int → float.
+    ToFloat,
+
+    // Reductions over `axes` (sorted); `keep` leaves them as size 1.
+    Sum {
+        axes: Vec<usize>,
+        keep: bool,
+    },
+    Mean {
+        axes: Vec<usize>,
+        keep: bool,
+    },
+
+    // Structure.
+    /// Same elements in row-major order under the node's shape.
+    Reshape,
+    /// Output axis i is input axis `axes[i]`.
+    Permute {
+        axes: Vec<usize>,
+    },
+    /// To the node's shape: axes aligned from the right, size 1 (or a missing axis) repeated.
+    Broadcast,
+    /// `start..end` of one axis.
+    Slice {
+        axis: usize,
+        start: usize,
+        end: usize,
+    },
+    /// Two operands or more, along `axis`.
+    Concat {
+        axis: usize,
+    },
+
+    // Products.
+    /// (a, b): `[.., m, k] · [.., k, n]` with equal leading axes; `transpose_b` reads b as `[.., n, k]`.
+    Matmul {
+        transpose_b: bool,
+    },
+    /// (x, weight, bias?): `[.., in]`, `[out, in]`, `[out]` → `[.., out]`.
+    Linear,
+    /// (q, k, v, bias?): `[B, h, N, d]`, `[B, h, M, d]`, `[B, h, M, d]`, `[h, N, M]` → `[B, h, N, d]`:
+    /// softmax(q·kᵀ·scale + bias)·v.
+    Attention {
+        scale: f64,
+    },
+
+    // Normalisations and losses.
+    /// (x, weight?, bias?) over the last axis, biased variance; weight and bias come together or not at all.
+    LayerNorm {
+        eps: f64,
+    },
+    /// (x, weight?, bias?): each feature of the last axis over all other axes, biased batch statistics.
+    BatchNorm {
+        eps: f64,
+    },
+    /// Over the last axis.
+    Softmax,
+    LogSoftmax,
+    /// (logits `[.., K]`, ids Int `[..]`) → `[..]`: −log softmax at the id.
+    CrossEntropy,
+    /// x / max(‖x‖₂, eps) over the last axis.
+    L2Normalize {
+        eps: f64,
+    },
+
+    // Images and tokens.
+    /// `[B, C, H, W]` → `[B, N, ph·pw·C]`, patches left to right, top to bottom.
+    Patchify {
+        patch: (usize, usize),
+        order: PatchOrder,
+    },
+    /// The inverse, to the node's shape `[B, C, H, W]`.
+    Unpatchify {
+        patch: (usize, usize),
+        order: PatchOrder,
+    },
+    /// (x `[B, N, D]`, ids Int `[B, K]`) → `[B, K, D]`.
+    GatherTokens,
+    /// Int `[..]` → float `[.., classes]`.
+    OneHot {
+        classes: usize,
+    },
+    /// Index of the largest value of the last axis, the first of equals; Int.
+    Argmax,
+    /// Stable ascending order of the last axis; Int. Operand float or int.
+    Argsort,
+
+    /// Identity with no gradient.
+    StopGradient,
+    /// Rows of all processes along axis 0; the identity with one.
+    AllGather,
+}
+
+impl Op {
+    /// The name in the language, the text form of graphs, and messages.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Op::Input { .. } => "input",
+            Op::Param { .. } => "param",
+            Op::Full { .. } => "full",
+            Op::Iota => "iota",
+            Op::Add => "add",
+            Op::Sub => "sub",
+            Op::Mul => "mul",
+            Op::Div => "div",
+            Op::Maximum => "maximum",
+            Op::Minimum => "minimum",
+            Op::Less => "less",
+            Op::Equal => "equal",
+            Op::Select => "select",
+            Op::AddConst { .. } => "add_const",
+            Op::MulConst { .. } => "mul_const",
+            Op::PowConst { .. } => "pow_const",
+            Op::Neg => "neg",
+            Op::Exp => "exp",
+            Op::Log => "log",
+            Op::Sqrt => "sqrt",
+            Op::Abs => "abs",
+            Op::Relu => "relu",
+            Op::Gelu => "gelu",
+            Op::Tanh => "tanh",
+            Op::Sigmoid => "sigmoid",
+            Op::ToFloat => "to_float",
+            Op::Sum { .. } => "sum",
+            Op::Mean { .. } => "mean",
+            Op::Reshape => "reshape",
+            Op::Permute { .. } => "permute",
+            Op::Broadcast => "broadcast",
+            Op::Slice { .. } => "slice",
+            Op::Concat { .. } => "concat",
+            Op::Matmul { .. } => "matmul",
+            Op::Linear => "linear",
+            Op::Attention { .. } => "attention",
+            Op::LayerNorm { .. } => "layer_norm",
+            Op::BatchNorm { .. } => "batch_norm",
+            Op::Softmax => "softmax",
+            Op::LogSoftmax => "log_softmax",
+            Op::CrossEntropy => "cross_entropy",
+            Op::L2Normalize { .. } => "l2_normalize",
+            Op::Patchify { .. } => "patchify",
+            Op::Unpatchify { .. } => "unpatchify",
+            Op::GatherTokens => "gather_tokens",
+            Op::OneHot { .. } => "one_hot",
+            Op::Argmax => "argmax",
+            Op::Argsort => "argsort",
+            Op::StopGradient => "stop_gradient",
+            Op::AllGather => "all_gather",
+        }
+    }
+
+    /// Whether a gradient can flow from the result to any operand.
+    pub fn is_differentiable(&self) -> bool {
+        !matches!(
+            self,
+            Op::Input { .. }
+                | Op::Full { .. }
+                | Op::Iota
+                | Op::Less
+                | Op::Equal
+                | Op::ToFloat
+                | Op::OneHot { .. }
+                | Op::Argmax
+                | Op::Argsort
+                | Op::StopGradient
+        )
+    }
+}

@@ -1,0 +1,1 @@
+//! Shapes: every value of a pipeline typed.

@@ -1,0 +1,1 @@
+//! Text, spans, and the one door to files.

@@ -1,0 +1,347 @@
+//! Plain resolved settings: what a pipeline says about data, views, training and evaluation, with every name
+//! looked up, every unit checked and every default filled in.
+//!
+//! Before: `elab` makes a [`Spec`]. After: `data`, `train`, `eval` and `run` read it. It is what `resolved.ron` holds.
+//!
+//! **Invariant:** plain data. No spans, no syntax, no tensors; serializable as it stands.
+
+use serde::{Deserialize, Serialize};
+
+/// A span of training time.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub enum Duration {
+    Steps(f64),
+    Epochs(f64),
+    /// Share of the whole run, in 0..=1.
+    Share(f64),
+}
+
+impl Duration {
+    /// In optimizer steps, for a run of `total_steps` with `steps_per_epoch`.
+    pub fn steps(self, steps_per_epoch: f64, total_steps: f64) -> f64 {
+        match self {
+            Duration::Steps(n) => n,
+            Duration::Epochs(n) => n * steps_per_epoch,
+            Duration::Share(share) => share * total_steps,
+        }
+    }
+}
+
+/// Everything a pipeline says outside its graph.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Spec {
+    pub name: String,
+    /// `param` values as written after overrides, for the record.
+    pub params: Vec<(String, String)>,
+    pub data: DataSpec,
+    /// In the order of the file; a view stands after the view it derives from.
+    pub views: Vec<ViewSpec>,
+    pub train: TrainSpec,
+    pub evaluate: EvaluateSpec,
+    /// Path of the module that `cmaec export` writes, such as `encoder`.
+    pub export: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DataSpec {
+    /// By name; `train` is always there.
+    pub sources: Vec<(String, SourceSpec)>,
+    pub batch_size: usize,
+    /// Channels of every decoded image: 1 or 3.
+    pub channels: usize,
+    /// Batches that may stand ready before they are asked for.
+    pub prefetch_batches: usize,
+    /// Share of broken images past which a run stops.
+    pub max_broken: f64,
+}
+
+impl DataSpec {
+    pub fn source(&self, name: &str) -> Option<&SourceSpec> {
+        self.sources.iter().find(|(n, _)| n == name).map(|(_, s)| s)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SourceSpec {
+    /// The embedded handwritten digits; `split` is `train` or `val`.
+    Digits { split: String },
+    /// `path/CLASS/**/*.{jpg,jpeg,png,webp}`; classes are the sorted folder names.
+    ImageFolder { path: String },
+}
+
+/// What a view's pixels come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ViewFrom {
+    /// A data source, decoded anew for this view.
+    Source(String),
+    /// Another view, drawn once a sample and shared by all that derive from it.
+    View(String),
+    /// No source: a recipe, applied to whatever picture it is given (evaluation).
+    Recipe,
+}
+
+/// A picture made from a sample. Sizes are (height, width) in pixels.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ViewSpec {
+    pub name: String,
+    pub from: ViewFrom,
+    pub ops: Vec<ViewOp>,
+    /// Size after `ops`; `None` where it is that of the source's pictures.
+    pub size: Option<(usize, usize)>,
+    pub channels: usize,
+    /// True once normalised: a float picture that the graph may take in.
+    pub normalized: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Interpolation {
+    Bilinear,
+    Bicubic,
+    Lanczos,
+}
+
+/// One step of a view. Images are 8-bit until `Normalize`; ratios and probabilities lie in 0..=1.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum ViewOp {
+    /// Box of area share `scale` and aspect (width / height, log-uniform) `ratio`, resized to `size`.
+    RandomResizedCrop {
+        size: (usize, usize),
+        scale: (f64, f64),
+        ratio: (f64, f64),
+        interpolation: Interpolation,
+    },
+    /// To exactly `size`.
+    Resize {
+        size: (usize, usize),
+        interpolation: Interpolation,
+    },
+    /// The short side to `size`, the aspect kept.
+    ResizeShort {
+        size: usize,
+        interpolation: Interpolation,
+    },
+    CenterCrop {
+        size: (usize, usize),
+    },
+    /// Fixed window with its top left corner at `at` (row, column).
+    Crop {
+        size: (usize, usize),
+        at: (usize, usize),
+    },
+    /// Window whose row and column offsets are independent and uniform over `by.0..=by.1`.
+    RandomShift {
+        size: (usize, usize),
+        by: (usize, usize),
+    },
+    /// Left to right with probability `p`.
+    RandomFlip {
+        p: f64,
+    },
+    RandomApply {
+        p: f64,
+        ops: Vec<ViewOp>,
+    },
+    /// Factors uniform in 1 ± value (hue: ± value of a full turn), in random order.
+    ColorJitter {
+        brightness: f64,
+        contrast: f64,
+        saturation: f64,
+        hue: f64,
+    },
+    RandomGrayscale {
+        p: f64,
+    },
+    /// Sigma in pixels, uniform over the range.
+    GaussianBlur {
+        sigma: (f64, f64),
+    },
+    /// 255 − v where v ≥ threshold.
+    Solarize {
+        threshold: u8,
+    },
+    /// (v / 255 − mean) / std per channel; as many values as channels.
+    Normalize {
+        mean: Vec<f64>,
+        std: Vec<f64>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Precision {
+    F32,
+    /// The oracle's precision: slow, for tests and `verify`.
+    F64,
+    Bf16,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainSpec {
+    pub epochs: f64,
+    pub seed: u64,
+    pub optimizer: Optimizer,
+    /// Already scaled: the peak is `base · batch_size / per` where the pipeline says `per`.
+    pub learning_rate: Schedule,
+    /// Ordered; for each setting the first rule that matches a parameter and gives that setting counts.
+    pub rules: Vec<ParameterRule>,
+    pub precision: Precision,
+    pub checkpoint_every: Duration,
+    /// Checkpoints kept; older ones are removed.
+    pub keep: usize,
+    pub log_every_steps: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Optimizer {
+    /// Decoupled weight decay (Loshchilov & Hutter 2019): `p ← p·(1 − lr·wd)`, then Adam's step with bias correction.
+    AdamW { betas: (f64, f64), eps: f64, weight_decay: f64 },
+}
+
+/// A number over time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Schedule {
+    Constant(f64),
+    /// Linear from `warmup_from · peak` to `peak` over `warmup`, then half a cosine to `end` at the end of the run.
+    Cosine {
+        peak: f64,
+        end: f64,
+        warmup: Duration,
+        warmup_from: f64,
+    },
+    /// Straight line (`cosine: false`) or half a cosine from `from` at step 0 to `to` at the last step.
+    Ramp {
+        from: f64,
+        to: f64,
+        cosine: bool,
+    },
+}
+
+impl Schedule {
+    /// The value in force at optimizer step `step` (from 0).
+    pub fn at(&self, step: f64, steps_per_epoch: f64, total_steps: f64) -> f64 {
+        let half_cosine = |t: f64| 0.5 * (1.0 + (std::f64::consts::PI * t.clamp(0.0, 1.0)).cos());
+        match self {
+            Schedule::Constant(value) => *value,
+            Schedule::Cosine { peak, end, warmup, warmup_from } => {
+                let warmup = warmup.steps(steps_per_epoch, total_steps);
+                if step < warmup {
+                    let start = warmup_from * peak;
+                    return start + (peak - start) * step / warmup;
+                }
+                let rest = (total_steps - warmup).max(f64::MIN_POSITIVE);
+                end + (peak - end) * half_cosine((step - warmup) / rest)
+            }
+            Schedule::Ramp { from, to, cosine } => {
+                let t = if total_steps > 0.0 { step / total_steps } else { 1.0 };
+                let kept = if *cosine { half_cosine(t) } else { 1.0 - t.clamp(0.0, 1.0) };
+                to - (to - from) * kept
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Role {
+    Weight,
+    Bias,
+    Norm,
+    Token,
+    Position,
+}
+
+impl Role {
+    pub const ALL: [Role; 5] = [Role::Weight, Role::Bias, Role::Norm, Role::Token, Role::Position];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Weight => "weight",
+            Role::Bias => "bias",
+            Role::Norm => "norm",
+            Role::Token => "token",
+            Role::Position => "position",
+        }
+    }
+}
+
+/// Settings for the parameters that a selector matches.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ParameterRule {
+    pub selector: Selector,
+    pub weight_decay: Option<f64>,
+    pub learning_rate_factor: Option<f64>,
+    /// Not updated before this time.
+    pub frozen_until: Option<Duration>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Selector {
+    Roles(Vec<Role>),
+    /// Globs over parameter paths: `*` stands for any text, `encoder.blocks.*`.
+    Paths(Vec<String>),
+}
+
+impl Selector {
+    pub fn matches(&self, path: &str, role: Role) -> bool {
+        match self {
+            Selector::Roles(roles) => roles.contains(&role),
+            Selector::Paths(globs) => globs.iter().any(|glob| glob_matches(glob, path)),
+        }
+    }
+}
+
+/// Whether `glob`, in which `*` stands for any text (dots too), matches the whole of `text`.
+pub fn glob_matches(glob: &str, text: &str) -> bool {
+    let mut parts = glob.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    let mut parts: Vec<&str> = parts.collect();
+    let Some(last) = parts.pop() else { return rest.is_empty() };
+    for part in parts {
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.len() >= last.len() && rest.ends_with(last)
+}
+
+/// When an averaged copy moves toward its source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EmaMoment {
+    BeforeForward,
+    AfterForward,
+    AfterStep,
+}
+
+/// `copy ← momentum · copy + (1 − momentum) · source` for each pair of parameter paths.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EmaSpec {
+    pub name: String,
+    pub momentum: Schedule,
+    pub when: EmaMoment,
+    /// (copy, source).
+    pub pairs: Vec<(String, String)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct EvaluateSpec {
+    pub knn: Option<KnnSpec>,
+    pub reconstructions: Option<ReconstructionsSpec>,
+}
+
+/// Weighted kNN (Wu et al. 2018): votes exp(cosine / temperature) of the `k` nearest of `bank`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KnnSpec {
+    pub bank: String,
+    pub queries: String,
+    pub k: usize,
+    pub temperature: f64,
+    pub every: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReconstructionsSpec {
+    pub count: usize,
+    pub every: Duration,
+    /// The view whose mean and std turn the pictures back into colours.
+    pub view: String,
+    /// The source that the pictures are taken from.
+    pub source: String,
+}

@@ -1,0 +1,1 @@
+//! Comparison with tensors stored in a file.
