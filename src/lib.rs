@@ -1,4 +1,22 @@
 //! `cmae`: a declarative language for self-supervised vision training, its compiler and its runtime.
+//!
+//! # Steps
+//! - [`syntax`]: text → AST, by the grammar in `grammar/cmae.pest`.
+//! - [`elab`]: AST → bound pipeline: names, parameters, units, overrides; blocks expanded to modules with paths.
+//! - [`shape`]: bound → typed: branches, losses and evaluation evaluated, every value with its shape.
+//! - [`graph`]: typed → [`graph::Program`]: a graph for each mode and one layout for all tensors.
+//! - [`backend`] runs the graph; [`data`] fills its inputs; [`train`] drives both; [`eval`] and [`verify`] look at the
+//!   result; [`run`] keeps it.
+//!
+//! ```text
+//! text ──syntax──▶ AST ──elab──▶ bound pipeline ──shape──▶ typed ──graph──▶ Program ──▶ backend
+//!         pest            names, params,            every value       forward, SSA      dfdx: ops and its tape
+//!         grammar         units, blocks expanded    has a shape
+//! ```
+//! The pipeline's `data`, `train` and `evaluate` sections become a [`spec::Spec`]: plain data for the run time.
+//!
+//! Imports go down only; a test holds the table. Dims, everywhere: `B` batch, `N` tokens, `D` width, `P` patch,
+//! `C` channels, `H` height, `W` width.
 
 pub mod backend;
 pub mod data;
@@ -14,3 +32,21 @@ pub mod spec;
 pub mod syntax;
 pub mod train;
 pub mod verify;
+
+use std::path::Path;
+
+pub use graph::build::Compiled;
+
+/// Compiles the pipeline in the file at `path` with the overrides `sets` (`NAME=VALUE`, in order).
+///
+/// Errors lie in `diagnostics`, whose spans point into `sources`.
+pub fn compile(
+    sources: &mut source::Sources,
+    diagnostics: &mut diag::Diagnostics,
+    path: &Path,
+    sets: &[String],
+) -> Result<Compiled, diag::Reported> {
+    let bound = elab::elaborate(sources, diagnostics, path, sets)?;
+    let typed = shape::check(bound)?;
+    graph::build::build(typed, diagnostics)
+}

@@ -1,1 +1,146 @@
-//! Text, spans, and the one door to files.
+//! Source texts, spans into them, and the compiler's one door to files.
+//!
+//! **Invariant:** the compiler reads a file through [`Sources::load`] and nowhere else, so that a test can compile from
+//! memory and an error can always show the text it speaks of.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Index of a text in [`Sources`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SourceId(u32);
+
+/// Byte range in one source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Span {
+    pub source: SourceId,
+    pub start: u32,
+    pub end: u32,
+}
+
+impl Span {
+    pub fn new(source: SourceId, start: usize, end: usize) -> Self {
+        Span { source, start: start as u32, end: end as u32 }
+    }
+}
+
+/// One text with the name that messages show.
+#[derive(Debug, Clone)]
+pub struct Source {
+    pub name: String,
+    pub text: Arc<str>,
+    /// Folder that `use` paths of this text are relative to.
+    folder: Option<PathBuf>,
+}
+
+/// The standard library's files as they were when the binary was built: (file name, text).
+const STDLIB: &[(&str, &str)] = &[
+    ("attention.cmae", include_str!("../stdlib/attention.cmae")),
+    ("decoder.cmae", include_str!("../stdlib/decoder.cmae")),
+    ("heads.cmae", include_str!("../stdlib/heads.cmae")),
+    ("layers.cmae", include_str!("../stdlib/layers.cmae")),
+    ("losses.cmae", include_str!("../stdlib/losses.cmae")),
+    ("masks.cmae", include_str!("../stdlib/masks.cmae")),
+    ("monitors.cmae", include_str!("../stdlib/monitors.cmae")),
+    ("pictures.cmae", include_str!("../stdlib/pictures.cmae")),
+    ("pooling.cmae", include_str!("../stdlib/pooling.cmae")),
+    ("vit.cmae", include_str!("../stdlib/vit.cmae")),
+];
+
+/// All texts of one compilation.
+#[derive(Debug, Default)]
+pub struct Sources {
+    sources: Vec<Source>,
+    /// Read the standard library from this folder instead of the embedded one.
+    stdlib: Option<PathBuf>,
+    /// Files that stand in for the disk, by path.
+    memory: Vec<(PathBuf, Arc<str>)>,
+}
+
+impl Sources {
+    pub fn new() -> Self {
+        Sources::default()
+    }
+
+    /// Takes the standard library from `folder`.
+    pub fn with_stdlib(folder: impl Into<PathBuf>) -> Self {
+        Sources { stdlib: Some(folder.into()), ..Sources::default() }
+    }
+
+    /// Puts a file in memory that hides the one on disk.
+    pub fn add_file(&mut self, path: impl Into<PathBuf>, text: impl Into<Arc<str>>) {
+        self.memory.push((path.into(), text.into()));
+    }
+
+    pub fn get(&self, id: SourceId) -> &Source {
+        &self.sources[id.0 as usize]
+    }
+
+    /// The text that `span` covers.
+    pub fn slice(&self, span: Span) -> &str {
+        self.get(span.source).text.get(span.start as usize..span.end as usize).unwrap_or_default()
+    }
+
+    /// Adds a text that is no file, such as an override of the command line.
+    pub fn add_text(&mut self, name: impl Into<String>, text: impl Into<Arc<str>>) -> SourceId {
+        self.add(Source { name: name.into(), text: text.into(), folder: None })
+    }
+
+    /// Loads a file; a path that is loaded already gives the same id.
+    pub fn load(&mut self, path: &Path) -> Result<SourceId, std::io::Error> {
+        let name = path.display().to_string();
+        if let Some(id) = self.find(&name) {
+            return Ok(id);
+        }
+        let text = match self.memory.iter().find(|(p, _)| p == path) {
+            Some((_, text)) => text.clone(),
+            None => std::fs::read_to_string(path)?.into(),
+        };
+        let folder = Some(path.parent().unwrap_or(Path::new("")).to_path_buf());
+        Ok(self.add(Source { name, text, folder }))
+    }
+
+    /// Loads the file that `use a::b::item` names: `b.cmae` of the standard library where `a` is `std`, else `a/b.cmae`
+    /// beside `from`. Gives the path that was looked for with the error.
+    pub fn load_module(&mut self, from: SourceId, module: &[&str]) -> Result<SourceId, (String, std::io::Error)> {
+        let mut relative = PathBuf::new();
+        if let ["std", rest @ ..] = module {
+            relative.extend(rest);
+            relative.set_extension("cmae");
+            if let Some(folder) = &self.stdlib {
+                let path = folder.join(&relative);
+                return self.load(&path).map_err(|error| (path.display().to_string(), error));
+            }
+            let file = relative.display().to_string();
+            let name = format!("std/{file}");
+            if let Some(id) = self.find(&name) {
+                return Ok(id);
+            }
+            let Some((_, text)) = STDLIB.iter().find(|(n, _)| *n == file) else {
+                return Err((name, std::io::ErrorKind::NotFound.into()));
+            };
+            return Ok(self.add(Source { name, text: (*text).into(), folder: None }));
+        }
+        relative.extend(module);
+        relative.set_extension("cmae");
+        let path = match &self.get(from).folder {
+            Some(folder) => folder.join(relative),
+            None => relative,
+        };
+        self.load(&path).map_err(|error| (path.display().to_string(), error))
+    }
+
+    /// Module names of the standard library, for suggestions.
+    pub fn stdlib_modules() -> impl Iterator<Item = &'static str> {
+        STDLIB.iter().map(|(name, _)| name.trim_end_matches(".cmae"))
+    }
+
+    fn find(&self, name: &str) -> Option<SourceId> {
+        self.sources.iter().position(|s| s.name == name).map(|i| SourceId(i as u32))
+    }
+
+    fn add(&mut self, source: Source) -> SourceId {
+        self.sources.push(source);
+        SourceId(self.sources.len() as u32 - 1)
+    }
+}

@@ -1,1 +1,104 @@
-//! Elaboration: names, imports, parameters, units, overrides.
+//! Elaboration: names looked up, imports loaded, parameters bound, units checked, overrides applied, blocks expanded to
+//! module instances with parameter paths.
+//!
+//! Before: `syntax`. After: `shape` evaluates branches and losses with the same [`Machine`], which then makes tensors.
+//!
+//! **Invariant:** evaluation ends: blocks and functions cannot reach themselves, since a file sees only files loaded
+//! before it and an item only itself through `use`, whose cycles are errors, and calls are counted.
+
+mod args;
+mod builtin;
+mod eval;
+mod files;
+mod modules;
+mod number;
+mod overrides;
+mod pipeline;
+mod requirement;
+mod scope;
+mod settings;
+mod signature;
+mod tensors;
+mod unused;
+pub mod value;
+pub mod views;
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::diag::{Diagnostic, Diagnostics, Reported};
+use crate::graph::TensorDecl;
+use crate::source::{SourceId, Sources, Span};
+use crate::spec::EmaSpec;
+
+pub use pipeline::{Bound, elaborate, model_definitions};
+pub use scope::Scope;
+pub use settings::as_duration;
+pub use tensors::{NoTensors, Tensors};
+pub use value::{Dims, Kind, ModuleId, Tensor, Value};
+
+/// A value that may be missing because an error was reported.
+pub type Checked<T> = Result<T, Reported>;
+
+/// The evaluator: all state of one compilation after syntax.
+pub struct Machine<'a> {
+    pub sources: &'a mut Sources,
+    pub diagnostics: &'a mut Diagnostics,
+    files: HashMap<SourceId, Rc<files::FileScope>>,
+    loading: Vec<SourceId>,
+    pub modules: Vec<modules::Module>,
+    pub stored: Vec<Stored>,
+    pub views: Vec<views::View>,
+    pub emas: Vec<EmaSpec>,
+    /// Names that every file sees: `data` and `training`.
+    ambient: HashMap<Arc<str>, Value>,
+    /// What makes tensors; outside branches, losses and evaluation nothing does.
+    pub tensors: Box<dyn Tensors>,
+    /// Path that the next block call gives its module.
+    naming: Option<String>,
+    /// Nested calls, against endless recursion.
+    depth: usize,
+}
+
+/// A parameter or state and where it was declared.
+pub struct Stored {
+    pub decl: TensorDecl,
+    pub span: Span,
+}
+
+/// Calls nested deeper than this are a recursion.
+const MAX_DEPTH: usize = 200;
+
+impl<'a> Machine<'a> {
+    pub fn new(sources: &'a mut Sources, diagnostics: &'a mut Diagnostics) -> Self {
+        Machine {
+            sources,
+            diagnostics,
+            files: HashMap::new(),
+            loading: Vec::new(),
+            modules: Vec::new(),
+            stored: Vec::new(),
+            views: Vec::new(),
+            emas: Vec::new(),
+            ambient: HashMap::new(),
+            tensors: Box::new(NoTensors),
+            naming: None,
+            depth: 0,
+        }
+    }
+
+    /// Reports an error; for use at the end of a function that gives up.
+    pub fn fail<T>(&mut self, diagnostic: Diagnostic) -> Checked<T> {
+        Err(self.diagnostics.push(diagnostic))
+    }
+
+    /// Unwraps, reporting the error.
+    pub fn check<T>(&mut self, result: Result<T, Diagnostic>) -> Checked<T> {
+        result.map_err(|d| self.diagnostics.push(d))
+    }
+
+    pub fn set_training(&mut self, training: bool, span: Span) {
+        self.ambient.insert("training".into(), Value::new(Kind::Bool(training), span));
+    }
+}

@@ -1,1 +1,199 @@
-//! Lowers the typed pipeline to graphs.
+//! Lowers the typed pipeline to a [`Program`]: a graph a mode, holding what its results need, and one layout for all.
+//!
+//! Before: `shape`. After: `verify` has checked the result.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::diag::{Code, Diagnostic, Diagnostics, Reported};
+use crate::op::Op;
+use crate::shape::{Typed, Typing};
+use crate::source::Span;
+use crate::spec::Selector;
+
+use super::{Graph, Layout, Node, Program, TensorDecl, TensorKind, ValueId, verify};
+
+/// A program, and the places that errors at run time point to.
+pub struct Compiled {
+    pub program: Program,
+    /// Data sources by name.
+    pub source_spans: Vec<(String, Span)>,
+}
+
+/// Makes the graphs and checks what can only be seen in the whole.
+pub fn build(typed: Typed, diagnostics: &mut Diagnostics) -> Result<Compiled, Reported> {
+    let reached = reached_tensors(&typed.train);
+    check_losses(&typed, diagnostics);
+    check_modules(&typed, &reached, diagnostics);
+    check_rules(&typed, diagnostics);
+    if !diagnostics.is_empty() {
+        return Err(Reported);
+    }
+    let roots = |names: &dyn Fn(&str) -> bool| -> Vec<(String, u32)> {
+        typed.eval.outputs.iter().filter(|(name, _)| names(name)).cloned().collect()
+    };
+    let features = roots(&|name| name == "features" || name.starts_with("evaluate."));
+    let pictures = roots(&|name| ["original", "masked", "reconstructed"].contains(&name));
+    let train = lower(&typed.train, typed.train.outputs.clone(), true);
+    let program = Program {
+        layout: Layout::new(typed.stored.iter().map(|s| s.decl.clone()).collect()),
+        emas: typed.emas,
+        train,
+        features: features.iter().any(|(n, _)| n == "features").then(|| lower(&typed.eval, features, false)),
+        pictures: (!pictures.is_empty()).then(|| lower(&typed.eval, pictures, false)),
+        spec: typed.spec,
+    };
+    for graph in [Some(&program.train), program.features.as_ref(), program.pictures.as_ref()].into_iter().flatten() {
+        // A graph that fails its own verifier is a fault of the compiler, never of the file.
+        if let Err(errors) = verify::verify(graph, &program.layout) {
+            panic!("internal error: the compiler made an invalid graph:\n{}", errors.join("\n"));
+        }
+    }
+    Ok(Compiled { program, source_spans: typed.source_spans })
+}
+
+/// Copies the nodes that `outputs` and, in training, losses, monitors and updates need.
+fn lower(typing: &Typing, outputs: Vec<(String, u32)>, training: bool) -> Graph {
+    let trace = &typing.trace;
+    let mut roots: Vec<u32> = outputs.iter().map(|(_, id)| *id).collect();
+    if training {
+        roots.extend(typing.losses.iter().map(|(_, id, _)| *id));
+        roots.extend(typing.monitors.iter().map(|(_, id)| *id));
+        roots.extend(trace.updates.iter().map(|(_, id)| *id));
+        roots.extend(typing.total);
+    }
+    let mut needed = vec![false; trace.nodes.len()];
+    for root in roots {
+        needed[root as usize] = true;
+    }
+    for id in (0..trace.nodes.len()).rev() {
+        if needed[id] {
+            trace.nodes[id].inputs.iter().for_each(|i| needed[*i as usize] = true);
+        }
+    }
+    let mut new_ids: HashMap<u32, ValueId> = HashMap::new();
+    let mut graph = Graph::default();
+    for (id, node) in trace.nodes.iter().enumerate().filter(|(id, _)| needed[*id]) {
+        new_ids.insert(id as u32, ValueId(graph.nodes.len() as u32));
+        graph.nodes.push(Node {
+            op: node.op.clone(),
+            inputs: node.inputs.iter().map(|i| new_ids[i]).collect(),
+            ty: node.ty.clone(),
+            scope: node.scope.clone(),
+        });
+    }
+    let read: BTreeSet<&str> = graph
+        .nodes
+        .iter()
+        .filter_map(|n| match &n.op {
+            Op::Input { name } => Some(name.as_str()),
+            _ => None,
+        })
+        .collect();
+    graph.inputs = trace.inputs.iter().filter(|i| read.contains(i.name.as_str())).cloned().collect();
+    let id = |id: &u32| new_ids[id];
+    graph.outputs = outputs.iter().map(|(name, i)| (name.clone(), id(i))).collect();
+    if training {
+        graph.losses = typing.losses.iter().map(|(name, i, _)| (name.clone(), id(i))).collect();
+        graph.total = typing.total.as_ref().map(id);
+        graph.monitors = typing.monitors.iter().map(|(name, i)| (name.clone(), id(i))).collect();
+        graph.updates = trace.updates.iter().map(|(path, i)| (path.clone(), id(i))).collect();
+    }
+    graph
+}
+
+/// Paths of the tensors that a gradient flows to from each value in `roots`.
+fn gradient_reach(typing: &Typing, roots: &[u32]) -> BTreeSet<String> {
+    let nodes = &typing.trace.nodes;
+    let mut reached = vec![false; nodes.len()];
+    for root in roots {
+        reached[*root as usize] = true;
+    }
+    let mut paths = BTreeSet::new();
+    for id in (0..nodes.len()).rev() {
+        if !reached[id] {
+            continue;
+        }
+        if let Op::Param { path } = &nodes[id].op {
+            paths.insert(path.clone());
+        }
+        if nodes[id].op.is_differentiable() {
+            nodes[id].inputs.iter().for_each(|i| reached[*i as usize] = true);
+        }
+    }
+    paths
+}
+
+fn reached_tensors(typing: &Typing) -> BTreeSet<String> {
+    gradient_reach(typing, &typing.total.into_iter().collect::<Vec<_>>())
+}
+
+fn check_losses(typed: &Typed, diagnostics: &mut Diagnostics) {
+    let trained: BTreeSet<&str> =
+        typed.stored.iter().filter(|s| s.decl.kind == TensorKind::Trained).map(|s| s.decl.path.as_str()).collect();
+    for (name, id, span) in &typed.train.losses {
+        let reached = gradient_reach(&typed.train, &[*id]);
+        if !reached.iter().any(|path| trained.contains(path.as_str())) {
+            let copies = typed.stored.iter().any(|s| s.decl.kind == TensorKind::Ema && reached.contains(&s.decl.path));
+            let (why, help) = if copies {
+                (
+                    "it depends on averaged copies only, which have no gradient",
+                    "let it take a value of a trained branch",
+                )
+            } else {
+                ("no gradient reaches a trained parameter", "let it take a value that is not stopped")
+            };
+            diagnostics.push(
+                Diagnostic::new(Code::NothingTrained, format!("the loss `{name}` trains nothing"))
+                    .label(*span, why)
+                    .help(help),
+            );
+        }
+    }
+}
+
+/// Every definition of `model` with trained parameters is reached by a loss.
+fn check_modules(typed: &Typed, reached: &BTreeSet<String>, diagnostics: &mut Diagnostics) {
+    let mut by_module: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    for stored in typed.stored.iter().filter(|s| s.decl.kind == TensorKind::Trained) {
+        let path = &stored.decl.path;
+        let counts = by_module.entry(path.split('.').next().unwrap_or(path)).or_default();
+        counts.0 += 1;
+        counts.1 += usize::from(reached.contains(path));
+    }
+    for (name, span) in &typed.modules {
+        if let Some((total, 0)) = by_module.get(name.as_str()) {
+            diagnostics.push(
+                Diagnostic::new(Code::NothingTrained, format!("no loss reaches the module `{name}`"))
+                    .label(*span, format!("{total} trained tensors get no gradient"))
+                    .help("use it in a branch that a loss takes, or remove it"),
+            );
+        }
+    }
+}
+
+fn check_rules(typed: &Typed, diagnostics: &mut Diagnostics) {
+    for (rule, span) in typed.spec.train.rules.iter().zip(&typed.rule_spans) {
+        let Selector::Paths(globs) = &rule.selector else { continue };
+        let matches = |decl: &TensorDecl| rule.selector.matches(&decl.path, decl.role);
+        let hits: Vec<&TensorDecl> = typed.stored.iter().map(|s| &s.decl).filter(|d| matches(d)).collect();
+        if hits.iter().any(|d| d.kind == TensorKind::Trained) {
+            continue;
+        }
+        let shown = globs.join("`, `");
+        let diagnostic = if let Some(copy) = hits.iter().find(|d| d.kind == TensorKind::Ema) {
+            let source = typed.emas.iter().flat_map(|e| &e.pairs).find(|(c, _)| *c == copy.path).map(|(_, s)| s);
+            let help = source.map(|s| format!("write the trained one: `path \"{s}\"`"));
+            Diagnostic::new(Code::RuleMatchesCopy, format!("`{shown}` names averaged copies, which have no gradient"))
+                .label(*span, format!("`{}` is not trained", copy.path))
+                .maybe_help(help)
+        } else {
+            let known = typed.stored.iter().filter(|s| s.decl.kind == TensorKind::Trained);
+            let help = crate::diag::suggest(&globs[0], known.map(|s| s.decl.path.as_str()))
+                .unwrap_or_else(|| "`*` stands for any text: `path \"encoder.blocks.*\"`".into());
+            Diagnostic::new(Code::RuleMatchesNothing, format!("`{shown}` matches no parameter"))
+                .label(*span, "changes nothing")
+                .help(help)
+        };
+        diagnostics.push(diagnostic);
+    }
+}

@@ -1,1 +1,403 @@
-//! Shape rules of the ops.
+//! Shape rules: the type of an op's result from those of its operands, and its cost.
+//!
+//! **Invariant:** one arm for each op, no `_`: a new op stops the build here.
+
+use super::{DType, Op, Type};
+
+/// Why operands do not fit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShapeError {
+    /// Short clause with both values.
+    pub message: String,
+    /// Indexes of the culprits.
+    pub operands: Vec<usize>,
+    pub help: Option<String>,
+}
+
+type Inferred = Result<Type, ShapeError>;
+
+fn error<T>(operands: &[usize], message: impl Into<String>) -> Result<T, ShapeError> {
+    Err(ShapeError { message: message.into(), operands: operands.to_vec(), help: None })
+}
+
+/// Result type of `op` on `inputs`. `declared` is the type of leaves and the target of `reshape`, `broadcast` and
+/// `unpatchify`.
+pub fn infer(op: &Op, inputs: &[&Type], declared: Option<&Type>) -> Inferred {
+    count_operands(op, inputs.len())?;
+    check_dtypes(op, inputs)?;
+    let shape = |i: usize| inputs[i].shape.as_slice();
+    match op {
+        Op::Input { .. } | Op::Param { .. } | Op::Full { .. } => target(declared),
+        Op::Iota => {
+            let ty = target(declared)?;
+            if ty.dtype != DType::Int || ty.shape.len() != 1 {
+                return error(&[], format!("iota makes ids of one axis, not {:?}", ty.shape));
+            }
+            Ok(ty)
+        }
+        Op::Add | Op::Sub | Op::Mul | Op::Div | Op::Maximum | Op::Minimum => {
+            same_shapes(inputs).map(|()| inputs[0].clone())
+        }
+        Op::Less | Op::Equal => same_shapes(inputs).map(|()| Type::float(shape(0))),
+        Op::Select => same_shapes(inputs).map(|()| inputs[1].clone()),
+        Op::AddConst { .. }
+        | Op::MulConst { .. }
+        | Op::PowConst { .. }
+        | Op::Neg
+        | Op::Exp
+        | Op::Log
+        | Op::Sqrt
+        | Op::Abs
+        | Op::Relu
+        | Op::Gelu
+        | Op::Tanh
+        | Op::Sigmoid
+        | Op::StopGradient
+        | Op::AllGather => Ok(inputs[0].clone()),
+        Op::ToFloat => Ok(Type::float(shape(0))),
+        Op::Sum { axes, keep } | Op::Mean { axes, keep } => {
+            let rank = shape(0).len();
+            if axes.iter().any(|a| *a >= rank) || axes.windows(2).any(|w| w[0] >= w[1]) {
+                return error(&[0], format!("axes {axes:?} are not distinct axes of a tensor with {rank}"));
+            }
+            let dims = shape(0).iter().enumerate().filter_map(|(i, d)| match (axes.contains(&i), keep) {
+                (false, _) => Some(*d),
+                (true, true) => Some(1),
+                (true, false) => None,
+            });
+            Ok(Type::float(dims.collect::<Vec<_>>()))
+        }
+        Op::Reshape => {
+            let ty = target(declared)?;
+            if ty.elements() != inputs[0].elements() {
+                let (found, wanted) = (inputs[0].elements(), ty.elements());
+                return error(&[0], format!("{found} values do not fill {:?}, which holds {wanted}", ty.shape));
+            }
+            Ok(Type { dtype: inputs[0].dtype, shape: ty.shape })
+        }
+        Op::Permute { axes } => {
+            let mut sorted = axes.clone();
+            sorted.sort_unstable();
+            if sorted != (0..shape(0).len()).collect::<Vec<_>>() {
+                return error(&[0], format!("{axes:?} is no order of {} axes", shape(0).len()));
+            }
+            Ok(Type { dtype: inputs[0].dtype, shape: axes.iter().map(|a| shape(0)[*a]).collect() })
+        }
+        Op::Broadcast => {
+            let ty = target(declared)?;
+            let skipped = ty.shape.len().checked_sub(shape(0).len());
+            let fits = skipped.is_some_and(|s| shape(0).iter().zip(&ty.shape[s..]).all(|(a, b)| a == b || *a == 1));
+            if !fits {
+                return error(&[0], format!("{:?} cannot be repeated to {:?}", shape(0), ty.shape));
+            }
+            Ok(Type { dtype: inputs[0].dtype, shape: ty.shape })
+        }
+        Op::Slice { axis, start, end } => {
+            let Some(size) = shape(0).get(*axis) else {
+                return error(&[0], format!("axis {axis} of a tensor with {} axes", shape(0).len()));
+            };
+            if start >= end || end > size {
+                return error(&[0], format!("{start}..{end} is no part of an axis of {size}"));
+            }
+            let mut dims = shape(0).to_vec();
+            dims[*axis] = end - start;
+            Ok(Type { dtype: inputs[0].dtype, shape: dims })
+        }
+        Op::Concat { axis } => concat(inputs, *axis),
+        Op::Matmul { transpose_b } => matmul(shape(0), shape(1), *transpose_b),
+        Op::Linear => linear(inputs),
+        Op::Attention { .. } => attention(inputs),
+        Op::LayerNorm { .. } | Op::BatchNorm { .. } => {
+            let Some(last) = shape(0).last() else { return error(&[0], "a scalar has no features to normalise") };
+            for i in 1..inputs.len() {
+                if shape(i) != [*last] {
+                    return error(&[0, i], format!("{:?} does not fit features of size {last}", shape(i)));
+                }
+            }
+            if matches!(op, Op::BatchNorm { .. }) && shape(0).len() < 2 {
+                return error(&[0], "batch_norm wants a batch axis before the features");
+            }
+            Ok(inputs[0].clone())
+        }
+        Op::Softmax | Op::LogSoftmax | Op::L2Normalize { .. } => match shape(0) {
+            [] => error(&[0], "a scalar has no last axis"),
+            _ => Ok(inputs[0].clone()),
+        },
+        Op::CrossEntropy => match shape(0).split_last() {
+            Some((_, rows)) if rows == shape(1) => Ok(Type::float(rows)),
+            _ => error(&[0, 1], format!("logits {:?} want one id for each row, found ids {:?}", shape(0), shape(1))),
+        },
+        Op::Patchify { patch, .. } => patchify(shape(0), *patch),
+        Op::Unpatchify { patch, .. } => {
+            let ty = target(declared)?;
+            let patches = patchify(&ty.shape, *patch)?;
+            if patches.shape != shape(0) {
+                return error(
+                    &[0],
+                    format!("{:?} are not the patches of {:?}: {:?}", shape(0), ty.shape, patches.shape),
+                );
+            }
+            Ok(ty)
+        }
+        Op::GatherTokens => match (shape(0), shape(1)) {
+            ([b, _, d], [b2, k]) if b == b2 => Ok(Type { dtype: inputs[0].dtype, shape: vec![*b, *k, *d] }),
+            (x, ids) => {
+                error(&[0, 1], format!("gather_tokens wants [B, N, D] and ids [B, K], found {x:?} and {ids:?}"))
+            }
+        },
+        Op::OneHot { classes } => {
+            let mut dims = shape(0).to_vec();
+            dims.push(*classes);
+            Ok(Type::float(dims))
+        }
+        Op::Argmax => match shape(0).split_last() {
+            Some((_, rest)) => Ok(Type::int(rest)),
+            None => error(&[0], "a scalar has no last axis"),
+        },
+        Op::Argsort => match shape(0) {
+            [] => error(&[0], "a scalar has no last axis"),
+            _ => Ok(Type::int(shape(0))),
+        },
+    }
+}
+
+fn target(declared: Option<&Type>) -> Inferred {
+    match declared {
+        Some(ty) => Ok(ty.clone()),
+        None => error(&[], "no type was declared"),
+    }
+}
+
+/// Least and greatest number of operands.
+fn arity(op: &Op) -> (usize, usize) {
+    match op {
+        Op::Input { .. } | Op::Param { .. } | Op::Full { .. } | Op::Iota => (0, 0),
+        Op::Neg
+        | Op::AddConst { .. }
+        | Op::MulConst { .. }
+        | Op::PowConst { .. }
+        | Op::Exp
+        | Op::Log
+        | Op::Sqrt
+        | Op::Abs
+        | Op::Relu
+        | Op::Gelu
+        | Op::Tanh
+        | Op::Sigmoid
+        | Op::ToFloat
+        | Op::Sum { .. }
+        | Op::Mean { .. }
+        | Op::Reshape
+        | Op::Permute { .. }
+        | Op::Broadcast
+        | Op::Slice { .. }
+        | Op::Softmax
+        | Op::LogSoftmax
+        | Op::L2Normalize { .. }
+        | Op::Patchify { .. }
+        | Op::Unpatchify { .. }
+        | Op::OneHot { .. }
+        | Op::Argmax
+        | Op::Argsort
+        | Op::StopGradient
+        | Op::AllGather => (1, 1),
+        Op::Add
+        | Op::Sub
+        | Op::Mul
+        | Op::Div
+        | Op::Maximum
+        | Op::Minimum
+        | Op::Less
+        | Op::Equal
+        | Op::Matmul { .. }
+        | Op::CrossEntropy
+        | Op::GatherTokens => (2, 2),
+        Op::Select => (3, 3),
+        Op::Concat { .. } => (2, usize::MAX),
+        Op::Linear => (2, 3),
+        Op::Attention { .. } => (3, 4),
+        Op::LayerNorm { .. } | Op::BatchNorm { .. } => (1, 3),
+    }
+}
+
+fn count_operands(op: &Op, found: usize) -> Result<(), ShapeError> {
+    let (least, most) = arity(op);
+    let norm_with_one = matches!(op, Op::LayerNorm { .. } | Op::BatchNorm { .. }) && found == 2;
+    if norm_with_one {
+        return error(&[1], "a norm's weight and bias come together or not at all");
+    }
+    if (least..=most).contains(&found) {
+        return Ok(());
+    }
+    error(&[], format!("{} takes {least} operands or up to {most}, found {found}", op.name()))
+}
+
+fn check_dtypes(op: &Op, inputs: &[&Type]) -> Result<(), ShapeError> {
+    let wants_int = |i: usize| match op {
+        Op::CrossEntropy | Op::GatherTokens => i == 1,
+        Op::OneHot { .. } | Op::ToFloat => true,
+        _ => false,
+    };
+    let takes_both = matches!(
+        op,
+        Op::Less
+            | Op::Equal
+            | Op::Reshape
+            | Op::Permute { .. }
+            | Op::Broadcast
+            | Op::Slice { .. }
+            | Op::Concat { .. }
+            | Op::Argsort
+            | Op::StopGradient
+            | Op::AllGather
+    );
+    for (i, ty) in inputs.iter().enumerate() {
+        let fits = if takes_both { ty.dtype == inputs[0].dtype } else { (ty.dtype == DType::Int) == wants_int(i) };
+        if !fits {
+            let (wanted, found) = if ty.dtype == DType::Int { ("numbers", "ids") } else { ("ids", "numbers") };
+            let message = format!("{} wants {wanted} as operand {}, found {found}", op.name(), i + 1);
+            let help = (ty.dtype == DType::Int).then(|| "turn ids into numbers with `op::to_float(…)`".to_owned());
+            return Err(ShapeError { message, operands: vec![i], help });
+        }
+    }
+    Ok(())
+}
+
+fn same_shapes(inputs: &[&Type]) -> Result<(), ShapeError> {
+    match inputs.iter().position(|t| t.shape != inputs[0].shape) {
+        Some(i) => error(&[0, i], format!("{:?} and {:?} differ", inputs[0].shape, inputs[i].shape)),
+        None => Ok(()),
+    }
+}
+
+fn concat(inputs: &[&Type], axis: usize) -> Inferred {
+    let mut dims = inputs[0].shape.clone();
+    if axis >= dims.len() {
+        return error(&[0], format!("axis {axis} of a tensor with {} axes", dims.len()));
+    }
+    for (i, ty) in inputs.iter().enumerate().skip(1) {
+        let same_rank = ty.shape.len() == dims.len();
+        if !same_rank || (0..dims.len()).any(|a| a != axis && dims[a] != ty.shape[a]) {
+            let first = &inputs[0].shape;
+            return error(&[0, i], format!("{first:?} and {:?} differ beside axis {axis}", ty.shape));
+        }
+        dims[axis] += ty.shape[axis];
+    }
+    Ok(Type { dtype: inputs[0].dtype, shape: dims })
+}
+
+fn matmul(a: &[usize], b: &[usize], transpose_b: bool) -> Inferred {
+    let rank = a.len();
+    if rank < 2 || b.len() != rank || a[..rank - 2] != b[..rank - 2] {
+        return error(&[0, 1], format!("{a:?} and {b:?} are no matrices with equal leading axes"));
+    }
+    let (k, n) = if transpose_b { (b[rank - 1], b[rank - 2]) } else { (b[rank - 2], b[rank - 1]) };
+    if a[rank - 1] != k {
+        return error(&[0, 1], format!("inner sizes {} and {k} differ", a[rank - 1]));
+    }
+    let mut dims = a.to_vec();
+    dims[rank - 1] = n;
+    Ok(Type::float(dims))
+}
+
+fn linear(inputs: &[&Type]) -> Inferred {
+    let (x, weight) = (&inputs[0].shape, &inputs[1].shape);
+    let ([.., wanted], [out, into]) = (x.as_slice(), weight.as_slice()) else {
+        return error(&[0, 1], format!("linear wants [.., in] and a weight [out, in], found {x:?} and {weight:?}"));
+    };
+    if wanted != into {
+        return error(&[0, 1], format!("features of size {wanted} meet a weight for {into}"));
+    }
+    if let Some(bias) = inputs.get(2)
+        && bias.shape != [*out]
+    {
+        return error(&[1, 2], format!("bias {:?} does not fit {out} outputs", bias.shape));
+    }
+    let mut dims = x.clone();
+    dims.pop();
+    dims.push(*out);
+    Ok(Type::float(dims))
+}
+
+fn attention(inputs: &[&Type]) -> Inferred {
+    let (q, k, v) = (&inputs[0].shape, &inputs[1].shape, &inputs[2].shape);
+    let ([b, h, n, d], [bk, hk, m, dk]) = (q.as_slice(), k.as_slice()) else {
+        return error(&[0, 1], format!("attention wants [B, heads, N, d], found {q:?} and {k:?}"));
+    };
+    if (b, h, d) != (bk, hk, dk) {
+        return error(&[0, 1], format!("queries {q:?} and keys {k:?} differ in batch, heads or width"));
+    }
+    if k != v {
+        return error(&[1, 2], format!("keys {k:?} and values {v:?} differ"));
+    }
+    if let Some(bias) = inputs.get(3)
+        && bias.shape != [*h, *n, *m]
+    {
+        return error(&[0, 3], format!("bias {:?} is not [heads, N, M] = [{h}, {n}, {m}]", bias.shape));
+    }
+    Ok(inputs[0].clone())
+}
+
+fn patchify(images: &[usize], (height, width): (usize, usize)) -> Inferred {
+    let [b, c, h, w] = images else { return error(&[0], format!("patchify wants [B, C, H, W], found {images:?}")) };
+    if height == 0 || width == 0 || h % height != 0 || w % width != 0 {
+        return error(&[0], format!("a patch of {height} × {width} does not divide a picture of {h} × {w}"));
+    }
+    Ok(Type::float([*b, (h / height) * (w / width), height * width * c]))
+}
+
+/// Floating-point operations of one evaluation: 2 for each multiply-add of products, 1 for each element otherwise;
+/// structure and leaves are free.
+pub fn flops(op: &Op, inputs: &[&Type], output: &Type) -> u64 {
+    let elements = output.elements() as u64;
+    let last = |ty: &Type| ty.shape.last().copied().unwrap_or(1) as u64;
+    match op {
+        Op::Input { .. }
+        | Op::Param { .. }
+        | Op::Full { .. }
+        | Op::Iota
+        | Op::ToFloat
+        | Op::Reshape
+        | Op::Permute { .. }
+        | Op::Broadcast
+        | Op::Slice { .. }
+        | Op::Concat { .. }
+        | Op::Patchify { .. }
+        | Op::Unpatchify { .. }
+        | Op::GatherTokens
+        | Op::OneHot { .. }
+        | Op::StopGradient
+        | Op::AllGather => 0,
+        Op::Matmul { .. } | Op::Linear => 2 * elements * last(inputs[0]),
+        // q·kᵀ and the product with v.
+        Op::Attention { .. } => 4 * elements * inputs[1].shape[2] as u64,
+        Op::Sum { .. } | Op::Mean { .. } | Op::CrossEntropy | Op::Argmax => inputs[0].elements() as u64,
+        Op::Add
+        | Op::Sub
+        | Op::Mul
+        | Op::Div
+        | Op::Maximum
+        | Op::Minimum
+        | Op::Less
+        | Op::Equal
+        | Op::Select
+        | Op::AddConst { .. }
+        | Op::MulConst { .. }
+        | Op::PowConst { .. }
+        | Op::Neg
+        | Op::Exp
+        | Op::Log
+        | Op::Sqrt
+        | Op::Abs
+        | Op::Relu
+        | Op::Gelu
+        | Op::Tanh
+        | Op::Sigmoid
+        | Op::LayerNorm { .. }
+        | Op::BatchNorm { .. }
+        | Op::Softmax
+        | Op::LogSoftmax
+        | Op::L2Normalize { .. }
+        | Op::Argsort => elements,
+    }
+}

@@ -1,1 +1,214 @@
-//! Shapes: every value of a pipeline typed.
+//! Shapes: branches, losses, monitors and evaluation evaluated into typed values.
+//!
+//! Before: `elab` gives a [`Bound`] pipeline. After: `graph::build` keeps what is needed of each trace.
+//!
+//! **Invariant:** every value is typed before any data is read; errors are collected over all sections.
+
+mod calls;
+mod evaluate;
+mod trace;
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::diag::{Code, Diagnostic, Reported};
+use crate::elab::{Bound, Dims, Kind, NoTensors, Scope, Stored, Value};
+use crate::op::Op;
+use crate::source::Span;
+use crate::spec::{EmaSpec, Spec};
+use crate::syntax::ast::{Entry, SectionKind};
+
+pub use trace::{Trace, TypedNode};
+
+/// One mode's values and the names that they go by.
+#[derive(Debug)]
+pub struct Typing {
+    pub trace: Trace,
+    /// Scalars with the place of their definition.
+    pub losses: Vec<(String, u32, Span)>,
+    pub total: Option<u32>,
+    pub monitors: Vec<(String, u32)>,
+    pub outputs: Vec<(String, u32)>,
+}
+
+/// A pipeline with every value typed.
+pub struct Typed {
+    pub spec: Spec,
+    pub stored: Vec<Stored>,
+    pub emas: Vec<EmaSpec>,
+    pub train: Typing,
+    pub eval: Typing,
+    /// Definitions of `model` with their places.
+    pub modules: Vec<(String, Span)>,
+    pub source_spans: Vec<(String, Span)>,
+    pub rule_spans: Vec<Span>,
+}
+
+/// Types all of a bound pipeline.
+pub fn check(mut bound: Bound<'_>) -> Result<Typed, Reported> {
+    let batch = bound.spec.data.batch_size;
+    let train = bound.typing(batch, true)?;
+    let (eval, evaluate) = bound.evaluation(batch)?;
+    let mut spec = bound.spec;
+    spec.evaluate = evaluate;
+    let modules = crate::elab::model_definitions(&bound.pipeline);
+    Ok(Typed {
+        spec,
+        modules,
+        stored: std::mem::take(&mut bound.machine.stored),
+        emas: std::mem::take(&mut bound.machine.emas),
+        train,
+        eval,
+        source_spans: bound.source_spans,
+        rule_spans: bound.rule_spans,
+    })
+}
+
+impl Bound<'_> {
+    /// Runs `work` with a fresh trace in one mode, and gives the trace back.
+    fn traced<T>(&mut self, batch: usize, training: bool, work: impl FnOnce(&mut Self) -> T) -> (Trace, T) {
+        self.machine.set_training(training, self.pipeline.span);
+        self.machine.tensors = Box::new(Trace::new(batch));
+        let result = work(self);
+        let tensors = std::mem::replace(&mut self.machine.tensors, Box::new(NoTensors));
+        let trace = tensors.into_any().downcast::<Trace>().expect("the trace put in above comes out");
+        (*trace, result)
+    }
+
+    fn typing(&mut self, batch: usize, training: bool) -> Result<Typing, Reported> {
+        let (trace, (outputs, losses, monitors)) = self.traced(batch, training, |bound| {
+            let outputs = bound.branches();
+            let losses = bound.scalars(&SectionKind::Losses);
+            let monitors = bound.scalars(&SectionKind::Monitor);
+            (outputs, losses, monitors)
+        });
+        if !self.machine.diagnostics.is_empty() {
+            return Err(Reported);
+        }
+        let mut typing = Typing {
+            trace,
+            losses,
+            total: None,
+            monitors: monitors.into_iter().map(|(name, id, _)| (name, id)).collect(),
+            outputs,
+        };
+        if typing.losses.is_empty() {
+            return self.machine.fail(
+                Diagnostic::new(Code::NoLoss, format!("pipeline `{}` has no loss", self.pipeline.name.text))
+                    .label(self.pipeline.name.span, "nothing to train")
+                    .help("write `losses { name = … }`"),
+            );
+        }
+        let total = total(&mut typing);
+        typing.total = Some(self.machine.check(total)?);
+        Ok(typing)
+    }
+
+    /// Evaluates every branch; gives the named tensors: `online.query`, `online.latent.tokens`.
+    fn branches(&mut self) -> Vec<(String, u32)> {
+        let mut outputs = Vec::new();
+        for section in self.pipeline.sections.clone() {
+            let SectionKind::Branch(branch) = &section.kind else { continue };
+            let scope = Scope::inside(&self.scope);
+            let mut record: Vec<(Arc<str>, Value)> = Vec::new();
+            for entry in &section.entries {
+                match entry {
+                    Entry::Binding(binding) => {
+                        let path = format!("{}.{}", branch.text, binding.name.text);
+                        self.machine.tensors.enter(&path);
+                        let value = self.machine.eval(&binding.value, &scope);
+                        self.machine.tensors.leave();
+                        let value = value.unwrap_or(Value::new(Kind::Poison, binding.name.span));
+                        flatten(&path, &value, &mut outputs);
+                        scope.bind(binding.name.text.clone(), value.clone());
+                        record.push((binding.name.text.clone(), value));
+                    }
+                    Entry::Require(require) => {
+                        let _ = self.machine.require(require, &scope, section.span);
+                    }
+                    Entry::Expr(_) | Entry::Rule(_) => {}
+                }
+            }
+            self.scope.bind(branch.text.clone(), Value::new(Kind::Record(Rc::new(record)), branch.span));
+        }
+        outputs
+    }
+
+    /// Evaluates `losses` or `monitor`; a record gives one scalar a field.
+    fn scalars(&mut self, kind: &SectionKind) -> Vec<(String, u32, Span)> {
+        let mut scalars = Vec::new();
+        let scope = Scope::inside(&self.scope);
+        for section in self.pipeline.sections.clone() {
+            if section.kind != *kind {
+                continue;
+            }
+            for entry in &section.entries {
+                let Entry::Binding(binding) = entry else { continue };
+                let name = &binding.name.text;
+                self.machine.tensors.enter(name);
+                let value = self.machine.eval(&binding.value, &scope);
+                self.machine.tensors.leave();
+                let Ok(value) = value else {
+                    scope.bind(name.clone(), Value::new(Kind::Poison, binding.name.span));
+                    continue;
+                };
+                scope.bind(name.clone(), value.clone());
+                let fields = match &value.kind {
+                    Kind::Record(fields) => {
+                        fields.iter().map(|(field, v)| (format!("{name}.{field}"), v.clone())).collect()
+                    }
+                    _ => vec![(name.to_string(), value.clone())],
+                };
+                for (name, field) in fields {
+                    let what = format!("`{name}`");
+                    let Ok(tensor) = self.machine.to_tensor(&what, &field) else { continue };
+                    if tensor.ty.shape.is_empty() {
+                        scalars.push((name, tensor.id, binding.value.span));
+                    } else {
+                        self.machine.diagnostics.push(
+                            Diagnostic::new(
+                                Code::ShapeMismatch,
+                                format!("{what} wants a scalar [], found {}", Dims(&tensor.ty.shape)),
+                            )
+                            .label(binding.value.span, format!("this is {}", Dims(&tensor.ty.shape)))
+                            .help("reduce it: `op::mean(…)`"),
+                        );
+                    }
+                }
+            }
+        }
+        scalars
+    }
+}
+
+/// The sum of the losses.
+fn total(typing: &mut Typing) -> Result<u32, Diagnostic> {
+    let mut sum: Option<crate::elab::Tensor> = None;
+    for (_, id, span) in typing.losses.clone() {
+        let ty = typing.trace.nodes[id as usize].ty.clone();
+        let loss = crate::elab::Tensor { id, ty };
+        sum = Some(match sum {
+            None => loss,
+            Some(sum) => typing.trace.emit(Op::Add, &[(sum, span), (loss, span)], None, span)?,
+        });
+    }
+    Ok(sum.map_or(0, |tensor| tensor.id))
+}
+
+/// Names of the tensors within a value.
+fn flatten(path: &str, value: &Value, outputs: &mut Vec<(String, u32)>) {
+    match &value.kind {
+        Kind::Tensor(tensor) => outputs.push((path.to_owned(), tensor.id)),
+        Kind::Record(fields) => {
+            for (name, value) in fields.iter() {
+                flatten(&format!("{path}.{name}"), value, outputs);
+            }
+        }
+        Kind::Tuple(items) | Kind::List(items) => {
+            for (i, value) in items.iter().enumerate() {
+                flatten(&format!("{path}.{i}"), value, outputs);
+            }
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,37 @@
+//! The command line: one file a subcommand. Results go to stdout, progress and messages to stderr.
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong usage.
+
+mod check;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Trains contrastive masked autoencoders and their family from `.cmae` files.
+#[derive(Parser)]
+#[command(name = "cmaec", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Check(check::Args),
+}
+
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Check(args) => check::main(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            if !message.is_empty() {
+                eprintln!("{message}");
+            }
+            ExitCode::from(1)
+        }
+    }
+}

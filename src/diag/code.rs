@@ -1,0 +1,84 @@
+//! The closed set of error codes. A code's first part is its phase, and its page.
+
+macro_rules! codes {
+    ($($variant:ident = $name:literal),* $(,)?) => {
+        /// What a diagnostic is about; `cmaec explain CODE` prints its page.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Code { $($variant),* }
+
+        impl Code {
+            pub const ALL: &[Code] = &[$(Code::$variant),*];
+
+            pub fn as_str(self) -> &'static str {
+                match self { $(Code::$variant => $name),* }
+            }
+        }
+    };
+}
+
+codes! {
+    UnexpectedToken = "syntax::unexpected_token",
+    FileNotFound = "name::file_not_found",
+    UnknownItem = "name::unknown_item",
+    UnknownName = "name::unknown_name",
+    UnknownField = "name::unknown_field",
+    UnknownArgument = "name::unknown_argument",
+    MissingArgument = "name::missing_argument",
+    DuplicateArgument = "name::duplicate_argument",
+    DuplicateName = "name::duplicate_name",
+    CyclicUse = "name::cyclic_use",
+    UnusedParameter = "name::unused_parameter",
+    UnusedSetting = "name::unused_setting",
+    MissingSetting = "name::missing_setting",
+    UnknownSetting = "name::unknown_setting",
+    NotCallable = "name::not_callable",
+    NoPipeline = "name::no_pipeline",
+    WrongType = "unit::wrong_type",
+    WrongUnit = "unit::wrong_unit",
+    OutOfRange = "unit::out_of_range",
+    NotDivisible = "unit::not_divisible",
+    BadOperands = "unit::bad_operands",
+    Requirement = "unit::requirement",
+    ShapeMismatch = "shape::mismatch",
+    OpShape = "shape::op",
+    NotATensor = "shape::not_a_tensor",
+    StaticExpected = "shape::static_expected",
+    ViewTooSmall = "view::too_small",
+    ViewOrder = "view::order",
+    ColourMissing = "view::colour_missing",
+    NoLoss = "graph::no_loss",
+    NothingTrained = "graph::nothing_trained",
+    RuleMatchesNothing = "graph::rule_matches_nothing",
+    RuleMatchesCopy = "graph::rule_matches_copy",
+    PrecisionMissing = "graph::precision_missing",
+    DataNotFound = "data::not_found",
+}
+
+impl Code {
+    /// The page of the code's phase.
+    fn page(self) -> &'static str {
+        match self.as_str().split("::").next() {
+            Some("syntax") => include_str!("codes/syntax.md"),
+            Some("name") => include_str!("codes/name.md"),
+            Some("unit") => include_str!("codes/unit.md"),
+            Some("shape") => include_str!("codes/shape.md"),
+            Some("view") => include_str!("codes/view.md"),
+            Some("graph") => include_str!("codes/graph.md"),
+            _ => include_str!("codes/data.md"),
+        }
+    }
+
+    /// The code's section of its page: what, why, an example, and how it is rendered.
+    pub fn explanation(self) -> Option<&'static str> {
+        let heading = format!("## {}\n", self.as_str());
+        let page = self.page();
+        let start = page.find(&heading)?;
+        let rest = &page[start + heading.len()..];
+        let end = rest.find("\n## ").map_or(page.len(), |end| start + heading.len() + end);
+        Some(&page[start..end])
+    }
+
+    pub fn parse(text: &str) -> Option<Code> {
+        Code::ALL.iter().copied().find(|code| code.as_str() == text)
+    }
+}

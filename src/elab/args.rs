@@ -1,0 +1,319 @@
+//! Arguments: which parameter each one is for.
+//!
+//! Named arguments go by name; a positional one that is a bare name equal to a parameter's goes to that parameter
+//! (`vit(image_size)` passes `image_size: image_size`); the others fill the remaining parameters in order.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::diag::{Code, Diagnostic, suggest};
+use crate::source::Span;
+use crate::syntax::ast::{Argument, ExprKind};
+
+use super::scope::Scope;
+use super::value::{Kind, Value};
+use super::{Checked, Machine};
+
+/// One parameter for binding.
+pub struct Slot<'p> {
+    pub name: &'p str,
+    pub required: bool,
+    /// Where it is declared, if in a file.
+    pub span: Option<Span>,
+}
+
+impl<'p> Slot<'p> {
+    /// `name`, or `name?` for an optional one.
+    pub fn builtin(name: &'p str) -> Self {
+        match name.strip_suffix('?') {
+            Some(name) => Slot { name, required: false, span: None },
+            None => Slot { name, required: true, span: None },
+        }
+    }
+}
+
+impl Machine<'_> {
+    /// Evaluates `arguments` and assigns them to `slots`; `first` is a piped value that goes before all.
+    pub fn bind_arguments(
+        &mut self,
+        callee: &str,
+        slots: &[Slot<'_>],
+        first: Option<Value>,
+        arguments: &[Argument],
+        call: Span,
+        scope: &Rc<Scope>,
+    ) -> Checked<Vec<Option<Value>>> {
+        let mut bound: Vec<Option<Value>> = slots.iter().map(|_| None).collect();
+        let mut failed = None;
+        let position = |name: &str| slots.iter().position(|s| s.name == name);
+        // Where each argument goes: by name first, so that positional ones fill what is left.
+        let mut targets: Vec<Option<usize>> = Vec::with_capacity(arguments.len());
+        let mut taken: Vec<Option<Span>> = vec![None; slots.len()];
+        if let (Some(value), false) = (&first, slots.is_empty()) {
+            taken[0] = Some(value.span);
+        }
+        for argument in arguments {
+            let pun = match (&argument.name, &argument.value.kind) {
+                (None, ExprKind::Path(names)) if names.len() == 1 => {
+                    position(&names[0].text).filter(|i| taken[*i].is_none())
+                }
+                _ => None,
+            };
+            let target = match &argument.name {
+                None => pun,
+                Some(name) => match position(&name.text) {
+                    Some(index) => Some(index),
+                    None => {
+                        let message = format!("`{callee}` has no parameter `{}`", name.text);
+                        let help = suggest(&name.text, slots.iter().map(|s| s.name));
+                        failed = Some(
+                            self.diagnostics.push(
+                                Diagnostic::new(Code::UnknownArgument, message)
+                                    .label(name.span, "not known")
+                                    .maybe_help(help),
+                            ),
+                        );
+                        continue;
+                    }
+                },
+            };
+            if let Some(index) = target {
+                if let Some(earlier) = taken[index] {
+                    let message = format!("`{}` of `{callee}` is given twice", slots[index].name);
+                    failed = Some(
+                        self.diagnostics.push(
+                            Diagnostic::new(Code::DuplicateArgument, message)
+                                .label(argument.value.span, "again here")
+                                .label(earlier, "first here")
+                                .help("remove one of them"),
+                        ),
+                    );
+                    continue;
+                }
+                taken[index] = Some(argument.value.span);
+            }
+            targets.push(target);
+        }
+        if let Some(reported) = failed {
+            return Err(reported);
+        }
+        if let Some(value) = first {
+            match bound.first_mut() {
+                Some(slot) => *slot = Some(value),
+                None => return self.too_many(callee, 0, value.span),
+            }
+        }
+        for (argument, target) in arguments.iter().zip(targets) {
+            let index = match target {
+                Some(index) => index,
+                None => match taken.iter().position(Option::is_none) {
+                    Some(index) => {
+                        taken[index] = Some(argument.value.span);
+                        index
+                    }
+                    None => return self.too_many(callee, slots.len(), argument.value.span),
+                },
+            };
+            match self.eval(&argument.value, scope) {
+                Ok(value) => bound[index] = Some(value),
+                Err(reported) => failed = Some(reported),
+            }
+        }
+        for (slot, value) in slots.iter().zip(&bound) {
+            if slot.required && value.is_none() && failed.is_none() {
+                let message = format!("`{callee}` needs `{}`", slot.name);
+                let mut diagnostic =
+                    Diagnostic::new(Code::MissingArgument, message).label(call, "missing in this call");
+                if let Some(span) = slot.span {
+                    diagnostic = diagnostic.label(span, "wanted here");
+                }
+                failed = Some(self.diagnostics.push(diagnostic.help(format!("add `{}: …`", slot.name))));
+            }
+        }
+        match failed {
+            Some(reported) => Err(reported),
+            None => Ok(bound),
+        }
+    }
+
+    fn too_many<T>(&mut self, callee: &str, takes: usize, span: Span) -> Checked<T> {
+        let plural = if takes == 1 { "" } else { "s" };
+        let message = format!("`{callee}` takes {takes} argument{plural}");
+        self.fail(Diagnostic::new(Code::UnknownArgument, message).label(span, "one too many").help("remove it"))
+    }
+
+    /// Evaluates the arguments of a builtin with parameters `names` (`?` ends optional ones).
+    pub fn bind_builtin(
+        &mut self,
+        callee: &str,
+        names: &[&'static str],
+        arguments: &[Argument],
+        call: Span,
+        scope: &Rc<Scope>,
+    ) -> Checked<Bag> {
+        let slots: Vec<Slot<'_>> = names.iter().map(|n| Slot::builtin(n)).collect();
+        let values = self.bind_arguments(callee, &slots, None, arguments, call, scope)?;
+        let names = slots.iter().map(|s| Arc::from(s.name));
+        Ok(Bag { callee: callee.into(), values: names.zip(values).collect() })
+    }
+}
+
+/// Bound arguments of a builtin, read with the type that each must have.
+pub struct Bag {
+    callee: Arc<str>,
+    values: Vec<(Arc<str>, Option<Value>)>,
+}
+
+type Read<T> = Result<T, Diagnostic>;
+
+impl Bag {
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        let value = self.values.iter().find(|(n, _)| &**n == name).and_then(|(_, v)| v.as_ref());
+        value.filter(|v| !matches!(v.kind, Kind::None))
+    }
+
+    fn wrong(&self, name: &str, value: &Value, wanted: &str) -> Diagnostic {
+        wrong_type(&format!("`{name}` of `{}`", self.callee), value, wanted)
+    }
+
+    pub fn float(&self, name: &str, default: f64) -> Read<f64> {
+        let Some(value) = self.get(name) else { return Ok(default) };
+        match value.kind {
+            Kind::Int(i) => Ok(i as f64),
+            Kind::Float(f) => Ok(f),
+            _ => Err(self.wrong(name, value, "a number such as 0.5")),
+        }
+    }
+
+    pub fn count(&self, name: &str, default: usize) -> Read<usize> {
+        let Some(value) = self.get(name) else { return Ok(default) };
+        match value.whole() {
+            Some(n) if n > 0 => Ok(n as usize),
+            _ => Err(self.wrong(name, value, "a whole number from 1")),
+        }
+    }
+
+    pub fn ratio(&self, name: &str, default: f64) -> Read<f64> {
+        let Some(value) = self.get(name) else { return Ok(default) };
+        as_ratio(&format!("`{name}` of `{}`", self.callee), value)
+    }
+
+    /// (low, high) of two ratios.
+    pub fn ratio_range(&self, name: &str, default: (f64, f64)) -> Read<(f64, f64)> {
+        let what = format!("`{name}` of `{}`", self.callee);
+        let Some(value) = self.get(name) else { return Ok(default) };
+        let Kind::Range(range) = &value.kind else { return Err(self.wrong(name, value, "a range such as 20%..100%")) };
+        ordered(&what, value, (as_ratio(&what, &range.0)?, as_ratio(&what, &range.1)?))
+    }
+
+    /// (low, high) of two numbers; one number is both.
+    pub fn float_range(&self, name: &str, default: (f64, f64)) -> Read<(f64, f64)> {
+        let what = format!("`{name}` of `{}`", self.callee);
+        let Some(value) = self.get(name) else { return Ok(default) };
+        let number = |v: &Value| match v.kind {
+            Kind::Int(i) => Ok(i as f64),
+            Kind::Float(f) => Ok(f),
+            _ => Err(self.wrong(name, v, "a range such as 0.1..2.0")),
+        };
+        match &value.kind {
+            Kind::Range(range) => ordered(&what, value, (number(&range.0)?, number(&range.1)?)),
+            _ => number(value).map(|n| (n, n)),
+        }
+    }
+
+    pub fn pixel_range(&self, name: &str) -> Read<(usize, usize)> {
+        let what = format!("`{name}` of `{}`", self.callee);
+        let Some(value) = self.get(name) else { return Ok((0, 0)) };
+        match &value.kind {
+            Kind::Range(range) => {
+                let (low, high) = (as_pixels(&what, &range.0)?, as_pixels(&what, &range.1)?);
+                ordered(&what, value, (low as f64, high as f64)).map(|_| (low, high))
+            }
+            _ => Err(self.wrong(name, value, "a range such as 0px..31px")),
+        }
+    }
+
+    /// (height, width); one length is both.
+    pub fn size(&self, name: &str) -> Read<Option<(usize, usize)>> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        as_size(&format!("`{name}` of `{}`", self.callee), value).map(Some)
+    }
+
+    pub fn string(&self, name: &str) -> Read<Option<Arc<str>>> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        match &value.kind {
+            Kind::Str(text) => Ok(Some(text.clone())),
+            _ => Err(self.wrong(name, value, "a string such as \"train\"")),
+        }
+    }
+}
+
+/// "`size` of `crop` wants a length such as 224px, found the number 224".
+pub fn wrong_type(what: &str, value: &Value, wanted: &str) -> Diagnostic {
+    Diagnostic::new(Code::WrongType, format!("{what} wants {wanted}, found {}", value.describe()))
+        .label(value.span, format!("this is {}", value.describe()))
+}
+
+pub fn as_ratio(what: &str, value: &Value) -> Read<f64> {
+    match value.kind {
+        Kind::Ratio(r) if (0.0..=1.0).contains(&r) => Ok(r),
+        Kind::Ratio(_) => Err(Diagnostic::new(Code::OutOfRange, format!("{what} is {value}, outside 0%..100%"))
+            .label(value.span, "out of range")
+            .help("write a ratio from `0%` to `100%`")),
+        Kind::Int(_) | Kind::Float(_) => {
+            let number = value.number().unwrap_or_default();
+            let percent = if number > 0.0 && number <= 1.0 { number * 100.0 } else { number };
+            let percent = (percent * 1e10).round() / 1e10;
+            let diagnostic =
+                Diagnostic::new(Code::WrongUnit, format!("{what} wants a ratio, found the number {value}"))
+                    .label(value.span, "no unit");
+            let fits = (0.0..=100.0).contains(&percent);
+            Err(diagnostic.maybe_help(fits.then(|| format!("write `{percent}%`"))))
+        }
+        _ => Err(wrong_type(what, value, "a ratio such as 75%")),
+    }
+}
+
+pub fn as_pixels(what: &str, value: &Value) -> Read<usize> {
+    match value.kind {
+        Kind::Pixels(p) if p >= 0 => Ok(p as usize),
+        Kind::Pixels(p) => Err(Diagnostic::new(Code::OutOfRange, format!("{what} is {p}px, below zero"))
+            .label(value.span, "below zero")
+            .help("write a length from `0px`")),
+        Kind::Int(n) if n >= 0 => {
+            Err(Diagnostic::new(Code::WrongUnit, format!("{what} wants a length, found the number {n}"))
+                .label(value.span, "no unit")
+                .help(format!("write `{n}px`")))
+        }
+        _ => Err(wrong_type(what, value, "a length such as 16px")),
+    }
+}
+
+/// (height, width) in pixels, neither zero; one length is both.
+pub fn as_size(what: &str, value: &Value) -> Read<(usize, usize)> {
+    let size = match value.items() {
+        Some([height, width]) => (as_pixels(what, height)?, as_pixels(what, width)?),
+        Some(_) => return Err(wrong_type(what, value, "a size such as 224px or (24px, 40px)")),
+        None => {
+            let side = as_pixels(what, value)?;
+            (side, side)
+        }
+    };
+    if size.0 == 0 || size.1 == 0 {
+        let message = format!("{what} is {value}, which holds no pixel");
+        return Err(Diagnostic::new(Code::OutOfRange, message).label(value.span, "empty").help("write `224px`"));
+    }
+    Ok(size)
+}
+
+fn ordered(what: &str, value: &Value, (low, high): (f64, f64)) -> Read<(f64, f64)> {
+    if low <= high {
+        return Ok((low, high));
+    }
+    let swapped = match &value.kind {
+        Kind::Range(range) => format!("write `{}..{}`", range.1, range.0),
+        _ => String::new(),
+    };
+    let message = format!("{what} is {value}, which runs backwards");
+    Err(Diagnostic::new(Code::OutOfRange, message).label(value.span, "from high to low").help(swapped))
+}

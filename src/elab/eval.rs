@@ -1,0 +1,411 @@
+//! Expressions, calls and bodies.
+
+use std::rc::Rc;
+
+use crate::diag::{Code, Diagnostic, Reported, suggest};
+use crate::source::Span;
+use crate::spec::Duration;
+use crate::syntax::ast::{self, Argument, BinaryOp, Expr, ExprKind, Name, Param, ParamType, Statement, UnaryOp};
+
+use super::args::{Slot, wrong_type};
+use super::scope::Scope;
+use super::value::{Definition, Kind, Value};
+use super::{Checked, MAX_DEPTH, Machine, number};
+
+impl Machine<'_> {
+    pub fn eval(&mut self, expr: &Expr, scope: &Rc<Scope>) -> Checked<Value> {
+        let span = expr.span;
+        let kind = match &expr.kind {
+            ExprKind::None => Kind::None,
+            ExprKind::Int(i) => Kind::Int(*i),
+            ExprKind::Float(f) => Kind::Float(*f),
+            ExprKind::Ratio(r) => Kind::Ratio(*r),
+            ExprKind::Pixels(p) => Kind::Pixels(*p),
+            ExprKind::Epochs(n) => Kind::Duration(Duration::Epochs(*n)),
+            ExprKind::Steps(n) => Kind::Duration(Duration::Steps(*n)),
+            ExprKind::Bool(b) => Kind::Bool(*b),
+            ExprKind::Str(s) => Kind::Str(s.clone()),
+            ExprKind::Path(names) => return self.lookup(names, span, scope),
+            ExprKind::Field(base, name) => {
+                let base = self.eval(base, scope)?;
+                return self.field(&base, name);
+            }
+            ExprKind::Index(base, index) => {
+                let base = self.eval(base, scope)?;
+                let index = self.eval(index, scope)?;
+                return self.index(&base, &index, span);
+            }
+            ExprKind::Call(callee, arguments) => return self.eval_call(callee, None, arguments, span, scope),
+            ExprKind::Pipe(value, callee) => return self.pipe(value, callee, span, scope),
+            ExprKind::Unary(op, operand) => {
+                let value = self.eval(operand, scope)?;
+                return self.unary(*op, &value, span);
+            }
+            ExprKind::Binary(op, left, right) => {
+                let (left_value, right_value) = (self.eval(left, scope), self.eval(right, scope));
+                let (left_value, right_value) = (left_value?, right_value?);
+                return self.binary(*op, left_value, right_value, span, (left, right));
+            }
+            ExprKind::Range(low, high) => Kind::Range(Rc::new((self.eval(low, scope)?, self.eval(high, scope)?))),
+            ExprKind::If { condition, then, otherwise } => {
+                let condition = self.condition(condition, scope)?;
+                return self.eval(if condition { then } else { otherwise }, scope);
+            }
+            ExprKind::Tuple(items) => Kind::Tuple(Rc::new(self.eval_all(items, scope)?)),
+            ExprKind::List(items) => Kind::List(Rc::new(self.eval_all(items, scope)?)),
+            ExprKind::Record(fields) => {
+                let mut record = Vec::with_capacity(fields.len());
+                for (name, value) in fields {
+                    record.push((name.text.clone(), self.eval(value, scope)?));
+                }
+                Kind::Record(Rc::new(record))
+            }
+        };
+        Ok(Value::new(kind, span))
+    }
+
+    fn eval_all(&mut self, items: &[Expr], scope: &Rc<Scope>) -> Checked<Vec<Value>> {
+        let values: Vec<Checked<Value>> = items.iter().map(|item| self.eval(item, scope)).collect();
+        values.into_iter().collect()
+    }
+
+    /// A condition known before the run.
+    pub fn condition(&mut self, expr: &Expr, scope: &Rc<Scope>) -> Checked<bool> {
+        let value = self.eval(expr, scope)?;
+        match value.kind {
+            Kind::Bool(b) => Ok(b),
+            _ => self.fail(wrong_type("a condition", &value, "true or false")),
+        }
+    }
+
+    fn lookup(&mut self, names: &[Name], span: Span, scope: &Rc<Scope>) -> Checked<Value> {
+        let name = &names[0].text;
+        if names.len() > 1 {
+            let path: Vec<&str> = names.iter().map(|n| &*n.text).collect();
+            if &**name == "op" && names.len() == 2 {
+                return Ok(Value::new(Kind::Builtin(path.join("::").into()), span));
+            }
+            return self.fail(
+                Diagnostic::new(Code::UnknownName, format!("`{}` is not known here", path.join("::")))
+                    .label(span, "a path")
+                    .help(format!("import it: `use {}`, then write `{}`", path.join("::"), path[path.len() - 1])),
+            );
+        }
+        let found = scope
+            .get(name)
+            .or_else(|| self.file_item(scope.file, name))
+            .or_else(|| self.ambient.get(name).cloned())
+            .or_else(|| super::builtin::named(name, span));
+        match found {
+            Some(Value { kind: Kind::Poison, .. }) => Err(Reported),
+            Some(value) => Ok(match value.kind {
+                // Where a tensor or module is used tells more than where it was made.
+                Kind::Tensor(_) | Kind::Stored(..) | Kind::View(_) | Kind::Record(_) | Kind::Module(_) => {
+                    Value::new(value.kind, span)
+                }
+                _ => value,
+            }),
+            None => {
+                let mut known = scope.visible();
+                known.extend(self.file_names(scope.file));
+                known.extend(self.ambient.keys().map(|n| n.to_string()));
+                let builtins = super::builtin::names().map(str::to_owned);
+                let help = suggest(
+                    name,
+                    known.iter().map(String::as_str).chain(builtins.collect::<Vec<_>>().iter().map(String::as_str)),
+                );
+                self.fail(
+                    Diagnostic::new(Code::UnknownName, format!("`{name}` is not known here"))
+                        .label(span, "not known")
+                        .maybe_help(help),
+                )
+            }
+        }
+    }
+
+    /// `base.name`.
+    pub fn field(&mut self, base: &Value, name: &Name) -> Checked<Value> {
+        let (found, known): (Option<Value>, Vec<String>) = match &base.kind {
+            Kind::Record(fields) => (
+                fields.iter().find(|(n, _)| *n == name.text).map(|(_, v)| v.clone()),
+                fields.iter().map(|(n, _)| n.to_string()).collect(),
+            ),
+            Kind::Module(id) => {
+                let scope = &self.modules[id.0].scope;
+                (scope.own(&name.text), scope.visible())
+            }
+            Kind::List(items) if &*name.text == "last" => (items.last().cloned(), Vec::new()),
+            Kind::Poison => return Err(Reported),
+            _ => (None, Vec::new()),
+        };
+        match found {
+            Some(Value { kind: Kind::Poison, .. }) => Err(Reported),
+            Some(value) => Ok(match value.kind {
+                Kind::Tensor(_) | Kind::View(_) | Kind::Record(_) => Value::new(value.kind, name.span),
+                _ => value,
+            }),
+            None => {
+                let message = format!("{} has no `{}`", base.describe(), name.text);
+                self.fail(
+                    Diagnostic::new(Code::UnknownField, message)
+                        .label(name.span, "not there")
+                        .maybe_help(suggest(&name.text, known.iter().map(String::as_str))),
+                )
+            }
+        }
+    }
+
+    fn index(&mut self, base: &Value, index: &Value, span: Span) -> Checked<Value> {
+        let Some(at) = index.whole() else { return self.fail(wrong_type("an index", index, "a whole number")) };
+        if let Some(items) = base.items() {
+            let from_end = if at < 0 { items.len() as i64 + at } else { at };
+            return match usize::try_from(from_end).ok().and_then(|i| items.get(i)) {
+                Some(value) => Ok(value.clone()),
+                None => self.fail(
+                    Diagnostic::new(Code::OutOfRange, format!("index {at} of {} items", items.len()))
+                        .label(span, "out of range")
+                        .help(format!("write an index from 0 to {}", items.len().saturating_sub(1))),
+                ),
+            };
+        }
+        let tensor = self.to_tensor("an indexed value", base)?;
+        let result = self.tensors.index(&tensor, at, span);
+        self.check(result)
+    }
+
+    fn unary(&mut self, op: UnaryOp, value: &Value, span: Span) -> Checked<Value> {
+        let result = match (op, &value.kind) {
+            (UnaryOp::Not, Kind::Bool(b)) => Ok(Value::new(Kind::Bool(!b), span)),
+            (UnaryOp::Not, _) => Err(wrong_type("`not`", value, "true or false")),
+            (UnaryOp::Neg, Kind::Tensor(_) | Kind::Stored(..) | Kind::View(_)) => {
+                let operand = self.to_tensor("`-`", value)?;
+                let operand = Value::new(Kind::Tensor(operand), value.span);
+                self.tensors.call("neg", vec![Some(operand)], span)
+            }
+            (UnaryOp::Neg, _) => number::negate(value, span),
+        };
+        self.check(result)
+    }
+
+    fn binary(&mut self, op: BinaryOp, left: Value, right: Value, span: Span, exprs: (&Expr, &Expr)) -> Checked<Value> {
+        let is_tensor = |v: &Value| matches!(v.kind, Kind::Tensor(_) | Kind::Stored(..) | Kind::View(_));
+        let asks_for_none = matches!(op, BinaryOp::Equal | BinaryOp::NotEqual)
+            && (matches!(left.kind, Kind::None) || matches!(right.kind, Kind::None));
+        if (is_tensor(&left) || is_tensor(&right)) && !asks_for_none {
+            let mut operands = Vec::new();
+            for value in [left, right] {
+                operands.push(match value.number() {
+                    Some(_) => value,
+                    None => {
+                        let what = format!("an operand of `{}`", op.symbol());
+                        let tensor = self.to_tensor(&what, &value)?;
+                        Value::new(Kind::Tensor(tensor), value.span)
+                    }
+                });
+            }
+            let result = self.tensors.binary(op, &operands[0], &operands[1], span);
+            return self.check(result);
+        }
+        let names = (self.sources.slice(exprs.0.span).to_owned(), self.sources.slice(exprs.1.span).to_owned());
+        let result = number::binary(op, &left, &right, span, (&names.0, &names.1));
+        self.check(result)
+    }
+
+    /// `value |> callee`: a view gets further steps; anything else is the callee's first argument.
+    fn pipe(&mut self, value: &Expr, callee: &Expr, span: Span, scope: &Rc<Scope>) -> Checked<Value> {
+        let left = self.eval(value, scope)?;
+        if matches!(left.kind, Kind::Source(_) | Kind::View(_) | Kind::Recipe(_)) && self.makes_recipe(callee, scope) {
+            let steps = self.eval(callee, scope)?;
+            return self.extend_view(&left, &steps, span);
+        }
+        match &callee.kind {
+            ExprKind::Call(function, arguments) => self.eval_call(function, Some(left), arguments, span, scope),
+            _ => self.eval_call(callee, Some(left), &[], span, scope),
+        }
+    }
+
+    /// Whether an expression gives view steps rather than takes a view: a step, or a function that returns `view`.
+    fn makes_recipe(&mut self, callee: &Expr, scope: &Rc<Scope>) -> bool {
+        let head = match &callee.kind {
+            ExprKind::Call(head, _) => head,
+            _ => callee,
+        };
+        let ExprKind::Path(names) = &head.kind else { return true };
+        if names.len() != 1 {
+            return false;
+        }
+        let known = scope.get(&names[0].text).or_else(|| self.file_item(scope.file, &names[0].text));
+        match known.map(|v| v.kind) {
+            Some(Kind::Function(def)) => {
+                matches!(&def.item.returns, Some(ParamType::Named { name, .. }) if &*name.text == "view")
+            }
+            Some(Kind::Recipe(_)) | None => true,
+            Some(_) => false,
+        }
+    }
+
+    fn eval_call(
+        &mut self,
+        callee: &Expr,
+        first: Option<Value>,
+        arguments: &[Argument],
+        span: Span,
+        scope: &Rc<Scope>,
+    ) -> Checked<Value> {
+        let naming = self.naming.take();
+        let target = self.eval(callee, scope)?;
+        if self.depth >= MAX_DEPTH {
+            return self.fail(
+                Diagnostic::new(Code::NotCallable, "calls are nested without end")
+                    .label(span, "the innermost call")
+                    .help("a block or function may not reach itself"),
+            );
+        }
+        self.depth += 1;
+        let result = match &target.kind {
+            Kind::Block(def) => match naming {
+                Some(path) => self.instantiate(def, &path, arguments, span, scope),
+                None => self.fail(
+                    Diagnostic::new(Code::NotCallable, format!("`{}` is a block", def.item.name.text))
+                        .label(span, "a module is made here")
+                        .help(format!("define it in `model`: `name = {}(…)`, then call `name`", def.item.name.text)),
+                ),
+            },
+            Kind::Function(def) => self.call_function(def, first, arguments, span, scope),
+            Kind::Module(id) => self.call_module(*id, first, arguments, span, scope),
+            Kind::Modules(ids) => {
+                let ids = ids.clone();
+                self.call_modules(&ids, first, arguments, span, scope)
+            }
+            Kind::Absent => self.call_absent(first, arguments, span, scope),
+            Kind::Builtin(name) => {
+                let name = name.clone();
+                self.call_builtin(&name, first, arguments, span, scope, naming)
+            }
+            Kind::Poison => Err(Reported),
+            _ => self.fail(
+                Diagnostic::new(Code::NotCallable, format!("{} cannot be called", target.describe()))
+                    .label(callee.span, "called here"),
+            ),
+        };
+        self.depth -= 1;
+        result
+    }
+
+    fn call_absent(
+        &mut self,
+        first: Option<Value>,
+        arguments: &[Argument],
+        span: Span,
+        scope: &Rc<Scope>,
+    ) -> Checked<Value> {
+        match (first, arguments) {
+            (Some(value), []) => Ok(value),
+            (None, [argument]) => self.eval(&argument.value, scope),
+            _ => self.fail(
+                Diagnostic::new(Code::UnknownArgument, "a module that is left out passes one value through")
+                    .label(span, "more than one argument"),
+            ),
+        }
+    }
+
+    fn call_function(
+        &mut self,
+        def: &Rc<Definition<ast::Function>>,
+        first: Option<Value>,
+        arguments: &[Argument],
+        span: Span,
+        scope: &Rc<Scope>,
+    ) -> Checked<Value> {
+        let inner = Scope::new(def.file);
+        let values = self.bind_params(&def.item.name.text, &def.item.params, first, arguments, span, scope)?;
+        self.run_body(&def.item, values, &inner, span)
+    }
+
+    /// Binds the arguments of a block or function; missing ones are left to their defaults.
+    pub fn bind_params(
+        &mut self,
+        callee: &str,
+        params: &[Param],
+        first: Option<Value>,
+        arguments: &[Argument],
+        span: Span,
+        scope: &Rc<Scope>,
+    ) -> Checked<Vec<Option<Value>>> {
+        let slots: Vec<Slot<'_>> = params
+            .iter()
+            .map(|p| Slot { name: &p.name.text, required: p.default.is_none(), span: Some(p.name.span) })
+            .collect();
+        self.bind_arguments(callee, &slots, first, arguments, span, scope)
+    }
+
+    /// Puts checked parameters into `scope`: all given values first, so that dims they fix serve the defaults.
+    pub fn enter_params(
+        &mut self,
+        callee: &str,
+        params: &[Param],
+        values: Vec<Option<Value>>,
+        scope: &Rc<Scope>,
+    ) -> Checked<()> {
+        let mut failed = Ok(());
+        for (param, value) in params.iter().zip(values) {
+            let value = match (value, &param.default) {
+                (Some(value), _) => Ok(value),
+                (None, Some(default)) => self.eval(default, scope),
+                (None, None) => Err(Reported),
+            };
+            let what = format!("`{}` of `{callee}`", param.name.text);
+            match value.and_then(|value| self.coerce(&what, value, &param.ty, scope)) {
+                Ok(value) => scope.bind(param.name.text.clone(), value),
+                Err(reported) => {
+                    scope.bind(param.name.text.clone(), Value::new(Kind::Poison, param.name.span));
+                    failed = Err(reported);
+                }
+            }
+        }
+        failed
+    }
+
+    /// Runs a body whose parameters are `values` in `scope`, and checks its result against the signature.
+    pub fn run_body(
+        &mut self,
+        function: &ast::Function,
+        values: Vec<Option<Value>>,
+        scope: &Rc<Scope>,
+        call: Span,
+    ) -> Checked<Value> {
+        self.enter_params(&function.name.text, &function.params, values, scope)?;
+        for statement in &function.statements {
+            match statement {
+                Statement::Assign(name, value) => {
+                    let value = self.eval(value, scope)?;
+                    scope.bind(name.text.clone(), value);
+                }
+                Statement::Update(name, value) => {
+                    let state =
+                        self.eval(&Expr { kind: ExprKind::Path(vec![name.clone()]), span: name.span }, scope)?;
+                    let Kind::Stored(path, _) = &state.kind else {
+                        return self.fail(wrong_type("`update`", &state, "a state of this block"));
+                    };
+                    let path = path.clone();
+                    let value = self.eval(value, scope)?;
+                    let tensor = self.to_tensor("the new value of a state", &value)?;
+                    let result = self.tensors.update(&path, &tensor, name.span);
+                    self.check(result)?;
+                }
+                Statement::Require(require) => self.require(require, scope, call)?,
+            }
+        }
+        let result = self.eval(&function.result, scope)?;
+        let result = match &function.returns {
+            Some(returns) => {
+                let what = format!("the result of `{}`", function.name.text);
+                let result = Value::new(result.kind, function.result.span);
+                self.coerce(&what, result, returns, scope)?
+            }
+            None => result,
+        };
+        // To the caller the value comes from the call.
+        Ok(Value::new(result.kind, call))
+    }
+}

@@ -1,0 +1,224 @@
+//! Files: items by name, and what `use` brings in.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::diag::{Code, Diagnostic, suggest};
+use crate::source::{SourceId, Sources, Span};
+use crate::syntax::ast::{File, Item, Name, Pipeline, Use, Variant};
+use crate::syntax::parse_file;
+
+use super::value::{Definition, Kind, Value};
+use super::{Checked, Machine};
+
+/// What a file defines and imports.
+#[derive(Debug, Default)]
+pub struct FileScope {
+    /// Blocks and functions, own and imported.
+    pub values: BTreeMap<Arc<str>, Value>,
+    /// Own and imported pipelines, with the file that each was written in.
+    pub pipelines: Vec<(Name, PipelineItem, SourceId)>,
+    /// Names that this file defines itself, and so may be imported.
+    own: Vec<Arc<str>>,
+}
+
+#[derive(Debug, Clone)]
+pub enum PipelineItem {
+    Plain(Arc<Pipeline>),
+    Variant(Arc<Variant>),
+}
+
+impl Machine<'_> {
+    /// Loads the file at `path` and all that it uses.
+    pub fn load_root(&mut self, path: &Path) -> Checked<(SourceId, Rc<FileScope>)> {
+        match self.sources.load(path) {
+            Ok(id) => Ok((id, self.load_file(id)?)),
+            Err(error) => self.fail(
+                Diagnostic::new(Code::FileNotFound, format!("cannot read {}: {error}", path.display()))
+                    .maybe_help(pipeline_suggestion(path)),
+            ),
+        }
+    }
+
+    fn load_file(&mut self, id: SourceId) -> Checked<Rc<FileScope>> {
+        if let Some(scope) = self.files.get(&id) {
+            return Ok(scope.clone());
+        }
+        let file = parse_file(self.sources, id, self.diagnostics)?;
+        self.loading.push(id);
+        let scope = self.build_scope(id, &file);
+        self.loading.pop();
+        let scope = Rc::new(scope);
+        self.files.insert(id, scope.clone());
+        Ok(scope)
+    }
+
+    fn build_scope(&mut self, id: SourceId, file: &File) -> FileScope {
+        let mut scope = FileScope::default();
+        let mut seen: BTreeMap<Arc<str>, Span> = BTreeMap::new();
+        let mut declare = |machine: &mut Self, name: &Name| match seen.insert(name.text.clone(), name.span) {
+            Some(first) => {
+                let message = format!("`{}` is defined twice", name.text);
+                let diagnostic = Diagnostic::new(Code::DuplicateName, message)
+                    .label(name.span, "again here")
+                    .label(first, "first here")
+                    .help("give one of them another name");
+                machine.diagnostics.push(diagnostic);
+            }
+            None => {}
+        };
+        for item in &file.uses {
+            match item {
+                Use::Items { module, items, span } => {
+                    for name in items {
+                        declare(self, name);
+                    }
+                    let _ = self.use_items(id, module, items, *span, &mut scope);
+                }
+                Use::Pipeline { name, alias, span } => {
+                    declare(self, alias);
+                    let _ = self.use_pipeline(id, name, alias, *span, &mut scope);
+                }
+            }
+        }
+        for item in &file.items {
+            let name = item.name();
+            declare(self, name);
+            scope.own.push(name.text.clone());
+            let kind = match item {
+                Item::Block(block) => {
+                    self.check_unused_in_block(block);
+                    Kind::Block(Rc::new(Definition { item: block.clone(), file: id }))
+                }
+                Item::Function(function) => {
+                    self.check_unused_in_function(function);
+                    Kind::Function(Rc::new(Definition { item: function.clone(), file: id }))
+                }
+                Item::Pipeline(pipeline) => {
+                    let item = PipelineItem::Plain(pipeline.clone());
+                    scope.pipelines.push((name.clone(), item, id));
+                    continue;
+                }
+                Item::Variant(variant) => {
+                    let item = PipelineItem::Variant(variant.clone());
+                    scope.pipelines.push((name.clone(), item, id));
+                    continue;
+                }
+            };
+            scope.values.insert(name.text.clone(), Value::new(kind, name.span));
+        }
+        scope
+    }
+
+    fn use_items(
+        &mut self,
+        from: SourceId,
+        module: &[Name],
+        items: &[Name],
+        span: Span,
+        scope: &mut FileScope,
+    ) -> Checked<()> {
+        let path: Vec<&str> = module.iter().map(|n| &*n.text).collect();
+        let used = self.load_used(from, &path, span)?;
+        for name in items {
+            match used.values.get(&name.text).filter(|_| used.own.contains(&name.text)) {
+                Some(value) => {
+                    scope.values.insert(name.text.clone(), value.clone());
+                }
+                None => {
+                    let message = format!("`{}` has no item `{}`", path.join("::"), name.text);
+                    let help = suggest(&name.text, used.own.iter().map(|n| &**n));
+                    self.diagnostics.push(
+                        Diagnostic::new(Code::UnknownItem, message).label(name.span, "not there").maybe_help(help),
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn use_pipeline(
+        &mut self,
+        from: SourceId,
+        name: &Name,
+        alias: &Name,
+        span: Span,
+        scope: &mut FileScope,
+    ) -> Checked<()> {
+        let used = self.load_used(from, &[&name.text], span)?;
+        match used.pipelines.iter().find(|(n, _, _)| n.text == name.text) {
+            Some((_, item, file)) => {
+                scope.pipelines.push((alias.clone(), item.clone(), *file));
+                Ok(())
+            }
+            None => {
+                let message = format!("the file `{}.cmae` has no pipeline `{}`", name.text, name.text);
+                let help = suggest(&name.text, used.pipelines.iter().map(|(n, _, _)| &*n.text));
+                self.fail(Diagnostic::new(Code::UnknownItem, message).label(name.span, "not there").maybe_help(help))
+            }
+        }
+    }
+
+    fn load_used(&mut self, from: SourceId, path: &[&str], span: Span) -> Checked<Rc<FileScope>> {
+        match self.sources.load_module(from, path) {
+            Ok(id) if self.loading.contains(&id) => {
+                let start = self.loading.iter().position(|l| *l == id).unwrap_or(0);
+                let mut cycle: Vec<&str> =
+                    self.loading[start..].iter().map(|l| self.sources.get(*l).name.as_str()).collect();
+                cycle.push(&self.sources.get(id).name);
+                let message = format!("files use each other in a circle: {}", cycle.join(" → "));
+                self.fail(
+                    Diagnostic::new(Code::CyclicUse, message)
+                        .label(span, "this closes the circle")
+                        .help("move what both need into a third file"),
+                )
+            }
+            Ok(id) => self.load_file(id),
+            Err((name, error)) => {
+                let help = match path {
+                    ["std", module, ..] => suggest(module, Sources::stdlib_modules()),
+                    _ => None,
+                };
+                let what = if error.kind() == std::io::ErrorKind::NotFound {
+                    format!("there is no file {name}")
+                } else {
+                    format!("cannot read {name}: {error}")
+                };
+                self.fail(Diagnostic::new(Code::FileNotFound, what).label(span, "used here").maybe_help(help))
+            }
+        }
+    }
+
+    /// A loaded file's scope.
+    pub fn files_scope(&self, file: SourceId) -> Rc<FileScope> {
+        self.files.get(&file).cloned().unwrap_or_default()
+    }
+
+    /// A file's blocks and functions, own and imported.
+    pub fn items_of(&self, file: SourceId) -> Vec<(Arc<str>, Value)> {
+        self.files_scope(file).values.iter().map(|(n, v)| (n.clone(), v.clone())).collect()
+    }
+
+    /// The value that a file's items give a name.
+    pub fn file_item(&self, file: SourceId, name: &str) -> Option<Value> {
+        self.files.get(&file)?.values.get(name).cloned()
+    }
+
+    /// Names of a file's blocks and functions, for suggestions.
+    pub fn file_names(&self, file: SourceId) -> Vec<String> {
+        self.files.get(&file).map_or(Vec::new(), |f| f.values.keys().map(|n| n.to_string()).collect())
+    }
+}
+
+/// A file with a name like `path`'s in its folder.
+fn pipeline_suggestion(path: &Path) -> Option<String> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let names: Vec<String> = std::fs::read_dir(folder)
+        .ok()?
+        .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
+        .filter(|name| name.ends_with(".cmae"))
+        .collect();
+    suggest(&path.file_name()?.to_string_lossy(), names.iter().map(String::as_str))
+}

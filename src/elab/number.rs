@@ -1,0 +1,191 @@
+//! Arithmetic on static values, with units.
+//!
+//! int, float and ratio mix to a float; lengths add to lengths and divide to ints; division of whole things must come
+//! out even; tuples broadcast element by element.
+
+use std::rc::Rc;
+
+use crate::diag::{Code, Diagnostic};
+use crate::source::Span;
+use crate::syntax::ast::BinaryOp;
+
+use super::value::{Kind, Value};
+
+/// `left op right`; `names` are the operands' texts for messages.
+pub fn binary(op: BinaryOp, left: &Value, right: &Value, span: Span, names: (&str, &str)) -> Result<Value, Diagnostic> {
+    if let Some(value) = broadcast(op, left, right, span, names)? {
+        return Ok(value);
+    }
+    let kind = match op {
+        BinaryOp::And | BinaryOp::Or => match (&left.kind, &right.kind) {
+            (Kind::Bool(a), Kind::Bool(b)) => Kind::Bool(if op == BinaryOp::And { *a && *b } else { *a || *b }),
+            _ => return Err(bad_operands(op, left, right, span)),
+        },
+        BinaryOp::Equal => Kind::Bool(equal(left, right)),
+        BinaryOp::NotEqual => Kind::Bool(!equal(left, right)),
+        BinaryOp::Less | BinaryOp::LessEqual | BinaryOp::Greater | BinaryOp::GreaterEqual => {
+            let ordering = compare(left, right).ok_or_else(|| bad_operands(op, left, right, span))?;
+            Kind::Bool(match op {
+                BinaryOp::Less => ordering.is_lt(),
+                BinaryOp::LessEqual => ordering.is_le(),
+                BinaryOp::Greater => ordering.is_gt(),
+                _ => ordering.is_ge(),
+            })
+        }
+        BinaryOp::Add | BinaryOp::Sub | BinaryOp::Mul | BinaryOp::Div | BinaryOp::Rem => {
+            arithmetic(op, left, right, span, names)?
+        }
+    };
+    Ok(Value::new(kind, span))
+}
+
+/// Negation of a number or a length.
+pub fn negate(value: &Value, span: Span) -> Result<Value, Diagnostic> {
+    let kind = match value.kind {
+        Kind::Int(i) => i.checked_neg().map(Kind::Int),
+        Kind::Float(f) => Some(Kind::Float(-f)),
+        Kind::Ratio(r) => Some(Kind::Ratio(-r)),
+        Kind::Pixels(p) => p.checked_neg().map(Kind::Pixels),
+        _ => None,
+    };
+    kind.map(|kind| Value::new(kind, span)).ok_or_else(|| {
+        Diagnostic::new(Code::BadOperands, format!("cannot negate {}", value.describe())).label(span, "here")
+    })
+}
+
+fn broadcast(
+    op: BinaryOp,
+    left: &Value,
+    right: &Value,
+    span: Span,
+    names: (&str, &str),
+) -> Result<Option<Value>, Diagnostic> {
+    if matches!(op, BinaryOp::Equal | BinaryOp::NotEqual | BinaryOp::And | BinaryOp::Or) {
+        return Ok(None);
+    }
+    let tuple = |v: &Value| match &v.kind {
+        Kind::Tuple(items) => Some(items.clone()),
+        _ => None,
+    };
+    let items: Vec<Value> = match (tuple(left), tuple(right)) {
+        (None, None) => return Ok(None),
+        (Some(a), Some(b)) if a.len() == b.len() => {
+            a.iter().zip(b.iter()).map(|(x, y)| binary(op, x, y, span, names)).collect::<Result<_, _>>()?
+        }
+        (Some(a), None) => a.iter().map(|x| binary(op, x, right, span, names)).collect::<Result<_, _>>()?,
+        (None, Some(b)) => b.iter().map(|y| binary(op, left, y, span, names)).collect::<Result<_, _>>()?,
+        _ => return Err(bad_operands(op, left, right, span)),
+    };
+    Ok(Some(Value::new(Kind::Tuple(Rc::new(items)), span)))
+}
+
+fn arithmetic(op: BinaryOp, left: &Value, right: &Value, span: Span, names: (&str, &str)) -> Result<Kind, Diagnostic> {
+    let overflow = || {
+        Diagnostic::new(Code::OutOfRange, format!("{left} {} {right} is too large", op.symbol())).label(span, "here")
+    };
+    let whole = |a: i64, b: i64| -> Result<i64, Diagnostic> {
+        match op {
+            BinaryOp::Add => a.checked_add(b).ok_or_else(overflow),
+            BinaryOp::Sub => a.checked_sub(b).ok_or_else(overflow),
+            BinaryOp::Mul => a.checked_mul(b).ok_or_else(overflow),
+            BinaryOp::Rem => a.checked_rem_euclid(b).ok_or_else(|| by_zero(left, right, span)),
+            _ if b == 0 => Err(by_zero(left, right, span)),
+            _ if a % b != 0 => Err(not_divisible(left, right, span, names)),
+            _ => a.checked_div(b).ok_or_else(overflow),
+        }
+    };
+    Ok(match (&left.kind, &right.kind) {
+        (Kind::Int(a), Kind::Int(b)) => Kind::Int(whole(*a, *b)?),
+        (Kind::Pixels(a), Kind::Pixels(b)) => match op {
+            BinaryOp::Add | BinaryOp::Sub | BinaryOp::Rem => Kind::Pixels(whole(*a, *b)?),
+            BinaryOp::Div => Kind::Int(whole(*a, *b)?),
+            _ => return Err(bad_operands(op, left, right, span)),
+        },
+        (Kind::Pixels(a), Kind::Int(b)) if matches!(op, BinaryOp::Mul | BinaryOp::Div) => Kind::Pixels(whole(*a, *b)?),
+        (Kind::Int(a), Kind::Pixels(b)) if op == BinaryOp::Mul => Kind::Pixels(whole(*a, *b)?),
+        (Kind::Pixels(_), Kind::Int(n)) | (Kind::Int(n), Kind::Pixels(_)) => {
+            return Err(bad_operands(op, left, right, span).help(format!("write `{n}px`")));
+        }
+        _ => match (left.number(), right.number()) {
+            (Some(a), Some(b)) => Kind::Float(match op {
+                BinaryOp::Add => a + b,
+                BinaryOp::Sub => a - b,
+                BinaryOp::Mul => a * b,
+                BinaryOp::Rem => a.rem_euclid(b),
+                _ if b == 0.0 => return Err(by_zero(left, right, span)),
+                _ => a / b,
+            }),
+            _ => return Err(bad_operands(op, left, right, span)),
+        },
+    })
+}
+
+fn bad_operands(op: BinaryOp, left: &Value, right: &Value, span: Span) -> Diagnostic {
+    let message = format!("cannot compute {} {} {}", left.describe(), op.symbol(), right.describe());
+    Diagnostic::new(Code::BadOperands, message)
+        .label(span, "here")
+        .label(left.span, left.describe())
+        .label(right.span, right.describe())
+}
+
+fn by_zero(left: &Value, right: &Value, span: Span) -> Diagnostic {
+    Diagnostic::new(Code::BadOperands, format!("{left} is divided by zero"))
+        .label(span, "here")
+        .label(right.span, "this is zero")
+}
+
+/// Names both culprits and the nearest divisors.
+fn not_divisible(left: &Value, right: &Value, span: Span, (left_name, right_name): (&str, &str)) -> Diagnostic {
+    let (a, b, unit) = match (&left.kind, &right.kind) {
+        (Kind::Pixels(a), Kind::Pixels(b)) => (*a, *b, "px"),
+        (Kind::Pixels(a), Kind::Int(b)) | (Kind::Int(a), Kind::Int(b)) => (*a, *b, ""),
+        _ => (0, 1, ""),
+    };
+    let divides = |d: &i64| *d > 0 && a % d == 0;
+    let below = (1..b.abs()).rev().find(divides);
+    let above = (b.abs() + 1..=a.abs().min(1 << 20)).find(divides);
+    let choices: Vec<String> = below.iter().chain(&above).map(|d| format!("{d}{unit}")).collect();
+    let named = |name: &str, value: &Value| {
+        let plain = name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '.');
+        if plain && name.parse::<f64>().is_err() { format!("{name} {value}") } else { format!("{value}") }
+    };
+    let message = format!("{} does not divide {}", named(right_name, right), named(left_name, left));
+    let plain = right_name.chars().all(|c| c.is_alphanumeric() || c == '_');
+    let help = match choices.as_slice() {
+        [] => None,
+        all if plain && right_name.parse::<f64>().is_err() => {
+            let all: Vec<String> = all.iter().map(|c| format!("`{right_name} = {c}`")).collect();
+            Some(format!("write {}", all.join(" or ")))
+        }
+        all => Some(format!("{left} is divisible by {}", all.join(" and "))),
+    };
+    Diagnostic::new(Code::NotDivisible, message)
+        .label(right.span, format!("{right}"))
+        .label(left.span, format!("{left}"))
+        .label(span, "divided here")
+        .maybe_help(help)
+}
+
+/// Equality of static values; values of different kinds differ, numbers compare as numbers.
+pub fn equal(left: &Value, right: &Value) -> bool {
+    if let (Some(a), Some(b)) = (left.number(), right.number()) {
+        return a == b;
+    }
+    match (&left.kind, &right.kind) {
+        (Kind::None, Kind::None) => true,
+        (Kind::Pixels(a), Kind::Pixels(b)) => a == b,
+        (Kind::Bool(a), Kind::Bool(b)) => a == b,
+        (Kind::Str(a), Kind::Str(b)) => a == b,
+        _ => match (left.items(), right.items()) {
+            (Some(a), Some(b)) => a.len() == b.len() && a.iter().zip(b).all(|(x, y)| equal(x, y)),
+            _ => false,
+        },
+    }
+}
+
+fn compare(left: &Value, right: &Value) -> Option<std::cmp::Ordering> {
+    match (&left.kind, &right.kind) {
+        (Kind::Pixels(a), Kind::Pixels(b)) => Some(a.cmp(b)),
+        _ => left.number()?.partial_cmp(&right.number()?),
+    }
+}

@@ -1,0 +1,129 @@
+//! Overrides: `with { … }` of a variant and `--set NAME=VALUE` change the tree before it is evaluated.
+//!
+//! A path names a parameter (`mask_ratio`), a definition of a section (`train.epochs`, `online.mask`), or an argument of
+//! the call that a definition makes (`model.encoder.depth`).
+
+use crate::diag::{Code, Diagnostic, suggest};
+use crate::syntax::ast::{Argument, Binding, Entry, Expr, ExprKind, Name, Override, Pipeline, Section, SectionKind};
+
+/// Applies one override to `pipeline`.
+pub fn apply(pipeline: &mut Pipeline, change: &Override) -> Result<(), Diagnostic> {
+    let text = change.path.iter().map(|n| &*n.text).collect::<Vec<_>>().join(".");
+    match change.path.as_slice() {
+        [name] if &*name.text == "export" => {
+            let section = pipeline.sections.iter_mut().find(|s| s.kind == SectionKind::Export);
+            match section {
+                Some(section) => section.entries = vec![Entry::Expr(change.value.clone())],
+                None => return Err(unknown(name, "the pipeline", Vec::new())),
+            }
+            Ok(())
+        }
+        [name] => match pipeline.params.iter_mut().find(|(n, _)| n.text == name.text) {
+            Some((_, value)) => {
+                *value = change.value.clone();
+                Ok(())
+            }
+            None => {
+                let mut known: Vec<String> = pipeline.params.iter().map(|(n, _)| n.text.to_string()).collect();
+                known.extend(section_words(pipeline));
+                Err(unknown(name, &format!("pipeline `{}`", pipeline.name.text), known))
+            }
+        },
+        [section_name, name, rest @ ..] => {
+            let known = section_words(pipeline);
+            let owner = format!("pipeline `{}`", pipeline.name.text);
+            let section = pipeline.sections.iter_mut().find(|s| section_word(s) == *section_name.text);
+            let Some(section) = section else { return Err(unknown(section_name, &owner, known)) };
+            let names: Vec<String> = bindings(section).map(|b| b.name.text.to_string()).collect();
+            let extends = matches!(section.kind, SectionKind::Train | SectionKind::Data);
+            let word = section_word(section);
+            let known_binding = names.iter().any(|n| **n == *name.text);
+            if !known_binding && extends && rest.is_empty() {
+                // A setting that the file leaves at its default; whether there is one of this name shows later.
+                let binding = Binding { name: name.clone(), value: change.value.clone(), repeat: None, when: None };
+                section.entries.push(Entry::Binding(binding));
+                return Ok(());
+            }
+            match (bindings_mut(section).find(|b| b.name.text == name.text), rest) {
+                (Some(binding), []) => {
+                    binding.value = change.value.clone();
+                    Ok(())
+                }
+                (Some(binding), [argument]) => set_argument(&mut binding.value, argument, &change.value, &text),
+                (None, _) => Err(unknown(name, &format!("`{word}`"), names)),
+                (Some(_), [_, deeper, ..]) => {
+                    Err(Diagnostic::new(Code::UnknownSetting, format!("`{text}` reaches deeper than an argument"))
+                        .label(deeper.span, "too deep")
+                        .help("replace the whole definition: write it out in a variant"))
+                }
+            }
+        }
+        [] => Ok(()),
+    }
+}
+
+/// Sets or adds an argument of the call that `value` is; of a chain, that of the last call.
+fn set_argument(value: &mut Expr, name: &Name, new: &Expr, text: &str) -> Result<(), Diagnostic> {
+    let span = value.span;
+    let arguments = match &mut value.kind {
+        ExprKind::Call(_, arguments) => arguments,
+        ExprKind::Pipe(_, last) => return set_argument(last, name, new, text),
+        _ => {
+            let message = format!("`{text}` names an argument, but the definition is no call");
+            return Err(Diagnostic::new(Code::UnknownSetting, message)
+                .label(name.span, "an argument")
+                .label(span, "no call")
+                .help("leave the last part of the name out"));
+        }
+    };
+    let is_it = |argument: &Argument| match (&argument.name, &argument.value.kind) {
+        (Some(n), _) => n.text == name.text,
+        (None, ExprKind::Path(path)) => path.len() == 1 && path[0].text == name.text,
+        _ => false,
+    };
+    let argument = Argument { name: Some(name.clone()), value: new.clone() };
+    match arguments.iter_mut().find(|a| is_it(a)) {
+        Some(existing) => *existing = argument,
+        None => arguments.push(argument),
+    }
+    Ok(())
+}
+
+fn unknown(name: &Name, owner: &str, known: Vec<String>) -> Diagnostic {
+    Diagnostic::new(Code::UnknownSetting, format!("{owner} has no `{}`", name.text))
+        .label(name.span, "not there")
+        .maybe_help(suggest(&name.text, known.iter().map(String::as_str)))
+}
+
+fn bindings(section: &Section) -> impl Iterator<Item = &Binding> {
+    section.entries.iter().filter_map(|e| match e {
+        Entry::Binding(binding) => Some(binding),
+        _ => None,
+    })
+}
+
+fn bindings_mut(section: &mut Section) -> impl Iterator<Item = &mut Binding> {
+    section.entries.iter_mut().filter_map(|e| match e {
+        Entry::Binding(binding) => Some(binding),
+        _ => None,
+    })
+}
+
+/// The word by which a path names a section: a branch goes by its own name.
+fn section_word(section: &Section) -> String {
+    match &section.kind {
+        SectionKind::Data => "data".into(),
+        SectionKind::Views => "views".into(),
+        SectionKind::Model => "model".into(),
+        SectionKind::Branch(name) => name.text.to_string(),
+        SectionKind::Losses => "losses".into(),
+        SectionKind::Monitor => "monitor".into(),
+        SectionKind::Train => "train".into(),
+        SectionKind::Evaluate => "evaluate".into(),
+        SectionKind::Export => "export".into(),
+    }
+}
+
+fn section_words(pipeline: &Pipeline) -> Vec<String> {
+    pipeline.sections.iter().map(section_word).collect()
+}

@@ -1,0 +1,477 @@
+//! A pipeline's static sections: parameters, `data`, `views`, `model`, `train`, `export`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::diag::{Code, Diagnostic, Diagnostics, Reported, suggest};
+use crate::source::{SourceId, Sources, Span};
+use crate::spec::{
+    DataSpec, Duration, EvaluateSpec, Optimizer, ParameterRule, Precision, Role, Schedule, Selector, Spec, TrainSpec,
+};
+use crate::syntax::ast::{Entry, Name, Override, Pipeline, Rule, RuleSelector, Section, SectionKind};
+use crate::syntax::parse_override;
+
+use super::args::wrong_type;
+use super::files::PipelineItem;
+use super::scope::Scope;
+use super::settings::{as_duration, as_schedule};
+use super::value::{Kind, Value};
+use super::{Checked, Machine, overrides};
+
+/// A pipeline whose static parts are evaluated; branches, losses and evaluation are still trees.
+pub struct Bound<'a> {
+    pub machine: Machine<'a>,
+    pub scope: Rc<Scope>,
+    pub pipeline: Pipeline,
+    pub spec: Spec,
+    /// Where the data sources were written, for errors about them, by name.
+    pub source_spans: Vec<(String, Span)>,
+    /// Where each parameter rule was written, in order.
+    pub rule_spans: Vec<Span>,
+}
+
+/// Loads the pipeline in the file at `path`, applies `sets` (`NAME=VALUE`), and evaluates its static sections.
+pub fn elaborate<'a>(
+    sources: &'a mut Sources,
+    diagnostics: &'a mut Diagnostics,
+    path: &Path,
+    sets: &[String],
+) -> Result<Bound<'a>, Reported> {
+    let mut machine = Machine::new(sources, diagnostics);
+    let (file, pipeline, variant_files) = machine.find_pipeline(path, sets)?;
+    machine.check_unused_in_pipeline(&pipeline);
+    machine.check_sections(&pipeline);
+    let scope = Scope::new(file);
+    for variant in variant_files {
+        for (name, value) in machine.items_of(variant) {
+            scope.bind(name, value);
+        }
+    }
+    let mut params = Vec::new();
+    for (name, expr) in &pipeline.params {
+        let value = machine.eval(expr, &scope).unwrap_or(Value::new(Kind::Poison, expr.span));
+        params.push((name.text.to_string(), value.to_string()));
+        scope.bind(name.text.clone(), value);
+    }
+    machine.set_training(true, pipeline.span);
+    let (data, source_spans) = machine.data(&pipeline, &scope)?;
+    machine.views(&pipeline, &scope);
+    machine.model(&pipeline, &scope);
+    let (train, rule_spans) = machine.train(&pipeline, &scope, data.batch_size)?;
+    let export = machine.export(&pipeline, &scope);
+    if !machine.diagnostics.is_empty() {
+        return Err(Reported);
+    }
+    let views = machine.views.iter().filter(|v| !v.spec.name.is_empty()).map(|v| v.spec.clone()).collect();
+    let spec = Spec {
+        name: pipeline.name.text.to_string(),
+        params,
+        data,
+        views,
+        train,
+        evaluate: EvaluateSpec::default(),
+        export,
+    };
+    Ok(Bound { machine, scope, pipeline, spec, source_spans, rule_spans })
+}
+
+/// Names that `model` defines, with their places.
+pub fn model_definitions(pipeline: &Pipeline) -> Vec<(String, Span)> {
+    let entries = sections(pipeline, SectionKind::Model).flat_map(|s| &s.entries);
+    let names = entries.filter_map(|entry| match entry {
+        Entry::Binding(binding) => Some((binding.name.text.to_string(), binding.value.span)),
+        _ => None,
+    });
+    names.collect()
+}
+
+/// Sections of `pipeline` of one kind.
+fn sections(pipeline: &Pipeline, kind: SectionKind) -> impl Iterator<Item = &Section> {
+    pipeline.sections.iter().filter(move |s| s.kind == kind)
+}
+
+impl Machine<'_> {
+    /// The file's pipeline with overrides applied, the file whose names it sees, and those of its variants.
+    fn find_pipeline(&mut self, path: &Path, sets: &[String]) -> Checked<(SourceId, Pipeline, Vec<SourceId>)> {
+        let (root, scope) = self.load_root(path)?;
+        let own: Vec<_> = scope.pipelines.iter().filter(|(_, _, file)| *file == root).collect();
+        let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+        let chosen =
+            own.iter().find(|(name, _, _)| *name.text == *stem).or(if own.len() == 1 { own.first() } else { None });
+        let Some((name, _, _)) = chosen else {
+            let names: Vec<&str> = own.iter().map(|(n, _, _)| &*n.text).collect();
+            let diagnostic = if names.is_empty() {
+                Diagnostic::new(Code::NoPipeline, format!("{} holds no pipeline", path.display()))
+                    .help("write `pipeline NAME { … }`")
+            } else {
+                let message = format!("{} holds {} pipelines and none is named `{stem}`", path.display(), names.len());
+                Diagnostic::new(Code::NoPipeline, message).help(format!("rename one of `{}`", names.join("`, `")))
+            };
+            return self.fail(diagnostic);
+        };
+        let mut changes: Vec<Override> = Vec::new();
+        let mut files = Vec::new();
+        let (mut file, mut name) = (root, name.clone());
+        let mut visited: Vec<(SourceId, Arc<str>)> = Vec::new();
+        let mut pipeline = loop {
+            let scope = self.files_scope(file);
+            let found = scope.pipelines.iter().find(|(n, _, _)| n.text == name.text).cloned();
+            let Some((_, item, owner)) = found else {
+                let known: Vec<String> = scope.pipelines.iter().map(|(n, _, _)| n.text.to_string()).collect();
+                let help = suggest(&name.text, known.iter().map(String::as_str))
+                    .unwrap_or_else(|| format!("import it: `use pipeline {}`", name.text));
+                return self.fail(
+                    Diagnostic::new(Code::UnknownItem, format!("there is no pipeline `{}`", name.text))
+                        .label(name.span, "not known")
+                        .help(help),
+                );
+            };
+            match item {
+                PipelineItem::Plain(pipeline) => {
+                    file = owner;
+                    break (*pipeline).clone();
+                }
+                PipelineItem::Variant(variant) => {
+                    if visited.contains(&(owner, variant.name.text.clone())) {
+                        let message = format!("the variant `{}` is a variant of itself", variant.name.text);
+                        return self.fail(
+                            Diagnostic::new(Code::CyclicUse, message)
+                                .label(variant.base.span, "leads back here")
+                                .help("name another base"),
+                        );
+                    }
+                    visited.push((owner, variant.name.text.clone()));
+                    // The base's own changes come first, then those of the variant.
+                    changes.splice(0..0, variant.overrides.iter().cloned());
+                    files.push(owner);
+                    file = owner;
+                    name = variant.base.clone();
+                }
+            }
+        };
+        if let Some((_, outermost)) = visited.first() {
+            pipeline.name = Name { text: outermost.clone(), span: pipeline.name.span };
+        }
+        for set in sets {
+            let id = self.sources.add_text("--set", set.as_str());
+            changes.push(parse_override(self.sources, id, self.diagnostics)?);
+        }
+        let mut failed = Ok(());
+        for change in &changes {
+            if let Err(diagnostic) = overrides::apply(&mut pipeline, change) {
+                failed = self.fail(diagnostic);
+            }
+        }
+        failed.map(|()| (file, pipeline, files))
+    }
+
+    /// No section twice, no name twice within one.
+    fn check_sections(&mut self, pipeline: &Pipeline) {
+        let mut seen: BTreeMap<String, Span> = BTreeMap::new();
+        let mut declare = |machine: &mut Self, key: String, name: &str, span: Span| {
+            if let Some(first) = seen.insert(key, span) {
+                machine.diagnostics.push(
+                    Diagnostic::new(Code::DuplicateName, format!("`{name}` is defined twice"))
+                        .label(span, "again here")
+                        .label(first, "first here")
+                        .help("give one of them another name, or remove it"),
+                );
+            }
+        };
+        let mut top: Vec<(String, Span)> = Vec::new();
+        for (name, _) in &pipeline.params {
+            top.push((name.text.to_string(), name.span));
+        }
+        for section in &pipeline.sections {
+            match &section.kind {
+                SectionKind::Branch(name) => top.push((name.text.to_string(), name.span)),
+                SectionKind::Model => {}
+                _ => {
+                    let word = self.sources.slice(section.span).to_owned();
+                    declare(self, format!("section {word}"), &word, section.span);
+                }
+            }
+            for entry in &section.entries {
+                if let Entry::Binding(binding) = entry {
+                    if section.kind == SectionKind::Model {
+                        top.push((binding.name.text.to_string(), binding.name.span));
+                    } else {
+                        let key = format!("{:?}.{}", section.kind, binding.name.text);
+                        declare(self, key, &binding.name.text, binding.name.span);
+                    }
+                }
+            }
+        }
+        for (name, span) in top {
+            declare(self, name.clone(), &name, span);
+        }
+    }
+
+    fn data(&mut self, pipeline: &Pipeline, scope: &Rc<Scope>) -> Checked<(DataSpec, Vec<(String, Span)>)> {
+        let mut spec =
+            DataSpec { sources: Vec::new(), batch_size: 0, channels: 3, prefetch_batches: 4, max_broken: 0.01 };
+        let mut spans = Vec::new();
+        let mut record: Vec<(Arc<str>, Value)> = Vec::new();
+        let mut at = pipeline.name.span;
+        for section in sections(pipeline, SectionKind::Data) {
+            at = section.span;
+            for entry in &section.entries {
+                let Entry::Binding(binding) = entry else { continue };
+                let Ok(value) = self.eval(&binding.value, scope) else { continue };
+                let name = &binding.name.text;
+                let what = format!("`data.{name}`");
+                let result = match (&**name, &value.kind) {
+                    ("batch_size", _) => whole(&what, &value).map(|n| spec.batch_size = n),
+                    ("channels", Kind::Int(1 | 3)) => whole(&what, &value).map(|n| spec.channels = n),
+                    ("channels", _) => Err(wrong_type(&what, &value, "1 or 3")),
+                    ("prefetch_batches", _) => whole(&what, &value).map(|n| spec.prefetch_batches = n),
+                    ("max_broken", _) => super::args::as_ratio(&what, &value).map(|r| spec.max_broken = r),
+                    (_, Kind::NewSource(source)) => {
+                        spec.sources.push((name.to_string(), source.clone()));
+                        spans.push((name.to_string(), binding.value.span));
+                        Ok(())
+                    }
+                    _ => {
+                        let known = ["batch_size", "channels", "prefetch_batches", "max_broken"];
+                        Err(Diagnostic::new(Code::UnknownSetting, format!("`data` has no setting `{name}`"))
+                            .label(binding.name.span, "not a setting, and its value is no source")
+                            .maybe_help(suggest(name, known)))
+                    }
+                };
+                let _ = self.check(result);
+                let kind = match value.kind {
+                    Kind::NewSource(_) => Kind::Source(name.clone()),
+                    other => other,
+                };
+                record.push((name.clone(), Value::new(kind, value.span)));
+            }
+        }
+        if spec.source("train").is_none() {
+            let diagnostic = Diagnostic::new(Code::MissingSetting, "the pipeline names no training data")
+                .label(at, "`train` is missing")
+                .help("write `data { train = image_folder(\"data/train\") … }`");
+            self.diagnostics.push(diagnostic);
+        }
+        if spec.batch_size == 0 && !record.iter().any(|(n, _)| &**n == "batch_size") {
+            let diagnostic = Diagnostic::new(Code::MissingSetting, "the pipeline has no batch size")
+                .label(at, "`batch_size` is missing")
+                .help("write `batch_size = 256` in `data`");
+            self.diagnostics.push(diagnostic);
+        }
+        if !record.iter().any(|(n, _)| &**n == "channels") {
+            record.push(("channels".into(), Value::new(Kind::Int(spec.channels as i64), at)));
+        }
+        let record = Value::new(Kind::Record(Rc::new(record)), at);
+        scope.bind("data".into(), record.clone());
+        self.ambient.insert("data".into(), record);
+        if self.diagnostics.is_empty() { Ok((spec, spans)) } else { Err(Reported) }
+    }
+
+    /// Channels of the pipeline's pictures.
+    pub fn channels(&self) -> usize {
+        let data = self.ambient.get("data").map(|v| &v.kind);
+        let Some(Kind::Record(fields)) = data else { return 3 };
+        let channels = fields.iter().find(|(n, _)| &**n == "channels").and_then(|(_, v)| v.whole());
+        channels.map_or(3, |n| n as usize)
+    }
+
+    fn views(&mut self, pipeline: &Pipeline, scope: &Rc<Scope>) {
+        let mut record: Vec<(Arc<str>, Value)> = Vec::new();
+        let mut at = pipeline.name.span;
+        // Views see each other by bare name, and all else of the pipeline.
+        let inner = Scope::inside(scope);
+        for section in sections(pipeline, SectionKind::Views) {
+            at = section.span;
+            for entry in &section.entries {
+                let Entry::Binding(binding) = entry else { continue };
+                let value = self.eval(&binding.value, &inner).and_then(|v| self.name_view(&binding.name.text, &v));
+                let value = value.unwrap_or(Value::new(Kind::Poison, binding.name.span));
+                inner.bind(binding.name.text.clone(), value.clone());
+                record.push((binding.name.text.clone(), value));
+            }
+        }
+        scope.bind("views".into(), Value::new(Kind::Record(Rc::new(record)), at));
+    }
+
+    fn model(&mut self, pipeline: &Pipeline, scope: &Rc<Scope>) {
+        for section in sections(pipeline, SectionKind::Model) {
+            for entry in &section.entries {
+                let Entry::Binding(binding) = entry else { continue };
+                if self.bind_definition(binding, "", scope).is_err() {
+                    scope.bind(binding.name.text.clone(), Value::new(Kind::Poison, binding.name.span));
+                }
+            }
+        }
+    }
+
+    fn export(&mut self, pipeline: &Pipeline, scope: &Rc<Scope>) -> Option<String> {
+        let section = sections(pipeline, SectionKind::Export).next()?;
+        let Some(Entry::Expr(expr)) = section.entries.first() else { return None };
+        let value = self.eval(expr, scope).ok()?;
+        match value.kind {
+            Kind::Module(id) => Some(self.modules[id.0].path.clone()),
+            _ => {
+                self.diagnostics.push(wrong_type("`export`", &value, "a module of `model`"));
+                None
+            }
+        }
+    }
+
+    fn train(&mut self, pipeline: &Pipeline, scope: &Rc<Scope>, batch_size: usize) -> Checked<(TrainSpec, Vec<Span>)> {
+        const KNOWN: [&str; 8] = [
+            "epochs",
+            "seed",
+            "optimizer",
+            "learning_rate",
+            "precision",
+            "checkpoint_every",
+            "keep",
+            "log_every_steps",
+        ];
+        let mut spec = TrainSpec {
+            epochs: 0.0,
+            seed: 0,
+            optimizer: Optimizer::AdamW { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0 },
+            learning_rate: Schedule::Constant(0.0),
+            rules: Vec::new(),
+            precision: Precision::F32,
+            checkpoint_every: Duration::Epochs(1.0),
+            keep: 3,
+            log_every_steps: 1,
+        };
+        let mut given: Vec<Arc<str>> = Vec::new();
+        let mut spans = Vec::new();
+        let mut at = pipeline.name.span;
+        for section in sections(pipeline, SectionKind::Train) {
+            at = section.span;
+            for entry in &section.entries {
+                match entry {
+                    Entry::Binding(binding) => {
+                        let name = &binding.name.text;
+                        given.push(name.clone());
+                        let Ok(value) = self.eval(&binding.value, scope) else { continue };
+                        let what = format!("`train.{name}`");
+                        let result = match (&**name, &value.kind) {
+                            ("epochs", _) => match value.number().filter(|n| *n > 0.0) {
+                                Some(n) => Ok(spec.epochs = n),
+                                None => Err(wrong_type(&what, &value, "a number above zero")),
+                            },
+                            ("seed", Kind::Int(n)) if *n >= 0 => Ok(spec.seed = *n as u64),
+                            ("seed", _) => Err(wrong_type(&what, &value, "a whole number from 0")),
+                            ("optimizer", Kind::Optimizer(optimizer)) => Ok(spec.optimizer = optimizer.clone()),
+                            ("optimizer", _) => Err(wrong_type(&what, &value, "an optimizer such as adamw(…)")),
+                            ("learning_rate", _) => match as_schedule(&value, batch_size) {
+                                Some(schedule) => Ok(spec.learning_rate = schedule),
+                                None => Err(wrong_type(&what, &value, "a number or a schedule such as cosine(…)")),
+                            },
+                            ("precision", Kind::Str(text)) if &**text == "f32" => Ok(spec.precision = Precision::F32),
+                            ("precision", Kind::Str(text)) if &**text == "f64" => Ok(spec.precision = Precision::F64),
+                            ("precision", Kind::Str(text)) if &**text == "bf16" => Ok(spec.precision = Precision::Bf16),
+                            ("precision", _) => Err(wrong_type(&what, &value, "`f32`, `f64` or `bf16`")),
+                            ("checkpoint_every", _) => as_duration(&what, &value).map(|d| spec.checkpoint_every = d),
+                            ("keep", _) => whole(&what, &value).map(|n| spec.keep = n),
+                            ("log_every_steps", _) => whole(&what, &value).map(|n| spec.log_every_steps = n),
+                            _ => Err(Diagnostic::new(Code::UnknownSetting, format!("`train` has no setting `{name}`"))
+                                .label(binding.name.span, "not known")
+                                .maybe_help(suggest(name, KNOWN))),
+                        };
+                        let _ = self.check(result);
+                    }
+                    Entry::Rule(rule) => {
+                        if let Ok(parsed) = self.rule(rule, scope) {
+                            spec.rules.push(parsed);
+                            spans.push(rule.span);
+                        }
+                    }
+                    Entry::Expr(_) | Entry::Require(_) => {}
+                }
+            }
+        }
+        for (name, example) in [
+            ("epochs", "epochs = 300"),
+            ("optimizer", "optimizer = adamw(betas: (0.9, 0.95), weight_decay: 0.05)"),
+            ("learning_rate", "learning_rate = cosine(base: 1.5e-4, per: 256, warmup: 40 epochs)"),
+        ] {
+            if !given.iter().any(|g| &**g == name) {
+                self.diagnostics.push(
+                    Diagnostic::new(Code::MissingSetting, format!("`train` does not say `{name}`"))
+                        .label(at, "missing in this section")
+                        .help(format!("write `{example}`")),
+                );
+            }
+        }
+        Ok((spec, spans))
+    }
+
+    fn rule(&mut self, rule: &Rule, scope: &Rc<Scope>) -> Checked<ParameterRule> {
+        let selector = match &rule.selector {
+            RuleSelector::Roles(names) => {
+                let mut roles = Vec::new();
+                for name in names {
+                    match Role::ALL.iter().find(|r| r.name() == &*name.text) {
+                        Some(role) => roles.push(*role),
+                        None => {
+                            let help = suggest(&name.text, Role::ALL.iter().map(|r| r.name()));
+                            return self.fail(
+                                Diagnostic::new(Code::UnknownName, format!("there is no role `{}`", name.text))
+                                    .label(name.span, "not known")
+                                    .maybe_help(help),
+                            );
+                        }
+                    }
+                }
+                Selector::Roles(roles)
+            }
+            RuleSelector::Paths(exprs) => {
+                let mut globs = Vec::new();
+                for expr in exprs {
+                    let value = self.eval(expr, scope)?;
+                    match &value.kind {
+                        Kind::Str(text) => globs.push(text.to_string()),
+                        Kind::Module(id) => globs.push(format!("{}.*", self.modules[id.0].path)),
+                        Kind::Stored(path, _) => globs.push(path.to_string()),
+                        _ => return self.fail(wrong_type("`path`", &value, "a string such as \"encoder.blocks.*\"")),
+                    }
+                }
+                Selector::Paths(globs)
+            }
+        };
+        let mut parsed = ParameterRule { selector, weight_decay: None, learning_rate_factor: None, frozen_until: None };
+        for (name, expr) in &rule.settings {
+            let value = self.eval(expr, scope)?;
+            let number = value.number().filter(|n| *n >= 0.0);
+            let what = format!("`{}`", name.text);
+            let result = match &*name.text {
+                "weight_decay" => number.map(|n| parsed.weight_decay = Some(n)).ok_or("a number from 0"),
+                "learning_rate_factor" => {
+                    number.map(|n| parsed.learning_rate_factor = Some(n)).ok_or("a number from 0")
+                }
+                "frozen_until" => {
+                    let duration = as_duration(&what, &value);
+                    parsed.frozen_until = Some(self.check(duration)?);
+                    Ok(())
+                }
+                other => {
+                    let help = suggest(other, ["weight_decay", "learning_rate_factor", "frozen_until"]);
+                    return self.fail(
+                        Diagnostic::new(Code::UnknownSetting, format!("a parameter rule has no setting `{other}`"))
+                            .label(name.span, "not known")
+                            .maybe_help(help),
+                    );
+                }
+            };
+            let result = result.map_err(|wanted| wrong_type(&what, &value, wanted));
+            self.check(result)?;
+        }
+        Ok(parsed)
+    }
+}
+
+fn whole(what: &str, value: &Value) -> Result<usize, Diagnostic> {
+    match value.whole() {
+        Some(n) if n > 0 => Ok(n as usize),
+        _ => Err(wrong_type(what, value, "a whole number from 1")),
+    }
+}

@@ -1,0 +1,251 @@
+//! Parameter types: static kinds, and shapes whose symbolic dims are unified over one call.
+
+use std::rc::Rc;
+
+use crate::diag::{Code, Diagnostic, suggest};
+use crate::source::Span;
+use crate::spec::Schedule;
+use crate::syntax::ast::{Dim, Expr, ExprKind, ParamType, ShapeType};
+
+use super::args::{as_ratio, as_size, wrong_type};
+use super::scope::Scope;
+use super::value::{Dims, Kind, Tensor, Value};
+use super::{Checked, Machine};
+
+/// Static types that a parameter may name.
+const TYPES: &[&str] = &[
+    "int", "float", "ratio", "size", "px", "bool", "string", "record", "tuple", "init", "schedule", "tensor", "view",
+    "any",
+];
+
+impl Machine<'_> {
+    /// Checks `value` against a parameter's type and converts it to that type's form. `what` names the parameter in
+    /// messages; symbolic dims are bound in `scope`.
+    pub fn coerce(&mut self, what: &str, value: Value, ty: &ParamType, scope: &Rc<Scope>) -> Checked<Value> {
+        if matches!(value.kind, Kind::Poison) {
+            return Err(crate::diag::Reported);
+        }
+        match ty {
+            ParamType::Named { name, optional } => {
+                if *optional && matches!(value.kind, Kind::None) {
+                    return Ok(value);
+                }
+                self.coerce_named(what, value, &name.text, name.span)
+            }
+            ParamType::Shape(shape) => {
+                if shape.optional && matches!(value.kind, Kind::None) {
+                    return Ok(value);
+                }
+                let tensor = self.to_tensor(what, &value)?;
+                self.unify(what, &tensor, value.span, shape, scope)?;
+                Ok(Value::new(Kind::Tensor(tensor), value.span))
+            }
+            ParamType::Record(fields) => {
+                let Kind::Record(entries) = &value.kind else {
+                    return self.fail(wrong_type(what, &value, "a record"));
+                };
+                let mut converted = entries.to_vec();
+                for (name, ty) in fields {
+                    match converted.iter().position(|(n, _)| *n == name.text) {
+                        Some(index) => {
+                            let inner = converted[index].1.clone();
+                            let what = format!("{what}.{}", name.text);
+                            converted[index].1 = self.coerce(&what, inner, ty, scope)?;
+                        }
+                        None => {
+                            let message = format!("{what} has no field `{}`", name.text);
+                            return self.fail(
+                                Diagnostic::new(Code::UnknownField, message)
+                                    .label(value.span, "this record")
+                                    .label(name.span, "wanted here"),
+                            );
+                        }
+                    }
+                }
+                Ok(Value::new(Kind::Record(Rc::new(converted)), value.span))
+            }
+        }
+    }
+
+    fn coerce_named(&mut self, what: &str, value: Value, ty: &str, span: Span) -> Checked<Value> {
+        let wanted = |wanted: &str| Err(wrong_type(what, &value, wanted));
+        let checked = match ty {
+            "int" => match value.whole() {
+                Some(n) => Ok(Kind::Int(n)),
+                None => wanted("a whole number"),
+            },
+            "float" => match value.kind {
+                Kind::Int(i) => Ok(Kind::Float(i as f64)),
+                Kind::Float(f) => Ok(Kind::Float(f)),
+                _ => wanted("a number such as 0.5"),
+            },
+            "ratio" => as_ratio(what, &value).map(Kind::Ratio),
+            "size" => as_size(what, &value).map(|_| value.kind.clone()),
+            "px" => super::args::as_pixels(what, &value).map(|p| Kind::Pixels(p as i64)),
+            "bool" => match value.kind {
+                Kind::Bool(_) => Ok(value.kind.clone()),
+                _ => wanted("true or false"),
+            },
+            "string" => match &value.kind {
+                Kind::Str(_) => Ok(value.kind.clone()),
+                _ => wanted("a string"),
+            },
+            "tuple" => match &value.kind {
+                Kind::Tuple(_) => Ok(value.kind.clone()),
+                _ => wanted("a tuple such as (6, 10)"),
+            },
+            "record" => match &value.kind {
+                Kind::Record(_) => Ok(value.kind.clone()),
+                _ => wanted("a record"),
+            },
+            "init" => super::builtin::as_init(&value)
+                .map(Kind::Init)
+                .ok_or_else(|| wrong_type(what, &value, "an initial value such as `xavier_uniform`")),
+            "schedule" => match &value.kind {
+                Kind::Schedule(_) => Ok(value.kind.clone()),
+                _ => match value.number() {
+                    Some(number) => Ok(Kind::Schedule(Schedule::Constant(number))),
+                    None => wanted("a number or a schedule"),
+                },
+            },
+            "tensor" => {
+                let tensor = self.to_tensor(what, &value)?;
+                return Ok(Value::new(Kind::Tensor(tensor), value.span));
+            }
+            "view" => match &value.kind {
+                Kind::View(_) | Kind::Recipe(_) => Ok(value.kind.clone()),
+                _ => wanted("a view"),
+            },
+            "any" => Ok(value.kind.clone()),
+            _ => Err(Diagnostic::new(Code::UnknownName, format!("there is no type `{ty}`"))
+                .label(span, "not known")
+                .maybe_help(suggest(ty, TYPES.iter().copied()))),
+        };
+        let kind = self.check(checked)?;
+        Ok(Value::new(kind, value.span))
+    }
+
+    /// The tensor that a value stands for: parameters and views are read.
+    pub fn to_tensor(&mut self, what: &str, value: &Value) -> Checked<Tensor> {
+        let read = match &value.kind {
+            Kind::Tensor(tensor) => return Ok(tensor.clone()),
+            Kind::Stored(path, ty) => self.tensors.stored(path, ty, value.span),
+            Kind::View(index) => self.tensors.view(&self.views[*index], value.span),
+            Kind::Poison => return Err(crate::diag::Reported),
+            Kind::Record(fields) => {
+                let names: Vec<String> = fields.iter().map(|(n, _)| format!("`.{n}`")).collect();
+                Err(Diagnostic::new(Code::NotATensor, format!("{what} wants a tensor, found a record"))
+                    .label(value.span, "this is a record")
+                    .help(format!("take one of its fields: {}", names.join(", "))))
+            }
+            _ => Err(Diagnostic::new(Code::NotATensor, format!("{what} wants a tensor, found {}", value.describe()))
+                .label(value.span, format!("this is {}", value.describe()))),
+        };
+        self.check(read)
+    }
+
+    /// Unifies a tensor's shape with a signature, binding new symbolic dims in `scope`.
+    pub fn unify(
+        &mut self,
+        what: &str,
+        tensor: &Tensor,
+        at: Span,
+        shape: &ShapeType,
+        scope: &Rc<Scope>,
+    ) -> Checked<()> {
+        let found = tensor.ty.shape.clone();
+        let rest = shape.dims.iter().position(|d| matches!(d, Dim::Rest(_)));
+        let fixed = shape.dims.len() - usize::from(rest.is_some());
+        let rank_fits = if rest.is_some() { found.len() >= fixed } else { found.len() == fixed };
+        let mut culprits: Vec<(Span, String)> = Vec::new();
+        if rank_fits {
+            let before = rest.unwrap_or(fixed);
+            let skipped = found.len() - fixed;
+            let dims = shape.dims.iter().filter(|d| !matches!(d, Dim::Rest(_)));
+            for (i, dim) in dims.enumerate() {
+                let Dim::Expr(expr) = dim else { continue };
+                let axis = if i < before { i } else { i + skipped };
+                match self.dim(expr, scope)? {
+                    Some(value) => {
+                        let wanted = value.whole().unwrap_or(-1);
+                        if wanted != found[axis] as i64 {
+                            culprits.push((value.span, format!("`{}` is {value}", self.sources.slice(expr.span))));
+                        }
+                    }
+                    None => {
+                        let name = self.sources.slice(expr.span).to_owned();
+                        scope.bind(name.into(), Value::new(Kind::Int(found[axis] as i64), at));
+                    }
+                }
+            }
+            if culprits.is_empty() {
+                return Ok(());
+            }
+        }
+        let wanted = self.signature_text(shape, scope);
+        let message = format!("{what} wants {wanted}, found {}", Dims(&found));
+        let mut diagnostic = Diagnostic::new(Code::ShapeMismatch, message)
+            .label(at, format!("this is {}", Dims(&found)))
+            .label(shape.span, format!("{wanted} is wanted here"));
+        for (span, text) in culprits {
+            diagnostic = diagnostic.label(span, text);
+        }
+        self.fail(diagnostic)
+    }
+
+    /// A dim's value, or `None` for a symbolic one that is not bound yet.
+    fn dim(&mut self, expr: &Expr, scope: &Rc<Scope>) -> Checked<Option<Value>> {
+        if let ExprKind::Path(names) = &expr.kind
+            && names.len() == 1
+        {
+            return match scope.get(&names[0].text) {
+                None => Ok(None),
+                // Symbolic dims share the value namespace; a tensor of that name is not a dim.
+                Some(value) => match value.whole() {
+                    Some(_) => Ok(Some(value)),
+                    None => self.fail(wrong_type(&format!("the dim `{}`", names[0].text), &value, "a whole number")),
+                },
+            };
+        }
+        let value = self.eval(expr, scope)?;
+        match value.whole() {
+            Some(_) => Ok(Some(value)),
+            None => self.fail(wrong_type("a dim", &value, "a whole number")),
+        }
+    }
+
+    /// `[B, 196, dim]` with known dims as numbers: `[B, 196, 768]`.
+    fn signature_text(&mut self, shape: &ShapeType, scope: &Rc<Scope>) -> String {
+        let dims: Vec<String> = shape
+            .dims
+            .iter()
+            .map(|dim| match dim {
+                Dim::Rest(_) => "..".to_owned(),
+                Dim::Expr(expr) => match self.dim(expr, scope) {
+                    Ok(Some(value)) => value.to_string(),
+                    _ => self.sources.slice(expr.span).to_owned(),
+                },
+            })
+            .collect();
+        format!("[{}]", dims.join(", "))
+    }
+
+    /// Static shape of a declared tensor.
+    pub fn static_shape(&mut self, shape: &ShapeType, scope: &Rc<Scope>) -> Checked<Vec<usize>> {
+        let mut dims = Vec::new();
+        for dim in &shape.dims {
+            let Dim::Expr(expr) = dim else {
+                return self.fail(
+                    Diagnostic::new(Code::WrongType, "a parameter's shape is known: `..` has no place in it")
+                        .label(shape.span, "here"),
+                );
+            };
+            let value = self.eval(expr, scope)?;
+            match value.whole() {
+                Some(n) if n > 0 => dims.push(n as usize),
+                _ => return self.fail(wrong_type("a dim of a parameter", &value, "a whole number from 1")),
+            }
+        }
+        Ok(dims)
+    }
+}

@@ -1,0 +1,153 @@
+//! Parameters that are declared and not used: an error, since a setting that changes nothing misleads its reader.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::diag::{Code, Diagnostic};
+use crate::syntax::ast::{Block, BlockEntry, Dim, Entry, Expr, ExprKind, Function, Name, Param, ParamType};
+use crate::syntax::ast::{Pipeline, Require, RuleSelector, ShapeType, Statement};
+
+use super::Machine;
+
+type Names = BTreeSet<Arc<str>>;
+
+impl Machine<'_> {
+    pub(super) fn check_unused_in_block(&mut self, block: &Block) {
+        let mut used = Names::new();
+        for param in &block.params {
+            in_param(param, &mut used);
+        }
+        for entry in &block.entries {
+            match entry {
+                BlockEntry::Tensor(decl) => {
+                    in_shape(&decl.shape, &mut used);
+                    in_expr(&decl.init, &mut used);
+                    let frozen = decl.frozen.as_ref().and_then(|f| f.when.as_ref());
+                    decl.when.iter().chain(frozen).for_each(|e| in_expr(e, &mut used));
+                }
+                BlockEntry::Require(require) => in_require(require, &mut used),
+                BlockEntry::Binding(binding) => {
+                    in_expr(&binding.value, &mut used);
+                    binding.repeat.iter().for_each(|r| in_expr(&r.count, &mut used));
+                    binding.when.iter().for_each(|e| in_expr(e, &mut used));
+                }
+            }
+        }
+        in_function(&block.forward, &mut used);
+        self.report_unused(&block.name, block.params.iter().map(|p| &p.name), &used);
+        self.check_unused_in_function(&block.forward);
+    }
+
+    pub(super) fn check_unused_in_function(&mut self, function: &Function) {
+        let mut used = Names::new();
+        in_function(function, &mut used);
+        self.report_unused(&function.name, function.params.iter().map(|p| &p.name), &used);
+    }
+
+    pub(super) fn check_unused_in_pipeline(&mut self, pipeline: &Pipeline) {
+        let mut used = Names::new();
+        for (_, value) in &pipeline.params {
+            in_expr(value, &mut used);
+        }
+        for entry in pipeline.sections.iter().flat_map(|s| &s.entries) {
+            match entry {
+                Entry::Binding(binding) => {
+                    in_expr(&binding.value, &mut used);
+                    binding.repeat.iter().for_each(|r| in_expr(&r.count, &mut used));
+                    binding.when.iter().for_each(|e| in_expr(e, &mut used));
+                }
+                Entry::Expr(expr) => in_expr(expr, &mut used),
+                Entry::Require(require) => in_require(require, &mut used),
+                Entry::Rule(rule) => {
+                    rule.settings.iter().for_each(|(_, e)| in_expr(e, &mut used));
+                    if let RuleSelector::Paths(paths) = &rule.selector {
+                        paths.iter().for_each(|e| in_expr(e, &mut used));
+                    }
+                }
+            }
+        }
+        self.report_unused(&pipeline.name, pipeline.params.iter().map(|(n, _)| n), &used);
+    }
+
+    fn report_unused<'n>(&mut self, owner: &Name, params: impl Iterator<Item = &'n Name>, used: &Names) {
+        for name in params.filter(|n| !used.contains(&n.text)) {
+            self.diagnostics.push(
+                Diagnostic::new(Code::UnusedParameter, format!("`{}` of `{}` is never used", name.text, owner.text))
+                    .label(name.span, "declared here")
+                    .help("use it or remove it"),
+            );
+        }
+    }
+}
+
+fn in_function(function: &Function, used: &mut Names) {
+    for param in &function.params {
+        in_param(param, used);
+    }
+    if let Some(returns) = &function.returns {
+        in_type(returns, used);
+    }
+    for statement in &function.statements {
+        match statement {
+            Statement::Assign(_, value) | Statement::Update(_, value) => in_expr(value, used),
+            Statement::Require(require) => in_require(require, used),
+        }
+    }
+    in_expr(&function.result, used);
+}
+
+fn in_param(param: &Param, used: &mut Names) {
+    in_type(&param.ty, used);
+    param.default.iter().for_each(|e| in_expr(e, used));
+}
+
+fn in_type(ty: &ParamType, used: &mut Names) {
+    match ty {
+        ParamType::Shape(shape) => in_shape(shape, used),
+        ParamType::Record(fields) => fields.iter().for_each(|(_, ty)| in_type(ty, used)),
+        ParamType::Named { .. } => {}
+    }
+}
+
+fn in_shape(shape: &ShapeType, used: &mut Names) {
+    for dim in &shape.dims {
+        if let Dim::Expr(expr) = dim {
+            in_expr(expr, used);
+        }
+    }
+}
+
+fn in_require(require: &Require, used: &mut Names) {
+    in_expr(&require.condition, used);
+}
+
+fn in_expr(expr: &Expr, used: &mut Names) {
+    match &expr.kind {
+        ExprKind::Path(names) => {
+            used.extend(names.first().map(|n| n.text.clone()));
+        }
+        ExprKind::Field(base, _) | ExprKind::Unary(_, base) => in_expr(base, used),
+        ExprKind::Index(a, b) | ExprKind::Binary(_, a, b) | ExprKind::Range(a, b) | ExprKind::Pipe(a, b) => {
+            in_expr(a, used);
+            in_expr(b, used);
+        }
+        ExprKind::Call(callee, args) => {
+            in_expr(callee, used);
+            args.iter().for_each(|a| in_expr(&a.value, used));
+        }
+        ExprKind::If { condition, then, otherwise } => {
+            [condition, then, otherwise].iter().for_each(|e| in_expr(e, used));
+        }
+        ExprKind::Tuple(items) | ExprKind::List(items) => items.iter().for_each(|e| in_expr(e, used)),
+        ExprKind::Record(fields) => fields.iter().for_each(|(_, e)| in_expr(e, used)),
+        ExprKind::None
+        | ExprKind::Int(_)
+        | ExprKind::Float(_)
+        | ExprKind::Ratio(_)
+        | ExprKind::Pixels(_)
+        | ExprKind::Epochs(_)
+        | ExprKind::Steps(_)
+        | ExprKind::Bool(_)
+        | ExprKind::Str(_) => {}
+    }
+}

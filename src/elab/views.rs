@@ -1,0 +1,284 @@
+//! Views: steps applied to pictures, sizes followed from step to step.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::diag::{Code, Diagnostic};
+use crate::source::Span;
+use crate::spec::{Interpolation, ViewFrom, ViewOp, ViewSpec};
+
+use super::args::{Bag, as_pixels, wrong_type};
+use super::value::{Kind, Value};
+use super::{Checked, Machine};
+
+/// One step and where it was written.
+#[derive(Debug, Clone)]
+pub struct Step {
+    pub op: ViewOp,
+    pub span: Span,
+}
+
+/// A view under construction or done; views without a name are pieces of a longer chain.
+#[derive(Debug, Clone)]
+pub struct View {
+    pub spec: ViewSpec,
+    pub span: Span,
+}
+
+/// View steps and their parameters.
+pub const STEPS: &[(&str, &[&str])] = &[
+    ("random_resized_crop", &["size", "scale?", "ratio?", "interpolation?"]),
+    ("resize", &["size", "interpolation?"]),
+    ("center_crop", &["size"]),
+    ("crop", &["size", "at?"]),
+    ("random_shift", &["size", "by"]),
+    ("random_flip", &["p?"]),
+    ("random_apply", &["p", "step"]),
+    ("color_jitter", &["brightness?", "contrast?", "saturation?", "hue?"]),
+    ("random_grayscale", &["p"]),
+    ("gaussian_blur", &["sigma"]),
+    ("solarize", &["threshold?"]),
+    ("normalize", &["statistics?", "mean?", "std?"]),
+];
+
+/// Makes the step `name` of [`STEPS`].
+pub fn step(name: &str, bag: &Bag, span: Span) -> Result<Step, Diagnostic> {
+    let size = || bag.size("size").map(|size| size.unwrap_or((1, 1)));
+    let op = match name {
+        "random_resized_crop" => ViewOp::RandomResizedCrop {
+            size: size()?,
+            scale: bag.ratio_range("scale", (0.08, 1.0))?,
+            ratio: bag.float_range("ratio", (3.0 / 4.0, 4.0 / 3.0))?,
+            interpolation: interpolation(bag)?,
+        },
+        "resize" => match bag.get("size").map(|v| &v.kind) {
+            Some(Kind::Pixels(_)) => ViewOp::ResizeShort { size: size()?.0, interpolation: interpolation(bag)? },
+            _ => ViewOp::Resize { size: size()?, interpolation: interpolation(bag)? },
+        },
+        "center_crop" => ViewOp::CenterCrop { size: size()? },
+        "crop" => {
+            let at = match bag.get("at") {
+                None => (0, 0),
+                Some(value) => match value.items() {
+                    Some([row, column]) => (as_pixels("`at` of `crop`", row)?, as_pixels("`at` of `crop`", column)?),
+                    _ => return Err(wrong_type("`at` of `crop`", value, "a place such as (0px, 0px)")),
+                },
+            };
+            ViewOp::Crop { size: size()?, at }
+        }
+        "random_shift" => ViewOp::RandomShift { size: size()?, by: bag.pixel_range("by")? },
+        "random_flip" => ViewOp::RandomFlip { p: bag.ratio("p", 0.5)? },
+        "random_apply" => match bag.get("step").map(|v| v.kind.clone()) {
+            Some(Kind::Recipe(steps)) => {
+                ViewOp::RandomApply { p: bag.ratio("p", 0.5)?, ops: steps.iter().map(|s| s.op.clone()).collect() }
+            }
+            _ => {
+                let value = bag.get("step").cloned().unwrap_or(Value::new(Kind::None, span));
+                return Err(wrong_type("`step` of `random_apply`", &value, "a view step such as color_jitter(…)"));
+            }
+        },
+        "color_jitter" => ViewOp::ColorJitter {
+            brightness: bag.float("brightness", 0.0)?,
+            contrast: bag.float("contrast", 0.0)?,
+            saturation: bag.float("saturation", 0.0)?,
+            hue: bag.float("hue", 0.0)?,
+        },
+        "random_grayscale" => ViewOp::RandomGrayscale { p: bag.ratio("p", 0.2)? },
+        "gaussian_blur" => ViewOp::GaussianBlur { sigma: bag.float_range("sigma", (0.1, 2.0))? },
+        "solarize" => ViewOp::Solarize { threshold: bag.count("threshold", 128)?.min(255) as u8 },
+        _ => {
+            let statistics = |name: &str| -> Result<Vec<f64>, Diagnostic> {
+                let value = match bag.get("statistics").map(|v| &v.kind) {
+                    Some(Kind::Record(fields)) => fields.iter().find(|(n, _)| &**n == name).map(|(_, v)| v.clone()),
+                    _ => bag.get(name).cloned(),
+                };
+                let what = format!("`{name}` of `normalize`");
+                let Some(value) = value else {
+                    return Err(Diagnostic::new(Code::MissingArgument, "`normalize` needs `mean` and `std`")
+                        .label(span, "missing in this call")
+                        .help("write `normalize(imagenet)` or `normalize(mean: 0.5, std: 0.5)`"));
+                };
+                let items = value.items().map_or_else(|| vec![value.clone()], <[Value]>::to_vec);
+                let numbers: Option<Vec<f64>> = items.iter().map(Value::number).collect();
+                numbers.ok_or_else(|| wrong_type(&what, &value, "a number for each channel"))
+            };
+            let (mean, std) = (statistics("mean")?, statistics("std")?);
+            if std.iter().any(|s| *s <= 0.0) {
+                return Err(Diagnostic::new(Code::OutOfRange, "`std` of `normalize` is not above zero")
+                    .label(span, "here")
+                    .help("write the standard deviation of values in 0..1, such as `0.25`"));
+            }
+            ViewOp::Normalize { mean, std }
+        }
+    };
+    Ok(Step { op, span })
+}
+
+fn interpolation(bag: &Bag) -> Result<Interpolation, Diagnostic> {
+    match bag.string("interpolation")?.as_deref() {
+        None | Some("bicubic") => Ok(Interpolation::Bicubic),
+        Some("bilinear") => Ok(Interpolation::Bilinear),
+        Some("lanczos") => Ok(Interpolation::Lanczos),
+        Some(_) => {
+            let value = bag.get("interpolation").cloned().expect("it was read just now");
+            Err(wrong_type("`interpolation`", &value, "`bilinear`, `bicubic` or `lanczos`"))
+        }
+    }
+}
+
+impl Machine<'_> {
+    /// `left |> steps`, where `left` is a source, a view or steps, and `steps` are steps.
+    pub fn extend_view(&mut self, left: &Value, steps: &Value, span: Span) -> Checked<Value> {
+        let Kind::Recipe(more) = &steps.kind else {
+            return self.fail(wrong_type("`|>` after a view", steps, "a view step such as crop(224px)"));
+        };
+        if let Kind::Recipe(first) = &left.kind {
+            let all = first.iter().chain(more.iter()).cloned().collect();
+            return Ok(Value::new(Kind::Recipe(Rc::new(all)), span));
+        }
+        let channels = self.channels();
+        let mut view = match &left.kind {
+            Kind::View(index) if self.views[*index].spec.name.is_empty() => self.views[*index].clone(),
+            Kind::View(index) => {
+                let parent = &self.views[*index].spec;
+                let spec = ViewSpec {
+                    name: String::new(),
+                    from: ViewFrom::View(parent.name.clone()),
+                    ops: Vec::new(),
+                    size: parent.size,
+                    channels: parent.channels,
+                    normalized: parent.normalized,
+                };
+                View { spec, span }
+            }
+            Kind::Source(name) => View { spec: empty(ViewFrom::Source(name.to_string()), channels), span },
+            _ => return self.fail(wrong_type("`|>`", left, "a data source or a view")),
+        };
+        for step in more.iter() {
+            let result = extend(&mut view.spec, step, left.span);
+            self.check(result)?;
+        }
+        view.span = span;
+        self.views.push(view);
+        Ok(Value::new(Kind::View(self.views.len() - 1), span))
+    }
+
+    /// Gives a view its name; a recipe becomes a view without a source.
+    pub fn name_view(&mut self, name: &Arc<str>, value: &Value) -> Checked<Value> {
+        let mut view = match &value.kind {
+            Kind::View(index) => self.views[*index].clone(),
+            Kind::Recipe(steps) => {
+                let mut view = View { spec: empty(ViewFrom::Recipe, self.channels()), span: value.span };
+                for step in steps.iter() {
+                    let result = extend(&mut view.spec, step, value.span);
+                    self.check(result)?;
+                }
+                view
+            }
+            Kind::Source(source) => {
+                View { spec: empty(ViewFrom::Source(source.to_string()), self.channels()), span: value.span }
+            }
+            _ => return self.fail(wrong_type(&format!("the view `{name}`"), value, "a source and steps")),
+        };
+        view.spec.name = name.to_string();
+        self.views.push(view);
+        Ok(Value::new(Kind::View(self.views.len() - 1), value.span))
+    }
+}
+
+fn empty(from: ViewFrom, channels: usize) -> ViewSpec {
+    ViewSpec { name: String::new(), from, ops: Vec::new(), size: None, channels, normalized: false }
+}
+
+/// Adds a step after checking that it fits what comes before.
+fn extend(view: &mut ViewSpec, step: &Step, parent: Span) -> Result<(), Diagnostic> {
+    if view.normalized {
+        return Err(Diagnostic::new(Code::ViewOrder, "a step follows `normalize`")
+            .label(step.span, "works on pictures of 8 bits")
+            .label(parent, "normalized already")
+            .help("move `normalize` to the end"));
+    }
+    let mut op = step.op.clone();
+    if needs_colour(&op) && view.channels == 1 {
+        return Err(Diagnostic::new(Code::ColourMissing, "a colour operation on images of 1 channel")
+            .label(step.span, "needs 3 channels")
+            .help("remove it, or write `channels = 3` in `data`"));
+    }
+    let fits = |needed: (usize, usize), what: &str| match view.size {
+        Some((height, width)) if needed.0 > height || needed.1 > width => {
+            let message =
+                format!("{what} needs {}px × {}px, the picture has {height}px × {width}px", needed.0, needed.1);
+            Err(Diagnostic::new(Code::ViewTooSmall, message)
+                .label(step.span, "reaches past the edge")
+                .label(parent, format!("{height}px × {width}px"))
+                .help(format!("make the picture {}px × {}px or larger", needed.0, needed.1)))
+        }
+        _ => Ok(()),
+    };
+    match &mut op {
+        ViewOp::RandomResizedCrop { size, .. } | ViewOp::Resize { size, .. } => view.size = Some(*size),
+        ViewOp::ResizeShort { size, .. } => {
+            view.size = match view.size {
+                Some((h, w)) => {
+                    // The long side is truncated as torchvision does.
+                    if h <= w { Some((*size, *size * w / h)) } else { Some((*size * h / w, *size)) }
+                }
+                None => None,
+            }
+        }
+        ViewOp::CenterCrop { size } => {
+            fits(*size, "`center_crop`")?;
+            view.size = Some(*size);
+        }
+        ViewOp::Crop { size, at } => {
+            fits((size.0 + at.0, size.1 + at.1), "`crop`")?;
+            view.size = Some(*size);
+        }
+        ViewOp::RandomShift { size, by } => {
+            fits((size.0 + by.1, size.1 + by.1), "`random_shift`")?;
+            view.size = Some(*size);
+        }
+        ViewOp::Normalize { mean, std } => {
+            for values in [mean, std] {
+                if values.len() == 1 {
+                    *values = vec![values[0]; view.channels];
+                }
+                if values.len() != view.channels {
+                    let message =
+                        format!("`normalize` has {} values, the images have {} channels", values.len(), view.channels);
+                    let one = vec!["0.5"; view.channels].join(", ");
+                    return Err(Diagnostic::new(Code::ColourMissing, message)
+                        .label(step.span, "one value for each channel is wanted")
+                        .help(format!("write `normalize(mean: ({one}), std: ({one}))` with your data's values")));
+                }
+            }
+            view.normalized = true;
+        }
+        ViewOp::RandomFlip { .. }
+        | ViewOp::RandomApply { .. }
+        | ViewOp::ColorJitter { .. }
+        | ViewOp::RandomGrayscale { .. }
+        | ViewOp::GaussianBlur { .. }
+        | ViewOp::Solarize { .. } => {}
+    }
+    view.ops.push(op);
+    Ok(())
+}
+
+fn needs_colour(op: &ViewOp) -> bool {
+    match op {
+        ViewOp::ColorJitter { saturation, hue, .. } => *saturation > 0.0 || *hue > 0.0,
+        ViewOp::RandomGrayscale { .. } => true,
+        ViewOp::RandomApply { ops, .. } => ops.iter().any(needs_colour),
+        ViewOp::RandomResizedCrop { .. }
+        | ViewOp::Resize { .. }
+        | ViewOp::ResizeShort { .. }
+        | ViewOp::CenterCrop { .. }
+        | ViewOp::Crop { .. }
+        | ViewOp::RandomShift { .. }
+        | ViewOp::RandomFlip { .. }
+        | ViewOp::GaussianBlur { .. }
+        | ViewOp::Solarize { .. }
+        | ViewOp::Normalize { .. } => false,
+    }
+}

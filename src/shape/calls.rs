@@ -1,0 +1,321 @@
+//! How `op::NAME(…)` is called: parameters in order, and the op and attributes that they make.
+
+use crate::diag::{Code, Diagnostic};
+use crate::elab::{Kind, Tensor, Value};
+use crate::op::{Op, PatchOrder, Type};
+use crate::source::Span;
+
+use super::trace::{Operand, Trace};
+
+/// Every callable op with its parameters; `?` ends those that may be left out.
+const CALLS: &[(&str, &[&str])] = &[
+    ("neg", &["x"]),
+    ("exp", &["x"]),
+    ("log", &["x"]),
+    ("sqrt", &["x"]),
+    ("abs", &["x"]),
+    ("relu", &["x"]),
+    ("gelu", &["x"]),
+    ("tanh", &["x"]),
+    ("sigmoid", &["x"]),
+    ("to_float", &["x"]),
+    ("pow", &["x", "exponent"]),
+    ("maximum", &["a", "b"]),
+    ("minimum", &["a", "b"]),
+    ("less", &["a", "b"]),
+    ("equal", &["a", "b"]),
+    ("select", &["condition", "a", "b"]),
+    ("sum", &["x", "axis?", "keep?"]),
+    ("mean", &["x", "axis?", "keep?"]),
+    ("reshape", &["x", "shape"]),
+    ("permute", &["x", "axes"]),
+    ("broadcast", &["x", "shape"]),
+    ("slice", &["x", "axis", "start", "end"]),
+    ("concat", &["tensors", "axis"]),
+    ("matmul", &["a", "b", "transpose_b?"]),
+    ("linear", &["x", "weight", "bias?"]),
+    ("attention", &["q", "k", "v", "scale", "bias?"]),
+    ("layer_norm", &["x", "weight?", "bias?", "eps?"]),
+    ("batch_norm", &["x", "weight?", "bias?", "eps?"]),
+    ("softmax", &["x"]),
+    ("log_softmax", &["x"]),
+    ("cross_entropy", &["logits", "ids"]),
+    ("l2_normalize", &["x", "eps?"]),
+    ("patchify", &["images", "patch", "order?"]),
+    ("unpatchify", &["patches", "patch", "size", "channels", "order?"]),
+    ("gather_tokens", &["x", "ids"]),
+    ("one_hot", &["ids", "classes"]),
+    ("argmax", &["x"]),
+    ("argsort", &["x"]),
+    ("iota", &["count"]),
+    ("full", &["shape", "value"]),
+    ("noise", &["count"]),
+    ("stop_gradient", &["x"]),
+    ("all_gather", &["x"]),
+];
+
+pub fn signature(op: &str) -> Option<&'static [&'static str]> {
+    CALLS.iter().find(|(name, _)| *name == op).map(|(_, params)| *params)
+}
+
+pub fn names() -> Vec<&'static str> {
+    CALLS.iter().map(|(name, _)| *name).collect()
+}
+
+/// Arguments of one call, by position in the signature.
+struct Args<'a> {
+    op: &'a str,
+    names: &'static [&'static str],
+    values: &'a [Option<Value>],
+    span: Span,
+}
+
+type Read<T> = Result<T, Diagnostic>;
+
+impl Args<'_> {
+    fn get(&self, name: &str) -> Option<&Value> {
+        let index = self.names.iter().position(|n| n.trim_end_matches('?') == name)?;
+        self.values[index].as_ref()
+    }
+
+    fn wrong(&self, name: &str, wanted: &str) -> Diagnostic {
+        let what = format!("`{name}` of `op::{}` wants {wanted}", self.op);
+        match self.get(name) {
+            Some(value) => Diagnostic::new(Code::WrongType, format!("{what}, found {}", value.describe()))
+                .label(value.span, format!("this is {}", value.describe())),
+            None => Diagnostic::new(Code::MissingArgument, what).label(self.span, "missing in this call"),
+        }
+    }
+
+    fn tensor(&self, name: &str) -> Read<(Tensor, Span)> {
+        self.maybe_tensor(name)?.ok_or_else(|| self.wrong(name, "a tensor"))
+    }
+
+    fn maybe_tensor(&self, name: &str) -> Read<Option<(Tensor, Span)>> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(Value { kind: Kind::Tensor(tensor), span }) => Ok(Some((tensor.clone(), *span))),
+            Some(_) => Err(self.wrong(name, "a tensor")),
+        }
+    }
+
+    fn float(&self, name: &str, default: Option<f64>) -> Read<f64> {
+        match (self.get(name).map(Value::number), default) {
+            (Some(Some(number)), _) => Ok(number),
+            (None, Some(default)) => Ok(default),
+            _ => Err(self.wrong(name, "a number")),
+        }
+    }
+
+    fn count(&self, name: &str) -> Read<usize> {
+        let value = self.get(name).and_then(Value::whole).and_then(|n| usize::try_from(n).ok());
+        value.ok_or_else(|| self.wrong(name, "a whole number from 0"))
+    }
+
+    fn flag(&self, name: &str) -> Read<bool> {
+        match self.get(name).map(|v| &v.kind) {
+            None => Ok(false),
+            Some(Kind::Bool(b)) => Ok(*b),
+            Some(_) => Err(self.wrong(name, "true or false")),
+        }
+    }
+
+    /// A tuple of whole numbers; one number is a tuple of one.
+    fn counts(&self, name: &str) -> Read<Vec<usize>> {
+        let Some(value) = self.get(name) else { return Err(self.wrong(name, "whole numbers")) };
+        let items = value.items().map_or_else(|| vec![value.clone()], <[Value]>::to_vec);
+        let counts: Option<Vec<usize>> =
+            items.iter().map(|v| v.whole().and_then(|n| usize::try_from(n).ok())).collect();
+        counts.ok_or_else(|| self.wrong(name, "whole numbers such as (2, 3)"))
+    }
+
+    /// Axes, counted from the end where negative, sorted; all of them where none are given.
+    fn axes(&self, name: &str, rank: usize) -> Read<Vec<usize>> {
+        let Some(value) = self.get(name) else { return Ok((0..rank).collect()) };
+        let items = value.items().map_or_else(|| vec![value.clone()], <[Value]>::to_vec);
+        let mut axes = Vec::new();
+        for item in items {
+            let axis = item.whole().ok_or_else(|| self.wrong(name, "an axis such as 1 or (1, 2)"))?;
+            axes.push(self.axis_in(axis, rank, item.span)?);
+        }
+        axes.sort_unstable();
+        Ok(axes)
+    }
+
+    fn axis(&self, rank: usize) -> Read<usize> {
+        let axis = self.get("axis").and_then(Value::whole).ok_or_else(|| self.wrong("axis", "an axis such as 1"))?;
+        self.axis_in(axis, rank, self.get("axis").map_or(self.span, |v| v.span))
+    }
+
+    fn axis_in(&self, axis: i64, rank: usize, span: Span) -> Read<usize> {
+        let resolved = if axis < 0 { axis + rank as i64 } else { axis };
+        if (0..rank as i64).contains(&resolved) {
+            return Ok(resolved as usize);
+        }
+        Err(Diagnostic::new(Code::OutOfRange, format!("axis {axis} of a tensor with {rank} axes"))
+            .label(span, "out of range")
+            .help(format!("write an axis from 0 to {}", rank.saturating_sub(1))))
+    }
+
+    /// (height, width) of a patch or picture, from lengths or whole numbers.
+    fn size(&self, name: &str) -> Read<(usize, usize)> {
+        let side = |value: &Value| match value.kind {
+            Kind::Pixels(n) | Kind::Int(n) if n > 0 => Some(n as usize),
+            _ => None,
+        };
+        let size = self.get(name).and_then(|value| match value.items() {
+            Some([height, width]) => Some((side(height)?, side(width)?)),
+            Some(_) => None,
+            None => side(value).map(|s| (s, s)),
+        });
+        size.ok_or_else(|| self.wrong(name, "a size such as 16px"))
+    }
+
+    fn order(&self) -> Read<PatchOrder> {
+        match self.get("order").map(|v| &v.kind) {
+            None => Ok(PatchOrder::RowColumnChannel),
+            Some(Kind::Str(text)) if &**text == "row_column_channel" => Ok(PatchOrder::RowColumnChannel),
+            Some(Kind::Str(text)) if &**text == "channel_row_column" => Ok(PatchOrder::ChannelRowColumn),
+            Some(_) => Err(self.wrong("order", "\"row_column_channel\" or \"channel_row_column\"")),
+        }
+    }
+}
+
+/// Calls an op of [`CALLS`] with one value for each parameter.
+pub fn call(trace: &mut Trace, op: &str, values: &[Option<Value>], span: Span) -> Result<Tensor, Diagnostic> {
+    let args = Args { op, names: signature(op).unwrap_or_default(), values, span };
+    let unary = |trace: &mut Trace, op: Op| trace.emit(op, &[args.tensor("x")?], None, span);
+    match op {
+        "neg" => unary(trace, Op::Neg),
+        "exp" => unary(trace, Op::Exp),
+        "log" => unary(trace, Op::Log),
+        "sqrt" => unary(trace, Op::Sqrt),
+        "abs" => unary(trace, Op::Abs),
+        "relu" => unary(trace, Op::Relu),
+        "gelu" => unary(trace, Op::Gelu),
+        "tanh" => unary(trace, Op::Tanh),
+        "sigmoid" => unary(trace, Op::Sigmoid),
+        "to_float" => unary(trace, Op::ToFloat),
+        "softmax" => unary(trace, Op::Softmax),
+        "log_softmax" => unary(trace, Op::LogSoftmax),
+        "argmax" => unary(trace, Op::Argmax),
+        "argsort" => unary(trace, Op::Argsort),
+        "stop_gradient" => unary(trace, Op::StopGradient),
+        "all_gather" => unary(trace, Op::AllGather),
+        "pow" => {
+            let value = args.float("exponent", None)?;
+            unary(trace, Op::PowConst { value })
+        }
+        "l2_normalize" => {
+            let eps = args.float("eps", Some(1e-12))?;
+            unary(trace, Op::L2Normalize { eps })
+        }
+        "maximum" | "minimum" | "less" | "equal" => {
+            let kind = match op {
+                "maximum" => Op::Maximum,
+                "minimum" => Op::Minimum,
+                "less" => Op::Less,
+                _ => Op::Equal,
+            };
+            let operand = |name: &str| {
+                args.get(name).and_then(Operand::of).ok_or_else(|| args.wrong(name, "a tensor or a number"))
+            };
+            let [a, b] = trace.pair(operand("a")?, operand("b")?, op, span)?;
+            trace.emit(kind, &[a, b], None, span)
+        }
+        "select" => {
+            let operand = |name: &str| {
+                args.get(name).and_then(Operand::of).ok_or_else(|| args.wrong(name, "a tensor or a number"))
+            };
+            let condition = args.tensor("condition")?;
+            let to_shape = |trace: &mut Trace, operand: Operand| -> Read<(Tensor, Span)> {
+                let like = Operand::Tensor(condition.0.clone(), condition.1);
+                let [_, value] = trace.pair(like, operand, "select", span)?;
+                Ok(value)
+            };
+            let a = to_shape(trace, operand("a")?)?;
+            let b = to_shape(trace, operand("b")?)?;
+            trace.emit(Op::Select, &[condition, a, b], None, span)
+        }
+        "sum" | "mean" => {
+            let x = args.tensor("x")?;
+            let (axes, keep) = (args.axes("axis", x.0.ty.shape.len())?, args.flag("keep")?);
+            let op = if op == "sum" { Op::Sum { axes, keep } } else { Op::Mean { axes, keep } };
+            trace.emit(op, &[x], None, span)
+        }
+        "reshape" | "broadcast" => {
+            let x = args.tensor("x")?;
+            let ty = Type { dtype: x.0.ty.dtype, shape: args.counts("shape")? };
+            let op = if op == "reshape" { Op::Reshape } else { Op::Broadcast };
+            trace.emit(op, &[x], Some(ty), span)
+        }
+        "permute" => {
+            let x = args.tensor("x")?;
+            trace.emit(Op::Permute { axes: args.counts("axes")? }, &[x], None, span)
+        }
+        "slice" => {
+            let x = args.tensor("x")?;
+            let axis = args.axis(x.0.ty.shape.len())?;
+            trace.emit(Op::Slice { axis, start: args.count("start")?, end: args.count("end")? }, &[x], None, span)
+        }
+        "concat" => {
+            let list = args.get("tensors").and_then(Value::items).ok_or_else(|| args.wrong("tensors", "a list"))?;
+            let mut tensors = Vec::new();
+            for value in list {
+                match &value.kind {
+                    Kind::Tensor(tensor) => tensors.push((tensor.clone(), value.span)),
+                    _ => return Err(args.wrong("tensors", "a list of tensors")),
+                }
+            }
+            let rank = tensors.first().map_or(0, |(t, _)| t.ty.shape.len());
+            // One tensor joined with nothing is itself.
+            match tensors.as_slice() {
+                [(only, _)] => Ok(only.clone()),
+                _ => trace.emit(Op::Concat { axis: args.axis(rank)? }, &tensors, None, span),
+            }
+        }
+        "matmul" => {
+            let op = Op::Matmul { transpose_b: args.flag("transpose_b")? };
+            trace.emit(op, &[args.tensor("a")?, args.tensor("b")?], None, span)
+        }
+        "linear" => {
+            let mut operands = vec![args.tensor("x")?, args.tensor("weight")?];
+            operands.extend(args.maybe_tensor("bias")?);
+            trace.emit(Op::Linear, &operands, None, span)
+        }
+        "attention" => {
+            let mut operands = vec![args.tensor("q")?, args.tensor("k")?, args.tensor("v")?];
+            operands.extend(args.maybe_tensor("bias")?);
+            trace.emit(Op::Attention { scale: args.float("scale", None)? }, &operands, None, span)
+        }
+        "layer_norm" | "batch_norm" => {
+            let eps = args.float("eps", Some(if op == "layer_norm" { 1e-6 } else { 1e-5 }))?;
+            let mut operands = vec![args.tensor("x")?];
+            operands.extend(args.maybe_tensor("weight")?);
+            operands.extend(args.maybe_tensor("bias")?);
+            let op = if op == "layer_norm" { Op::LayerNorm { eps } } else { Op::BatchNorm { eps } };
+            trace.emit(op, &operands, None, span)
+        }
+        "cross_entropy" => trace.emit(Op::CrossEntropy, &[args.tensor("logits")?, args.tensor("ids")?], None, span),
+        "patchify" => {
+            let images = args.tensor("images")?;
+            trace.emit(Op::Patchify { patch: args.size("patch")?, order: args.order()? }, &[images], None, span)
+        }
+        "unpatchify" => {
+            let patches = args.tensor("patches")?;
+            let (height, width) = args.size("size")?;
+            let batch = patches.0.ty.shape.first().copied().unwrap_or(1);
+            let ty = Type::float([batch, args.count("channels")?, height, width]);
+            trace.emit(Op::Unpatchify { patch: args.size("patch")?, order: args.order()? }, &[patches], Some(ty), span)
+        }
+        "gather_tokens" => trace.emit(Op::GatherTokens, &[args.tensor("x")?, args.tensor("ids")?], None, span),
+        "one_hot" => trace.emit(Op::OneHot { classes: args.count("classes")? }, &[args.tensor("ids")?], None, span),
+        "iota" => trace.emit(Op::Iota, &[], Some(Type::int([args.count("count")?])), span),
+        "full" => {
+            let ty = Type::float(args.counts("shape")?);
+            trace.emit(Op::Full { value: args.float("value", None)? }, &[], Some(ty), span)
+        }
+        "noise" => trace.noise(args.count("count")?, span),
+        _ => Err(Diagnostic::new(Code::UnknownName, format!("there is no `op::{op}`")).label(span, "not known")),
+    }
+}

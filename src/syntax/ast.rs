@@ -1,0 +1,296 @@
+//! The tree of a `.cmae` file: what was written, where. Nothing is looked up yet.
+
+use std::sync::Arc;
+
+use crate::source::Span;
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Name {
+    pub text: Arc<str>,
+    pub span: Span,
+}
+
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct File {
+    pub uses: Vec<Use>,
+    pub items: Vec<Item>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Use {
+    /// `use a::b::{c, d}`: items `c` and `d` of module `a::b`.
+    Items { module: Vec<Name>, items: Vec<Name>, span: Span },
+    /// `use pipeline p as q`.
+    Pipeline { name: Name, alias: Name, span: Span },
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Item {
+    Block(Arc<Block>),
+    Function(Arc<Function>),
+    Pipeline(Arc<Pipeline>),
+    Variant(Arc<Variant>),
+}
+
+impl Item {
+    pub fn name(&self) -> &Name {
+        match self {
+            Item::Block(block) => &block.name,
+            Item::Function(function) => &function.name,
+            Item::Pipeline(pipeline) => &pipeline.name,
+            Item::Variant(variant) => &variant.name,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Block {
+    pub name: Name,
+    pub params: Vec<Param>,
+    pub entries: Vec<BlockEntry>,
+    pub forward: Function,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum BlockEntry {
+    Tensor(TensorDecl),
+    Require(Require),
+    Binding(Binding),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct TensorDecl {
+    pub is_state: bool,
+    pub name: Name,
+    pub shape: ShapeType,
+    pub init: Expr,
+    pub when: Option<Expr>,
+    pub frozen: Option<Frozen>,
+    pub role: Option<Name>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Frozen {
+    pub when: Option<Expr>,
+}
+
+/// A `fn`, or a block's `forward`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Function {
+    pub name: Name,
+    pub params: Vec<Param>,
+    pub returns: Option<ParamType>,
+    pub statements: Vec<Statement>,
+    pub result: Expr,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Statement {
+    Assign(Name, Expr),
+    Update(Name, Expr),
+    Require(Require),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Require {
+    pub condition: Expr,
+    /// With `{name}` for values in scope.
+    pub message: Arc<str>,
+    pub help: Option<Arc<str>>,
+    pub span: Span,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Param {
+    pub name: Name,
+    pub ty: ParamType,
+    pub default: Option<Expr>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum ParamType {
+    Shape(ShapeType),
+    Named { name: Name, optional: bool },
+    Record(Vec<(Name, ParamType)>),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct ShapeType {
+    pub dims: Vec<Dim>,
+    pub optional: bool,
+    pub span: Span,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Dim {
+    /// `..`
+    Rest(Span),
+    Expr(Expr),
+}
+
+/// `name = value`, with the clauses of `model` and of a block's head.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Binding {
+    pub name: Name,
+    pub value: Expr,
+    pub repeat: Option<Repeat>,
+    pub when: Option<Expr>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Repeat {
+    pub count: Expr,
+    pub index: Option<Name>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pipeline {
+    pub name: Name,
+    pub params: Vec<(Name, Expr)>,
+    pub sections: Vec<Section>,
+    pub span: Span,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Section {
+    pub kind: SectionKind,
+    /// The word that opens it.
+    pub span: Span,
+    pub entries: Vec<Entry>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum SectionKind {
+    Data,
+    Views,
+    Model,
+    Branch(Name),
+    Losses,
+    Monitor,
+    Train,
+    Evaluate,
+    Export,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Entry {
+    Binding(Binding),
+    /// A call by itself, in `evaluate`; the value of `export`.
+    Expr(Expr),
+    Require(Require),
+    Rule(Rule),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rule {
+    pub selector: RuleSelector,
+    pub settings: Vec<(Name, Expr)>,
+    pub span: Span,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum RuleSelector {
+    Roles(Vec<Name>),
+    Paths(Vec<Expr>),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Variant {
+    pub name: Name,
+    pub base: Name,
+    pub overrides: Vec<Override>,
+}
+
+/// `train.epochs = 800`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Override {
+    pub path: Vec<Name>,
+    pub value: Expr,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Expr {
+    pub kind: ExprKind,
+    pub span: Span,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum ExprKind {
+    None,
+    Int(i64),
+    Float(f64),
+    /// `75%` is 0.75.
+    Ratio(f64),
+    Pixels(i64),
+    Epochs(f64),
+    Steps(f64),
+    Bool(bool),
+    Str(Arc<str>),
+    /// One name, or several with `::` (`op::linear`).
+    Path(Vec<Name>),
+    Field(Box<Expr>, Name),
+    Index(Box<Expr>, Box<Expr>),
+    Call(Box<Expr>, Vec<Argument>),
+    Unary(UnaryOp, Box<Expr>),
+    Binary(BinaryOp, Box<Expr>, Box<Expr>),
+    Range(Box<Expr>, Box<Expr>),
+    /// value |> callee
+    Pipe(Box<Expr>, Box<Expr>),
+    If {
+        condition: Box<Expr>,
+        then: Box<Expr>,
+        otherwise: Box<Expr>,
+    },
+    Tuple(Vec<Expr>),
+    List(Vec<Expr>),
+    Record(Vec<(Name, Expr)>),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Argument {
+    pub name: Option<Name>,
+    pub value: Expr,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnaryOp {
+    Neg,
+    Not,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BinaryOp {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Rem,
+    Equal,
+    NotEqual,
+    Less,
+    LessEqual,
+    Greater,
+    GreaterEqual,
+    And,
+    Or,
+}
+
+impl BinaryOp {
+    pub fn symbol(self) -> &'static str {
+        match self {
+            BinaryOp::Add => "+",
+            BinaryOp::Sub => "-",
+            BinaryOp::Mul => "*",
+            BinaryOp::Div => "/",
+            BinaryOp::Rem => "%",
+            BinaryOp::Equal => "==",
+            BinaryOp::NotEqual => "!=",
+            BinaryOp::Less => "<",
+            BinaryOp::LessEqual => "<=",
+            BinaryOp::Greater => ">",
+            BinaryOp::GreaterEqual => ">=",
+            BinaryOp::And => "and",
+            BinaryOp::Or => "or",
+        }
+    }
+}

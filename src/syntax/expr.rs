@@ -1,0 +1,224 @@
+//! Expressions: pest pairs → [`Expr`].
+
+use pest::iterators::Pair;
+
+use super::ast::{Argument, BinaryOp, Expr, ExprKind, Name, UnaryOp};
+use super::{Builder, Built, Rule};
+use crate::diag::{Code, Diagnostic};
+use crate::source::Span;
+
+impl Builder {
+    pub(super) fn name(&self, pair: Pair<'_, Rule>) -> Name {
+        Name { span: self.span(&pair), text: pair.as_str().trim_end().into() }
+    }
+
+    pub(super) fn string(&self, pair: Pair<'_, Rule>) -> std::sync::Arc<str> {
+        let text = pair.as_str().trim_end();
+        let inner = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text);
+        inner.replace("\\\"", "\"").into()
+    }
+
+    pub(super) fn expr(&self, pair: Pair<'_, Rule>) -> Built<Expr> {
+        let mut inner = pair.into_inner();
+        let mut value = self.conditional(inner.next().expect("an expression has a first operand"))?;
+        for next in inner {
+            let callee = self.conditional(next)?;
+            value = join(value, callee, ExprKind::Pipe);
+        }
+        Ok(value)
+    }
+
+    fn conditional(&self, pair: Pair<'_, Rule>) -> Built<Expr> {
+        let mut inner = pair.into_inner().filter(|p| !matches!(p.as_rule(), Rule::kw_if | Rule::kw_else));
+        let then = self.layer(inner.next().expect("a conditional has a value"))?;
+        let (Some(condition), Some(otherwise)) = (inner.next(), inner.next()) else { return Ok(then) };
+        let condition = self.layer(condition)?;
+        let otherwise = self.conditional(otherwise)?;
+        let span = cover(then.span, otherwise.span);
+        let kind =
+            ExprKind::If { condition: Box::new(condition), then: Box::new(then), otherwise: Box::new(otherwise) };
+        Ok(Expr { kind, span })
+    }
+
+    /// Any of the binary layers: operands with operators between them, left to right.
+    fn layer(&self, pair: Pair<'_, Rule>) -> Built<Expr> {
+        if pair.as_rule() == Rule::unary {
+            return self.unary(pair);
+        }
+        let rule = pair.as_rule();
+        let mut inner = pair.into_inner();
+        let mut value = self.layer(inner.next().expect("a layer has a first operand"))?;
+        while let Some(next) = inner.next() {
+            let (op, right) = match rule {
+                Rule::range => {
+                    let right = self.layer(next)?;
+                    value = join(value, right, ExprKind::Range);
+                    continue;
+                }
+                _ => (next.as_str().trim().to_owned(), inner.next().expect("an operator has a right operand")),
+            };
+            let right = self.layer(right)?;
+            let op = match op.as_str() {
+                "+" => BinaryOp::Add,
+                "-" => BinaryOp::Sub,
+                "*" => BinaryOp::Mul,
+                "/" => BinaryOp::Div,
+                "%" => BinaryOp::Rem,
+                "==" => BinaryOp::Equal,
+                "!=" => BinaryOp::NotEqual,
+                "<" => BinaryOp::Less,
+                "<=" => BinaryOp::LessEqual,
+                ">" => BinaryOp::Greater,
+                ">=" => BinaryOp::GreaterEqual,
+                "and" => BinaryOp::And,
+                _ => BinaryOp::Or,
+            };
+            value = join(value, right, |a, b| ExprKind::Binary(op, a, b));
+        }
+        Ok(value)
+    }
+
+    fn unary(&self, pair: Pair<'_, Rule>) -> Built<Expr> {
+        let span = self.span(&pair);
+        let mut operators = Vec::new();
+        let mut value = None;
+        for inner in pair.into_inner() {
+            match inner.as_rule() {
+                Rule::unary_op => {
+                    operators.push(if inner.as_str().starts_with('-') { UnaryOp::Neg } else { UnaryOp::Not })
+                }
+                _ => value = Some(self.postfix(inner)?),
+            }
+        }
+        let mut value = value.expect("a unary expression has an operand");
+        for op in operators.into_iter().rev() {
+            value = Expr { kind: ExprKind::Unary(op, Box::new(value)), span };
+        }
+        Ok(value)
+    }
+
+    fn postfix(&self, pair: Pair<'_, Rule>) -> Built<Expr> {
+        let mut inner = pair.into_inner();
+        let mut value = self.primary(inner.next().expect("a postfix expression has an operand"))?;
+        for part in inner {
+            let span = cover(value.span, self.span(&part));
+            let kind = match part.as_rule() {
+                Rule::field => {
+                    let name = self.name(part.into_inner().next().expect("a field has a name"));
+                    ExprKind::Field(Box::new(value), name)
+                }
+                Rule::index => {
+                    let index = self.expr(part.into_inner().next().expect("an index has a value"))?;
+                    ExprKind::Index(Box::new(value), Box::new(index))
+                }
+                _ => ExprKind::Call(Box::new(value), self.arguments(part)?),
+            };
+            value = Expr { kind, span };
+        }
+        Ok(value)
+    }
+
+    fn arguments(&self, call: Pair<'_, Rule>) -> Built<Vec<Argument>> {
+        call.into_inner()
+            .map(|argument| {
+                let mut inner = argument.into_inner();
+                let first = inner.next().expect("an argument has a value");
+                Ok(match inner.next() {
+                    Some(value) => Argument { name: Some(self.name(first)), value: self.expr(value)? },
+                    None => Argument { name: None, value: self.expr(first)? },
+                })
+            })
+            .collect()
+    }
+
+    fn primary(&self, pair: Pair<'_, Rule>) -> Built<Expr> {
+        let pair = pair.into_inner().next().expect("a primary has one alternative");
+        let span = self.span(&pair);
+        let kind = match pair.as_rule() {
+            Rule::literal => self.literal(pair, span)?,
+            Rule::path => ExprKind::Path(pair.into_inner().map(|p| self.name(p)).collect()),
+            Rule::group => {
+                let mut items = Vec::new();
+                let mut is_tuple = false;
+                for inner in pair.into_inner() {
+                    match inner.as_rule() {
+                        Rule::trailing_comma => is_tuple = true,
+                        _ => items.push(self.expr(inner)?),
+                    }
+                }
+                if items.len() == 1 && !is_tuple {
+                    // Parentheses alone change nothing, but a message should show them.
+                    return Ok(Expr { span, ..items.remove(0) });
+                }
+                ExprKind::Tuple(items)
+            }
+            Rule::list => ExprKind::List(pair.into_inner().map(|p| self.expr(p)).collect::<Built<_>>()?),
+            _ => ExprKind::Record(
+                pair.into_inner()
+                    .map(|entry| {
+                        let mut inner = entry.into_inner();
+                        let name = self.name(inner.next().expect("a record entry has a name"));
+                        let value = match inner.next() {
+                            Some(value) => self.expr(value)?,
+                            None => Expr { kind: ExprKind::Path(vec![name.clone()]), span: name.span },
+                        };
+                        Ok((name, value))
+                    })
+                    .collect::<Built<_>>()?,
+            ),
+        };
+        Ok(Expr { kind, span })
+    }
+
+    fn literal(&self, pair: Pair<'_, Rule>, span: Span) -> Built<ExprKind> {
+        let pair = pair.into_inner().next().expect("a literal has one alternative");
+        Ok(match pair.as_rule() {
+            Rule::string => ExprKind::Str(self.string(pair)),
+            Rule::boolean => ExprKind::Bool(pair.as_str().starts_with('t')),
+            Rule::none => ExprKind::None,
+            Rule::duration => {
+                let mut inner = pair.into_inner();
+                let value = self.number(&inner.next().expect("a duration has a number"), span)?;
+                let unit = inner.next().expect("a duration has a unit");
+                if unit.as_str().starts_with('e') { ExprKind::Epochs(value) } else { ExprKind::Steps(value) }
+            }
+            _ => {
+                let mut inner = pair.into_inner();
+                let number = inner.next().expect("a quantity has a number");
+                let value = self.number(&number, span)?;
+                match inner.next().map(|unit| unit.as_str().to_owned()).as_deref() {
+                    Some("%") => ExprKind::Ratio(value / 100.0),
+                    Some(_) if value.fract() == 0.0 && value < 1e9 => ExprKind::Pixels(value as i64),
+                    Some(_) => {
+                        let message = format!("{}px is not a whole number of pixels", number.as_str());
+                        return Err(Diagnostic::new(Code::WrongUnit, message)
+                            .label(span, "pixels are whole")
+                            .help(format!("write `{}px`", value.round())));
+                    }
+                    None => match number.as_str().replace('_', "").parse::<i64>() {
+                        Ok(int) => ExprKind::Int(int),
+                        Err(_) => ExprKind::Float(value),
+                    },
+                }
+            }
+        })
+    }
+
+    fn number(&self, pair: &Pair<'_, Rule>, span: Span) -> Built<f64> {
+        let text = pair.as_str().replace('_', "");
+        match text.trim().parse::<f64>() {
+            Ok(value) if value.is_finite() => Ok(value),
+            _ => Err(Diagnostic::new(Code::OutOfRange, format!("{} is too large for a number", pair.as_str()))
+                .label(span, "here")),
+        }
+    }
+}
+
+fn join(left: Expr, right: Expr, kind: impl FnOnce(Box<Expr>, Box<Expr>) -> ExprKind) -> Expr {
+    let span = cover(left.span, right.span);
+    Expr { kind: kind(Box::new(left), Box::new(right)), span }
+}
+
+pub(super) fn cover(a: Span, b: Span) -> Span {
+    Span { source: a.source, start: a.start.min(b.start), end: a.end.max(b.end) }
+}
