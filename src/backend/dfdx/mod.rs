@@ -1,1 +1,303 @@
-//! The `dfdx` backend.
+//! The `dfdx` backend: every op as dfdx tensor ops, gradients from dfdx's own tape; f32, and f64 as the oracle.
+//!
+//! Ranks are erased: a float value is a flat dfdx tensor beside its shape, and each op views it at the small rank that it
+//! needs. dfdx reshapes contiguous tensors without copying. Ids are `i64` on the host.
+//!
+//! One tape is carried by hand through the ops whose operands need a gradient; all others run on a tape that is thrown
+//! away at once.
+//!
+//! **Invariant:** the operands of a binary op have different dfdx ids: dfdx panics in its backward pass otherwise. A
+//! [`Float`] carries the `root` that its id comes from, and [`Context::distinct`] gives an operand an id of its own.
+//!
+//! **Invariant:** a value behind `stop_gradient` has an id of its own, so that no gradient for it reaches its source.
+
+mod ids;
+mod layout;
+mod ops;
+mod products;
+
+use dfdx::prelude::{Backward, Cpu, Device, Dtype, HasShape, OwnedTape, PutTape, ReshapeTo, Shape, SplitTape, Tensor};
+
+use self::layout::Rows;
+use super::{Backend, BackendError, Element, HostTensor, InputValue, OutputValue, Request, Results};
+use crate::graph::{Graph, Layout, Node, TensorKind};
+use crate::op::Op;
+
+type Flat<E, D> = Tensor<(usize,), E, D>;
+type Traced<S, E, D> = Tensor<S, E, D, OwnedTape<E, D>>;
+
+/// A float value of the graph.
+#[derive(Clone)]
+struct Float<E: Dtype, D: Device<E>> {
+    flat: Flat<E, D>,
+    /// Node whose dfdx id this value carries: reshapes keep it.
+    root: usize,
+}
+
+impl<E: Dtype, D: Device<E>> Float<E, D> {
+    fn len(&self) -> usize {
+        self.flat.shape().0
+    }
+}
+
+#[derive(Clone)]
+enum Value<E: Dtype, D: Device<E>> {
+    Float(Float<E, D>),
+    Int(Vec<i64>),
+}
+
+/// Runs graphs with dfdx on device `D`.
+pub struct Dfdx<D> {
+    device: D,
+    name: &'static str,
+}
+
+/// dfdx on the CPU.
+pub fn cpu<E: Element + Dtype>() -> Box<dyn Backend<E>>
+where
+    Cpu: Device<E> + Rows<E>,
+{
+    Box::new(Dfdx { device: Cpu::default(), name: "dfdx" })
+}
+
+/// dfdx on the first CUDA device.
+#[cfg(feature = "dfdx-cuda")]
+pub fn cuda<E: Element + Dtype>() -> Result<Box<dyn Backend<E>>, BackendError>
+where
+    dfdx::prelude::Cuda: Device<E> + Rows<E>,
+{
+    match dfdx::prelude::Cuda::try_build(0, 0) {
+        Ok(device) => Ok(Box::new(Dfdx { device, name: "dfdx-cuda" })),
+        Err(error) => Err(BackendError::Unavailable { backend: "dfdx-cuda", reason: format!("{error:?}") }),
+    }
+}
+
+/// State of one run: device and tape.
+struct Context<E: Dtype, D: Device<E>> {
+    device: D,
+    tape: OwnedTape<E, D>,
+    /// Makes roots of values that are copies.
+    next_root: usize,
+}
+
+/// An op's failure before it is placed in the graph.
+type Done<T> = Result<T, String>;
+
+fn device_error(error: impl std::fmt::Debug) -> String {
+    format!("{error:?}")
+}
+
+impl<E: Element + Dtype, D: Device<E> + Rows<E>> Context<E, D> {
+    /// Runs `op` on `x`, on the tape if a gradient is needed.
+    fn on_tape<S: Shape, R: Shape>(
+        &mut self,
+        grad: bool,
+        x: Tensor<S, E, D>,
+        op: impl FnOnce(Traced<S, E, D>) -> Result<Traced<R, E, D>, D::Err>,
+    ) -> Done<Tensor<R, E, D>> {
+        let tape = if grad { std::mem::take(&mut self.tape) } else { OwnedTape::default() };
+        let (out, tape) = op(x.put_tape(tape)).map_err(device_error)?.split_tape();
+        if grad {
+            self.tape = tape;
+        }
+        Ok(out)
+    }
+
+    /// A value on the device with an id of its own.
+    fn upload(&mut self, data: Vec<E>) -> Done<Float<E, D>> {
+        let length = data.len();
+        let flat = self.device.try_tensor_from_vec(data, (length,)).map_err(device_error)?;
+        Ok(self.fresh(flat))
+    }
+
+    fn fresh(&mut self, flat: Flat<E, D>) -> Float<E, D> {
+        self.next_root += 1;
+        Float { flat, root: self.next_root }
+    }
+
+    /// `x` if its id differs from `other`'s, else a copy through the tape.
+    fn distinct(&mut self, grad: bool, x: &Float<E, D>, other: &Float<E, D>) -> Done<Float<E, D>> {
+        if x.root != other.root {
+            return Ok(x.clone());
+        }
+        let one = <E as Element>::from_f64(1.0);
+        let copy = self.on_tape(grad, x.flat.clone(), |t| dfdx::prelude::TryMul::try_mul(t, one))?;
+        Ok(self.fresh(copy))
+    }
+}
+
+/// A flat tensor at another shape; contiguous, so nothing is copied.
+fn view<S: Shape, E: Dtype, D: Device<E>, T: dfdx::prelude::Tape<E, D>, S0: Shape>(
+    x: Tensor<S0, E, D, T>,
+    shape: S,
+) -> Result<Tensor<S, E, D, T>, D::Err> {
+    x.try_reshape_like(&shape)
+}
+
+/// What a run needs of each node.
+struct Needs {
+    needed: Vec<bool>,
+    /// Whether a gradient flows to the node's value.
+    grad: Vec<bool>,
+    /// Last node that reads the value; the node itself where none does.
+    last_use: Vec<usize>,
+}
+
+fn needs(graph: &Graph, layout: &Layout, request: &Request) -> Result<Needs, BackendError> {
+    let count = graph.nodes.len();
+    let mut needed = vec![false; count];
+    let mut keep: Vec<usize> = graph.losses.iter().chain(&graph.monitors).map(|(_, id)| id.index()).collect();
+    keep.extend(graph.updates.iter().map(|(_, id)| id.index()));
+    keep.extend(graph.total.map(|id| id.index()));
+    for name in &request.outputs {
+        let id = graph.output(name).ok_or_else(|| BackendError::UnknownOutput { name: name.clone() })?;
+        keep.push(id.index());
+    }
+    for id in &keep {
+        needed[*id] = true;
+    }
+    for id in (0..count).rev().filter(|id| needed[*id]).collect::<Vec<_>>() {
+        mark_operands(graph, id, &mut needed);
+    }
+    // Operands of operands: ids fall towards the leaves, so one pass from the end reaches all.
+    for id in (0..count).rev() {
+        if needed[id] {
+            mark_operands(graph, id, &mut needed);
+        }
+    }
+    let mut grad = vec![false; count];
+    let mut last_use: Vec<usize> = (0..count).collect();
+    for (id, node) in graph.nodes.iter().enumerate() {
+        grad[id] = request.gradients
+            && match &node.op {
+                Op::Param { path } => layout.get(path).is_some_and(|(decl, _)| decl.kind == TensorKind::Trained),
+                op => op.is_differentiable() && node.inputs.iter().any(|i| grad[i.index()]),
+            };
+        if needed[id] {
+            node.inputs.iter().for_each(|i| last_use[i.index()] = id);
+        }
+    }
+    for id in keep {
+        last_use[id] = count;
+    }
+    Ok(Needs { needed, grad, last_use })
+}
+
+fn mark_operands(graph: &Graph, id: usize, needed: &mut [bool]) {
+    graph.nodes[id].inputs.iter().for_each(|i| needed[i.index()] = true);
+}
+
+impl<E: Element + Dtype, D: Device<E> + Rows<E>> Backend<E> for Dfdx<D> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn run(
+        &mut self,
+        graph: &Graph,
+        layout: &Layout,
+        arena: &[E],
+        inputs: &[(String, InputValue)],
+        request: &Request,
+    ) -> Result<Results<E>, BackendError> {
+        let needs = needs(graph, layout, request)?;
+        let count = graph.nodes.len();
+        let mut context = Context { device: self.device.clone(), tape: OwnedTape::default(), next_root: count };
+        let mut values: Vec<Option<Value<E, D>>> = vec![None; count];
+        let mut trained: Vec<(usize, Flat<E, D>)> = Vec::new();
+        for (id, node) in graph.nodes.iter().enumerate() {
+            if !needs.needed[id] {
+                continue;
+            }
+            let place = |message: String| BackendError::Op { op: node.op.name(), scope: node.scope.clone(), message };
+            let value = match &node.op {
+                Op::Input { name } => input(&mut context, node, name, inputs)?,
+                Op::Param { path } => {
+                    let index = layout.index(path).ok_or_else(|| place(format!("there is no tensor `{path}`")))?;
+                    let float = context.upload(arena[layout.range(index)].to_vec()).map_err(place)?;
+                    if needs.grad[id] {
+                        trained.push((index, float.flat.clone()));
+                    }
+                    Value::Float(float)
+                }
+                _ => context.evaluate(graph, node, needs.grad[id], &values).map_err(place)?,
+            };
+            values[id] = Some(value);
+            for operand in &node.inputs {
+                if needs.last_use[operand.index()] == id {
+                    values[operand.index()] = None;
+                }
+            }
+        }
+        let read = |id: usize| -> Vec<E> {
+            match &values[id] {
+                Some(Value::Float(float)) => float.flat.as_vec(),
+                Some(Value::Int(ids)) => ids.iter().map(|i| <E as Element>::from_f64(*i as f64)).collect(),
+                None => Vec::new(),
+            }
+        };
+        let scalar = |id: usize| read(id).first().map_or(f64::NAN, |v| Element::to_f64(*v));
+        let losses = graph.losses.iter().map(|(_, id)| scalar(id.index())).collect();
+        let monitors = graph.monitors.iter().map(|(_, id)| scalar(id.index())).collect();
+        let updates = graph.updates.iter().map(|(_, id)| read(id.index())).collect();
+        let outputs = request
+            .outputs
+            .iter()
+            .filter_map(|name| graph.output(name))
+            .map(|id| {
+                let shape = graph.node(id).ty.shape.clone();
+                match &values[id.index()] {
+                    Some(Value::Int(ids)) => OutputValue::Int(HostTensor { shape, data: ids.clone() }),
+                    _ => OutputValue::Float(HostTensor { shape, data: read(id.index()) }),
+                }
+            })
+            .collect();
+        let total_value = graph.total.map_or(0.0, |id| scalar(id.index()));
+        let mut gradients = Vec::new();
+        if let (true, Some(total)) = (request.gradients, graph.total) {
+            gradients = vec![<E as Element>::from_f64(0.0); layout.trained_len];
+            if let (true, Some(Value::Float(total))) = (needs.grad[total.index()], values[total.index()].take()) {
+                // Values still held would double the memory of the backward pass.
+                values.clear();
+                let place = |message| BackendError::Op { op: "backward", scope: "total".into(), message };
+                let loss = view(total.flat, ()).map_err(|e| place(device_error(e)))?;
+                let tape = std::mem::take(&mut context.tape);
+                let mut found = loss.put_tape(tape).try_backward().map_err(|e| place(device_error(e)))?;
+                for (index, flat) in &trained {
+                    found.get_or_alloc_mut(flat).map_err(|e| place(device_error(e)))?;
+                    found.get(flat).copy_into(&mut gradients[layout.range(*index)]);
+                }
+            }
+        }
+        Ok(Results { losses, total: total_value, monitors, updates, outputs, gradients })
+    }
+}
+
+fn input<E: Element + Dtype, D: Device<E> + Rows<E>>(
+    context: &mut Context<E, D>,
+    node: &Node,
+    name: &str,
+    inputs: &[(String, InputValue)],
+) -> Result<Value<E, D>, BackendError> {
+    let (_, value) =
+        inputs.iter().find(|(n, _)| n == name).ok_or_else(|| BackendError::MissingInput { name: name.to_owned() })?;
+    let shape = match value {
+        InputValue::Float(tensor) => &tensor.shape,
+        InputValue::Int(tensor) => &tensor.shape,
+    };
+    if *shape != node.ty.shape {
+        return Err(BackendError::InputShape {
+            name: name.to_owned(),
+            found: shape.clone(),
+            expected: node.ty.shape.clone(),
+        });
+    }
+    match value {
+        InputValue::Float(tensor) => {
+            let data = tensor.data.iter().map(|v| <E as Element>::from_f64(f64::from(*v))).collect();
+            let place = |message| BackendError::Op { op: "input", scope: name.to_owned(), message };
+            context.upload(data).map(Value::Float).map_err(place)
+        }
+        InputValue::Int(tensor) => Ok(Value::Int(tensor.data.clone())),
+    }
+}
