@@ -1,1 +1,16 @@
-//! Evaluation: kNN, feature figures, reconstructions.
+//! Evaluation: what a run's features and reconstructions are worth.
+//!
+//! Before: `train` (or a checkpoint) gives parameters, `data` gives batches. After: `run` logs and draws the figures.
+//! [`knn`] and [`collapse`] judge features, [`features`] makes and writes them, [`pictures`] draws reconstructions,
+//! [`export`] writes a module's weights.
+//!
+//! **Invariant:** nothing here changes parameters; the model is seen only through `Backend<E>` and slices.
+
+pub mod collapse;
+pub mod export;
+pub mod features;
+pub mod knn;
+pub mod pictures;
+pub mod tensor_file;
+
+pub use features::Features;

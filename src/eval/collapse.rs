@@ -1,0 +1,89 @@
+//! Figures that tell collapse: features that are all alike, or that use few of their dimensions.
+//!
+//! Before: [`super::features`] makes the features. After: `run` logs the figures beside the losses.
+//!
+//! **Invariant:** sums run in f64 and in row order, so that the figures are the same for any number of threads.
+
+use nalgebra::DMatrix;
+
+use super::features::Features;
+
+/// How much features differ between samples.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Collapse {
+    /// Mean over dimensions of the standard deviation of the l2-normalised features: near [`Collapse::uniform_std`]
+    /// for features spread over the sphere, 0 for features that are all the same (Chen & He 2021, figure 2).
+    pub std: f64,
+    /// 1/√D.
+    pub uniform_std: f64,
+    /// exp of the entropy of the normalised singular values of the features: 1 where all lie on one line through the
+    /// origin, D where every direction is used alike (Roy & Vetterli 2007). 0 where all features are 0.
+    pub effective_rank: f64,
+    /// Mean cosine between different samples: 1 for features that are all the same. 0 for a single sample.
+    pub mean_cosine: f64,
+}
+
+/// The figures of `features: [N, D]`; `None` without rows or dimensions, or where a value is not finite.
+pub fn collapse(features: &Features) -> Option<Collapse> {
+    if features.rows == 0 || features.dim == 0 || features.first_not_finite().is_some() {
+        return None;
+    }
+    let unit = features.l2_normalized();
+    Some(Collapse {
+        std: mean_std(&unit),
+        uniform_std: 1.0 / (features.dim as f64).sqrt(),
+        effective_rank: effective_rank(features),
+        mean_cosine: mean_cosine(&unit),
+    })
+}
+
+/// Mean over dimensions of the (biased) standard deviation over rows.
+fn mean_std(unit: &Features) -> f64 {
+    let rows = unit.rows as f64;
+    let means: Vec<f64> = column_sums(unit).iter().map(|sum| sum / rows).collect();
+    let mut squares = vec![0.0; unit.dim];
+    for row in 0..unit.rows {
+        for ((square, &x), mean) in squares.iter_mut().zip(unit.row(row)).zip(&means) {
+            *square += (f64::from(x) - mean).powi(2);
+        }
+    }
+    squares.iter().map(|square| (square / rows).sqrt()).sum::<f64>() / unit.dim as f64
+}
+
+/// Over all ordered pairs of different rows: ‖Σ x‖² counts each pair and the squares of the rows themselves.
+fn mean_cosine(unit: &Features) -> f64 {
+    if unit.rows < 2 {
+        return 0.0;
+    }
+    let all: f64 = column_sums(unit).iter().map(|sum| sum * sum).sum();
+    // A row of zeros stays zero when normalised, so that its square is 0, not 1.
+    let own: f64 = unit.data.iter().map(|&x| f64::from(x).powi(2)).sum();
+    (all - own) / (unit.rows * (unit.rows - 1)) as f64
+}
+
+fn column_sums(features: &Features) -> Vec<f64> {
+    let mut sums = vec![0.0; features.dim];
+    for row in 0..features.rows {
+        for (sum, &x) in sums.iter_mut().zip(features.row(row)) {
+            *sum += f64::from(x);
+        }
+    }
+    sums
+}
+
+/// Singular values are the roots of the eigenvalues of the Gram matrix, of which the smaller is taken.
+fn effective_rank(features: &Features) -> f64 {
+    let matrix = DMatrix::from_row_iterator(features.rows, features.dim, features.data.iter().map(|&x| f64::from(x)));
+    let gram = if features.rows < features.dim { &matrix * matrix.transpose() } else { matrix.transpose() * &matrix };
+    let eigenvalues = gram.symmetric_eigenvalues();
+    let largest = eigenvalues.iter().copied().fold(0.0, f64::max);
+    // Rounding leaves eigenvalues of about 1e-16 of the largest where they are 0, whose roots (1e-8) would count.
+    let floor = largest * f64::EPSILON * eigenvalues.len() as f64;
+    let singular: Vec<f64> = eigenvalues.iter().filter(|&&e| e > floor).map(|e| e.sqrt()).collect();
+    let total: f64 = singular.iter().sum();
+    if total == 0.0 {
+        return 0.0;
+    }
+    let entropy: f64 = singular.iter().map(|s| s / total).map(|p| -p * p.ln()).sum();
+    entropy.exp()
+}

@@ -1,0 +1,99 @@
+//! Writes safetensors files atomically and with equal bytes for equal contents.
+//!
+//! Before: [`super::features`] and [`super::export`] gather tensors. After: any reader of safetensors.
+//!
+//! **Invariant:** a file under its final name is whole: it is written beside, synced, and renamed in.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Dtype, TensorView};
+
+/// Version of the layout of the files that this crate writes, in their metadata as `format_version`.
+pub const FORMAT_VERSION: &str = "1";
+
+/// Why a file could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    #[error("cannot write {path}: {source} (help: check that the folder is there and can be written to)")]
+    Io { path: PathBuf, source: io::Error },
+    #[error("cannot lay out {path}: {message}")]
+    Layout { path: PathBuf, message: String },
+}
+
+/// A tensor on its way into a file, as little-endian bytes.
+#[derive(Debug, Clone)]
+pub struct FileTensor {
+    pub name: String,
+    pub dtype: Dtype,
+    pub shape: Vec<usize>,
+    pub bytes: Vec<u8>,
+}
+
+impl FileTensor {
+    pub fn f32(name: impl Into<String>, shape: Vec<usize>, values: impl IntoIterator<Item = f32>) -> Self {
+        let bytes = values.into_iter().flat_map(f32::to_le_bytes).collect();
+        FileTensor { name: name.into(), dtype: Dtype::F32, shape, bytes }
+    }
+
+    pub fn i64(name: impl Into<String>, shape: Vec<usize>, values: impl IntoIterator<Item = i64>) -> Self {
+        let bytes = values.into_iter().flat_map(i64::to_le_bytes).collect();
+        FileTensor { name: name.into(), dtype: Dtype::I64, shape, bytes }
+    }
+}
+
+/// Writes `tensors` and `metadata` (with `format_version` added) to `path`.
+pub fn write(path: &Path, tensors: &[FileTensor], metadata: &[(&str, String)]) -> Result<(), WriteError> {
+    let layout = |message: String| WriteError::Layout { path: path.to_owned(), message };
+    let mut views = Vec::with_capacity(tensors.len());
+    for tensor in tensors {
+        let view = TensorView::new(tensor.dtype, tensor.shape.clone(), &tensor.bytes)
+            .map_err(|error| layout(format!("tensor `{}`: {error}", tensor.name)))?;
+        views.push((tensor.name.as_str(), view));
+    }
+    let mut entries: HashMap<String, String> = metadata.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect();
+    entries.insert("format_version".to_owned(), FORMAT_VERSION.to_owned());
+    let bytes = safetensors::serialize(views, Some(entries)).map_err(|error| layout(error.to_string()))?;
+    let bytes = with_sorted_header(&bytes).ok_or_else(|| layout("the header is not the format's".to_owned()))?;
+    write_atomically(path, &bytes).map_err(|source| WriteError::Io { path: path.to_owned(), source })
+}
+
+/// Writes `bytes` beside `path`, syncs, and renames: after a crash `path` holds the old contents or the new.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    set_usual_permissions(file.as_file())?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+/// A temporary file is readable by its owner alone; a result should be readable as any other file.
+#[cfg(unix)]
+fn set_usual_permissions(file: &std::fs::File) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    file.set_permissions(std::fs::Permissions::from_mode(0o644))
+}
+
+#[cfg(not(unix))]
+fn set_usual_permissions(_file: &std::fs::File) -> io::Result<()> {
+    Ok(())
+}
+
+/// The same file with the header's keys sorted: safetensors writes the metadata in a hash map's order, which differs
+/// from run to run. `None` unless `bytes` start with a length and a JSON object.
+fn with_sorted_header(bytes: &[u8]) -> Option<Vec<u8>> {
+    let length = u64::from_le_bytes(bytes.get(..8)?.try_into().ok()?);
+    let data_at = usize::try_from(length).ok()?.checked_add(8)?;
+    // serde_json's map is a BTreeMap: reading and writing it sorts the keys at every depth.
+    let header: serde_json::Value = serde_json::from_slice(bytes.get(8..data_at)?).ok()?;
+    let mut text = header.to_string().into_bytes();
+    // The format wants the data to start at a multiple of 8.
+    text.resize(text.len().next_multiple_of(8), b' ');
+    let mut sorted = (text.len() as u64).to_le_bytes().to_vec();
+    sorted.extend(text);
+    sorted.extend(&bytes[data_at..]);
+    Some(sorted)
+}
