@@ -37,14 +37,14 @@ use std::path::Path;
 
 pub use graph::build::Compiled;
 
-/// Compiles the pipeline in the file at `path` with the overrides `sets` (`NAME=VALUE`, in order).
+/// Compiles the pipeline in the file at `path` with the overrides `sets`, in order.
 ///
 /// Errors lie in `diagnostics`, whose spans point into `sources`.
 pub fn compile(
     sources: &mut source::Sources,
     diagnostics: &mut diag::Diagnostics,
     path: &Path,
-    sets: &[String],
+    sets: &[elab::Set],
 ) -> Result<Compiled, diag::Reported> {
     let bound = elab::elaborate(sources, diagnostics, path, sets)?;
     let typed = shape::check(bound)?;

@@ -1,32 +1,37 @@
-//! `cmaec check`.
+//! `cmaec check`: compiles pipelines and says what is wrong with them.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 
-/// Checks pipelines: names, units, shapes of every value. Reads no data.
+use super::pipeline::Options;
+
+/// Checks pipelines: names, units, the shape of every value. Reads no data.
 #[derive(clap::Args)]
 pub struct Args {
     /// The files to check.
-    #[arg(required = true)]
+    #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Changes a parameter or setting before the check: `--set mask_ratio=60%`.
-    #[arg(long = "set", value_name = "NAME=VALUE")]
-    sets: Vec<String>,
+    #[command(flatten)]
+    options: Options,
+    /// Prints errors as JSON, one object a line, on stdout.
+    #[arg(long)]
+    json: bool,
 }
 
 pub fn main(args: Args) -> Result<(), String> {
-    let mut failed = false;
+    let mut failures = Vec::new();
     for file in &args.files {
-        let mut sources = cmae::source::Sources::new();
+        let mut sources = args.options.sources();
         let mut diagnostics = cmae::diag::Diagnostics::default();
-        match cmae::compile(&mut sources, &mut diagnostics, file, &args.sets) {
-            Ok(_) => println!("{}: ok", file.display()),
-            Err(_) => {
-                let color = std::io::stderr().is_terminal();
-                eprint!("{}", cmae::diag::render(diagnostics.list(), &sources, color));
-                failed = true;
+        let result = cmae::compile(&mut sources, &mut diagnostics, file, &args.options.sets());
+        match (result, args.json) {
+            (Ok(_), true) => {}
+            (Ok(_), false) => println!("{}: ok", file.display()),
+            (Err(_), true) => {
+                print!("{}", cmae::diag::render_json(diagnostics.list(), &sources));
+                failures.push(String::new());
             }
+            (Err(_), false) => failures.push(super::pipeline::draw(diagnostics.list(), &sources)),
         }
     }
-    if failed { Err(String::new()) } else { Ok(()) }
+    if failures.is_empty() { Ok(()) } else { Err(failures.join("\n").trim_end().to_owned()) }
 }

@@ -3,6 +3,9 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage.
 
 mod check;
+mod explain;
+mod pipeline;
+mod show;
 
 use std::process::ExitCode;
 
@@ -10,7 +13,7 @@ use clap::{Parser, Subcommand};
 
 /// Trains contrastive masked autoencoders and their family from `.cmae` files.
 #[derive(Parser)]
-#[command(name = "cmaec", version)]
+#[command(name = "cmaec", version, propagate_version = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -19,11 +22,15 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Check(check::Args),
+    Show(show::Args),
+    Explain(explain::Args),
 }
 
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Check(args) => check::main(args),
+        Command::Show(args) => show::main(args),
+        Command::Explain(args) => explain::main(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -8,6 +8,7 @@
 
 mod args;
 mod builtin;
+mod config;
 mod eval;
 mod files;
 mod modules;
@@ -32,6 +33,7 @@ use crate::graph::TensorDecl;
 use crate::source::{SourceId, Sources, Span};
 use crate::spec::EmaSpec;
 
+pub use config::{Set, evaluate_number};
 pub use pipeline::{Bound, elaborate, model_definitions};
 pub use scope::Scope;
 pub use settings::as_duration;

@@ -106,6 +106,13 @@ fn arithmetic(op: BinaryOp, left: &Value, right: &Value, span: Span, names: (&st
         (Kind::Pixels(_), Kind::Int(n)) | (Kind::Int(n), Kind::Pixels(_)) => {
             return Err(bad_operands(op, left, right, span).help(format!("write `{n}px`")));
         }
+        // A ratio scaled stays a ratio: 0.75 * 100% is 75%.
+        (Kind::Int(_) | Kind::Float(_), Kind::Ratio(r)) | (Kind::Ratio(r), Kind::Int(_) | Kind::Float(_))
+            if op == BinaryOp::Mul =>
+        {
+            let other = if matches!(left.kind, Kind::Ratio(_)) { right } else { left };
+            Kind::Ratio(r * other.number().unwrap_or(f64::NAN))
+        }
         _ => match (left.number(), right.number()) {
             (Some(a), Some(b)) => Kind::Float(match op {
                 BinaryOp::Add => a + b,

@@ -14,6 +14,7 @@ use crate::syntax::ast::{Entry, Name, Override, Pipeline, Rule, RuleSelector, Se
 use crate::syntax::parse_override;
 
 use super::args::wrong_type;
+use super::config::{Set, substitute};
 use super::files::PipelineItem;
 use super::scope::Scope;
 use super::settings::{as_duration, as_schedule};
@@ -32,12 +33,12 @@ pub struct Bound<'a> {
     pub rule_spans: Vec<Span>,
 }
 
-/// Loads the pipeline in the file at `path`, applies `sets` (`NAME=VALUE`), and evaluates its static sections.
+/// Loads the pipeline in the file at `path`, applies `sets`, and evaluates its static sections.
 pub fn elaborate<'a>(
     sources: &'a mut Sources,
     diagnostics: &'a mut Diagnostics,
     path: &Path,
-    sets: &[String],
+    sets: &[Set],
 ) -> Result<Bound<'a>, Reported> {
     let mut machine = Machine::new(sources, diagnostics);
     let (file, pipeline, variant_files) = machine.find_pipeline(path, sets)?;
@@ -94,7 +95,7 @@ fn sections(pipeline: &Pipeline, kind: SectionKind) -> impl Iterator<Item = &Sec
 
 impl Machine<'_> {
     /// The file's pipeline with overrides applied, the file whose names it sees, and those of its variants.
-    fn find_pipeline(&mut self, path: &Path, sets: &[String]) -> Checked<(SourceId, Pipeline, Vec<SourceId>)> {
+    fn find_pipeline(&mut self, path: &Path, sets: &[Set]) -> Checked<(SourceId, Pipeline, Vec<SourceId>)> {
         let (root, scope) = self.load_root(path)?;
         let own: Vec<_> = scope.pipelines.iter().filter(|(_, _, file)| *file == root).collect();
         let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
@@ -155,8 +156,12 @@ impl Machine<'_> {
             pipeline.name = Name { text: outermost.clone(), span: pipeline.name.span };
         }
         for set in sets {
-            let id = self.sources.add_text("--set", set.as_str());
-            changes.push(parse_override(self.sources, id, self.diagnostics)?);
+            let id = self.sources.add_text("--set", set.text.as_str());
+            let mut change = parse_override(self.sources, id, self.diagnostics)?;
+            if let Some(config) = &set.config {
+                substitute(&mut change.value, config);
+            }
+            changes.push(change);
         }
         let mut failed = Ok(());
         for change in &changes {

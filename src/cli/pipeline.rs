@@ -1,0 +1,53 @@
+//! The arguments that every subcommand on a pipeline takes, and compiling with its errors drawn.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+use cmae::diag::{Diagnostic, Diagnostics, render};
+use cmae::elab::Set;
+use cmae::graph::build::Compiled;
+use cmae::source::Sources;
+
+/// Options of every subcommand that compiles a pipeline.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Options {
+    /// Changes a parameter or setting: `--set mask_ratio=60%`, `--set train.epochs=1`. May be given several times.
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    pub sets: Vec<String>,
+    /// Takes the standard library from this folder instead of the one in the binary.
+    #[arg(long, value_name = "FOLDER")]
+    pub stdlib: Option<PathBuf>,
+}
+
+impl Options {
+    pub fn sources(&self) -> Sources {
+        match &self.stdlib {
+            Some(folder) => Sources::with_stdlib(folder),
+            None => Sources::new(),
+        }
+    }
+
+    pub fn sets(&self) -> Vec<Set> {
+        self.sets.iter().map(|text| text.as_str().into()).collect()
+    }
+
+    /// Compiles the pipeline at `path`; the error is the drawn diagnostics.
+    pub fn compile(&self, path: &Path) -> Result<(Compiled, Sources), String> {
+        compile(self.sources(), path, &self.sets())
+    }
+}
+
+/// Compiles with the errors drawn for stderr.
+pub fn compile(mut sources: Sources, path: &Path, sets: &[Set]) -> Result<(Compiled, Sources), String> {
+    let mut diagnostics = Diagnostics::default();
+    match cmae::compile(&mut sources, &mut diagnostics, path, sets) {
+        Ok(compiled) => Ok((compiled, sources)),
+        Err(_) => Err(draw(diagnostics.list(), &sources)),
+    }
+}
+
+/// Draws diagnostics as stderr allows.
+pub fn draw(diagnostics: &[Diagnostic], sources: &Sources) -> String {
+    let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    render(diagnostics, sources, color).trim_end().to_owned()
+}

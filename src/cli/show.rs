@@ -1,0 +1,203 @@
+//! `cmaec show`: what a pipeline compiles to, before anything runs.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use cmae::graph::{Graph, Layout, Program, TensorKind};
+use cmae::op::{Type, shape};
+
+use super::pipeline::Options;
+
+#[derive(Clone, Copy, ValueEnum)]
+enum What {
+    /// Modules with shapes, parameters, FLOPs and memory of a step.
+    Summary,
+    /// Every value of the training graph, one a line.
+    Graph,
+    /// The same as `graph`.
+    Ir,
+    /// Views with their steps and sizes.
+    Views,
+    /// Learning rate over the run.
+    Schedule,
+}
+
+/// Shows what a pipeline compiles to.
+#[derive(clap::Args)]
+pub struct Args {
+    what: What,
+    #[arg(value_name = "PIPELINE")]
+    file: PathBuf,
+    #[command(flatten)]
+    options: Options,
+}
+
+pub fn main(args: Args) -> Result<(), String> {
+    let (compiled, _) = args.options.compile(&args.file)?;
+    let program = compiled.program;
+    match args.what {
+        What::Summary => summary(&program),
+        What::Graph | What::Ir => graph(&program.train),
+        What::Views => views(&program),
+        What::Schedule => schedule(&program),
+    }
+    Ok(())
+}
+
+/// 85798656 → "85.80 M".
+fn count(n: usize) -> String {
+    match n {
+        0..1_000 => n.to_string(),
+        1_000..1_000_000 => format!("{:.2} k", n as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.2} M", n as f64 / 1e6),
+        _ => format!("{:.2} G", n as f64 / 1e9),
+    }
+}
+
+/// Elements of the tensors below a module, by kind.
+fn elements(layout: &Layout, module: &str, kind: TensorKind) -> usize {
+    let prefix = format!("{module}.");
+    let below = layout.tensors.iter().filter(|t| t.kind == kind && t.path.starts_with(&prefix));
+    below.map(cmae::graph::TensorDecl::elements).sum()
+}
+
+/// Top-level modules, in the order of the layout.
+fn modules(layout: &Layout) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for tensor in &layout.tensors {
+        let mut parts = tensor.path.split('.');
+        let first = parts.next().unwrap_or_default();
+        // Copies are listed by module: `momentum.encoder`.
+        let name = if tensor.kind == TensorKind::Ema {
+            format!("{first}.{}", parts.next().unwrap_or_default())
+        } else {
+            first.to_owned()
+        };
+        let is_copy_of_known = names.iter().any(|n| tensor.path.starts_with(&format!("{n}.")));
+        if !names.contains(&name) && !is_copy_of_known {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// FLOPs of the forward pass of each scope's first component, and of the step (backward twice the forward, where a
+/// gradient flows).
+fn flops(graph: &Graph, layout: &Layout) -> (Vec<(String, u64)>, u64) {
+    let mut by_module: Vec<(String, u64)> = Vec::new();
+    let mut step = 0;
+    let mut grad = vec![false; graph.nodes.len()];
+    for (id, node) in graph.nodes.iter().enumerate() {
+        let types: Vec<&Type> = node.inputs.iter().map(|i| &graph.node(*i).ty).collect();
+        let flops = shape::flops(&node.op, &types, &node.ty);
+        grad[id] = match &node.op {
+            cmae::op::Op::Param { path } => layout.get(path).is_some_and(|(d, _)| d.kind == TensorKind::Trained),
+            op => op.is_differentiable() && node.inputs.iter().any(|i| grad[i.index()]),
+        };
+        // Each operand that needs a gradient costs a product of the forward's size.
+        let operands = node.inputs.iter().filter(|i| grad[i.index()]).count().min(2) as u64;
+        step += flops * if grad[id] { 1 + operands } else { 1 };
+        let mut parts = node.scope.split('.');
+        let first = parts.next().unwrap_or_default();
+        let copies =
+            layout.tensors.iter().any(|t| t.kind == TensorKind::Ema && t.path.starts_with(&format!("{first}.")));
+        let name = if copies { format!("{first}.{}", parts.next().unwrap_or_default()) } else { first.to_owned() };
+        match by_module.iter_mut().find(|(n, _)| *n == name) {
+            Some((_, sum)) => *sum += flops,
+            None => by_module.push((name, flops)),
+        }
+    }
+    (by_module, step)
+}
+
+fn summary(program: &Program) {
+    let (layout, spec) = (&program.layout, &program.spec);
+    let batch = spec.data.batch_size as u64;
+    let (forward, step) = flops(&program.train, layout);
+    println!("{}: batch {}, {} epochs", spec.name, spec.data.batch_size, spec.train.epochs);
+    println!();
+    println!("{:<24} {:>11} {:>11} {:>11} {:>14}", "module", "trained", "fixed", "averaged", "forward GMAC");
+    for module in modules(layout) {
+        let macs = forward.iter().find(|(n, _)| *n == module).map_or(0, |(_, f)| *f) as f64 / 2e9 / batch as f64;
+        println!(
+            "{:<24} {:>11} {:>11} {:>11} {:>14}",
+            module,
+            count(elements(layout, &module, TensorKind::Trained)),
+            count(elements(layout, &module, TensorKind::Fixed)),
+            count(elements(layout, &module, TensorKind::Ema)),
+            format!("{macs:.3}"),
+        );
+    }
+    let total = |kind| layout.tensors.iter().filter(|t| t.kind == kind).map(cmae::graph::TensorDecl::elements).sum();
+    println!(
+        "{:<24} {:>11} {:>11} {:>11} {:>14}",
+        "all",
+        count(total(TensorKind::Trained)),
+        count(total(TensorKind::Fixed)),
+        count(total(TensorKind::Ema)),
+        format!("{:.3}", forward.iter().map(|(_, f)| *f).sum::<u64>() as f64 / 2e9 / batch as f64),
+    );
+    if let Some(export) = &spec.export {
+        let trained = elements(layout, export, TensorKind::Trained);
+        let fixed = elements(layout, export, TensorKind::Fixed);
+        println!();
+        println!(
+            "`{export}` has {} parameters: {} trained, {} fixed",
+            count(trained + fixed),
+            count(trained),
+            count(fixed)
+        );
+    }
+    println!();
+    println!(
+        "a step computes {:.1} GFLOP an image, {:.1} TFLOP a batch",
+        step as f64 / 1e9 / batch as f64,
+        step as f64 / 1e12
+    );
+    let values: usize = program.train.nodes.iter().map(|n| n.ty.elements()).sum();
+    let stored = layout.total_len + 3 * layout.trained_len;
+    println!(
+        "memory: {:.1} MB parameters, gradients and moments; {:.1} MB values of the forward pass if all are kept (f32)",
+        stored as f64 * 4e-6,
+        values as f64 * 4e-6,
+    );
+    println!();
+    println!("inputs");
+    for input in &program.train.inputs {
+        println!("  {:<22} {:?}", input.name, input.ty.shape);
+    }
+    println!("values");
+    for (name, id) in &program.train.outputs {
+        println!("  {:<22} {:?}", name, program.train.node(*id).ty.shape);
+    }
+    let names: Vec<&str> = program.train.losses.iter().map(|(n, _)| n.as_str()).collect();
+    println!("losses: {}", names.join(" + "));
+}
+
+fn graph(graph: &Graph) {
+    print!("{}", cmae::graph::text::print(graph));
+}
+
+fn views(program: &Program) {
+    for view in &program.spec.views {
+        let from = match &view.from {
+            cmae::spec::ViewFrom::Source(name) => format!("data.{name}"),
+            cmae::spec::ViewFrom::View(name) => name.clone(),
+            cmae::spec::ViewFrom::Recipe => "any picture".to_owned(),
+        };
+        let size = view.size.map_or("of the picture".to_owned(), |(h, w)| format!("{h} × {w}"));
+        println!("{} = {from}, {} channels, size {size}", view.name, view.channels);
+        view.ops.iter().for_each(|op| println!("  {op:?}"));
+    }
+}
+
+fn schedule(program: &Program) {
+    let train = &program.spec.train;
+    println!("{:>8}  {:>14}", "epoch", "learning rate");
+    let rows = 20;
+    for row in 0..=rows {
+        let epoch = train.epochs * f64::from(row) / f64::from(rows);
+        // One step an epoch: schedules are the same in either unit.
+        println!("{epoch:>8.2}  {:>14.6e}", train.learning_rate.at(epoch, 1.0, train.epochs));
+    }
+}
