@@ -59,7 +59,9 @@ pub enum FeaturesError {
     Batch(String),
     #[error(transparent)]
     Backend(#[from] BackendError),
-    #[error("`features` is {found}, expected float [B, D] (help: pool it, as in `encoder(view).patches |> mean_tokens`)")]
+    #[error(
+        "`features` is {found}, expected float [B, D] (help: pool it, as in `encoder(view).patches |> mean_tokens`)"
+    )]
     Output { found: String },
     #[error("batch {batch} has {valid} rows that count, but holds {rows}")]
     Valid { batch: usize, valid: usize, rows: usize },

@@ -14,7 +14,9 @@ pub type Bindings = BTreeMap<String, String>;
 pub enum PatternError {
     #[error("`{pattern}` has a brace without its partner (help: write placeholders as `{{i}}` or `{{rest}}`)")]
     Brace { pattern: String },
-    #[error("`{pattern}` has a placeholder without a name (help: write `{{i}}` for one component, `{{rest}}` for any text)")]
+    #[error(
+        "`{pattern}` has a placeholder without a name (help: write `{{i}}` for one component, `{{rest}}` for any text)"
+    )]
     Unnamed { pattern: String },
 }
 
@@ -22,7 +24,10 @@ pub enum PatternError {
 enum Part {
     Text(String),
     /// `{rest}` and names that start so stand for any text, dots too; others for one component.
-    Placeholder { name: String, any: bool },
+    Placeholder {
+        name: String,
+        any: bool,
+    },
 }
 
 /// A name with placeholders. Each stands for at least one character.

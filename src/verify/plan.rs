@@ -121,9 +121,7 @@ impl Plan {
             };
             let shape = found.shape.clone();
             let value = match (decl.ty.dtype, &found.values) {
-                (DType::Int, Values::Int(values)) => {
-                    Some(InputValue::Int(HostTensor { shape, data: values.clone() }))
-                }
+                (DType::Int, Values::Int(values)) => Some(InputValue::Int(HostTensor { shape, data: values.clone() })),
                 (DType::Float, values) => {
                     let data = values.to_f64().into_iter().map(|x| x as f32).collect();
                     Some(InputValue::Float(HostTensor { shape, data }))
@@ -209,14 +207,7 @@ impl Plan {
     }
 
     /// Whether gradients and states of the file have a counterpart in the pipeline.
-    fn check_states(
-        &mut self,
-        layout: &Layout,
-        graph: &Graph,
-        file: &Fixture,
-        map: &Map,
-        problems: &mut Vec<Problem>,
-    ) {
+    fn check_states(&mut self, layout: &Layout, graph: &Graph, file: &Fixture, map: &Map, problems: &mut Vec<Problem>) {
         let path_of = |name: &str| self.links.place(name).map(|place| &layout.tensors[place.index]);
         for (name, _) in file.section("grad") {
             let full = format!("grad.{name}");
