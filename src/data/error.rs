@@ -21,27 +21,14 @@ pub enum DataError {
     EmptyFolder { path: PathBuf },
     /// Pictures beside class folders: a label for some of them only.
     #[error("folder `{}` holds both {pictures} pictures and {folders} folders of pictures", path.display())]
-    Mixed {
-        path: PathBuf,
-        pictures: usize,
-        folders: usize,
-    },
+    Mixed { path: PathBuf, pictures: usize, folders: usize },
     #[error("unknown split `{split}` of digits, which has `train` and `val`")]
     UnknownSplit { split: String },
     #[error("batch of {batch} pictures, but source `{source_name}` has only {len}")]
-    BatchTooLarge {
-        batch: usize,
-        len: usize,
-        source_name: String,
-    },
+    BatchTooLarge { batch: usize, len: usize, source_name: String },
     /// `limit` is the share that the pipeline allows; `last` says which picture failed last, and why.
     #[error("{broken} of {tried} pictures are broken, more than the allowed share of {limit}; the last is {last}")]
-    TooManyBroken {
-        broken: usize,
-        tried: usize,
-        limit: f64,
-        last: String,
-    },
+    TooManyBroken { broken: usize, tried: usize, limit: f64, last: String },
     #[error("`{}` cannot be read", path.display())]
     Io {
         path: PathBuf,
@@ -69,9 +56,10 @@ impl DataError {
             DataError::Mixed { .. } => {
                 Some("move the loose pictures into a class folder, or all of them into one folder".to_owned())
             }
-            DataError::UnknownSplit { split } => {
-                ["train", "val"].into_iter().find(|name| split.starts_with(&name[..1])).map(|name| format!("did you mean `{name}`?"))
-            }
+            DataError::UnknownSplit { split } => ["train", "val"]
+                .into_iter()
+                .find(|name| split.starts_with(&name[..1]))
+                .map(|name| format!("did you mean `{name}`?")),
             DataError::BatchTooLarge { len, .. } => Some(format!("set `batch_size` to at most {len}")),
             DataError::TooManyBroken { .. } => {
                 Some("check that the files are complete jpeg, png or webp pictures, or raise `max_broken`".to_owned())
