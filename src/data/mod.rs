@@ -3,6 +3,7 @@
 pub mod error;
 pub mod image;
 pub mod source;
+pub mod view;
 
 pub use error::DataError;
 pub use image::Image;
