@@ -1,0 +1,70 @@
+//! What can go wrong with data, in words for the user.
+//!
+//! **Invariant:** a message is one lower-case clause that names the value found and the value wanted; what to do about
+//! it stands in [`DataError::help`].
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+#[derive(Debug, Error)]
+pub enum DataError {
+    #[error("folder `{}` does not exist", path.display())]
+    FolderNotFound {
+        path: PathBuf,
+        /// A sibling with a similar name, as the whole path.
+        similar: Option<PathBuf>,
+    },
+    #[error("`{}` is a file, not a folder", path.display())]
+    NotAFolder { path: PathBuf },
+    #[error("folder `{}` holds no jpg, jpeg, png or webp file", path.display())]
+    EmptyFolder { path: PathBuf },
+    /// Pictures beside class folders: a label for some of them only.
+    #[error("folder `{}` holds both {pictures} pictures and {folders} folders of pictures", path.display())]
+    Mixed { path: PathBuf, pictures: usize, folders: usize },
+    #[error("unknown split `{split}` of digits, which has `train` and `val`")]
+    UnknownSplit { split: String },
+    #[error("batch of {batch} pictures, but source `{source_name}` has only {len}")]
+    BatchTooLarge { batch: usize, len: usize, source_name: String },
+    /// `limit` is the share that the pipeline allows; `last` says which picture failed last, and why.
+    #[error("{broken} of {tried} pictures are broken, more than the allowed share of {limit}; the last is {last}")]
+    TooManyBroken { broken: usize, tried: usize, limit: f64, last: String },
+    #[error("`{}` cannot be read", path.display())]
+    Io {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl DataError {
+    /// What the user may do about it.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            DataError::FolderNotFound { similar: Some(similar), .. } => {
+                Some(format!("did you mean `{}`?", similar.display()))
+            }
+            DataError::FolderNotFound { similar: None, .. } => {
+                Some("a relative path starts at the folder the command runs in".to_owned())
+            }
+            DataError::NotAFolder { path } => {
+                path.parent().filter(|p| !p.as_os_str().is_empty()).map(|p| format!("try `{}`", p.display()))
+            }
+            DataError::EmptyFolder { .. } => {
+                Some("put pictures in PATH/CLASS/, or directly in PATH if they have no labels".to_owned())
+            }
+            DataError::Mixed { .. } => {
+                Some("move the loose pictures into a class folder, or all of them into one folder".to_owned())
+            }
+            DataError::UnknownSplit { split } => ["train", "val"]
+                .into_iter()
+                .find(|name| split.starts_with(&name[..1]))
+                .map(|name| format!("did you mean `{name}`?")),
+            DataError::BatchTooLarge { len, .. } => Some(format!("set `batch_size` to at most {len}")),
+            DataError::TooManyBroken { .. } => {
+                Some("check that the files are complete jpeg, png or webp pictures, or raise `max_broken`".to_owned())
+            }
+            DataError::Io { source, .. } => Some(source.to_string()),
+        }
+    }
+}

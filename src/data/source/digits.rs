@@ -1,0 +1,56 @@
+//! The embedded handwritten digits: 8 × 8 pixels, one channel, ten classes (see `digits/CREDITS.md`).
+//!
+//! **Invariant:** the files are IDX of unsigned bytes, images and labels of a split equally many; a test counts them.
+
+use super::{DataError, Image, Source};
+
+/// Magic number and counts of an IDX file of images, and of one of labels.
+const IMAGES_HEADER: usize = 16;
+const LABELS_HEADER: usize = 8;
+const SIDE: usize = 8;
+
+pub(super) struct Digits {
+    split: &'static str,
+    /// `len` × 8 × 8.
+    pixels: &'static [u8],
+    labels: &'static [u8],
+    classes: Vec<String>,
+    channels: usize,
+}
+
+impl Digits {
+    /// Opens the split `train` or `val`.
+    pub(super) fn open(split: &str, channels: usize) -> Result<Digits, DataError> {
+        let (split, images, labels): (_, &[u8], &[u8]) = match split {
+            "train" => ("train", include_bytes!("digits/train-images.idx"), include_bytes!("digits/train-labels.idx")),
+            "val" => ("val", include_bytes!("digits/val-images.idx"), include_bytes!("digits/val-labels.idx")),
+            other => return Err(DataError::UnknownSplit { split: other.to_owned() }),
+        };
+        let (pixels, labels) = (&images[IMAGES_HEADER..], &labels[LABELS_HEADER..]);
+        debug_assert_eq!(pixels.len(), labels.len() * SIDE * SIDE);
+        Ok(Digits { split, pixels, labels, classes: (0..10).map(|digit| digit.to_string()).collect(), channels })
+    }
+}
+
+impl Source for Digits {
+    fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    fn image(&self, index: usize) -> Result<Image, String> {
+        let pixels = &self.pixels[index * SIDE * SIDE..][..SIDE * SIDE];
+        Ok(Image::new(SIDE, SIDE, 1, pixels.to_vec()).into_channels(self.channels))
+    }
+
+    fn label(&self, index: usize) -> Option<i64> {
+        Some(self.labels[index].into())
+    }
+
+    fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    fn name(&self, index: usize) -> String {
+        format!("digits/{}/{index}", self.split)
+    }
+}

@@ -1,0 +1,47 @@
+//! Where pictures come from: a numbered set of pictures, some with a class.
+//!
+//! **Invariant:** a source never changes once opened; index `i` is the same picture in every run, on every machine.
+
+mod digits;
+mod folder;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{DataError, Image};
+use crate::spec::SourceSpec;
+
+/// A numbered set of pictures, which many threads read at once.
+pub trait Source: Send + Sync {
+    fn len(&self) -> usize;
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The picture at `index`, which is less than `len`.
+    ///
+    /// # Errors
+    /// Why this picture cannot be read or decoded: one clause, without its name.
+    fn image(&self, index: usize) -> Result<Image, String>;
+
+    /// Index into `classes`; `None` where pictures have no class.
+    fn label(&self, index: usize) -> Option<i64>;
+
+    /// Names of the classes, in the order of the labels; empty where pictures have no class.
+    fn classes(&self) -> &[String];
+
+    /// What to call the picture in a message.
+    fn name(&self, index: usize) -> String;
+}
+
+/// Opens the source that `spec` names; its pictures will have `channels` channels, 1 or 3.
+///
+/// # Errors
+/// Where a folder is missing, unreadable, empty, or of mixed layout, or a split has an unknown name.
+pub fn open(spec: &SourceSpec, channels: usize) -> Result<Arc<dyn Source>, DataError> {
+    Ok(match spec {
+        SourceSpec::Digits { split } => Arc::new(digits::Digits::open(split, channels)?),
+        SourceSpec::ImageFolder { path } => Arc::new(folder::ImageFolder::open(Path::new(path), channels)?),
+    })
+}

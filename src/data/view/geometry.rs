@@ -1,0 +1,116 @@
+//! Steps that move pixels: resizing, windows, flips.
+//!
+//! **Invariant:** resizing is torchvision's on `uint8` with antialias, which is Pillow's: separable, the width first,
+//! rounded to 8 bits between the passes, the kernel stretched when shrinking. A window is cut out before it is resized,
+//! so that no pixel outside of it bears on the result.
+
+use fast_image_resize as fir;
+
+use crate::data::Image;
+use crate::spec::Interpolation;
+
+/// A window of whole pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    pub top: usize,
+    pub left: usize,
+    pub height: usize,
+    pub width: usize,
+}
+
+/// `image` at `size` (height, width).
+///
+/// # Panics
+/// For a size of zero, which the compiler rejects.
+pub fn resize(image: &Image, size: (usize, usize), interpolation: Interpolation) -> Image {
+    let (height, width) = size;
+    assert!(height > 0 && width > 0, "resize to {height} x {width}");
+    if (image.height, image.width) == size {
+        return image.clone();
+    }
+    let pixel = match image.channels {
+        1 => fir::PixelType::U8,
+        _ => fir::PixelType::U8x3,
+    };
+    let filter = match interpolation {
+        Interpolation::Bilinear => fir::FilterType::Bilinear,
+        // Keys' cubic with a = -0.5.
+        Interpolation::Bicubic => fir::FilterType::CatmullRom,
+        Interpolation::Lanczos => fir::FilterType::Lanczos3,
+    };
+    let source = fir::images::ImageRef::new(image.width as u32, image.height as u32, &image.data, pixel)
+        .expect("an image's data is as long as its sides say");
+    let mut target = fir::images::Image::new(width as u32, height as u32, pixel);
+    let options = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(filter)).use_alpha(false);
+    fir::Resizer::new()
+        .resize(&source, &mut target, &options)
+        .expect("both images have the same pixel type and no crop box is set");
+    Image::new(height, width, image.channels, target.into_vec())
+}
+
+/// The size at which the short side is `short`, the long side cut to whole pixels as torchvision does.
+pub fn short_side_size(height: usize, width: usize, short: usize) -> (usize, usize) {
+    if height <= width { (short, short * width / height) } else { (short * height / width, short) }
+}
+
+/// The pixels of `window`.
+///
+/// # Panics
+/// Where the window leaves the image.
+pub fn crop(image: &Image, window: Window) -> Image {
+    let Window { top, left, height, width } = window;
+    assert!(
+        top + height <= image.height && left + width <= image.width,
+        "{window:?} of an image of {} x {}",
+        image.height,
+        image.width
+    );
+    let channels = image.channels;
+    let mut data = Vec::with_capacity(height * width * channels);
+    for row in top..top + height {
+        let start = (row * image.width + left) * channels;
+        data.extend_from_slice(&image.data[start..start + width * channels]);
+    }
+    Image::new(height, width, channels, data)
+}
+
+/// The window of `size` at `at` (row, column), which may lie partly or wholly outside: there it is black.
+pub fn crop_padded(image: &Image, size: (usize, usize), at: (isize, isize)) -> Image {
+    let ((height, width), channels) = (size, image.channels);
+    let mut data = vec![0; height * width * channels];
+    let clamp = |v: isize, limit: usize| v.clamp(0, limit as isize) as usize;
+    // Columns of the image that the window shows, and the column of the window that the first of them falls on.
+    let (from, to) = (clamp(at.1, image.width), clamp(at.1 + width as isize, image.width));
+    if from < to {
+        let shift = (from as isize - at.1) as usize;
+        for row in clamp(at.0, image.height)..clamp(at.0 + height as isize, image.height) {
+            let into = ((row as isize - at.0) as usize * width + shift) * channels;
+            let pixels = &image.data[(row * image.width + from) * channels..(row * image.width + to) * channels];
+            data[into..into + pixels.len()].copy_from_slice(pixels);
+        }
+    }
+    Image::new(height, width, channels, data)
+}
+
+/// Row and column of the centred window of `size`, rounded half to even as torchvision's Python does; negative where
+/// the image is smaller.
+pub fn center_offset(image: &Image, size: (usize, usize)) -> (isize, isize) {
+    let half = |whole: usize, part: usize| ((whole as f64 - part as f64) / 2.0).round_ties_even() as isize;
+    (half(image.height, size.0), half(image.width, size.1))
+}
+
+/// `window` of `image`, resized to `size`.
+pub fn resized_crop(image: &Image, window: Window, size: (usize, usize), interpolation: Interpolation) -> Image {
+    resize(&crop(image, window), size, interpolation)
+}
+
+/// Left to right.
+pub fn flip(mut image: Image) -> Image {
+    let channels = image.channels;
+    for row in image.data.chunks_exact_mut(image.width * channels) {
+        // Backwards as a whole, then each pixel's channels back in order.
+        row.reverse();
+        row.chunks_exact_mut(channels).for_each(<[u8]>::reverse);
+    }
+    image
+}
