@@ -229,7 +229,9 @@ fn link(name: &str, tensors: Vec<(String, Vec<usize>)>) -> (Layout, Links, Fixtu
     for (weight, _) in file.section("weights") {
         assert!(links.place(weight).is_some(), "{name}: weights.{weight} is not linked");
     }
-    for (_, tensor) in map.inputs.iter().chain(map.outputs.iter().map(|(t, v)| (v, t)).collect::<Vec<_>>()) {
+    for (_, tensor) in
+        map.inputs.iter().map(|(input, tensor)| (input, tensor)).chain(map.outputs.iter().map(|(t, v)| (v, t)))
+    {
         assert!(file.tensor(tensor).is_some(), "{name}: {tensor} is not in the file");
     }
     (layout, links, file)
