@@ -14,10 +14,15 @@ pub trait Element: Copy + Debug + Display + Default + PartialOrd + Send + Sync +
     fn from_f64(value: f64) -> Self;
     fn to_f64(self) -> f64;
     fn is_finite(self) -> bool;
+    /// The backend that `--backend` names: `auto`, `dfdx`, or `dfdx-cuda`.
+    fn backend(name: &str) -> Result<Box<dyn Backend<Self>>, BackendError>;
 }
 
 impl Element for f32 {
     const NAME: &'static str = "f32";
+    fn backend(name: &str) -> Result<Box<dyn Backend<f32>>, BackendError> {
+        open(name, || Ok(dfdx::cpu()), cuda)
+    }
     fn from_f64(value: f64) -> Self {
         value as f32
     }
@@ -31,6 +36,9 @@ impl Element for f32 {
 
 impl Element for f64 {
     const NAME: &'static str = "f64";
+    fn backend(name: &str) -> Result<Box<dyn Backend<f64>>, BackendError> {
+        open(name, || Ok(dfdx::cpu()), cuda)
+    }
     fn from_f64(value: f64) -> Self {
         value
     }
@@ -40,6 +48,36 @@ impl Element for f64 {
     fn is_finite(self) -> bool {
         f64::is_finite(self)
     }
+}
+
+/// Names that `--backend` takes.
+pub const NAMES: [&str; 3] = ["auto", "dfdx", "dfdx-cuda"];
+
+type Opened<E> = Result<Box<dyn Backend<E>>, BackendError>;
+
+/// `auto` takes the GPU where this build has it and there is one.
+fn open<E: Element>(name: &str, cpu: fn() -> Opened<E>, cuda: fn() -> Opened<E>) -> Opened<E> {
+    match name {
+        "auto" => cuda().or_else(|_| cpu()),
+        "dfdx" => cpu(),
+        "dfdx-cuda" => cuda(),
+        _ => Err(BackendError::Unknown { name: name.to_owned(), known: NAMES.join(", ") }),
+    }
+}
+
+#[cfg(feature = "dfdx-cuda")]
+fn cuda<E>() -> Opened<E>
+where
+    E: Element + ::dfdx::prelude::Dtype,
+    ::dfdx::prelude::Cuda: ::dfdx::prelude::Device<E> + dfdx::Kernels<E>,
+{
+    dfdx::cuda()
+}
+
+#[cfg(not(feature = "dfdx-cuda"))]
+fn cuda<E: Element>() -> Opened<E> {
+    let reason = "this binary was built without it (help: cargo build --release --features dfdx-cuda)".to_owned();
+    Err(BackendError::Unavailable { backend: "dfdx-cuda", reason })
 }
 
 /// A tensor on the host, row-major.
@@ -70,6 +108,9 @@ pub struct Request {
     pub gradients: bool,
     /// Names from `graph.outputs`.
     pub outputs: Vec<String>,
+    /// Stops at the first value that is not finite, with an error that names its op and place. It reads every value
+    /// back: for finding out, not for training.
+    pub check_finite: bool,
 }
 
 /// Results of one run.
@@ -92,6 +133,8 @@ pub struct Results<E> {
 /// Why a backend could not run a graph.
 #[derive(Debug, thiserror::Error)]
 pub enum BackendError {
+    #[error("there is no backend `{name}` (help: use one of {known})")]
+    Unknown { name: String, known: String },
     #[error("the {backend} backend is not there: {reason}")]
     Unavailable { backend: &'static str, reason: String },
     #[error("the graph's input `{name}` was not given")]

@@ -6,6 +6,7 @@ mod check;
 mod explain;
 mod pipeline;
 mod show;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -23,6 +24,7 @@ struct Cli {
 enum Command {
     Check(check::Args),
     Show(show::Args),
+    Verify(verify::Args),
     Explain(explain::Args),
 }
 
@@ -30,6 +32,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Check(args) => check::main(args),
         Command::Show(args) => show::main(args),
+        Command::Verify(args) => verify::main(args),
         Command::Explain(args) => explain::main(args),
     };
     match result {

@@ -86,14 +86,10 @@ fn modules(layout: &Layout) -> Vec<String> {
 fn flops(graph: &Graph, layout: &Layout) -> (Vec<(String, u64)>, u64) {
     let mut by_module: Vec<(String, u64)> = Vec::new();
     let mut step = 0;
-    let mut grad = vec![false; graph.nodes.len()];
+    let grad = graph.carries_gradient(layout);
     for (id, node) in graph.nodes.iter().enumerate() {
         let types: Vec<&Type> = node.inputs.iter().map(|i| &graph.node(*i).ty).collect();
         let flops = shape::flops(&node.op, &types, &node.ty);
-        grad[id] = match &node.op {
-            cmae::op::Op::Param { path } => layout.get(path).is_some_and(|(d, _)| d.kind == TensorKind::Trained),
-            op => op.is_differentiable() && node.inputs.iter().any(|i| grad[i.index()]),
-        };
         // Each operand that needs a gradient costs a product of the forward's size.
         let operands = node.inputs.iter().filter(|i| grad[i.index()]).count().min(2) as u64;
         step += flops * if grad[id] { 1 + operands } else { 1 };

@@ -2,6 +2,7 @@
 
 pub mod error;
 pub mod image;
+pub mod rng;
 pub mod source;
 pub mod view;
 

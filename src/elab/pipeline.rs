@@ -19,7 +19,7 @@ use super::files::PipelineItem;
 use super::scope::Scope;
 use super::settings::{as_duration, as_schedule};
 use super::value::{Kind, Value};
-use super::{Checked, Machine, overrides};
+use super::{Checked, Machine, overrides, unused};
 
 /// A pipeline whose static parts are evaluated; branches, losses and evaluation are still trees.
 pub struct Bound<'a> {
@@ -42,7 +42,6 @@ pub fn elaborate<'a>(
 ) -> Result<Bound<'a>, Reported> {
     let mut machine = Machine::new(sources, diagnostics);
     let (file, pipeline, variant_files) = machine.find_pipeline(path, sets)?;
-    machine.check_unused_in_pipeline(&pipeline);
     machine.check_sections(&pipeline);
     let scope = Scope::new(file);
     for variant in variant_files {
@@ -164,11 +163,14 @@ impl Machine<'_> {
             changes.push(change);
         }
         let mut failed = Ok(());
+        let mut read = unused::names_read(&pipeline);
         for change in &changes {
             if let Err(diagnostic) = overrides::apply(&mut pipeline, change) {
                 failed = self.fail(diagnostic);
             }
+            read.extend(unused::names_read(&pipeline));
         }
+        self.check_unused_in_pipeline(&pipeline, &read, &changes);
         failed.map(|()| (file, pipeline, files))
     }
 

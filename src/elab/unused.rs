@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use crate::diag::{Code, Diagnostic};
 use crate::syntax::ast::{Block, BlockEntry, Dim, Entry, Expr, ExprKind, Function, Name, Param, ParamType};
-use crate::syntax::ast::{Pipeline, Require, RuleSelector, ShapeType, Statement};
+use crate::syntax::ast::{Override, Pipeline, Require, RuleSelector, ShapeType, Statement};
 
 use super::Machine;
 
-type Names = BTreeSet<Arc<str>>;
+pub(super) type Names = BTreeSet<Arc<str>>;
 
 impl Machine<'_> {
     pub(super) fn check_unused_in_block(&mut self, block: &Block) {
@@ -44,29 +44,26 @@ impl Machine<'_> {
         self.report_unused(&function.name, function.params.iter().map(|p| &p.name), &used);
     }
 
-    pub(super) fn check_unused_in_pipeline(&mut self, pipeline: &Pipeline) {
-        let mut used = Names::new();
-        for (_, value) in &pipeline.params {
-            in_expr(value, &mut used);
-        }
-        for entry in pipeline.sections.iter().flat_map(|s| &s.entries) {
-            match entry {
-                Entry::Binding(binding) => {
-                    in_expr(&binding.value, &mut used);
-                    binding.repeat.iter().for_each(|r| in_expr(&r.count, &mut used));
-                    binding.when.iter().for_each(|e| in_expr(e, &mut used));
-                }
-                Entry::Expr(expr) => in_expr(expr, &mut used),
-                Entry::Require(require) => in_require(require, &mut used),
-                Entry::Rule(rule) => {
-                    rule.settings.iter().for_each(|(_, e)| in_expr(e, &mut used));
-                    if let RuleSelector::Paths(paths) = &rule.selector {
-                        paths.iter().for_each(|e| in_expr(e, &mut used));
-                    }
-                }
+    /// `read` are the names that `pipeline` reads in any of its forms, from the text as written to the last change: who
+    /// replaces a definition need not mend its parameters too. What a change sets must be read by the last form.
+    pub(super) fn check_unused_in_pipeline(&mut self, pipeline: &Pipeline, read: &Names, changes: &[Override]) {
+        let params = pipeline.params.iter().map(|(n, _)| n);
+        self.report_unused(&pipeline.name, params, read);
+        let last = names_read(pipeline);
+        for change in changes {
+            if let [name] = change.path.as_slice()
+                && pipeline.params.iter().any(|(n, _)| n.text == name.text)
+                && read.contains(&name.text)
+                && !last.contains(&name.text)
+            {
+                let message = format!("`{}` is set, but nothing reads it", name.text);
+                self.diagnostics.push(
+                    Diagnostic::new(Code::UnusedSetting, message)
+                        .label(name.span, "changes nothing")
+                        .help("leave it out: the definitions that read it were replaced"),
+                );
             }
         }
-        self.report_unused(&pipeline.name, pipeline.params.iter().map(|(n, _)| n), &used);
     }
 
     fn report_unused<'n>(&mut self, owner: &Name, params: impl Iterator<Item = &'n Name>, used: &Names) {
@@ -78,6 +75,32 @@ impl Machine<'_> {
             );
         }
     }
+}
+
+/// Names that a pipeline's parameters and sections read.
+pub(super) fn names_read(pipeline: &Pipeline) -> Names {
+    let mut used = Names::new();
+    for (_, value) in &pipeline.params {
+        in_expr(value, &mut used);
+    }
+    for entry in pipeline.sections.iter().flat_map(|s| &s.entries) {
+        match entry {
+            Entry::Binding(binding) => {
+                in_expr(&binding.value, &mut used);
+                binding.repeat.iter().for_each(|r| in_expr(&r.count, &mut used));
+                binding.when.iter().for_each(|e| in_expr(e, &mut used));
+            }
+            Entry::Expr(expr) => in_expr(expr, &mut used),
+            Entry::Require(require) => in_require(require, &mut used),
+            Entry::Rule(rule) => {
+                rule.settings.iter().for_each(|(_, e)| in_expr(e, &mut used));
+                if let RuleSelector::Paths(paths) = &rule.selector {
+                    paths.iter().for_each(|e| in_expr(e, &mut used));
+                }
+            }
+        }
+    }
+    used
 }
 
 fn in_function(function: &Function, used: &mut Names) {

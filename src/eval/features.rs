@@ -81,7 +81,7 @@ pub fn extract<E: Element>(
     arena: &[E],
     batches: impl Iterator<Item = Result<Batch, String>>,
 ) -> Result<(Features, Vec<i64>), FeaturesError> {
-    let request = Request { gradients: false, outputs: vec!["features".to_owned()] };
+    let request = Request { gradients: false, outputs: vec!["features".to_owned()], ..Request::default() };
     gather(batches, |_, inputs| {
         let results = backend.run(graph, layout, arena, inputs, &request)?;
         match results.outputs.into_iter().next() {

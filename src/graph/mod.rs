@@ -76,6 +76,40 @@ impl Graph {
         &self.nodes[id.index()]
     }
 
+    /// For each node, whether a gradient flows from its value to a trained tensor.
+    pub fn carries_gradient(&self, layout: &Layout) -> Vec<bool> {
+        let mut carries = vec![false; self.nodes.len()];
+        for (id, node) in self.nodes.iter().enumerate() {
+            carries[id] = match &node.op {
+                Op::Param { path } => layout.get(path).is_some_and(|(decl, _)| decl.kind == TensorKind::Trained),
+                op => op.is_differentiable() && node.inputs.iter().any(|i| carries[i.index()]),
+            };
+        }
+        carries
+    }
+
+    /// For each trained tensor of `layout`, whether a gradient of `total` can arrive.
+    pub fn reached(&self, layout: &Layout) -> Vec<bool> {
+        let carries = self.carries_gradient(layout);
+        let mut below_total = vec![false; self.nodes.len()];
+        let mut reached = vec![false; layout.trained()];
+        if let Some(total) = self.total {
+            below_total[total.index()] = true;
+        }
+        for (id, node) in self.nodes.iter().enumerate().rev() {
+            if !(below_total[id] && carries[id]) {
+                continue;
+            }
+            node.inputs.iter().for_each(|i| below_total[i.index()] = true);
+            if let Op::Param { path } = &node.op
+                && let Some(index) = layout.index(path)
+            {
+                reached[index] = true;
+            }
+        }
+        reached
+    }
+
     pub fn output(&self, name: &str) -> Option<ValueId> {
         self.outputs.iter().find(|(n, _)| n == name).map(|(_, id)| *id)
     }
@@ -144,13 +178,25 @@ impl TensorDecl {
 /// Where each tensor lies in one flat arena. Trained tensors come first, so that gradients and moments are arenas of
 /// length `trained_len` with the same offsets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Vec<TensorDecl>", into = "Vec<TensorDecl>")]
 pub struct Layout {
     pub tensors: Vec<TensorDecl>,
     pub offsets: Vec<usize>,
     pub trained_len: usize,
     pub total_len: usize,
-    #[serde(skip)]
     by_path: HashMap<String, usize>,
+}
+
+impl From<Vec<TensorDecl>> for Layout {
+    fn from(tensors: Vec<TensorDecl>) -> Self {
+        Layout::new(tensors)
+    }
+}
+
+impl From<Layout> for Vec<TensorDecl> {
+    fn from(layout: Layout) -> Self {
+        layout.tensors
+    }
 }
 
 impl Layout {
@@ -175,6 +221,11 @@ impl Layout {
         Layout { tensors, offsets, trained_len, total_len, by_path }
     }
 
+    /// Number of trained tensors; they stand first.
+    pub fn trained(&self) -> usize {
+        self.tensors.partition_point(|t| t.kind == TensorKind::Trained)
+    }
+
     pub fn index(&self, path: &str) -> Option<usize> {
         self.by_path.get(path).copied()
     }
@@ -192,7 +243,7 @@ impl Layout {
 }
 
 /// A compiled pipeline: all that is needed to run it, and nothing of its text.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Program {
     pub spec: Spec,
     pub layout: Layout,

@@ -13,6 +13,7 @@ pub mod map;
 pub mod pattern;
 pub mod plan;
 pub mod report;
+pub mod steps;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -25,6 +26,7 @@ pub use file::{ConfigScope, Fixture};
 pub use map::{Map, Mode};
 pub use plan::Problem;
 pub use report::Report;
+pub use steps::TrainerSteps;
 
 use compare::{Absolute, compare};
 use file::{Tensor, Values};
@@ -110,9 +112,9 @@ pub fn verify_train<E: Element>(
     let mut losses = Vec::new();
     for step in 0..options.steps.max(1) {
         let request = match step {
-            0 => Request { gradients, outputs: plan.requested.clone() },
+            0 => Request { gradients, outputs: plan.requested.clone(), ..Request::default() },
             // Columns of the step losses may be outputs.
-            _ => Request { gradients: false, outputs: plan.requested.clone() },
+            _ => Request { gradients: false, outputs: plan.requested.clone(), ..Request::default() },
         };
         let results = steps.step(&plan.inputs, &request).map_err(|message| VerifyError::Step { step, message })?;
         check_results(layout, graph, &request, &results, step)?;
@@ -151,7 +153,7 @@ pub fn verify_eval<E: Element>(
     let mut rows = Rows::new(file, map, options);
     check_arena(layout, arena)?;
     plan.links.load(layout, file, arena);
-    let request = Request { gradients: false, outputs: plan.requested.clone() };
+    let request = Request { gradients: false, outputs: plan.requested.clone(), ..Request::default() };
     let results = backend.run(graph, layout, arena, &plan.inputs, &request)?;
     check_results(layout, graph, &request, &results, 0)?;
     compare_outputs(&plan, &results, &mut rows);

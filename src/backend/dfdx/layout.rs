@@ -5,11 +5,10 @@
 
 use std::sync::Arc;
 
-use dfdx::prelude::{
-    Cpu, Device, Dtype, GatherTo, HasErr, HasShape, OwnedTape, PutTape, SplitTape, Tape, TensorFromVec,
-};
+use dfdx::prelude::{Device, Dtype, OwnedTape};
 
-use super::{Context, Done, Flat, Float, device_error, view};
+use super::kernels::Kernels;
+use super::{Context, Done, Float, device_error};
 use crate::backend::Element;
 use crate::op::PatchOrder;
 
@@ -97,88 +96,7 @@ pub(super) fn patchify(images: &[usize], patch: (usize, usize), order: PatchOrde
     RowMap::strided(&sizes, &from, 0)
 }
 
-/// Gathers rows and scatters their gradients.
-pub trait Rows<E: Dtype>: Device<E> {
-    /// Result row r is row `rows[r]` of `x`, rows of `inner` values.
-    fn gather_rows(
-        x: Flat<E, Self>,
-        rows: Arc<Vec<usize>>,
-        inner: usize,
-        tape: OwnedTape<E, Self>,
-    ) -> Result<(Flat<E, Self>, OwnedTape<E, Self>), Self::Err>;
-}
-
-macro_rules! rows_on_cpu {
-    ($($element:ty),*) => {$(
-        impl Rows<$element> for Cpu {
-            // dfdx's own gather walks an index per value; whole rows are copied here, forward and back.
-            fn gather_rows(
-                x: Flat<$element, Cpu>,
-                rows: Arc<Vec<usize>>,
-                inner: usize,
-                mut tape: OwnedTape<$element, Cpu>,
-            ) -> Result<(Flat<$element, Cpu>, OwnedTape<$element, Cpu>), <Cpu as HasErr>::Err> {
-                let source = x.as_vec();
-                let mut data = Vec::with_capacity(rows.len() * inner);
-                for row in rows.iter() {
-                    data.extend_from_slice(&source[row * inner..(row + 1) * inner]);
-                }
-                let length = data.len();
-                let device: Cpu = x.device().clone();
-                let out = device.try_tensor_from_vec(data, (length,))?;
-                let result = out.clone();
-                tape.add_backward_op(move |gradients| {
-                    gradients.try_alloc_for(&out)?;
-                    let above = gradients.get(&out).as_vec();
-                    let below = gradients.get_or_alloc_mut(&x)?;
-                    for (row, values) in rows.iter().zip(above.chunks_exact(inner)) {
-                        let target = &mut below[row * inner..(row + 1) * inner];
-                        for (sum, value) in target.iter_mut().zip(values) {
-                            *sum += *value;
-                        }
-                    }
-                    Ok(())
-                });
-                Ok((result, tape))
-            }
-        }
-    )*};
-}
-
-rows_on_cpu!(f32, f64);
-
-#[cfg(feature = "dfdx-cuda")]
-impl<E: Element + Dtype> Rows<E> for dfdx::prelude::Cuda
-where
-    dfdx::prelude::Cuda: Device<E>,
-{
-    fn gather_rows(
-        x: Flat<E, Self>,
-        rows: Arc<Vec<usize>>,
-        inner: usize,
-        tape: OwnedTape<E, Self>,
-    ) -> Result<(Flat<E, Self>, OwnedTape<E, Self>), Self::Err> {
-        gather_by_dfdx(x, &rows, inner, tape)
-    }
-}
-
-/// The same through dfdx's `gather`, for devices whose memory the host cannot reach.
-#[cfg_attr(not(feature = "dfdx-cuda"), allow(dead_code, reason = "only CUDA needs it; it must compile everywhere"))]
-fn gather_by_dfdx<E: Dtype, D: Device<E>>(
-    x: Flat<E, D>,
-    rows: &[usize],
-    inner: usize,
-    tape: OwnedTape<E, D>,
-) -> Result<(Flat<E, D>, OwnedTape<E, D>), D::Err> {
-    let (length, count) = (x.shape().0 / inner, rows.len());
-    let ids = x.device().try_tensor_from_vec(rows.to_vec(), (count,))?;
-    let table = view(x.put_tape(tape), (length, inner))?;
-    let out = table.try_gather::<(usize, usize), (usize,)>(ids)?;
-    let out = view(out, (count * inner,))?;
-    Ok(out.split_tape())
-}
-
-impl<E: Element + Dtype, D: Device<E> + Rows<E>> Context<E, D> {
+impl<E: Element + Dtype, D: Device<E> + Kernels<E>> Context<E, D> {
     /// Moves values by a map.
     pub(super) fn moved(&mut self, grad: bool, x: &Float<E, D>, map: RowMap) -> Done<Float<E, D>> {
         let tape = if grad { std::mem::take(&mut self.tape) } else { OwnedTape::default() };

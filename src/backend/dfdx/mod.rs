@@ -12,15 +12,16 @@
 //! **Invariant:** a value behind `stop_gradient` has an id of its own, so that no gradient for it reaches its source.
 
 mod ids;
+mod kernels;
 mod layout;
 mod ops;
 mod products;
 
 use dfdx::prelude::{Backward, Cpu, Device, Dtype, HasShape, OwnedTape, PutTape, ReshapeTo, Shape, SplitTape, Tensor};
 
-use self::layout::Rows;
+pub use self::kernels::Kernels;
 use super::{Backend, BackendError, Element, HostTensor, InputValue, OutputValue, Request, Results};
-use crate::graph::{Graph, Layout, Node, TensorKind};
+use crate::graph::{Graph, Layout, Node};
 use crate::op::Op;
 
 type Flat<E, D> = Tensor<(usize,), E, D>;
@@ -55,7 +56,7 @@ pub struct Dfdx<D> {
 /// dfdx on the CPU.
 pub fn cpu<E: Element + Dtype>() -> Box<dyn Backend<E>>
 where
-    Cpu: Device<E> + Rows<E>,
+    Cpu: Device<E> + Kernels<E>,
 {
     Box::new(Dfdx { device: Cpu::default(), name: "dfdx" })
 }
@@ -64,7 +65,7 @@ where
 #[cfg(feature = "dfdx-cuda")]
 pub fn cuda<E: Element + Dtype>() -> Result<Box<dyn Backend<E>>, BackendError>
 where
-    dfdx::prelude::Cuda: Device<E> + Rows<E>,
+    dfdx::prelude::Cuda: Device<E> + Kernels<E>,
 {
     match dfdx::prelude::Cuda::try_build(0, 0) {
         Ok(device) => Ok(Box::new(Dfdx { device, name: "dfdx-cuda" })),
@@ -87,7 +88,7 @@ fn device_error(error: impl std::fmt::Debug) -> String {
     format!("{error:?}")
 }
 
-impl<E: Element + Dtype, D: Device<E> + Rows<E>> Context<E, D> {
+impl<E: Element + Dtype, D: Device<E> + Kernels<E>> Context<E, D> {
     /// Runs `op` on `x`, on the tape if a gradient is needed.
     fn on_tape<S: Shape, R: Shape>(
         &mut self,
@@ -165,14 +166,9 @@ fn needs(graph: &Graph, layout: &Layout, request: &Request) -> Result<Needs, Bac
             mark_operands(graph, id, &mut needed);
         }
     }
-    let mut grad = vec![false; count];
+    let grad = if request.gradients { graph.carries_gradient(layout) } else { vec![false; count] };
     let mut last_use: Vec<usize> = (0..count).collect();
     for (id, node) in graph.nodes.iter().enumerate() {
-        grad[id] = request.gradients
-            && match &node.op {
-                Op::Param { path } => layout.get(path).is_some_and(|(decl, _)| decl.kind == TensorKind::Trained),
-                op => op.is_differentiable() && node.inputs.iter().any(|i| grad[i.index()]),
-            };
         if needed[id] {
             node.inputs.iter().for_each(|i| last_use[i.index()] = id);
         }
@@ -187,7 +183,7 @@ fn mark_operands(graph: &Graph, id: usize, needed: &mut [bool]) {
     graph.nodes[id].inputs.iter().for_each(|i| needed[i.index()] = true);
 }
 
-impl<E: Element + Dtype, D: Device<E> + Rows<E>> Backend<E> for Dfdx<D> {
+impl<E: Element + Dtype, D: Device<E> + Kernels<E>> Backend<E> for Dfdx<D> {
     fn name(&self) -> &'static str {
         self.name
     }
@@ -222,6 +218,11 @@ impl<E: Element + Dtype, D: Device<E> + Rows<E>> Backend<E> for Dfdx<D> {
                 }
                 _ => context.evaluate(graph, node, needs.grad[id], &values).map_err(place)?,
             };
+            if let (true, Value::Float(float)) = (request.check_finite, &value)
+                && let Some(bad) = float.flat.as_vec().into_iter().find(|v| !Element::is_finite(*v))
+            {
+                return Err(place(format!("the first value that is not finite ({bad})")));
+            }
             values[id] = Some(value);
             for operand in &node.inputs {
                 if needs.last_use[operand.index()] == id {
@@ -273,7 +274,7 @@ impl<E: Element + Dtype, D: Device<E> + Rows<E>> Backend<E> for Dfdx<D> {
     }
 }
 
-fn input<E: Element + Dtype, D: Device<E> + Rows<E>>(
+fn input<E: Element + Dtype, D: Device<E> + Kernels<E>>(
     context: &mut Context<E, D>,
     node: &Node,
     name: &str,

@@ -1,16 +1,17 @@
 //! One arm for each op: operands at the rank that dfdx needs, the result flat again.
 
 use dfdx::prelude::{
-    Axis, BroadcastTo, Device, Dtype, SelectTo, SumTo, TryAdd, TryConcatAlong, TryDiv, TryMul, TrySub,
+    Axis, BroadcastTo, Device, Dtype, OwnedTape, SelectTo, SumTo, TryAdd, TryConcatAlong, TryDiv, TryMul, TrySub,
 };
 
-use super::layout::{self, RowMap, Rows};
+use super::kernels::Kernels;
+use super::layout::{self, RowMap};
 use super::{Context, Done, Flat, Float, Traced, Value, device_error, ids, view};
 use crate::backend::Element;
 use crate::graph::{Graph, Node};
 use crate::op::{DType, Op};
 
-impl<E: Element + Dtype, D: Device<E> + Rows<E>> Context<E, D> {
+impl<E: Element + Dtype, D: Device<E> + Kernels<E>> Context<E, D> {
     /// Evaluates a node that is no input and no parameter.
     pub(super) fn evaluate(
         &mut self,
@@ -72,7 +73,7 @@ impl<E: Element + Dtype, D: Device<E> + Rows<E>> Context<E, D> {
             Op::Sqrt => self.unary(grad, &float(0)?, Traced::try_sqrt)?,
             Op::Abs => self.unary(grad, &float(0)?, Traced::try_abs)?,
             Op::Relu => self.unary(grad, &float(0)?, Traced::try_relu)?,
-            Op::Gelu => self.unary(grad, &float(0)?, Traced::try_accurate_gelu)?,
+            Op::Gelu => self.gelu(grad, &float(0)?)?,
             Op::Tanh => self.unary(grad, &float(0)?, Traced::try_tanh)?,
             Op::Sigmoid => self.unary(grad, &float(0)?, Traced::try_sigmoid)?,
             Op::ToFloat => self.upload(ids::numbers(operand(0)?).into_iter().map(constant).collect())?,
@@ -207,6 +208,15 @@ impl<E: Element + Dtype, D: Device<E> + Rows<E>> Context<E, D> {
         op: impl FnOnce(Traced<(usize,), E, D>) -> Result<Traced<(usize,), E, D>, D::Err>,
     ) -> Done<Float<E, D>> {
         let out = self.on_tape(grad, x.flat.clone(), op)?;
+        Ok(self.fresh(out))
+    }
+
+    fn gelu(&mut self, grad: bool, x: &Float<E, D>) -> Done<Float<E, D>> {
+        let tape = if grad { std::mem::take(&mut self.tape) } else { OwnedTape::default() };
+        let (out, tape) = D::gelu(x.flat.clone(), tape).map_err(device_error)?;
+        if grad {
+            self.tape = tape;
+        }
         Ok(self.fresh(out))
     }
 

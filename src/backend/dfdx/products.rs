@@ -2,11 +2,11 @@
 
 use dfdx::prelude::{Axes2, Axes3, Axis, BroadcastTo, Device, Dtype, PermuteTo, TryAdd, TryMatMul, TryMul};
 
-use super::layout::Rows;
+use super::kernels::Kernels;
 use super::{Context, Done, Float, device_error, view};
 use crate::backend::Element;
 
-impl<E: Element + Dtype, D: Device<E> + Rows<E>> Context<E, D> {
+impl<E: Element + Dtype, D: Device<E> + Kernels<E>> Context<E, D> {
     /// x `(rows, in)` · weightᵀ `(in, out)` + bias `(out)`.
     pub(super) fn linear(
         &mut self,

@@ -243,7 +243,7 @@ pub fn fixture_bytes() -> Vec<u8> {
     let mut tensors = state(&toy, "weights").to_vec();
     let x = HostTensor { shape: vec![2, 3], data: X.iter().map(|&x| x as f32).collect() };
     let inputs = [("views.online".to_owned(), InputValue::Float(x))];
-    let request = Request { gradients: true, outputs: vec!["online.y".to_owned()] };
+    let request = Request { gradients: true, outputs: vec!["online.y".to_owned()], ..Request::default() };
     let mut losses = Vec::new();
     for step in 0..STEPS {
         let results = toy.step(&inputs, &request).expect("the reference is sound");
