@@ -29,6 +29,10 @@ pub enum DataError {
     /// `limit` is the share that the pipeline allows; `last` says which picture failed last, and why.
     #[error("{broken} of {tried} pictures are broken, more than the allowed share of {limit}; the last is {last}")]
     TooManyBroken { broken: usize, tried: usize, limit: f64, last: String },
+    #[error("the views of one sample start from two sources, `data.{first}` and `data.{other}`")]
+    SeveralSources { first: String, other: String },
+    #[error("the loader's threads cannot be started: {message}")]
+    Threads { message: String },
     #[error("`{}` cannot be read", path.display())]
     Io {
         path: PathBuf,
@@ -64,6 +68,8 @@ impl DataError {
             DataError::TooManyBroken { .. } => {
                 Some("check that the files are complete jpeg, png or webp pictures, or raise `max_broken`".to_owned())
             }
+            DataError::SeveralSources { first, .. } => Some(format!("let every view derive from `data.{first}`")),
+            DataError::Threads { .. } => Some("ask for fewer: --threads 2".to_owned()),
             DataError::Io { source, .. } => Some(source.to_string()),
         }
     }

@@ -1,8 +1,12 @@
 //! Data: sources, decoding, views, and the loader that keeps batches ready.
 
+pub mod batch;
 pub mod error;
+pub mod evaluation;
 pub mod image;
+pub mod loader;
 pub mod rng;
+pub mod sample;
 pub mod source;
 pub mod view;
 

@@ -58,8 +58,8 @@ impl Machine<'_> {
     fn build_scope(&mut self, id: SourceId, file: &File) -> FileScope {
         let mut scope = FileScope::default();
         let mut seen: BTreeMap<Arc<str>, Span> = BTreeMap::new();
-        let mut declare = |machine: &mut Self, name: &Name| match seen.insert(name.text.clone(), name.span) {
-            Some(first) => {
+        let mut declare = |machine: &mut Self, name: &Name| {
+            if let Some(first) = seen.insert(name.text.clone(), name.span) {
                 let message = format!("`{}` is defined twice", name.text);
                 let diagnostic = Diagnostic::new(Code::DuplicateName, message)
                     .label(name.span, "again here")
@@ -67,7 +67,6 @@ impl Machine<'_> {
                     .help("give one of them another name");
                 machine.diagnostics.push(diagnostic);
             }
-            None => {}
         };
         for item in &file.uses {
             match item {

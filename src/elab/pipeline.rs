@@ -362,20 +362,41 @@ impl Machine<'_> {
                         let what = format!("`train.{name}`");
                         let result = match (&**name, &value.kind) {
                             ("epochs", _) => match value.number().filter(|n| *n > 0.0) {
-                                Some(n) => Ok(spec.epochs = n),
+                                Some(n) => {
+                                    let _: () = spec.epochs = n;
+                                    Ok(())
+                                }
                                 None => Err(wrong_type(&what, &value, "a number above zero")),
                             },
-                            ("seed", Kind::Int(n)) if *n >= 0 => Ok(spec.seed = *n as u64),
+                            ("seed", Kind::Int(n)) if *n >= 0 => {
+                                let _: () = spec.seed = *n as u64;
+                                Ok(())
+                            }
                             ("seed", _) => Err(wrong_type(&what, &value, "a whole number from 0")),
-                            ("optimizer", Kind::Optimizer(optimizer)) => Ok(spec.optimizer = optimizer.clone()),
+                            ("optimizer", Kind::Optimizer(optimizer)) => {
+                                let _: () = spec.optimizer = optimizer.clone();
+                                Ok(())
+                            }
                             ("optimizer", _) => Err(wrong_type(&what, &value, "an optimizer such as adamw(…)")),
                             ("learning_rate", _) => match as_schedule(&value, batch_size) {
-                                Some(schedule) => Ok(spec.learning_rate = schedule),
+                                Some(schedule) => {
+                                    let _: () = spec.learning_rate = schedule;
+                                    Ok(())
+                                }
                                 None => Err(wrong_type(&what, &value, "a number or a schedule such as cosine(…)")),
                             },
-                            ("precision", Kind::Str(text)) if &**text == "f32" => Ok(spec.precision = Precision::F32),
-                            ("precision", Kind::Str(text)) if &**text == "f64" => Ok(spec.precision = Precision::F64),
-                            ("precision", Kind::Str(text)) if &**text == "bf16" => Ok(spec.precision = Precision::Bf16),
+                            ("precision", Kind::Str(text)) if &**text == "f32" => {
+                                let _: () = spec.precision = Precision::F32;
+                                Ok(())
+                            }
+                            ("precision", Kind::Str(text)) if &**text == "f64" => {
+                                let _: () = spec.precision = Precision::F64;
+                                Ok(())
+                            }
+                            ("precision", Kind::Str(text)) if &**text == "bf16" => {
+                                let _: () = spec.precision = Precision::Bf16;
+                                Ok(())
+                            }
                             ("precision", _) => Err(wrong_type(&what, &value, "`f32`, `f64` or `bf16`")),
                             ("checkpoint_every", _) => as_duration(&what, &value).map(|d| spec.checkpoint_every = d),
                             ("keep", _) => whole(&what, &value).map(|n| spec.keep = n),

@@ -6,9 +6,9 @@
 
 use std::path::Path;
 
-use super::tensor_file::{self, FileTensor, WriteError};
 use crate::backend::Element;
 use crate::graph::Layout;
+use crate::run::tensor_file::{self, FileTensor, WriteError};
 
 /// Why a module could not be exported.
 #[derive(Debug, thiserror::Error)]

@@ -6,9 +6,9 @@
 
 use std::path::Path;
 
-use super::tensor_file::{self, FileTensor, WriteError};
 use crate::backend::{Backend, BackendError, Element, HostTensor, InputValue, OutputValue, Request};
 use crate::graph::{Graph, Layout};
+use crate::run::tensor_file::{self, FileTensor, WriteError};
 
 /// `[rows, dim]`, row-major.
 #[derive(Debug, Clone, PartialEq, Default)]

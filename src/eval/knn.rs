@@ -76,7 +76,7 @@ pub fn knn(
         return Err(KnnError::Neighbours { k, rows: bank.rows });
     }
     // Not `<= 0`: a NaN must be refused too.
-    if !(temperature > 0.0) {
+    if temperature.is_nan() || temperature <= 0.0 {
         return Err(KnnError::Temperature(temperature));
     }
     if let Some(&label) = bank_labels.iter().find(|&&label| label < 0) {

@@ -11,6 +11,5 @@ pub mod export;
 pub mod features;
 pub mod knn;
 pub mod pictures;
-pub mod tensor_file;
 
 pub use features::Features;

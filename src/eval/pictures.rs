@@ -10,7 +10,7 @@ use std::path::Path;
 
 use image::{ImageFormat, Rgb, RgbImage};
 
-use super::tensor_file::write_atomically;
+use crate::run::tensor_file::write_atomically;
 
 /// Sides shorter than this are enlarged until they reach it.
 const MIN_SIDE: usize = 128;

@@ -19,21 +19,19 @@ const CHUNK: usize = 1 << 12;
 /// 1 / √(2π): the density of the normal distribution at 0.
 const DENSITY_AT_ZERO: f64 = 0.398_942_280_401_432_7;
 
+/// A value and the tape that remembers how it came to be.
+pub type Taped<E, D> = Result<(Flat<E, D>, OwnedTape<E, D>), <D as HasErr>::Err>;
+
 /// Kernels of a device.
 pub trait Kernels<E: Dtype>: Device<E> {
     /// Result row r is row `rows[r]` of `x`, rows of `inner` values; gradients of rows that are read twice add up.
-    fn gather_rows(
-        x: Flat<E, Self>,
-        rows: Arc<Vec<usize>>,
-        inner: usize,
-        tape: OwnedTape<E, Self>,
-    ) -> Result<(Flat<E, Self>, OwnedTape<E, Self>), Self::Err>;
+    fn gather_rows(x: Flat<E, Self>, rows: Arc<Vec<usize>>, inner: usize, tape: OwnedTape<E, Self>) -> Taped<E, Self>;
 
     /// x·Φ(x), and Φ(x) + x·φ(x) backwards.
     ///
     /// dfdx 0.13's `accurate_gelu` is right forwards; backwards it takes 2/√π for √(2/π), so that its second term is
     /// √2 times too large, on the CPU and on CUDA.
-    fn gelu(x: Flat<E, Self>, tape: OwnedTape<E, Self>) -> Result<(Flat<E, Self>, OwnedTape<E, Self>), Self::Err>;
+    fn gelu(x: Flat<E, Self>, tape: OwnedTape<E, Self>) -> Taped<E, Self>;
 }
 
 macro_rules! kernels_on_cpu {
@@ -45,7 +43,7 @@ macro_rules! kernels_on_cpu {
                 rows: Arc<Vec<usize>>,
                 inner: usize,
                 mut tape: OwnedTape<$element, Cpu>,
-            ) -> Result<(Flat<$element, Cpu>, OwnedTape<$element, Cpu>), <Cpu as HasErr>::Err> {
+            ) -> Taped<$element, Cpu> {
                 let source = x.as_vec();
                 let mut data = Vec::with_capacity(rows.len() * inner);
                 for row in rows.iter() {
@@ -73,7 +71,7 @@ macro_rules! kernels_on_cpu {
             fn gelu(
                 x: Flat<$element, Cpu>,
                 mut tape: OwnedTape<$element, Cpu>,
-            ) -> Result<(Flat<$element, Cpu>, OwnedTape<$element, Cpu>), <Cpu as HasErr>::Err> {
+            ) -> Taped<$element, Cpu> {
                 let cdf = |x: $element| 0.5 * (1.0 + $erf(x * std::f64::consts::FRAC_1_SQRT_2 as $element));
                 let mut data = x.as_vec();
                 data.par_chunks_mut(CHUNK).for_each(|chunk| chunk.iter_mut().for_each(|v| *v *= cdf(*v)));
@@ -107,16 +105,11 @@ impl<E: Element + Dtype> Kernels<E> for dfdx::prelude::Cuda
 where
     dfdx::prelude::Cuda: Device<E>,
 {
-    fn gather_rows(
-        x: Flat<E, Self>,
-        rows: Arc<Vec<usize>>,
-        inner: usize,
-        tape: OwnedTape<E, Self>,
-    ) -> Result<(Flat<E, Self>, OwnedTape<E, Self>), Self::Err> {
+    fn gather_rows(x: Flat<E, Self>, rows: Arc<Vec<usize>>, inner: usize, tape: OwnedTape<E, Self>) -> Taped<E, Self> {
         gather_by_dfdx(x, &rows, inner, tape)
     }
 
-    fn gelu(x: Flat<E, Self>, tape: OwnedTape<E, Self>) -> Result<(Flat<E, Self>, OwnedTape<E, Self>), Self::Err> {
+    fn gelu(x: Flat<E, Self>, tape: OwnedTape<E, Self>) -> Taped<E, Self> {
         gelu_by_dfdx(x, tape)
     }
 }
@@ -128,7 +121,7 @@ fn gather_by_dfdx<E: Dtype, D: Device<E>>(
     rows: &[usize],
     inner: usize,
     tape: OwnedTape<E, D>,
-) -> Result<(Flat<E, D>, OwnedTape<E, D>), D::Err> {
+) -> Taped<E, D> {
     let (length, count) = (x.shape().0 / inner, rows.len());
     let ids = x.device().try_tensor_from_vec(rows.to_vec(), (count,))?;
     let table = view(x.put_tape(tape), (length, inner))?;
@@ -141,10 +134,7 @@ fn gather_by_dfdx<E: Dtype, D: Device<E>>(
 ///
 /// dfdx's derivative is too large by x·e^(−x²/2)·(1/√π − 1/√(2π)); h = (1/√π − 1/√(2π))·e^(−x²/2) has minus that.
 #[cfg_attr(not(feature = "dfdx-cuda"), allow(dead_code, reason = "only CUDA needs it; it must compile everywhere"))]
-fn gelu_by_dfdx<E: Element + Dtype, D: Device<E>>(
-    x: Flat<E, D>,
-    tape: OwnedTape<E, D>,
-) -> Result<(Flat<E, D>, OwnedTape<E, D>), D::Err> {
+fn gelu_by_dfdx<E: Element + Dtype, D: Device<E>>(x: Flat<E, D>, tape: OwnedTape<E, D>) -> Taped<E, D> {
     use dfdx::prelude::{TryAdd, TryMul, TrySub};
     let constant = |v: f64| <E as Element>::from_f64(v);
     let factor = constant(DENSITY_AT_ZERO * (std::f64::consts::SQRT_2 - 1.0));

@@ -24,7 +24,7 @@ use super::{Backend, BackendError, Element, HostTensor, InputValue, OutputValue,
 use crate::graph::{Graph, Layout, Node};
 use crate::op::Op;
 
-type Flat<E, D> = Tensor<(usize,), E, D>;
+pub type Flat<E, D> = Tensor<(usize,), E, D>;
 type Traced<S, E, D> = Tensor<S, E, D, OwnedTape<E, D>>;
 
 /// A float value of the graph.

@@ -1,6 +1,6 @@
 //! Writes safetensors files atomically and with equal bytes for equal contents.
 //!
-//! Before: [`super::features`] and [`super::export`] gather tensors. After: any reader of safetensors.
+//! Before: checkpoints, features and exports gather tensors. After: any reader of safetensors.
 //!
 //! **Invariant:** a file under its final name is whole: it is written beside, synced, and renamed in.
 
@@ -9,6 +9,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, TensorView};
+
+use crate::backend::Element;
 
 /// Version of the layout of the files that this crate writes, in their metadata as `format_version`.
 pub const FORMAT_VERSION: &str = "1";
@@ -37,6 +39,15 @@ impl FileTensor {
         FileTensor { name: name.into(), dtype: Dtype::F32, shape, bytes }
     }
 
+    /// In the precision that the values have.
+    pub fn of<E: Element>(name: impl Into<String>, shape: Vec<usize>, values: &[E]) -> Self {
+        let (dtype, bytes) = match E::NAME {
+            "f64" => (Dtype::F64, values.iter().flat_map(|v| v.to_f64().to_le_bytes()).collect()),
+            _ => (Dtype::F32, values.iter().flat_map(|v| (v.to_f64() as f32).to_le_bytes()).collect()),
+        };
+        FileTensor { name: name.into(), dtype, shape, bytes }
+    }
+
     pub fn i64(name: impl Into<String>, shape: Vec<usize>, values: impl IntoIterator<Item = i64>) -> Self {
         let bytes = values.into_iter().flat_map(i64::to_le_bytes).collect();
         FileTensor { name: name.into(), dtype: Dtype::I64, shape, bytes }
@@ -45,6 +56,12 @@ impl FileTensor {
 
 /// Writes `tensors` and `metadata` (with `format_version` added) to `path`.
 pub fn write(path: &Path, tensors: &[FileTensor], metadata: &[(&str, String)]) -> Result<(), WriteError> {
+    let bytes = to_bytes(path, tensors, metadata)?;
+    write_atomically(path, &bytes).map_err(|source| WriteError::Io { path: path.to_owned(), source })
+}
+
+/// The bytes of the file at `path`, which errors name.
+pub fn to_bytes(path: &Path, tensors: &[FileTensor], metadata: &[(&str, String)]) -> Result<Vec<u8>, WriteError> {
     let layout = |message: String| WriteError::Layout { path: path.to_owned(), message };
     let mut views = Vec::with_capacity(tensors.len());
     for tensor in tensors {
@@ -55,8 +72,19 @@ pub fn write(path: &Path, tensors: &[FileTensor], metadata: &[(&str, String)]) -
     let mut entries: HashMap<String, String> = metadata.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect();
     entries.insert("format_version".to_owned(), FORMAT_VERSION.to_owned());
     let bytes = safetensors::serialize(views, Some(entries)).map_err(|error| layout(error.to_string()))?;
-    let bytes = with_sorted_header(&bytes).ok_or_else(|| layout("the header is not the format's".to_owned()))?;
-    write_atomically(path, &bytes).map_err(|source| WriteError::Io { path: path.to_owned(), source })
+    with_sorted_header(&bytes).ok_or_else(|| layout("the header is not the format's".to_owned()))
+}
+
+/// Values of an f32 or f64 tensor; `None` for another type.
+pub fn values<E: Element>(dtype: Dtype, bytes: &[u8]) -> Option<Vec<E>> {
+    // `chunks_exact` gives chunks of just this length: the conversions cannot fail.
+    let f32s = |c: &[u8]| E::from_f64(f64::from(f32::from_le_bytes([c[0], c[1], c[2], c[3]])));
+    let f64s = |c: &[u8]| E::from_f64(f64::from_le_bytes([c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]]));
+    match dtype {
+        Dtype::F32 => Some(bytes.chunks_exact(4).map(f32s).collect()),
+        Dtype::F64 => Some(bytes.chunks_exact(8).map(f64s).collect()),
+        _ => None,
+    }
 }
 
 /// Writes `bytes` beside `path`, syncs, and renames: after a crash `path` holds the old contents or the new.

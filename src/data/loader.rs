@@ -1,0 +1,343 @@
+//! The training loader: batches that stand ready before they are asked for.
+//!
+//! ```text
+//! coordinator ──spawn──▶ rayon pool: decode, views ──unbounded channel──▶ coordinator ──bounded channel──▶ consumer
+//!      ▲  one task a sample, at most IN_FLIGHT batches' worth                │ batches in order
+//!      └───────────────────────────────────────────────────────────────────┘
+//! ```
+//! No task of the pool ever blocks: results go into an unbounded channel, and the coordinator, a thread of its own,
+//! submits a batch only when fewer than [`IN_FLIGHT`] are being made. Memory is bounded by `prefetch` + [`IN_FLIGHT`].
+//!
+//! **Invariant:** the sequence of batches hangs on the seed and the source, never on timing or the number of threads.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
+
+use super::batch::assemble;
+use super::error::DataError;
+use super::rng::Key;
+use super::sample::{Rows, SamplePlan};
+use super::source::Source;
+use super::view::Draw;
+use crate::backend::InputValue;
+use crate::graph::InputDecl;
+use crate::spec::ViewSpec;
+
+/// Batches that are being made at once: the pool works on the next while the last samples of one are still out.
+const IN_FLIGHT: usize = 2;
+
+/// Images tried in the place of broken ones, for one sample.
+const REPLACEMENTS: usize = 20;
+
+#[derive(Debug, Clone, Copy)]
+pub struct LoaderOptions {
+    pub seed: u64,
+    /// Workers that decode and draw; at least one.
+    pub threads: usize,
+    /// Capacity of the channel of ready batches; at least one.
+    pub prefetch: usize,
+    /// Share of the source's images that may be broken.
+    pub max_broken: f64,
+}
+
+/// One batch of training.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainBatch {
+    pub inputs: Vec<(String, InputValue)>,
+    /// Indices into the source, as shown.
+    pub indices: Vec<usize>,
+    /// Images found broken on the way: (index, reason).
+    broken: Vec<(usize, String)>,
+    /// False where no image could be found in the place of broken ones.
+    complete: bool,
+}
+
+/// What the loader did so far.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Counters {
+    pub batches: u64,
+    /// Batches that stood ready when they were asked for.
+    pub ready: u64,
+    /// Time that the consumer waited for the others.
+    pub waited: Duration,
+    /// Images that could not be used.
+    pub broken: usize,
+}
+
+/// Makes the batches `first_step..total_steps` of a run.
+pub struct Loader {
+    source: Arc<dyn Source>,
+    max_broken: f64,
+    /// `None` once dropped.
+    ready: Option<Receiver<TrainBatch>>,
+    coordinator: Option<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+    counters: Counters,
+    broken: BTreeMap<usize, String>,
+    /// Found since last asked for.
+    news: Vec<(String, String)>,
+}
+
+/// Whole batches in one epoch; the rest is dropped.
+pub fn steps_per_epoch(source: &dyn Source, source_name: &str, batch_size: usize) -> Result<u64, DataError> {
+    match source.len() / batch_size.max(1) {
+        0 => {
+            Err(DataError::BatchTooLarge { batch: batch_size, len: source.len(), source_name: source_name.to_owned() })
+        }
+        steps => Ok(steps as u64),
+    }
+}
+
+/// A sample's place in the run.
+#[derive(Clone, Copy)]
+struct Place {
+    step: u64,
+    row: usize,
+    epoch: u64,
+    index: usize,
+}
+
+/// What a task of the pool sends back.
+struct Made {
+    place: Place,
+    /// Rows and the index of the image that they show; `None` where all were broken.
+    sample: Option<(Rows, usize)>,
+    broken: Vec<(usize, String)>,
+}
+
+/// What every task needs.
+struct Shared {
+    source: Arc<dyn Source>,
+    plan: SamplePlan,
+    inputs: Vec<InputDecl>,
+    seed: u64,
+    stop: Arc<AtomicBool>,
+}
+
+impl Loader {
+    /// Starts to make batches of `batch_size` for `inputs`.
+    pub fn start(
+        source: Arc<dyn Source>,
+        views: &[ViewSpec],
+        inputs: &[InputDecl],
+        batch_size: usize,
+        options: LoaderOptions,
+        steps: std::ops::Range<u64>,
+    ) -> Result<Loader, DataError> {
+        let plan = SamplePlan::new(views, inputs)?;
+        let name = plan.source().unwrap_or("train").to_owned();
+        let steps_per_epoch = steps_per_epoch(&*source, &name, batch_size)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let shared = Arc::new(Shared {
+            source: source.clone(),
+            plan,
+            inputs: inputs.to_vec(),
+            seed: options.seed,
+            stop: stop.clone(),
+        });
+        let (sender, ready) = bounded(options.prefetch.max(1));
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(options.threads.max(1))
+            .thread_name(|i| format!("cmae-loader-{i}"))
+            .build()
+            .map_err(|error| DataError::Threads { message: error.to_string() })?;
+        let order = Order { shared: shared.clone(), name, batch_size, steps_per_epoch, current: None };
+        let coordinator = std::thread::Builder::new()
+            .name("cmae-loader".to_owned())
+            .spawn(move || coordinate(&shared, &pool, order, steps, &sender))
+            .map_err(|error| DataError::Threads { message: error.to_string() })?;
+        Ok(Loader {
+            source,
+            max_broken: options.max_broken,
+            ready: Some(ready),
+            coordinator: Some(coordinator),
+            stop,
+            counters: Counters::default(),
+            broken: BTreeMap::new(),
+            news: Vec::new(),
+        })
+    }
+
+    /// The next batch, waited for where it is not ready; `None` after the last.
+    pub fn next_batch(&mut self) -> Option<Result<TrainBatch, DataError>> {
+        let ready = self.ready.as_ref()?;
+        let batch = match ready.try_recv() {
+            Ok(batch) => {
+                self.counters.ready += 1;
+                batch
+            }
+            Err(TryRecvError::Disconnected) => return None,
+            Err(TryRecvError::Empty) => {
+                let start = Instant::now();
+                let batch = ready.recv().ok()?;
+                self.counters.waited += start.elapsed();
+                batch
+            }
+        };
+        self.counters.batches += 1;
+        for (index, reason) in &batch.broken {
+            if self.broken.insert(*index, reason.clone()).is_none() {
+                self.news.push((self.source.name(*index), reason.clone()));
+            }
+        }
+        self.counters.broken = self.broken.len();
+        let allowed = self.max_broken * self.source.len() as f64;
+        if !batch.complete || self.broken.len() as f64 > allowed {
+            let last = batch.broken.last().map(|(index, reason)| format!("{}: {reason}", self.source.name(*index)));
+            return Some(Err(DataError::TooManyBroken {
+                broken: self.broken.len(),
+                tried: self.source.len(),
+                limit: self.max_broken,
+                last: last.unwrap_or_default(),
+            }));
+        }
+        Some(Ok(batch))
+    }
+
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Broken images found since the last call: (name, reason).
+    pub fn take_broken(&mut self) -> Vec<(String, String)> {
+        std::mem::take(&mut self.news)
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        // Tasks that wait in the pool end at once, and the coordinator finds its channel closed.
+        self.stop.store(true, Ordering::Relaxed);
+        self.ready = None;
+        if let Some(coordinator) = self.coordinator.take() {
+            // Its panic, were there one, has been printed; there is nobody left to tell.
+            let _ = coordinator.join();
+        }
+    }
+}
+
+/// Which image stands at which place of the run.
+struct Order {
+    shared: Arc<Shared>,
+    name: String,
+    batch_size: usize,
+    steps_per_epoch: u64,
+    /// An epoch and its permutation.
+    current: Option<(u64, Vec<u32>)>,
+}
+
+impl Order {
+    fn places(&mut self, step: u64) -> Vec<Place> {
+        let (epoch, within) = (step / self.steps_per_epoch, (step % self.steps_per_epoch) as usize);
+        if self.current.as_ref().is_none_or(|(current, _)| *current != epoch) {
+            self.current = Some((epoch, permutation(self.shared.seed, epoch, &self.name, self.shared.source.len())));
+        }
+        let order = self.current.as_ref().map_or(&[][..], |(_, order)| order);
+        let rows = &order[within * self.batch_size..(within + 1) * self.batch_size];
+        rows.iter().enumerate().map(|(row, index)| Place { step, row, epoch, index: *index as usize }).collect()
+    }
+}
+
+/// Fisher and Yates: the order of `0..len` in an epoch.
+fn permutation(seed: u64, epoch: u64, name: &str, len: usize) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..len as u32).collect();
+    let mut stream = Key { seed, epoch, sample: 0 }.stream(&format!("order.{name}"));
+    for last in (1..len).rev() {
+        order.swap(last, stream.below(last as u64 + 1) as usize);
+    }
+    order
+}
+
+/// A batch whose samples come in, in any order.
+struct Growing {
+    rows: Vec<Option<Made>>,
+    missing: usize,
+}
+
+fn coordinate(
+    shared: &Arc<Shared>,
+    pool: &rayon::ThreadPool,
+    mut order: Order,
+    steps: std::ops::Range<u64>,
+    ready: &Sender<TrainBatch>,
+) {
+    let (sender, results) = unbounded::<Made>();
+    let mut growing: VecDeque<Growing> = VecDeque::new();
+    let (mut submitted, mut delivered) = (steps.start, steps.start);
+    while delivered < steps.end {
+        while submitted < steps.end && growing.len() < IN_FLIGHT {
+            let places = order.places(submitted);
+            growing.push_back(Growing { rows: places.iter().map(|_| None).collect(), missing: places.len() });
+            for place in places {
+                let (shared, sender) = (shared.clone(), sender.clone());
+                pool.spawn(move || {
+                    // The receiver is gone only when the loader is.
+                    let _ = sender.send(make(&shared, place));
+                });
+            }
+            submitted += 1;
+        }
+        let Ok(made) = results.recv() else { return };
+        if shared.stop.load(Ordering::Relaxed) {
+            return;
+        }
+        let batch = &mut growing[(made.place.step - delivered) as usize];
+        let row = made.place.row;
+        batch.rows[row] = Some(made);
+        batch.missing -= 1;
+        while growing.front().is_some_and(|batch| batch.missing == 0) {
+            let Some(batch) = growing.pop_front() else { break };
+            if ready.send(finish(shared, batch)).is_err() {
+                return;
+            }
+            delivered += 1;
+        }
+    }
+}
+
+fn finish(shared: &Shared, batch: Growing) -> TrainBatch {
+    let made: Vec<Made> = batch.rows.into_iter().flatten().collect();
+    let broken = made.iter().flat_map(|m| m.broken.iter().cloned()).collect();
+    let samples: Vec<&(Rows, usize)> = made.iter().filter_map(|m| m.sample.as_ref()).collect();
+    let complete = samples.len() == made.len();
+    let indices: Vec<usize> = samples.iter().map(|(_, index)| *index).collect();
+    let labels: Vec<i64> = indices.iter().map(|index| shared.source.label(*index).unwrap_or(-1)).collect();
+    let rows: Vec<&Rows> = samples.iter().map(|(rows, _)| rows).collect();
+    let inputs = if complete { assemble(&shared.inputs, &rows, &labels) } else { Vec::new() };
+    TrainBatch { inputs, indices, broken, complete }
+}
+
+/// The sample at a place; where its image is broken, that of another image, drawn by the place's key.
+fn make(shared: &Shared, place: Place) -> Made {
+    let mut made = Made { place, sample: None, broken: Vec::new() };
+    let (seed, epoch) = (shared.seed, place.epoch);
+    let mut others = Key { seed, epoch, sample: place.index as u64 }.stream("replacement");
+    let mut index = place.index;
+    for _ in 0..=REPLACEMENTS {
+        if shared.stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let key = Key { seed, epoch, sample: index as u64 };
+        match draw(&*shared.source, &shared.plan, index, key) {
+            Ok(rows) => {
+                made.sample = Some((rows, index));
+                break;
+            }
+            Err(reason) => made.broken.push((index, reason)),
+        }
+        index = others.below(shared.source.len() as u64) as usize;
+    }
+    made
+}
+
+/// Reads and draws one sample; a decoder's panic on a damaged file is one more way for a file to be broken.
+pub(super) fn draw(source: &dyn Source, plan: &SamplePlan, index: usize, key: Key) -> Result<Rows, String> {
+    let read = || source.image(index).and_then(|image| plan.draw(&image, key));
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err("the decoder failed on it".to_owned()))
+}

@@ -1,0 +1,104 @@
+//! The folder of a run and the lock on it.
+//!
+//! **Invariant:** the lock is the operating system's: it dies with the process, however that ends.
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::RunError;
+use super::tensor_file::write_atomically;
+use crate::graph::Program;
+
+/// A run's folder on disk.
+#[derive(Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+    /// Held while this process trains; `None` for readers.
+    _lock: Option<File>,
+}
+
+impl RunFolder {
+    /// The folder to train in: made if it is not there, locked. A folder that holds a run already is an error unless
+    /// `resume`.
+    pub fn open_for_training(path: &Path, resume: bool) -> Result<RunFolder, RunError> {
+        fs::create_dir_all(path.join("checkpoints")).map_err(RunError::io("make", path))?;
+        let lock_path = path.join("lock");
+        let lock = File::create(&lock_path).map_err(RunError::io("open", &lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(RunError::Locked { path: path.to_owned() }),
+            Err(TryLockError::Error(source)) => return Err(RunError::io("lock", &lock_path)(source)),
+        }
+        if !resume && path.join("program.ron").exists() {
+            return Err(RunError::Occupied { path: path.to_owned() });
+        }
+        Ok(RunFolder { path: path.to_owned(), _lock: Some(lock) })
+    }
+
+    /// The folder of a run, to look at.
+    pub fn open(path: &Path) -> Result<RunFolder, RunError> {
+        if !path.join("program.ron").is_file() {
+            return Err(RunError::NotARun { path: path.to_owned(), missing: "program.ron" });
+        }
+        Ok(RunFolder { path: path.to_owned(), _lock: None })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn metrics(&self) -> PathBuf {
+        self.path.join("metrics.jsonl")
+    }
+
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+
+    /// Where the picture of reconstructions after `step` steps goes; its folder is made.
+    pub fn reconstructions(&self, step: u64) -> Result<PathBuf, RunError> {
+        let folder = self.path.join("reconstructions");
+        fs::create_dir_all(&folder).map_err(RunError::io("make", &folder))?;
+        Ok(folder.join(format!("step-{step:08}.png")))
+    }
+
+    /// Writes the pipeline's text, its settings and its graphs.
+    pub fn write_program(&self, text: &str, program: &Program) -> Result<(), RunError> {
+        self.write("pipeline.cmae", text.as_bytes())?;
+        self.write("resolved.ron", self.to_ron("resolved.ron", &program.spec, true)?.as_bytes())?;
+        self.write("program.ron", self.to_ron("program.ron", program, false)?.as_bytes())
+    }
+
+    /// The program that the run was started with.
+    pub fn program(&self) -> Result<Program, RunError> {
+        let path = self.path.join("program.ron");
+        let text = fs::read_to_string(&path).map_err(RunError::io("read", &path))?;
+        from_ron(&path, &text)
+    }
+
+    /// Whether a run was started here.
+    pub fn holds_a_run(&self) -> bool {
+        self.path.join("program.ron").is_file()
+    }
+
+    pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), RunError> {
+        let path = self.path.join(name);
+        write_atomically(&path, bytes).map_err(RunError::io("write", &path))
+    }
+
+    pub(super) fn to_ron<T: Serialize>(&self, name: &str, value: &T, pretty: bool) -> Result<String, RunError> {
+        let text = if pretty {
+            ron::ser::to_string_pretty(value, ron::ser::PrettyConfig::default())
+        } else {
+            ron::to_string(value)
+        };
+        text.map_err(|error| RunError::Format { path: self.path.join(name), message: error.to_string() })
+    }
+}
+
+pub(super) fn from_ron<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, RunError> {
+    ron::from_str(text).map_err(|error| RunError::Format { path: path.to_owned(), message: error.to_string() })
+}
