@@ -5,6 +5,8 @@
 mod check;
 mod explain;
 mod pipeline;
+mod progress;
+mod run;
 mod show;
 mod verify;
 
@@ -22,6 +24,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Run(run::Args),
     Check(check::Args),
     Show(show::Args),
     Verify(verify::Args),
@@ -30,6 +33,7 @@ enum Command {
 
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Run(args) => run::main(args),
         Command::Check(args) => check::main(args),
         Command::Show(args) => show::main(args),
         Command::Verify(args) => verify::main(args),

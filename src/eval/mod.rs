@@ -1,7 +1,7 @@
 //! Evaluation: what a run's features and reconstructions are worth.
 //!
 //! Before: `train` (or a checkpoint) gives parameters, `data` gives batches. After: `run` logs and draws the figures.
-//! [`knn`] and [`collapse`] judge features, [`features`] makes and writes them, [`pictures`] draws reconstructions,
+//! [`quality`] judges features by [`knn`] and [`collapse`], [`features`] makes and writes them, [`pictures`] draws reconstructions,
 //! [`export`] writes a module's weights.
 //!
 //! **Invariant:** nothing here changes parameters; the model is seen only through `Backend<E>` and slices.
@@ -11,5 +11,7 @@ pub mod export;
 pub mod features;
 pub mod knn;
 pub mod pictures;
+pub mod quality;
 
 pub use features::Features;
+pub use quality::{Judge, Quality};

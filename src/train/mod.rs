@@ -8,8 +8,11 @@
 pub mod ema;
 pub mod init;
 pub mod optimizer;
+pub mod reconstruct;
+pub mod session;
 pub mod trainer;
 
+pub use session::{Ended, SessionError, SessionOptions, StepLine, Watch};
 pub use trainer::{StepError, StepReport, Trainer};
 
 use crate::spec::{Duration, Schedule};

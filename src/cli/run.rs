@@ -1,0 +1,167 @@
+//! `cmaec run`: trains a pipeline.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use cmae::backend::Element;
+use cmae::diag::{Code, Diagnostic};
+use cmae::graph::build::Compiled;
+use cmae::run::RunFolder;
+use cmae::source::Sources;
+use cmae::spec::Precision;
+use cmae::train::{Ended, SessionError, SessionOptions, session};
+
+use super::pipeline::{self, Options};
+use super::progress::Progress;
+
+/// Trains a pipeline, and writes checkpoints, metrics and pictures to a folder.
+///
+/// Ctrl-C saves and leaves; `--resume` takes the run up again, to the same bytes as if it had not stopped.
+#[derive(clap::Args)]
+pub struct Args {
+    #[arg(value_name = "PIPELINE")]
+    file: PathBuf,
+    /// The run's folder. By default runs/NAME, or with a number behind where that holds a run already.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Continues the run in the folder from its newest checkpoint; starts afresh where there is none.
+    #[arg(long)]
+    resume: bool,
+    /// Runs once for each value: `--sweep mask_ratio=60%,75%`. Several sweeps give every combination, each in a folder
+    /// of its own below the run's.
+    #[arg(long = "sweep", value_name = "NAME=A,B")]
+    sweeps: Vec<String>,
+    /// What runs the graph: auto, dfdx or dfdx-cuda.
+    #[arg(long, default_value = "auto")]
+    backend: String,
+    /// Threads that compute, and as many that load images. By default one for each core.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+    #[command(flatten)]
+    options: Options,
+}
+
+pub fn main(args: Args) -> Result<(), String> {
+    let threads = match args.threads {
+        Some(threads) => usize::from(threads),
+        None => std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global()
+        .map_err(|error| format!("the threads cannot be started: {error}"))?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    ctrlc::set_handler(move || {
+        // A second signal does not wait for the step to end.
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("saving after this step; once more leaves at once");
+    })
+    .map_err(|error| format!("signals cannot be caught: {error}"))?;
+    let combinations = combinations(&args.sweeps)?;
+    // All are compiled before the first is run: a mistake in the last shows now.
+    let mut runs = Vec::new();
+    for combination in &combinations {
+        let options = Options { sets: args.options.sets.iter().chain(combination).cloned().collect(), ..args.options.clone() };
+        let (compiled, sources) = options.compile(&args.file)?;
+        runs.push((combination.join(","), compiled, sources));
+    }
+    let base = match &args.out {
+        Some(out) => out.clone(),
+        None => default_folder(Path::new("runs"), &runs[0].1.program.spec.name, args.resume),
+    };
+    let text = std::fs::read_to_string(&args.file)
+        .map_err(|error| format!("cannot read {}: {error}", args.file.display()))?;
+    for (name, compiled, sources) in &runs {
+        let out = if name.is_empty() { base.clone() } else { base.join(name) };
+        let run = match compiled.program.spec.train.precision {
+            Precision::F32 => train::<f32>,
+            Precision::F64 => train::<f64>,
+            Precision::Bf16 => {
+                return Err(format!(
+                    "{}: the dfdx backend has no bf16\nhelp: --set train.precision=f32",
+                    Code::PrecisionMissing.as_str()
+                ));
+            }
+        };
+        run(compiled, sources, &text, &out, &args, threads, &stop)?;
+    }
+    Ok(())
+}
+
+fn train<E: Element>(
+    compiled: &Compiled,
+    sources: &Sources,
+    text: &str,
+    out: &Path,
+    args: &Args,
+    threads: usize,
+    stop: &Arc<AtomicBool>,
+) -> Result<(), String> {
+    let program = &compiled.program;
+    let mut backend = E::backend(&args.backend).map_err(|error| error.to_string())?;
+    let folder = RunFolder::open_for_training(out, args.resume).map_err(|error| error.to_string())?;
+    let mut progress = Progress::new(stop.clone());
+    eprintln!(
+        "{}: {:.2} M trained parameters, batches of {}, backend {}, {threads} threads, in {}",
+        program.spec.name,
+        program.layout.trained_len as f64 / 1e6,
+        program.spec.data.batch_size,
+        backend.name(),
+        out.display(),
+    );
+    let options = SessionOptions { threads, resume: args.resume };
+    let ended = session::run(program, text, &mut *backend, &folder, options, &mut progress)
+        .map_err(|error| explain(error, compiled, sources))?;
+    match ended {
+        Ended::Finished => {
+            println!("{}", out.display());
+            Ok(())
+        }
+        Ended::Stopped { step } => Err(format!(
+            "stopped and saved after step {step}; go on with: cmaec run {} --out {} --resume",
+            args.file.display(),
+            out.display()
+        )),
+    }
+}
+
+/// An error of the data is shown at its place in the file.
+fn explain(error: SessionError, compiled: &Compiled, sources: &Sources) -> String {
+    let SessionError::Data { source_name, error } = error else { return error.to_string() };
+    let help = error.help();
+    let diagnostic = Diagnostic::new(Code::DataNotFound, error.to_string()).maybe_help(help);
+    let diagnostic = match compiled.source_spans.iter().find(|(name, _)| *name == source_name) {
+        Some((_, span)) => diagnostic.label(*span, format!("`data.{source_name}`")),
+        None => diagnostic,
+    };
+    pipeline::draw(&[diagnostic], sources)
+}
+
+/// `NAME=VALUE` of every combination of the sweeps' values; one empty combination without sweeps.
+fn combinations(sweeps: &[String]) -> Result<Vec<Vec<String>>, String> {
+    let mut all = vec![Vec::new()];
+    for sweep in sweeps {
+        let Some((name, values)) = sweep.split_once('=') else {
+            return Err(format!("`--sweep {sweep}` has no values\nhelp: --sweep {sweep}=A,B"));
+        };
+        let values: Vec<String> = values.split(',').map(|value| format!("{}={}", name.trim(), value.trim())).collect();
+        all = all
+            .iter()
+            .flat_map(|before: &Vec<String>| {
+                values.iter().map(move |value| before.iter().cloned().chain([value.clone()]).collect())
+            })
+            .collect();
+    }
+    Ok(all)
+}
+
+/// runs/NAME, runs/NAME-2, …: the first that holds no run; to resume, the last that holds one.
+fn default_folder(runs: &Path, name: &str, resume: bool) -> PathBuf {
+    let folder = |number: usize| runs.join(if number == 1 { name.to_owned() } else { format!("{name}-{number}") });
+    let free = (1..).find(|number| !folder(*number).join("program.ron").exists()).unwrap_or(1);
+    if resume && free > 1 { folder(free - 1) } else { folder(free) }
+}

@@ -1,0 +1,66 @@
+//! Draws what the model makes of masked pictures.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::backend::{Backend, BackendError, Element, OutputValue, Request};
+use crate::data::DataError;
+use crate::data::evaluation::{EvalBatches, sample_inputs};
+use crate::data::source::Source;
+use crate::eval::pictures::{self, Pictures, PicturesError};
+use crate::graph::Program;
+use crate::spec::{ReconstructionsSpec, ViewOp};
+
+const COLUMNS: [&str; 3] = ["original", "masked", "reconstructed"];
+
+/// Why a picture could not be drawn.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconstructError {
+    #[error(transparent)]
+    Data(#[from] DataError),
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    #[error(transparent)]
+    Pictures(#[from] PicturesError),
+    #[error("the picture's `{name}` is not [B, C, H, W]")]
+    Rank { name: &'static str },
+    #[error("cannot write {}: {source}", path.display())]
+    Write { path: std::path::PathBuf, source: std::io::Error },
+}
+
+/// Writes original, masked and reconstructed pictures of fixed samples of `source` to `path`. Does nothing for a
+/// pipeline without pictures.
+pub fn write<E: Element>(
+    program: &Program,
+    spec: &ReconstructionsSpec,
+    source: &Arc<dyn Source>,
+    backend: &mut dyn Backend<E>,
+    arena: &[E],
+    path: &Path,
+) -> Result<(), ReconstructError> {
+    let Some(graph) = &program.pictures else { return Ok(()) };
+    let data = &program.spec.data;
+    let (views, seed) = (&program.spec.views, program.spec.train.seed);
+    let mut batches = EvalBatches::new(source.clone(), views, &graph.inputs, data.batch_size, seed)?;
+    let (inputs, count) = sample_inputs(&mut batches, spec.count)?;
+    let outputs = COLUMNS.map(str::to_owned).to_vec();
+    let results =
+        backend.run(graph, &program.layout, arena, &inputs, &Request { outputs, ..Request::default() })?;
+    let mut columns = Vec::new();
+    for (name, output) in COLUMNS.iter().zip(&results.outputs) {
+        let OutputValue::Float(tensor) = output else { return Err(ReconstructError::Rank { name }) };
+        let [_, channels, height, width] = tensor.shape[..] else { return Err(ReconstructError::Rank { name }) };
+        let shape = [count, channels, height, width];
+        let values: Vec<f32> =
+            tensor.data.iter().take(shape.iter().product()).map(|value| value.to_f64() as f32).collect();
+        columns.push((shape, values));
+    }
+    let pictures = |i: usize| Pictures { shape: columns[i].0, data: &columns[i].1 };
+    let view = views.iter().find(|view| view.name == spec.view);
+    let (mean, std) = match view.and_then(|view| view.ops.last()) {
+        Some(ViewOp::Normalize { mean, std }) => (mean.clone(), std.clone()),
+        _ => (vec![0.0; data.channels], vec![1.0; data.channels]),
+    };
+    let image = pictures::grid(pictures(0), pictures(1), pictures(2), &mean, &std)?;
+    pictures::write_png(path, &image).map_err(|source| ReconstructError::Write { path: path.to_owned(), source })
+}

@@ -1,0 +1,418 @@
+//! A run from start, or from its newest checkpoint, to its end: batches, steps, evaluations, checkpoints.
+//!
+//! Before: a compiled [`Program`], a backend, a locked [`RunFolder`]. After: the folder holds all that there is.
+//!
+//! **Invariant:** a run that was killed at any moment and taken up again ends with the same bytes of weights, and the
+//! same lines of metrics but for times, as one that was not.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::{Map, Value, json};
+
+use super::{Clock, StepError, StepReport, Trainer, init, reconstruct};
+use crate::backend::{Backend, Element};
+use crate::data::DataError;
+use crate::data::loader::{Counters, Loader, LoaderOptions, steps_per_epoch};
+use crate::data::source::{self, Source};
+use crate::eval::quality::QualityError;
+use crate::eval::{Judge, Quality};
+use crate::graph::Program;
+use crate::run::checkpoint::{Checkpoint, NewCheckpoint, State, machine};
+use crate::run::{Metrics, RunError, RunFolder};
+
+/// What a session tells while it runs, and how it learns that it shall stop.
+pub trait Watch {
+    /// Before the first step: steps made, steps of the whole run, images a step.
+    fn begin(&mut self, step: u64, total_steps: u64, batch_size: usize);
+    /// After each step.
+    fn step(&mut self, step: &StepLine<'_>);
+    /// A line for people.
+    fn say(&mut self, line: &str);
+    /// Whether the user or the system asks to save and leave.
+    fn asked_to_stop(&self) -> bool;
+    /// After the last step.
+    fn end(&mut self);
+}
+
+/// What is shown of a step.
+pub struct StepLine<'a> {
+    pub step: u64,
+    pub epoch: f64,
+    pub learning_rate: f64,
+    /// By name, weights included.
+    pub losses: &'a [(&'a str, f64)],
+}
+
+/// How a session ended without an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    Finished,
+    /// Saved after this many steps, since it was asked to stop.
+    Stopped { step: u64 },
+}
+
+/// Why a session ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The source's name, so that its place in the file can be shown.
+    #[error("{error}")]
+    Data { source_name: String, error: DataError },
+    #[error(transparent)]
+    Run(#[from] RunError),
+    #[error("{error}{kept}")]
+    Step { error: StepError, kept: String },
+    #[error(transparent)]
+    Quality(#[from] QualityError),
+    #[error(transparent)]
+    Reconstruct(#[from] reconstruct::ReconstructError),
+}
+
+/// What the command line decides.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionOptions {
+    /// Workers of the loader.
+    pub threads: usize,
+    pub resume: bool,
+}
+
+/// Trains `program`, whose text is `text`, in `folder`.
+pub fn run<E: Element>(
+    program: &Program,
+    text: &str,
+    backend: &mut dyn Backend<E>,
+    folder: &RunFolder,
+    options: SessionOptions,
+    watch: &mut dyn Watch,
+) -> Result<Ended, SessionError> {
+    let mut session = Session::open(program, text, backend, folder, options, watch)?;
+    session.baselines(watch)?;
+    let ended = session.train(options, watch);
+    watch.end();
+    let ended = ended?;
+    if ended == Ended::Finished {
+        session.finish(watch)?;
+    }
+    Ok(ended)
+}
+
+struct Session<'a, E> {
+    program: &'a Program,
+    trainer: Trainer<'a, E>,
+    backend: &'a mut dyn Backend<E>,
+    folder: &'a RunFolder,
+    metrics: Metrics,
+    source: Arc<dyn Source>,
+    judge: Option<Judge>,
+    /// The source that reconstructions are drawn from.
+    drawn: Option<Arc<dyn Source>>,
+    /// What the features have to beat: (untrained encoder, raw pixels).
+    baseline: Option<(Quality, Quality)>,
+    /// Steps after which the features were last judged, and the checkpoint last written.
+    judged: Option<u64>,
+    saved: Option<u64>,
+    total_steps: u64,
+}
+
+fn open_source(program: &Program, name: &str) -> Result<Arc<dyn Source>, SessionError> {
+    let data = &program.spec.data;
+    let spec = data.source(name).expect("the compiler checks the names of sources");
+    source::open(spec, data.channels).map_err(|error| SessionError::Data { source_name: name.to_owned(), error })
+}
+
+impl<'a, E: Element> Session<'a, E> {
+    fn open(
+        program: &'a Program,
+        text: &str,
+        backend: &'a mut dyn Backend<E>,
+        folder: &'a RunFolder,
+        options: SessionOptions,
+        watch: &mut dyn Watch,
+    ) -> Result<Self, SessionError> {
+        let spec = &program.spec;
+        // Every source is opened before anything is written: a folder that is missing shows at once.
+        let source = open_source(program, "train")?;
+        let judge = match &spec.evaluate.knn {
+            Some(knn) if program.features.is_some() => {
+                Some(Judge::new(knn, open_source(program, &knn.bank)?, open_source(program, &knn.queries)?)?)
+            }
+            _ => None,
+        };
+        let drawn = match &spec.evaluate.reconstructions {
+            Some(reconstructions) => Some(open_source(program, &reconstructions.source)?),
+            None => None,
+        };
+        let in_train = |error| SessionError::Data { source_name: "train".to_owned(), error };
+        let clock = Clock::new(
+            spec.train.epochs,
+            steps_per_epoch(&*source, "train", spec.data.batch_size).map_err(in_train)?,
+        );
+        let mut trainer = Trainer::new(program, clock);
+        let mut saved = None;
+        if options.resume && folder.holds_a_run() {
+            check_same(folder, program)?;
+            match Checkpoint::<E>::load_newest(folder, &program.layout)? {
+                Some((checkpoint, damaged)) => {
+                    damaged.iter().for_each(|line| watch.say(&format!("warning: {line}")));
+                    saved = Some(checkpoint.state.step);
+                    restore(&mut trainer, checkpoint, backend.name(), watch);
+                }
+                None => watch.say("no checkpoint yet: starting afresh"),
+            }
+        }
+        folder.write_program(text, program)?;
+        let metrics = Metrics::open(&folder.metrics(), trainer.step)?;
+        Ok(Session {
+            program,
+            backend,
+            folder,
+            metrics,
+            source,
+            judge,
+            drawn,
+            baseline: None,
+            judged: None,
+            saved,
+            total_steps: trainer.clock.total_steps as u64,
+            trainer,
+        })
+    }
+
+    /// Figures of the untrained encoder and of raw pixels.
+    fn baselines(&mut self, watch: &mut dyn Watch) -> Result<(), SessionError> {
+        let Some(judge) = &self.judge else { return Ok(()) };
+        // A resumed run is past its own initial values, but the seed gives them again.
+        let initial = init::initialise(&self.program.layout, self.program.spec.train.seed);
+        let untrained = judge.model(self.backend, self.program, &initial)?;
+        let pixels = judge.raw_pixels(self.program)?;
+        watch.say(&format!(
+            "kNN accuracy to beat: untrained encoder {}, raw pixels {}, chance {}",
+            percent(untrained.accuracy),
+            percent(pixels.accuracy),
+            percent(judge.chance()),
+        ));
+        self.baseline = Some((untrained, pixels));
+        Ok(())
+    }
+
+    fn train(&mut self, options: SessionOptions, watch: &mut dyn Watch) -> Result<Ended, SessionError> {
+        let (program, spec) = (self.program, &self.program.spec);
+        let loader_options = LoaderOptions {
+            seed: spec.train.seed,
+            threads: options.threads,
+            prefetch: spec.data.prefetch_batches,
+            max_broken: spec.data.max_broken,
+        };
+        let steps = self.trainer.step..self.total_steps;
+        let in_train = |error| SessionError::Data { source_name: "train".to_owned(), error };
+        let (views, inputs, batch_size) = (&spec.views, &program.train.inputs, spec.data.batch_size);
+        let mut loader =
+            Loader::start(self.source.clone(), views, inputs, batch_size, loader_options, steps).map_err(in_train)?;
+        watch.begin(self.trainer.step, self.total_steps, batch_size);
+        while let Some(batch) = loader.next_batch() {
+            let batch = batch.map_err(in_train);
+            for (name, reason) in loader.take_broken() {
+                watch.say(&format!("warning: {name} is broken and passed over: {reason}"));
+            }
+            let start = Instant::now();
+            let report = self.trainer.step(self.backend, &batch?.inputs, &[]).map_err(|error| self.step_error(error))?;
+            self.log(&report, start.elapsed().as_secs_f64(), loader.counters(), watch)?;
+            let (step, clock) = (report.step, self.trainer.clock);
+            if let Some(knn) = &spec.evaluate.knn
+                && clock.is_due(knn.every, step)
+            {
+                self.judge(watch)?;
+            }
+            if let Some(reconstructions) = &spec.evaluate.reconstructions
+                && clock.is_due(reconstructions.every, step)
+            {
+                self.draw()?;
+            }
+            let stop = watch.asked_to_stop() && step < self.total_steps;
+            if stop || clock.is_due(spec.train.checkpoint_every, step) {
+                self.save()?;
+            }
+            if stop {
+                return Ok(Ended::Stopped { step });
+            }
+        }
+        let counters = loader.counters();
+        if counters.batches > 0 {
+            watch.say(&format!(
+                "loader: {} of {} batches were ready before they were asked for, waited {:.1} s in all, {} broken",
+                counters.ready,
+                counters.batches,
+                counters.waited.as_secs_f64(),
+                match counters.broken {
+                    1 => "1 picture".to_owned(),
+                    n => format!("{n} pictures"),
+                },
+            ));
+        }
+        Ok(Ended::Finished)
+    }
+
+    /// Last figures, pictures and checkpoint, where the last step did not bring them.
+    fn finish(&mut self, watch: &mut dyn Watch) -> Result<(), SessionError> {
+        if self.judged != Some(self.trainer.step) {
+            self.judge(watch)?;
+        }
+        self.draw()?;
+        if self.saved != Some(self.trainer.step) {
+            self.save()?;
+        }
+        Ok(())
+    }
+
+    fn log(
+        &mut self,
+        report: &StepReport<E>,
+        seconds: f64,
+        counters: Counters,
+        watch: &mut dyn Watch,
+    ) -> Result<(), SessionError> {
+        let (graph, train) = (&self.program.train, &self.program.spec.train);
+        let named = |names: &'a [(String, _)], values: &[f64]| -> Vec<(&'a str, f64)> {
+            names.iter().map(|(name, _)| name.as_str()).zip(values.iter().copied()).collect()
+        };
+        let losses = named(&graph.losses, &report.results.losses);
+        let epoch = report.step as f64 / self.trainer.clock.steps_per_epoch;
+        let learning_rate = report.learning_rate;
+        watch.step(&StepLine { step: report.step, epoch, learning_rate, losses: &losses });
+        let last = report.step == self.total_steps;
+        if !last && !report.step.is_multiple_of(train.log_every_steps.max(1) as u64) {
+            return Ok(());
+        }
+        let object = |pairs: Vec<(&str, f64)>| -> Value {
+            Value::Object(pairs.into_iter().map(|(name, value)| (name.to_owned(), json!(value))).collect::<Map<_, _>>())
+        };
+        self.metrics.write(&json!({
+            "step": report.step,
+            "epoch": epoch,
+            "learning_rate": learning_rate,
+            "loss": report.results.total,
+            "losses": object(losses),
+            "monitors": object(named(&graph.monitors, &report.results.monitors)),
+            "step_time_ms": seconds * 1e3,
+            "images_per_second": self.program.spec.data.batch_size as f64 / seconds,
+            "batches_ready": counters.ready,
+            "data_wait_ms": counters.waited.as_secs_f64() * 1e3,
+        }))?;
+        Ok(())
+    }
+
+    fn judge(&mut self, watch: &mut dyn Watch) -> Result<(), SessionError> {
+        let (Some(judge), Some((untrained, pixels))) = (&self.judge, &self.baseline) else { return Ok(()) };
+        let quality = judge.model(self.backend, self.program, &self.trainer.arena)?;
+        let step = self.trainer.step;
+        self.judged = Some(step);
+        let mut line = format!(
+            "after {:.0} epochs: kNN accuracy {} (untrained encoder {}, raw pixels {})",
+            step as f64 / self.trainer.clock.steps_per_epoch,
+            percent(quality.accuracy),
+            percent(untrained.accuracy),
+            percent(pixels.accuracy),
+        );
+        let mut figures = json!({
+            "knn_accuracy": quality.accuracy,
+            "knn_accuracy_untrained": untrained.accuracy,
+            "knn_accuracy_raw_pixels": pixels.accuracy,
+            "chance": judge.chance(),
+        });
+        if let (Some(collapse), Value::Object(entries)) = (&quality.collapse, &mut figures) {
+            let dim = 1.0 / collapse.uniform_std.powi(2);
+            line += &format!("; features: effective rank {:.1} of {dim:.0}", collapse.effective_rank);
+            entries.insert("feature_std".to_owned(), json!(collapse.std));
+            entries.insert("feature_std_uniform".to_owned(), json!(collapse.uniform_std));
+            entries.insert("effective_rank".to_owned(), json!(collapse.effective_rank));
+            entries.insert("mean_cosine".to_owned(), json!(collapse.mean_cosine));
+        }
+        watch.say(&line);
+        self.metrics.write(&json!({ "step": step, "evaluation": figures }))?;
+        Ok(())
+    }
+
+    fn draw(&mut self) -> Result<(), SessionError> {
+        let (Some(source), Some(spec)) = (&self.drawn, &self.program.spec.evaluate.reconstructions) else {
+            return Ok(());
+        };
+        let path = self.folder.reconstructions(self.trainer.step)?;
+        reconstruct::write(self.program, spec, source, self.backend, &self.trainer.arena, &path)?;
+        Ok(())
+    }
+
+    fn save(&mut self) -> Result<(), SessionError> {
+        let (spec, trainer) = (&self.program.spec, &self.trainer);
+        let state = State {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pipeline: spec.name.clone(),
+            step: trainer.step,
+            seed: spec.train.seed,
+            precision: E::NAME.to_owned(),
+            backend: self.backend.name().to_owned(),
+            machine: machine(),
+            updates: trainer.optimizer.updates.clone(),
+            files: Vec::new(),
+        };
+        let (first, second) = (&trainer.optimizer.first, &trainer.optimizer.second);
+        NewCheckpoint { state, arena: &trainer.arena, first, second }.save(
+            self.folder,
+            &self.program.layout,
+            spec.train.keep,
+        )?;
+        self.saved = Some(trainer.step);
+        Ok(())
+    }
+
+    fn step_error(&self, error: StepError) -> SessionError {
+        let kept = match self.saved {
+            Some(step) => format!("\nthe checkpoint after step {step} is kept in {}", self.folder.path().display()),
+            None => String::new(),
+        };
+        SessionError::Step { error, kept }
+    }
+}
+
+/// Puts a checkpoint into a fresh trainer.
+fn restore<E: Element>(
+    trainer: &mut Trainer<'_, E>,
+    checkpoint: Checkpoint<E>,
+    backend: &str,
+    watch: &mut dyn Watch,
+) {
+    let state = checkpoint.state;
+    watch.say(&format!("resuming after step {}", state.step));
+    for (what, found, now) in [("on", &state.machine, machine()), ("with backend", &state.backend, backend.to_owned())] {
+        if *found != now {
+            watch.say(&format!(
+                "warning: the checkpoint was made {what} {found}, this is {now}: results agree within rounding only"
+            ));
+        }
+    }
+    trainer.step = state.step;
+    trainer.arena = checkpoint.arena;
+    trainer.optimizer.first = checkpoint.first;
+    trainer.optimizer.second = checkpoint.second;
+    trainer.optimizer.updates = state.updates;
+}
+
+/// Refuses to resume with another graph or other settings than the run was started with.
+fn check_same(folder: &RunFolder, program: &Program) -> Result<(), SessionError> {
+    let started = folder.program()?;
+    let what = if started.layout != program.layout {
+        "its parameters differ"
+    } else if started.train != program.train || started.emas != program.emas {
+        "its training graph differs"
+    } else if started.spec.data != program.spec.data || started.spec.views != program.spec.views {
+        "its data or views differ"
+    } else if started.spec.train != program.spec.train {
+        "its `train` section differs"
+    } else {
+        return Ok(());
+    };
+    Err(RunError::OtherSettings { path: folder.path().to_owned(), what: what.to_owned() }.into())
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
