@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use dfdx::prelude::{Device, Dtype};
 
-use super::{Value, layout};
+use super::{Value, host, layout};
 use crate::backend::Element;
 use crate::graph::Node;
 use crate::op::Op;
@@ -12,7 +12,7 @@ use crate::op::Op;
 /// Host copy of either kind of value, as f64: ids below 2⁵³ and all floats keep their order and equality.
 pub(super) fn numbers<E: Element + Dtype, D: Device<E>>(value: &Value<E, D>) -> Vec<f64> {
     match value {
-        Value::Float(float) => float.flat.as_vec().into_iter().map(Element::to_f64).collect(),
+        Value::Float(float) => host(&float.flat).into_iter().map(Element::to_f64).collect(),
         Value::Int(ids) => ids.iter().map(|i| *i as f64).collect(),
     }
 }

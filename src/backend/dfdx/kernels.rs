@@ -10,7 +10,7 @@ use dfdx::prelude::{
 };
 use rayon::prelude::*;
 
-use super::{Flat, view};
+use super::{Flat, host, view};
 use crate::backend::Element;
 
 /// Values that one task takes.
@@ -44,7 +44,7 @@ macro_rules! kernels_on_cpu {
                 inner: usize,
                 mut tape: OwnedTape<$element, Cpu>,
             ) -> Taped<$element, Cpu> {
-                let source = x.as_vec();
+                let source = host(&x);
                 let mut data = Vec::with_capacity(rows.len() * inner);
                 for row in rows.iter() {
                     data.extend_from_slice(&source[row * inner..(row + 1) * inner]);
@@ -55,7 +55,7 @@ macro_rules! kernels_on_cpu {
                 let result = out.clone();
                 tape.add_backward_op(move |gradients| {
                     gradients.try_alloc_for(&out)?;
-                    let above = gradients.get(&out).as_vec();
+                    let above = host(&gradients.get(&out));
                     let below = gradients.get_or_alloc_mut(&x)?;
                     for (row, values) in rows.iter().zip(above.chunks_exact(inner)) {
                         let target = &mut below[row * inner..(row + 1) * inner];
@@ -73,7 +73,7 @@ macro_rules! kernels_on_cpu {
                 mut tape: OwnedTape<$element, Cpu>,
             ) -> Taped<$element, Cpu> {
                 let cdf = |x: $element| 0.5 * (1.0 + $erf(x * std::f64::consts::FRAC_1_SQRT_2 as $element));
-                let mut data = x.as_vec();
+                let mut data = host(&x);
                 data.par_chunks_mut(CHUNK).for_each(|chunk| chunk.iter_mut().for_each(|v| *v *= cdf(*v)));
                 let length = data.len();
                 let device: Cpu = x.device().clone();
@@ -81,8 +81,8 @@ macro_rules! kernels_on_cpu {
                 let result = out.clone();
                 tape.add_backward_op(move |gradients| {
                     gradients.try_alloc_for(&out)?;
-                    let mut change = gradients.get(&out).as_vec();
-                    let values = x.as_vec();
+                    let mut change = host(&gradients.get(&out));
+                    let values = host(&x);
                     change.par_chunks_mut(CHUNK).zip(values.par_chunks(CHUNK)).for_each(|(change, values)| {
                         for (g, v) in change.iter_mut().zip(values) {
                             *g *= cdf(*v) + v * DENSITY_AT_ZERO as $element * (-0.5 * v * v).exp();

@@ -135,6 +135,13 @@ fn view<S: Shape, E: Dtype, D: Device<E>, T: dfdx::prelude::Tape<E, D>, S0: Shap
     x.try_reshape_like(&shape)
 }
 
+/// Values of a flat tensor. dfdx's `as_vec` walks an index a value; a flat tensor is contiguous and goes as it lies.
+fn host<E: Dtype, D: Device<E>>(x: &Flat<E, D>) -> Vec<E> {
+    let mut values = vec![E::default(); x.shape().0];
+    x.copy_into(&mut values);
+    values
+}
+
 /// What a run needs of each node.
 struct Needs {
     needed: Vec<bool>,
@@ -219,7 +226,7 @@ impl<E: Element + Dtype, D: Device<E> + Kernels<E>> Backend<E> for Dfdx<D> {
                 _ => context.evaluate(graph, node, needs.grad[id], &values).map_err(place)?,
             };
             if let (true, Value::Float(float)) = (request.check_finite, &value)
-                && let Some(bad) = float.flat.as_vec().into_iter().find(|v| !Element::is_finite(*v))
+                && let Some(bad) = host(&float.flat).into_iter().find(|v| !Element::is_finite(*v))
             {
                 return Err(place(format!("the first value that is not finite ({bad})")));
             }
@@ -232,7 +239,7 @@ impl<E: Element + Dtype, D: Device<E> + Kernels<E>> Backend<E> for Dfdx<D> {
         }
         let read = |id: usize| -> Vec<E> {
             match &values[id] {
-                Some(Value::Float(float)) => float.flat.as_vec(),
+                Some(Value::Float(float)) => host(&float.flat),
                 Some(Value::Int(ids)) => ids.iter().map(|i| <E as Element>::from_f64(*i as f64)).collect(),
                 None => Vec::new(),
             }

@@ -6,7 +6,7 @@ use dfdx::prelude::{
 
 use super::kernels::Kernels;
 use super::layout::{self, RowMap};
-use super::{Context, Done, Flat, Float, Traced, Value, device_error, ids, view};
+use super::{Context, Done, Flat, Float, Traced, Value, device_error, host, ids, view};
 use crate::backend::Element;
 use crate::graph::{Graph, Node};
 use crate::op::{DType, Op};
@@ -87,7 +87,7 @@ impl<E: Element + Dtype, D: Device<E> + Kernels<E>> Context<E, D> {
             Op::StopGradient => match operand(0)? {
                 Value::Int(ids) => return Ok(Value::Int(ids.clone())),
                 // A copy off the tape: its id is its own, so no gradient finds the way back.
-                Value::Float(float) => self.upload(float.flat.as_vec())?,
+                Value::Float(float) => self.upload(host(&float.flat))?,
             },
             Op::Permute { axes } => return self.structural(grad, operand(0)?, layout::permute(shape(0), axes)),
             Op::Broadcast => return self.structural(grad, operand(0)?, layout::broadcast(shape(0), &node.ty.shape)),
