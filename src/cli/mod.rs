@@ -3,11 +3,15 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage.
 
 mod check;
+mod eval;
 mod explain;
+mod export;
+mod features;
 mod pipeline;
 mod progress;
 mod run;
 mod show;
+mod trained;
 mod verify;
 
 use std::process::ExitCode;
@@ -28,6 +32,9 @@ enum Command {
     Check(check::Args),
     Show(show::Args),
     Verify(verify::Args),
+    Eval(eval::Args),
+    Features(features::Args),
+    Export(export::Args),
     Explain(explain::Args),
 }
 
@@ -36,6 +43,9 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::main(args),
         Command::Check(args) => check::main(args),
         Command::Show(args) => show::main(args),
+        Command::Eval(args) => eval::main(args),
+        Command::Features(args) => features::main(args),
+        Command::Export(args) => export::main(args),
         Command::Verify(args) => verify::main(args),
         Command::Explain(args) => explain::main(args),
     };

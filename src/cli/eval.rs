@@ -1,0 +1,108 @@
+//! `cmaec eval`: what a trained model's features are worth.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use cmae::backend::Element;
+use cmae::eval::Judge;
+use cmae::spec::{Duration, KnnSpec};
+use cmae::train::init;
+use serde_json::json;
+
+use super::trained;
+
+/// Judges the features of a run.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    how: How,
+}
+
+#[derive(Subcommand)]
+enum How {
+    Knn(Knn),
+}
+
+/// Weighted kNN accuracy, beside the untrained encoder's, raw pixels' and chance.
+#[derive(clap::Args)]
+struct Knn {
+    #[arg(value_name = "RUN")]
+    run: PathBuf,
+    /// Labelled pictures that vote: a folder, or a source of the pipeline. By default the pipeline's.
+    #[arg(long, value_name = "PATH")]
+    bank: Option<String>,
+    /// Labelled pictures that are classified.
+    #[arg(long, value_name = "PATH")]
+    queries: Option<String>,
+    #[arg(short)]
+    k: Option<usize>,
+    #[arg(long)]
+    temperature: Option<f64>,
+    /// What runs the graph: auto, dfdx or dfdx-cuda.
+    #[arg(long, default_value = "auto")]
+    backend: String,
+    /// Prints the figures as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn main(args: Args) -> Result<(), String> {
+    match args.how {
+        How::Knn(args) => knn(args),
+    }
+}
+
+fn knn(args: Knn) -> Result<(), String> {
+    let trained = trained::load(&args.run)?;
+    let program = &trained.program;
+    let of_pipeline = program.spec.evaluate.knn.clone();
+    // Wu et al. 2018's values, where the pipeline gives none.
+    let mut spec = of_pipeline.unwrap_or(KnnSpec {
+        bank: "train".to_owned(),
+        queries: "val".to_owned(),
+        k: 20,
+        temperature: 0.07,
+        every: Duration::Share(1.0),
+    });
+    spec.k = args.k.unwrap_or(spec.k);
+    spec.temperature = args.temperature.unwrap_or(spec.temperature);
+    let bank = trained.source(&args.bank.unwrap_or_else(|| format!("data.{}", spec.bank)))?;
+    let queries = trained.source(&args.queries.unwrap_or_else(|| format!("data.{}", spec.queries)))?;
+    let text = |error: cmae::eval::quality::QualityError| error.to_string();
+    let judge = Judge::new(&spec, bank, queries).map_err(text)?;
+    let mut backend = f32::backend(&args.backend).map_err(|error| error.to_string())?;
+    let initial: Vec<f32> = init::initialise(&program.layout, program.spec.train.seed);
+    let found = judge.model(&mut *backend, program, &trained.arena).map_err(text)?;
+    let untrained = judge.model(&mut *backend, program, &initial).map_err(text)?;
+    let pixels = judge.raw_pixels(program).map_err(text)?;
+    if args.json {
+        let figures = json!({
+            "step": trained.step,
+            "k": spec.k,
+            "temperature": spec.temperature,
+            "knn_accuracy": found.accuracy,
+            "knn_accuracy_untrained": untrained.accuracy,
+            "knn_accuracy_raw_pixels": pixels.accuracy,
+            "chance": judge.chance(),
+            "effective_rank": found.collapse.as_ref().map(|c| c.effective_rank),
+        });
+        println!("{figures}");
+        return Ok(());
+    }
+    println!("kNN accuracy, k = {}, temperature {}, after step {}", spec.k, spec.temperature, trained.step);
+    for (name, accuracy) in [
+        ("this run", found.accuracy),
+        ("untrained encoder", untrained.accuracy),
+        ("raw pixels", pixels.accuracy),
+        ("chance", judge.chance()),
+    ] {
+        println!("  {name:<18} {:5.1} %", accuracy * 100.0);
+    }
+    if let Some(collapse) = found.collapse {
+        println!(
+            "features: effective rank {:.1}, std {:.4} (spread evenly: {:.4}), mean cosine {:.3}",
+            collapse.effective_rank, collapse.std, collapse.uniform_std, collapse.mean_cosine
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,31 @@
+//! `cmaec export`: writes a trained module for use elsewhere.
+
+use std::path::PathBuf;
+
+use cmae::eval::export::export_module;
+
+use super::trained;
+
+/// Writes the pretrained encoder as safetensors, in timm's names and layouts.
+#[derive(clap::Args)]
+pub struct Args {
+    #[arg(value_name = "RUN")]
+    run: PathBuf,
+    #[arg(short, long, value_name = "FILE.safetensors")]
+    output: PathBuf,
+    /// The module to write, such as `momentum.encoder`; by default the one that the pipeline's `export` names.
+    #[arg(long)]
+    module: Option<String>,
+}
+
+pub fn main(args: Args) -> Result<(), String> {
+    let trained = trained::load(&args.run)?;
+    let spec = &trained.program.spec;
+    let module = args.module.or_else(|| spec.export.clone()).ok_or_else(|| {
+        format!("pipeline `{}` says nothing of what to export\nhelp: name it: --module encoder", spec.name)
+    })?;
+    let count = export_module(&trained.program.layout, &trained.arena, &module, &spec.name, &args.output)
+        .map_err(|error| error.to_string())?;
+    println!("{}: {count} tensors of `{module}` after step {}", args.output.display(), trained.step);
+    Ok(())
+}

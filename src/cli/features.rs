@@ -1,0 +1,44 @@
+//! `cmaec features`: writes a trained model's features of pictures.
+
+use std::path::PathBuf;
+
+use cmae::backend::Element;
+use cmae::eval::{features, quality};
+
+use super::trained;
+
+/// Writes the features of pictures as safetensors: `features` [N, D], `labels` [N] (−1 without classes), and the
+/// pictures' names in the metadata.
+#[derive(clap::Args)]
+pub struct Args {
+    #[arg(value_name = "RUN")]
+    run: PathBuf,
+    /// A folder of pictures, or a source of the pipeline, such as `data.val`.
+    #[arg(long, value_name = "PATH")]
+    data: String,
+    #[arg(short, long, value_name = "FILE.safetensors")]
+    output: PathBuf,
+    /// What runs the graph: auto, dfdx or dfdx-cuda.
+    #[arg(long, default_value = "auto")]
+    backend: String,
+}
+
+pub fn main(args: Args) -> Result<(), String> {
+    let trained = trained::load(&args.run)?;
+    let program = &trained.program;
+    let graph = program.features.as_ref().ok_or_else(|| {
+        format!("pipeline `{}` has no features\nhelp: add `evaluate {{ features = … }}` to it", program.spec.name)
+    })?;
+    let source = trained.source(&args.data)?;
+    let mut backend = f32::backend(&args.backend).map_err(|error| error.to_string())?;
+    let mut batches = quality::batches(program, graph, &source).map_err(|error| error.to_string())?;
+    let (found, labels) =
+        features::extract(&mut *backend, graph, &program.layout, &trained.arena, batches.by_ref())
+            .map_err(|error| error.to_string())?;
+    for (name, reason) in batches.broken() {
+        eprintln!("warning: {name} is broken and left out: {reason}");
+    }
+    features::write_features(&args.output, &found, &labels, batches.names()).map_err(|error| error.to_string())?;
+    println!("{}: {} pictures, {} features each", args.output.display(), found.rows, found.dim);
+    Ok(())
+}
