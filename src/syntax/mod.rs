@@ -104,7 +104,7 @@ fn describe(rule: Rule) -> &'static str {
         Rule::unary_op | Rule::minus | Rule::kw_not | Rule::group | Rule::list | Rule::record => "a value",
         Rule::sum_op | Rule::product_op | Rule::compare_op | Rule::kw_and | Rule::kw_or | Rule::kw_if => "an operator",
         Rule::field | Rule::call | Rule::index => "`.`, `(` or `[`",
-        Rule::name | Rule::path | Rule::dotted => "a name",
+        Rule::name | Rule::word | Rule::path | Rule::dotted => "a name",
         Rule::binding | Rule::assignment | Rule::statement | Rule::override_entry => "`name = value`",
         Rule::call_entry => "`name = value`",
         Rule::section | Rule::section_name | Rule::branch | Rule::train | Rule::export => "a section",

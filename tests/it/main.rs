@@ -1,4 +1,6 @@
 //! The one test binary.
 
+mod command;
 mod eval;
+mod golden;
 mod verify;
