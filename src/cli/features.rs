@@ -32,9 +32,8 @@ pub fn main(args: Args) -> Result<(), String> {
     let source = trained.source(&args.data)?;
     let mut backend = f32::backend(&args.backend).map_err(|error| error.to_string())?;
     let mut batches = quality::batches(program, graph, &source).map_err(|error| error.to_string())?;
-    let (found, labels) =
-        features::extract(&mut *backend, graph, &program.layout, &trained.arena, batches.by_ref())
-            .map_err(|error| error.to_string())?;
+    let (found, labels) = features::extract(&mut *backend, graph, &program.layout, &trained.arena, batches.by_ref())
+        .map_err(|error| error.to_string())?;
     for (name, reason) in batches.broken() {
         eprintln!("warning: {name} is broken and left out: {reason}");
     }

@@ -74,10 +74,8 @@ impl Watch for Progress {
         let part = |step: u64| step * LINES / self.total_steps.max(1);
         if part(line.step) > part(line.step - 1) || line.step == self.total_steps {
             let names = line.losses.iter().map(|(name, _)| name);
-            let means: Vec<String> = names
-                .zip(&self.sums)
-                .map(|(name, sum)| format!("{name} {:.4}", sum / self.count as f64))
-                .collect();
+            let means: Vec<String> =
+                names.zip(&self.sums).map(|(name, sum)| format!("{name} {:.4}", sum / self.count as f64)).collect();
             self.say(&format!(
                 "epoch {:6.2}  step {}/{}  {}  lr {:.2e}{rate}",
                 line.epoch,

@@ -65,7 +65,8 @@ pub fn main(args: Args) -> Result<(), String> {
     // All are compiled before the first is run: a mistake in the last shows now.
     let mut runs = Vec::new();
     for combination in &combinations {
-        let options = Options { sets: args.options.sets.iter().chain(combination).cloned().collect(), ..args.options.clone() };
+        let options =
+            Options { sets: args.options.sets.iter().chain(combination).cloned().collect(), ..args.options.clone() };
         let (compiled, sources) = options.compile(&args.file)?;
         runs.push((combination.join(","), compiled, sources));
     }
@@ -73,8 +74,8 @@ pub fn main(args: Args) -> Result<(), String> {
         Some(out) => out.clone(),
         None => default_folder(Path::new("runs"), &runs[0].1.program.spec.name, args.resume),
     };
-    let text = std::fs::read_to_string(&args.file)
-        .map_err(|error| format!("cannot read {}: {error}", args.file.display()))?;
+    let text =
+        std::fs::read_to_string(&args.file).map_err(|error| format!("cannot read {}: {error}", args.file.display()))?;
     for (name, compiled, sources) in &runs {
         let out = if name.is_empty() { base.clone() } else { base.join(name) };
         let run = match compiled.program.spec.train.precision {

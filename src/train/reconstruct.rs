@@ -44,8 +44,7 @@ pub fn write<E: Element>(
     let mut batches = EvalBatches::new(source.clone(), views, &graph.inputs, data.batch_size, seed)?;
     let (inputs, count) = sample_inputs(&mut batches, spec.count)?;
     let outputs = COLUMNS.map(str::to_owned).to_vec();
-    let results =
-        backend.run(graph, &program.layout, arena, &inputs, &Request { outputs, ..Request::default() })?;
+    let results = backend.run(graph, &program.layout, arena, &inputs, &Request { outputs, ..Request::default() })?;
     let mut columns = Vec::new();
     for (name, output) in COLUMNS.iter().zip(&results.outputs) {
         let OutputValue::Float(tensor) = output else { return Err(ReconstructError::Rank { name }) };

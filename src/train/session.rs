@@ -49,7 +49,9 @@ pub struct StepLine<'a> {
 pub enum Ended {
     Finished,
     /// Saved after this many steps, since it was asked to stop.
-    Stopped { step: u64 },
+    Stopped {
+        step: u64,
+    },
 }
 
 /// Why a session ended early.
@@ -143,10 +145,8 @@ impl<'a, E: Element> Session<'a, E> {
             None => None,
         };
         let in_train = |error| SessionError::Data { source_name: "train".to_owned(), error };
-        let clock = Clock::new(
-            spec.train.epochs,
-            steps_per_epoch(&*source, "train", spec.data.batch_size).map_err(in_train)?,
-        );
+        let clock =
+            Clock::new(spec.train.epochs, steps_per_epoch(&*source, "train", spec.data.batch_size).map_err(in_train)?);
         let mut trainer = Trainer::new(program, clock);
         let mut saved = None;
         if options.resume && folder.holds_a_run() {
@@ -215,7 +215,8 @@ impl<'a, E: Element> Session<'a, E> {
                 watch.say(&format!("warning: {name} is broken and passed over: {reason}"));
             }
             let start = Instant::now();
-            let report = self.trainer.step(self.backend, &batch?.inputs, &[]).map_err(|error| self.step_error(error))?;
+            let report =
+                self.trainer.step(self.backend, &batch?.inputs, &[]).map_err(|error| self.step_error(error))?;
             self.log(&report, start.elapsed().as_secs_f64(), loader.counters(), watch)?;
             let (step, clock) = (report.step, self.trainer.clock);
             if let Some(knn) = &spec.evaluate.knn
@@ -374,15 +375,11 @@ impl<'a, E: Element> Session<'a, E> {
 }
 
 /// Puts a checkpoint into a fresh trainer.
-fn restore<E: Element>(
-    trainer: &mut Trainer<'_, E>,
-    checkpoint: Checkpoint<E>,
-    backend: &str,
-    watch: &mut dyn Watch,
-) {
+fn restore<E: Element>(trainer: &mut Trainer<'_, E>, checkpoint: Checkpoint<E>, backend: &str, watch: &mut dyn Watch) {
     let state = checkpoint.state;
     watch.say(&format!("resuming after step {}", state.step));
-    for (what, found, now) in [("on", &state.machine, machine()), ("with backend", &state.backend, backend.to_owned())] {
+    for (what, found, now) in [("on", &state.machine, machine()), ("with backend", &state.backend, backend.to_owned())]
+    {
         if *found != now {
             watch.say(&format!(
                 "warning: the checkpoint was made {what} {found}, this is {now}: results agree within rounding only"

@@ -3,4 +3,6 @@
 mod command;
 mod eval;
 mod golden;
+mod pictures;
+mod runs;
 mod verify;

@@ -1,0 +1,260 @@
+//! Training runs as users make them: ended, killed, resumed, interrupted, gone wrong.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::command::{cmaec, fail, run, succeed};
+use crate::pictures::write_folder;
+
+/// The quickstart at a size for tests: 22 steps.
+const SMALL: [&str; 14] = [
+    "run",
+    "pipelines/quickstart.cmae",
+    "--set",
+    "image_size=16px",
+    "--set",
+    "model.encoder.embed_dim=32",
+    "--set",
+    "model.encoder.depth=1",
+    "--set",
+    "data.batch_size=128",
+    "--set",
+    "train.epochs=2",
+    "--set",
+    "train.checkpoint_every=4 steps",
+];
+
+fn with<'a>(base: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
+    base.iter().chain(more).copied().collect()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("temporary folders have plain names")
+}
+
+fn metrics(run: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(run.join("metrics.jsonl")).expect("a run has metrics");
+    text.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect()
+}
+
+/// Steps and losses of the metrics, without times.
+fn losses(run: &Path) -> Vec<(u64, String)> {
+    let entry = |line: &Value| {
+        let what = line.get("losses").or(line.get("evaluation")).expect("a line holds one of both");
+        (line["step"].as_u64().expect("each line has a step"), what.to_string())
+    };
+    metrics(run).iter().map(entry).collect()
+}
+
+/// Bytes of the files of the newest checkpoint.
+fn weights(run: &Path) -> [Vec<u8>; 2] {
+    let last = fs::read_to_string(run.join("last")).expect("a run names its last checkpoint");
+    let folder = run.join("checkpoints").join(last);
+    ["model.safetensors", "optimizer.safetensors"].map(|f| fs::read(folder.join(f)).expect("a checkpoint has both"))
+}
+
+/// Starts a run, waits until `step` is in its metrics, and kills it.
+fn killed_after(step: u64, arguments: &[&str], out: &Path) {
+    let mut child = cmaec(arguments).stderr(std::process::Stdio::null()).spawn().expect("the binary is there");
+    let start = Instant::now();
+    loop {
+        let lines = fs::read_to_string(out.join("metrics.jsonl")).unwrap_or_default();
+        let reached = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        if reached.filter_map(|line| line["step"].as_u64()).any(|s| s >= step) {
+            break;
+        }
+        assert!(start.elapsed() < Duration::from_secs(120), "step {step} was not reached");
+        assert!(child.try_wait().expect("it is ours").is_none(), "the run ended before step {step}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // SIGKILL: no handler runs.
+    child.kill().expect("it is ours");
+    child.wait().expect("it is ours");
+}
+
+/// A run killed mid-epoch and resumed with another number of threads ends as one that was left alone.
+fn survives_a_kill(base: &[&str], step: u64) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (whole, broken) = (folder.path().join("whole"), folder.path().join("broken"));
+    succeed(&with(base, &["--out", text(&whole), "--threads", "2"]));
+    let arguments = with(base, &["--out", text(&broken), "--threads", "2"]);
+    killed_after(step, &arguments, &broken);
+    assert_ne!(fs::read_to_string(broken.join("last")).ok(), fs::read_to_string(whole.join("last")).ok());
+    succeed(&with(base, &["--out", text(&broken), "--threads", "1", "--resume"]));
+    assert!(weights(&whole) == weights(&broken), "the weights differ");
+    assert_eq!(losses(&whole), losses(&broken));
+    // A finished run that is resumed once more stays as it is.
+    succeed(&with(base, &["--out", text(&broken), "--resume"]));
+    assert!(weights(&whole) == weights(&broken), "resuming a finished run changed it");
+}
+
+#[test]
+fn a_killed_run_ends_with_the_same_bytes() {
+    survives_a_kill(&SMALL, 14);
+}
+
+#[test]
+fn so_does_one_on_a_folder_of_pictures_of_every_kind() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let data = folder.path().join("pictures");
+    write_folder(&data, 28);
+    fs::write(data.join("rows/broken.jpg"), b"\xff\xd8\xff\xe0 not a picture").expect("a temporary folder");
+    let source = format!("image_folder(\"{}\")", text(&data));
+    let sets = [
+        format!("data.train={source}"),
+        format!("data.val={source}"),
+        "data.channels=3".to_owned(),
+        "data.max_broken=5%".to_owned(),
+        "data.batch_size=16".to_owned(),
+        "train.epochs=4".to_owned(),
+        "views.online=master |> crop(image_size, at: (0px, 0px)) |> normalize(imagenet)".to_owned(),
+        "views.target=master |> random_shift(image_size, by: 0px..max_shift) |> random_apply(80%, \
+         color_jitter(brightness: 0.4, contrast: 0.4, saturation: 0.4, hue: 0.1)) |> random_grayscale(20%) |> \
+         normalize(imagenet)"
+            .to_owned(),
+        "views.eval=resize(image_size) |> center_crop(image_size) |> normalize(imagenet)".to_owned(),
+    ];
+    let mut base = SMALL.to_vec();
+    sets.iter().for_each(|set| base.extend(["--set", set.as_str()]));
+    survives_a_kill(&base, 7);
+    let out = folder.path().join("run");
+    let (code, _, stderr) = run(&with(&base, &["--out", text(&out)]));
+    assert_eq!(code, 0, "{stderr}");
+    assert_eq!(stderr.matches("broken.jpg is broken and passed over").count(), 1, "{stderr}");
+    assert!(stderr.contains("1 picture broken"), "{stderr}");
+    // Past the allowed share the run stops.
+    let error = fail(&with(&base, &["--out", text(&out.join("strict")), "--set", "data.max_broken=0%"]));
+    assert!(error.contains("broken.jpg") && error.contains("allowed share of 0"), "{error}");
+}
+
+#[test]
+fn a_run_says_what_it_made() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = folder.path().join("run");
+    let (code, stdout, stderr) = run(&with(&SMALL, &["--out", text(&out)]));
+    assert_eq!(code, 0, "{stderr}");
+    assert_eq!(stdout.trim(), text(&out), "the folder, for scripts");
+    for part in ["untrained encoder", "raw pixels", "reconstruction", "contrastive", "images/s", "effective rank"] {
+        assert!(stderr.contains(part), "`{part}` is missing:\n{stderr}");
+    }
+    let lines = metrics(&out);
+    let first = &lines[0];
+    for key in ["step", "epoch", "learning_rate", "loss", "losses", "monitors", "images_per_second", "data_wait_ms"] {
+        assert!(first.get(key).is_some(), "`{key}` is missing: {first}");
+    }
+    let contrastive = |line: &Value| line["losses"]["reconstruction"].as_f64();
+    let values: Vec<f64> = lines.iter().filter_map(contrastive).collect();
+    assert!(values[values.len() - 1] < 0.8 * values[0], "the reconstruction does not get better: {values:?}");
+    let kept = fs::read_dir(out.join("checkpoints")).expect("a run has checkpoints").count();
+    assert_eq!(kept, 3, "older checkpoints are removed");
+    assert!(fs::read_to_string(out.join("resolved.ron")).expect("settings").contains("batch_size: 128"));
+
+    // What a run is for.
+    let file = folder.path().join("encoder.safetensors");
+    let said = succeed(&["export", text(&out), "-o", text(&file)]);
+    assert!(said.contains("`encoder`"), "{said}");
+    let bytes = fs::read(&file).expect("it was written");
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("it is whole");
+    let shape = |name: &str| tensors.tensor(name).expect("timm's name").shape().to_vec();
+    assert_eq!(shape("patch_embed.proj.weight"), [32, 1, 4, 4]);
+    assert_eq!(shape("blocks.0.attn.qkv.weight"), [96, 32]);
+    assert_eq!(shape("pos_embed"), [1, 17, 32]);
+    let file = folder.path().join("features.safetensors");
+    let said = succeed(&["features", text(&out), "--data", "data.val", "-o", text(&file)]);
+    let bytes = fs::read(&file).expect("it was written");
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("it is whole");
+    let features = tensors.tensor("features").expect("features").shape().to_vec();
+    assert_eq!(features[1], 32, "{said}");
+    assert_eq!(tensors.tensor("labels").expect("labels").shape(), [features[0]]);
+    // kNN from the checkpoint is the last figure of the run.
+    let figures: Value =
+        serde_json::from_str(&succeed(&["eval", "knn", text(&out), "--json"])).expect("one line of JSON");
+    let last = lines.iter().rev().find_map(|line| line.get("evaluation")).expect("a run ends with an evaluation");
+    assert_eq!(figures["knn_accuracy"], last["knn_accuracy"]);
+    assert_eq!(figures["knn_accuracy_untrained"], last["knn_accuracy_untrained"]);
+}
+
+#[test]
+fn a_folder_in_use_is_left_alone() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = folder.path().join("run");
+    let short = with(&SMALL, &["--set", "train.epochs=0.1", "--out", text(&out)]);
+    // Nothing there to resume: it starts afresh.
+    succeed(&with(&short, &["--resume"]));
+    let error = fail(&short);
+    assert!(error.contains("--resume") && error.contains("--out"), "{error}");
+    let error = fail(&with(&short, &["--resume", "--set", "model.encoder.depth=2"]));
+    assert!(error.contains("its parameters differ"), "{error}");
+}
+
+#[test]
+fn a_damaged_checkpoint_is_named_and_the_one_before_it_used() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = folder.path().join("run");
+    let arguments = with(&SMALL, &["--out", text(&out)]);
+    succeed(&arguments);
+    let whole = weights(&out);
+    let last = fs::read_to_string(out.join("last")).expect("a run names its last checkpoint");
+    let damaged = out.join("checkpoints").join(&last).join("model.safetensors");
+    let mut bytes = fs::read(&damaged).expect("a checkpoint has a model");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&damaged, &bytes).expect("it can be written");
+    let (code, _, stderr) = run(&with(&arguments, &["--resume"]));
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stderr.contains(&last) && stderr.contains("damaged"), "{stderr}");
+    assert!(weights(&out) == whole, "trained again from the one before, the bytes are the same");
+    for entry in fs::read_dir(out.join("checkpoints")).expect("a run has checkpoints") {
+        fs::remove_file(entry.expect("it can be read").path().join("state.ron")).expect("each has a state");
+    }
+    let error = fail(&["export", text(&out), "-o", text(&folder.path().join("x"))]);
+    assert!(error.contains("no checkpoint") && error.contains("state.ron"), "{error}");
+}
+
+#[test]
+fn a_loss_that_is_not_finite_stops_the_run_and_names_the_step() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = folder.path().join("run");
+    let error =
+        fail(&with(&SMALL, &["--out", text(&out), "--set", "train.learning_rate=1e30", "--set", "data.batch_size=64"]));
+    assert!(error.contains("is not finite") && error.contains("step "), "{error}");
+    assert!(error.contains(" at "), "the op and its place are named: {error}");
+}
+
+#[test]
+fn a_missing_data_folder_is_shown_where_the_file_names_it() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = folder.path().join("run");
+    let error = fail(&["run", "pipelines/cmae_vitb.cmae", "--out", text(&out)]);
+    assert!(error.contains("data::not_found"), "{error}");
+    assert!(error.contains("data/imagenet/train") && error.contains("cmae_vitb.cmae"), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_request_to_stop_saves_first() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = folder.path().join("run");
+    let arguments = with(&SMALL, &["--out", text(&out), "--set", "train.epochs=500"]);
+    let child = cmaec(&arguments).stderr(std::process::Stdio::piped()).spawn().expect("the binary is there");
+    let start = Instant::now();
+    while !out.join("metrics.jsonl").exists() || metrics_len(&out) < 200 {
+        assert!(start.elapsed() < Duration::from_secs(60), "the run does not start");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let kill = std::process::Command::new("kill").arg("-TERM").arg(child.id().to_string()).status();
+    assert!(kill.expect("kill is part of every Unix").success());
+    let output = child.wait_with_output().expect("it is ours");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("stopped and saved after step") && stderr.contains("--resume"), "{stderr}");
+    assert!(out.join("last").is_file());
+}
+
+#[cfg(unix)]
+fn metrics_len(run: &Path) -> u64 {
+    fs::metadata(run.join("metrics.jsonl")).map_or(0, |m| m.len())
+}
