@@ -104,3 +104,89 @@ fn what_cannot_be_verified_is_said() {
     let error = fail(&["verify", "--against", &file("mae_hf"), "--map", &map("vit_timm")]);
     assert!(error.contains("is not used") || error.contains("not"), "{error}");
 }
+
+/// What `cmae_vitb.cmae` calls its modules, branches, views and losses, and other names for them.
+const RENAMED: [(&str, &str); 10] = [
+    ("encoder", "backbone"),
+    ("pixel_decoder", "painter"),
+    ("feature_decoder", "completer"),
+    ("projector", "head"),
+    ("predictor", "second_head"),
+    ("momentum", "shadow"),
+    ("online", "left"),
+    ("target", "right"),
+    ("reconstruction", "redraw"),
+    ("contrastive", "attract"),
+];
+
+/// `text` with every whole word of `RENAMED` replaced, but for calls and named arguments: those belong to the stdlib.
+fn renamed(text: &str) -> String {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(start) = rest.find(is_word) {
+        let end = rest[start..].find(|c| !is_word(c)).map_or(rest.len(), |length| start + length);
+        let (word, after) = (&rest[start..end], &rest[end..]);
+        out.push_str(&rest[..start]);
+        // A branch or module may be called and passed on, a function of the stdlib is imported by `use`.
+        let of_stdlib = word == "reconstruction" && (after.starts_with('(') || out.ends_with("::"));
+        let other = RENAMED.iter().find(|(old, _)| *old == word && !after.starts_with(": ") && !of_stdlib);
+        out.push_str(other.map_or(word, |(_, new)| new));
+        rest = after;
+    }
+    out + rest
+}
+
+#[test]
+fn names_and_the_place_of_the_stdlib_change_no_figure() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let stdlib = folder.path().join("elsewhere");
+    fs::create_dir(&stdlib).expect("a temporary folder");
+    for entry in fs::read_dir(root("stdlib")).expect("it is in the repository") {
+        let path = entry.expect("it can be read").path();
+        fs::copy(&path, stdlib.join(path.file_name().expect("a file has a name"))).expect("a temporary folder");
+    }
+    let text = fs::read_to_string(root("pipelines/cmae_vitb.cmae")).expect("it is in the repository");
+    let pipeline = folder.path().join("other.cmae");
+    let other = renamed(&text);
+    for (old, new) in RENAMED {
+        assert!(other.contains(new), "{old} is not in the file any more");
+    }
+    fs::write(&pipeline, other.replace("master", "parent").replace("pipeline cmae_vitb", "pipeline other"))
+        .expect("a temporary folder");
+
+    // Only the pipeline's side of the mapping changes; the file's names stay.
+    let text = fs::read_to_string(map("cmae_grid2")).expect("it is in the repository");
+    let mut mapping = cmae::verify::Map::parse(&text).expect("it is sound");
+    mapping.set.iter_mut().for_each(|(name, _)| *name = renamed(name).replace("shadow.shadow", "shadow.momentum"));
+    mapping.inputs.iter_mut().for_each(|(input, _)| *input = renamed(input));
+    mapping.outputs.iter_mut().for_each(|(_, value)| *value = renamed(value));
+    mapping.step_losses.iter_mut().flat_map(|s| &mut s.columns).for_each(|column| *column = renamed(column));
+    let modules = ["encoder", "pixel_decoder", "feature_decoder", "projector", "predictor"];
+    let own = modules.map(|m| (format!("{}.{{rest}}", renamed(m)), vec![format!("{m}.{{rest}}")]));
+    let copies = ["encoder", "projector"]
+        .map(|m| (format!("shadow.{}.{{rest}}", renamed(m)), vec![format!("target.{m}.{{rest}}")]));
+    mapping.tensors = own.into_iter().chain(copies).collect();
+    let mapping_file = folder.path().join("other.ron");
+    fs::write(&mapping_file, ron::to_string(&mapping).expect("plain data")).expect("a temporary folder");
+
+    let rows = |arguments: &[&str]| {
+        let report: serde_json::Value = serde_json::from_str(&succeed(arguments)).expect("one JSON object");
+        report["rows"].clone()
+    };
+    let golden = file("cmae_grid2");
+    let shipped = rows(&["verify", "--against", &golden, "--json"]);
+    let other = rows(&[
+        "verify",
+        &pipeline.display().to_string(),
+        "--against",
+        &golden,
+        "--map",
+        &mapping_file.display().to_string(),
+        "--stdlib",
+        &stdlib.display().to_string(),
+        "--json",
+    ]);
+    assert_eq!(shipped.as_array().map(Vec::len), Some(235));
+    assert_eq!(shipped, other);
+}
