@@ -27,6 +27,11 @@ impl fmt::Display for Part {
 impl std::error::Error for Part {}
 
 impl miette::Diagnostic for Part {
+    fn severity(&self) -> Option<miette::Severity> {
+        // Places of one error in other files: no errors of their own.
+        self.code.is_none().then_some(miette::Severity::Advice)
+    }
+
     fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
         self.code.map(|code| Box::new(code) as Box<dyn fmt::Display>)
     }

@@ -178,7 +178,7 @@ impl Machine<'_> {
             Err((name, error)) => {
                 let help = match path {
                     ["std", module, ..] => suggest(module, Sources::stdlib_modules()),
-                    _ => None,
+                    _ => pipeline_suggestion(Path::new(&name)),
                 };
                 let what = if error.kind() == std::io::ErrorKind::NotFound {
                     format!("there is no file {name}")

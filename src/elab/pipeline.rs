@@ -119,6 +119,10 @@ impl Machine<'_> {
             let scope = self.files_scope(file);
             let found = scope.pipelines.iter().find(|(n, _, _)| n.text == name.text).cloned();
             let Some((_, item, owner)) = found else {
+                if !self.diagnostics.is_empty() {
+                    // The `use` that should have brought it has failed already.
+                    return Err(Reported);
+                }
                 let known: Vec<String> = scope.pipelines.iter().map(|(n, _, _)| n.text.to_string()).collect();
                 let help = suggest(&name.text, known.iter().map(String::as_str))
                     .unwrap_or_else(|| format!("import it: `use pipeline {}`", name.text));

@@ -1,8 +1,10 @@
 //! The one test binary.
 
+mod codes;
 mod command;
 mod eval;
 mod golden;
+mod pages;
 mod pictures;
 mod runs;
 mod verify;

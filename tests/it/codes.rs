@@ -1,0 +1,82 @@
+//! Every error code has a section whose example gives just that code, drawn as the page shows.
+
+use std::path::Path;
+
+use cmae::diag::{Code, Diagnostics, render};
+use cmae::source::Sources;
+
+use crate::command::{fail, root, succeed};
+use crate::pages::Page;
+
+const PAGES: [&str; 7] = ["syntax", "name", "unit", "shape", "view", "graph", "data"];
+
+/// Codes that arise when a run starts: their sections have no example to compile. `runs.rs` shows the first of them,
+/// [`at_run_time`] the other.
+const AT_RUN_TIME: [Code; 2] = [Code::DataNotFound, Code::PrecisionMissing];
+
+/// Compiles `text` as a file beside the shipped pipelines.
+fn diagnose(text: &str) -> (Vec<Code>, String) {
+    let mut sources = Sources::new();
+    let mut diagnostics = Diagnostics::default();
+    sources.add_file("pipelines/example.cmae", text);
+    let _ = cmae::compile(&mut sources, &mut diagnostics, Path::new("pipelines/example.cmae"), &[]);
+    let codes = diagnostics.list().iter().map(|d| d.code).collect();
+    (codes, render(diagnostics.list(), &sources, false))
+}
+
+#[test]
+fn every_code_has_an_example_that_gives_it() {
+    std::env::set_current_dir(root("")).expect("the repository is there");
+    let (mut problems, mut shown) = (Vec::new(), Vec::new());
+    for name in PAGES {
+        let mut page = Page::read(root(&format!("src/diag/codes/{name}.md")));
+        for index in 0..page.fences.len() {
+            let fence = &page.fences[index];
+            if fence.info != "cmae" {
+                continue;
+            }
+            let Some(code) = Code::parse(&fence.heading) else {
+                problems.push(format!("`{}` is no code", fence.heading));
+                continue;
+            };
+            let (codes, drawn) = diagnose(&fence.text);
+            if codes.is_empty() || codes.iter().any(|c| *c != code) {
+                problems.push(format!("the example of `{}` gives {codes:?}\n{drawn}", code.as_str()));
+                continue;
+            }
+            shown.push(code);
+            match page.fences.get(index + 1).filter(|next| next.info == "text") {
+                Some(_) => problems.extend(page.expect(index + 1, drawn.trim_end()).err()),
+                None => problems.push(format!("`{}` does not show its message", code.as_str())),
+            }
+        }
+        page.finish();
+    }
+    for code in Code::ALL {
+        if code.explanation().is_none() {
+            problems.push(format!("`{}` has no section", code.as_str()));
+        } else if !shown.contains(code) && !AT_RUN_TIME.contains(code) {
+            problems.push(format!("`{}` has no example that gives it", code.as_str()));
+        }
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n\n"));
+}
+
+#[test]
+fn at_run_time() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = folder.path().display().to_string();
+    let error = fail(&["run", "pipelines/quickstart.cmae", "--out", &out, "--set", "train.precision=bf16"]);
+    let section = Code::PrecisionMissing.explanation().expect("the test above");
+    assert!(section.contains(error.trim()), "{error}");
+}
+
+#[test]
+fn explain_prints_the_section() {
+    let text = succeed(&["explain", "unit::wrong_unit"]);
+    assert!(text.starts_with("## unit::wrong_unit") && text.contains("75%"), "{text}");
+    let list = succeed(&["explain", "--list"]);
+    assert_eq!(list.lines().count(), Code::ALL.len());
+    let error = fail(&["explain", "unit::wrong_units"]);
+    assert!(error.contains("unit::wrong_unit"), "{error}");
+}
