@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::diag::{Code, Diagnostic, suggest};
 use crate::source::{SourceId, Sources, Span};
-use crate::syntax::ast::{File, Item, Name, Pipeline, Use, Variant};
+use crate::syntax::ast::{Block, BlockEntry, File, Item, Name, Pipeline, Use, Variant};
 use crate::syntax::parse_file;
 
 use super::value::{Definition, Kind, Value};
@@ -88,6 +88,7 @@ impl Machine<'_> {
             scope.own.push(name.text.clone());
             let kind = match item {
                 Item::Block(block) => {
+                    self.check_duplicates(block);
                     self.check_unused_in_block(block);
                     Kind::Block(Rc::new(Definition { item: block.clone(), file: id }))
                 }
@@ -109,6 +110,27 @@ impl Machine<'_> {
             scope.values.insert(name.text.clone(), Value::new(kind, name.span));
         }
         scope
+    }
+
+    /// No name twice among a block's tensors and modules. A tensor may go by the name of the parameter that it hangs on,
+    /// as `linear`'s `bias`.
+    fn check_duplicates(&mut self, block: &Block) {
+        let mut seen: BTreeMap<Arc<str>, Span> = BTreeMap::new();
+        let entries = block.entries.iter().filter_map(|entry| match entry {
+            BlockEntry::Tensor(decl) => Some(&decl.name),
+            BlockEntry::Binding(binding) => Some(&binding.name),
+            BlockEntry::Require(_) => None,
+        });
+        for name in entries {
+            if let Some(first) = seen.insert(name.text.clone(), name.span) {
+                self.diagnostics.push(
+                    Diagnostic::new(Code::DuplicateName, format!("`{}` is defined twice", name.text))
+                        .label(name.span, "again here")
+                        .label(first, "first here")
+                        .help("give one of them another name, or remove it"),
+                );
+            }
+        }
     }
 
     fn use_items(
