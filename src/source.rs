@@ -135,6 +135,12 @@ impl Sources {
         STDLIB.iter().map(|(name, _)| name.trim_end_matches(".cmae"))
     }
 
+    /// The module of the standard library that defines a block or function of this name.
+    pub fn stdlib_home(item: &str) -> Option<&'static str> {
+        let defines = |text: &str| ["block", "fn"].iter().any(|word| text.contains(&format!("\n{word} {item}(")));
+        STDLIB.iter().find(|(_, text)| defines(text)).map(|(name, _)| name.trim_end_matches(".cmae"))
+    }
+
     fn find(&self, name: &str) -> Option<SourceId> {
         self.sources.iter().position(|s| s.name == name).map(|i| SourceId(i as u32))
     }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::diag::{Code, Diagnostic, Reported, suggest};
-use crate::source::Span;
+use crate::source::{Sources, Span};
 use crate::spec::Duration;
 use crate::syntax::ast::{self, Argument, BinaryOp, Expr, ExprKind, Name, Param, ParamType, Statement, UnaryOp};
 
@@ -114,10 +114,11 @@ impl Machine<'_> {
                     name,
                     known.iter().map(String::as_str).chain(builtins.collect::<Vec<_>>().iter().map(String::as_str)),
                 );
+                let home = Sources::stdlib_home(name).map(|module| format!("import it: `use std::{module}::{name}`"));
                 self.fail(
                     Diagnostic::new(Code::UnknownName, format!("`{name}` is not known here"))
                         .label(span, "not known")
-                        .maybe_help(help),
+                        .maybe_help(home.or(help)),
                 )
             }
         }

@@ -61,7 +61,9 @@ pub fn elaborate<'a>(
     machine.model(&pipeline, &scope);
     let (train, rule_spans) = machine.train(&pipeline, &scope, data.batch_size)?;
     let export = machine.export(&pipeline, &scope);
-    if !machine.diagnostics.is_empty() {
+    // What is unused spoils nothing that follows: shapes are checked all the same.
+    let spoils = |code: Code| !matches!(code, Code::UnusedParameter | Code::UnusedSetting);
+    if machine.diagnostics.list().iter().any(|d| spoils(d.code)) {
         return Err(Reported);
     }
     let views = machine.views.iter().filter(|v| !v.spec.name.is_empty()).map(|v| v.spec.clone()).collect();

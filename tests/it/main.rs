@@ -4,6 +4,7 @@ mod codes;
 mod command;
 mod eval;
 mod golden;
+mod lang;
 mod pages;
 mod pictures;
 mod runs;
