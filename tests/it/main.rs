@@ -1,4 +1,5 @@
 //! The one test binary.
 
 mod eval;
+mod ops;
 mod verify;

@@ -1,0 +1,3 @@
+//! Every op of the closed set: pages with hand-checked values, gradients against finite differences, shape rules.
+
+mod text;
