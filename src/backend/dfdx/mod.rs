@@ -265,7 +265,9 @@ impl<E: Element + Dtype, D: Device<E> + Rows<E>> Backend<E> for Dfdx<D> {
                 let mut found = loss.put_tape(tape).try_backward().map_err(|e| place(device_error(e)))?;
                 for (index, flat) in &trained {
                     found.get_or_alloc_mut(flat).map_err(|e| place(device_error(e)))?;
-                    found.get(flat).copy_into(&mut gradients[layout.range(*index)]);
+                    // Added, for several nodes may read one parameter.
+                    let sums = gradients[layout.range(*index)].iter_mut();
+                    sums.zip(found.get(flat).as_vec()).for_each(|(sum, value)| *sum += value);
                 }
             }
         }
