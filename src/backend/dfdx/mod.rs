@@ -20,7 +20,7 @@ use dfdx::prelude::{Backward, Cpu, Device, Dtype, HasShape, OwnedTape, PutTape, 
 
 use self::layout::Rows;
 use super::{Backend, BackendError, Element, HostTensor, InputValue, OutputValue, Request, Results};
-use crate::graph::{Graph, Layout, Node, TensorKind};
+use crate::graph::{Graph, Layout, Node, TensorKind, ValueId};
 use crate::op::Op;
 
 type Flat<E, D> = Tensor<(usize,), E, D>;
@@ -156,22 +156,21 @@ fn needs(graph: &Graph, layout: &Layout, request: &Request) -> Result<Needs, Bac
     for id in &keep {
         needed[*id] = true;
     }
-    for id in (0..count).rev().filter(|id| needed[*id]).collect::<Vec<_>>() {
-        mark_operands(graph, id, &mut needed);
-    }
-    // Operands of operands: ids fall towards the leaves, so one pass from the end reaches all.
+    // Operands have smaller ids, so one pass from the end reaches all.
     for id in (0..count).rev() {
         if needed[id] {
-            mark_operands(graph, id, &mut needed);
+            graph.nodes[id].inputs.iter().for_each(|i| needed[i.index()] = true);
         }
     }
+    let in_total = in_total(graph);
     let mut grad = vec![false; count];
     let mut last_use: Vec<usize> = (0..count).collect();
     for (id, node) in graph.nodes.iter().enumerate() {
         grad[id] = request.gradients
+            && in_total[id]
             && match &node.op {
                 Op::Param { path } => layout.get(path).is_some_and(|(decl, _)| decl.kind == TensorKind::Trained),
-                op => op.is_differentiable() && node.inputs.iter().any(|i| grad[i.index()]),
+                _ => gradient_operands(node).any(|i| grad[i.index()]),
             };
         if needed[id] {
             node.inputs.iter().for_each(|i| last_use[i.index()] = id);
@@ -183,8 +182,26 @@ fn needs(graph: &Graph, layout: &Layout, request: &Request) -> Result<Needs, Bac
     Ok(Needs { needed, grad, last_use })
 }
 
-fn mark_operands(graph: &Graph, id: usize, needed: &mut [bool]) {
-    graph.nodes[id].inputs.iter().for_each(|i| needed[i.index()] = true);
+/// Which values the total's gradient flows to. All others stay off the tape: dfdx would run their slopes with a gradient
+/// of 0, and a monitor's √ at 0 makes 0 · ∞ = NaN of it.
+fn in_total(graph: &Graph) -> Vec<bool> {
+    let mut reached = vec![false; graph.nodes.len()];
+    if let Some(total) = graph.total {
+        reached[total.index()] = true;
+    }
+    for (id, node) in graph.nodes.iter().enumerate().rev() {
+        if reached[id] {
+            gradient_operands(node).for_each(|i| reached[i.index()] = true);
+        }
+    }
+    reached
+}
+
+/// Operands that a gradient can pass to.
+fn gradient_operands(node: &Node) -> impl Iterator<Item = ValueId> {
+    let first = if matches!(node.op, Op::Select) { 1 } else { 0 };
+    let passing = if node.op.is_differentiable() { &node.inputs[first..] } else { &[] };
+    passing.iter().copied()
 }
 
 impl<E: Element + Dtype, D: Device<E> + Rows<E>> Backend<E> for Dfdx<D> {
