@@ -1,7 +1,7 @@
 //! One arm for each op: operands at the rank that dfdx needs, the result flat again.
 
 use dfdx::prelude::{
-    Axis, BroadcastTo, Device, Dtype, SelectTo, SumTo, TryAdd, TryConcatAlong, TryDiv, TryMul, TrySub,
+    Axis, BroadcastTo, ChooseFrom, Device, Dtype, SelectTo, SumTo, TryAdd, TryConcatAlong, TryDiv, TryMul, TrySub,
 };
 
 use super::layout::{self, RowMap, Rows};
@@ -55,13 +55,10 @@ impl<E: Element + Dtype, D: Device<E> + Rows<E>> Context<E, D> {
                 self.upload(a.iter().zip(&b).map(|p| constant(f64::from(u8::from(holds(p))))).collect())?
             }
             Op::Select => {
-                let chosen: Vec<f64> =
-                    ids::numbers(operand(0)?).iter().map(|c| f64::from(u8::from(*c != 0.0))).collect();
-                let keep = self.upload(chosen.iter().map(|c| constant(*c)).collect())?;
-                let drop = self.upload(chosen.iter().map(|c| constant(1.0 - c)).collect())?;
-                let a = self.binary(grad, &float(1)?, &keep, |a, b| a.try_mul(b))?;
-                let b = self.binary(grad, &float(2)?, &drop, |a, b| a.try_mul(b))?;
-                self.binary(grad, &a, &b, |a, b| a.try_add(b))?
+                let condition = self.upload(ids::numbers(operand(0)?).into_iter().map(constant).collect())?;
+                let condition = condition.flat.try_scalar_ne(constant(0.0)).map_err(device_error)?;
+                // Chosen, not blended by 0 and 1: 0 · ∞ of the side not taken would be NaN.
+                self.binary(grad, &float(1)?, &float(2)?, |a, b| condition.try_choose(a, b))?
             }
             Op::AddConst { value } => self.unary(grad, &float(0)?, |x| x.try_add(constant(*value)))?,
             Op::MulConst { value } => self.unary(grad, &float(0)?, |x| x.try_mul(constant(*value)))?,
