@@ -169,10 +169,12 @@ impl<E: Element + Dtype, D: Device<E> + Rows<E>> Context<E, D> {
             Op::L2Normalize { eps } => {
                 let (x, width) = (float(0)?, last(0));
                 let rows = x.len() / width;
+                // Clamped before the root, whose slope at 0 is infinite: the clamp's 0 after it would give NaN for a row
+                // of zeros. The least normal number keeps the square of a tiny eps from vanishing in f32.
+                let least = (eps * eps).max(f64::from(f32::MIN_POSITIVE));
                 let norm = self.unary(grad, &x, |x| {
                     let squares = view(x.try_square()?, (rows, width))?;
-                    let norm = squares.try_sum::<(usize,), Axis<1>>()?.try_sqrt()?;
-                    norm.try_clamp(*eps, f64::from(f32::MAX))
+                    squares.try_sum::<(usize,), Axis<1>>()?.try_clamp(least, f64::INFINITY)?.try_sqrt()
                 })?;
                 let norm =
                     norm.flat.try_broadcast_like::<(usize, usize), Axis<1>>(&(rows, width)).map_err(device_error)?;
