@@ -62,6 +62,8 @@ impl<E: Element + Dtype, D: Device<E> + Rows<E>> Context<E, D> {
             }
             Op::AddConst { value } => self.unary(grad, &float(0)?, |x| x.try_add(constant(*value)))?,
             Op::MulConst { value } => self.unary(grad, &float(0)?, |x| x.try_mul(constant(*value)))?,
+            // dfdx's slope 0·x⁻¹ is NaN at 0; x⁰ is flat.
+            Op::PowConst { value } if *value == 0.0 => self.upload(vec![constant(1.0); node.ty.elements()])?,
             Op::PowConst { value } => self.unary(grad, &float(0)?, |x| x.try_powf(*value))?,
             Op::Neg => self.unary(grad, &float(0)?, Traced::try_negate)?,
             Op::Exp => self.unary(grad, &float(0)?, Traced::try_exp)?,
