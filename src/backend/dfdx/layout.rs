@@ -9,7 +9,7 @@ use dfdx::prelude::{
     Cpu, Device, Dtype, GatherTo, HasErr, HasShape, OwnedTape, PutTape, SplitTape, Tape, TensorFromVec,
 };
 
-use super::{Context, Done, Flat, Float, device_error, view};
+use super::{Context, Done, Flat, Float, Kernels, view};
 use crate::backend::Element;
 use crate::op::PatchOrder;
 
@@ -178,14 +178,10 @@ fn gather_by_dfdx<E: Dtype, D: Device<E>>(
     Ok(out.split_tape())
 }
 
-impl<E: Element + Dtype, D: Device<E> + Rows<E>> Context<E, D> {
+impl<E: Element + Dtype, D: Kernels<E>> Context<E, D> {
     /// Moves values by a map.
     pub(super) fn moved(&mut self, grad: bool, x: &Float<E, D>, map: RowMap) -> Done<Float<E, D>> {
-        let tape = if grad { std::mem::take(&mut self.tape) } else { OwnedTape::default() };
-        let (out, tape) = D::gather_rows(x.flat.clone(), Arc::new(map.rows), map.inner, tape).map_err(device_error)?;
-        if grad {
-            self.tape = tape;
-        }
-        Ok(self.fresh(out))
+        let (x, rows) = (x.flat.clone(), Arc::new(map.rows));
+        self.traced(grad, |tape| D::gather_rows(x, rows, map.inner, tape))
     }
 }

@@ -11,6 +11,7 @@
 //!
 //! **Invariant:** a value behind `stop_gradient` has an id of its own, so that no gradient for it reaches its source.
 
+mod gelu;
 mod ids;
 mod layout;
 mod ops;
@@ -18,6 +19,7 @@ mod products;
 
 use dfdx::prelude::{Backward, Cpu, Device, Dtype, HasShape, OwnedTape, PutTape, ReshapeTo, Shape, SplitTape, Tensor};
 
+use self::gelu::Gelu;
 use self::layout::Rows;
 use super::{Backend, BackendError, Element, HostTensor, InputValue, OutputValue, Request, Results};
 use crate::graph::{Graph, Layout, Node, TensorKind, ValueId};
@@ -25,6 +27,11 @@ use crate::op::Op;
 
 type Flat<E, D> = Tensor<(usize,), E, D>;
 type Traced<S, E, D> = Tensor<S, E, D, OwnedTape<E, D>>;
+
+/// A device with what dfdx itself lacks.
+pub trait Kernels<E: Dtype>: Rows<E> + Gelu<E> {}
+
+impl<E: Dtype, D: Rows<E> + Gelu<E>> Kernels<E> for D {}
 
 /// A float value of the graph.
 #[derive(Clone)]
@@ -55,7 +62,7 @@ pub struct Dfdx<D> {
 /// dfdx on the CPU.
 pub fn cpu<E: Element + Dtype>() -> Box<dyn Backend<E>>
 where
-    Cpu: Device<E> + Rows<E>,
+    Cpu: Kernels<E>,
 {
     Box::new(Dfdx { device: Cpu::default(), name: "dfdx" })
 }
@@ -64,7 +71,7 @@ where
 #[cfg(feature = "dfdx-cuda")]
 pub fn cuda<E: Element + Dtype>() -> Result<Box<dyn Backend<E>>, BackendError>
 where
-    dfdx::prelude::Cuda: Device<E> + Rows<E>,
+    dfdx::prelude::Cuda: Kernels<E>,
 {
     match dfdx::prelude::Cuda::try_build(0, 0) {
         Ok(device) => Ok(Box::new(Dfdx { device, name: "dfdx-cuda" })),
@@ -87,7 +94,7 @@ fn device_error(error: impl std::fmt::Debug) -> String {
     format!("{error:?}")
 }
 
-impl<E: Element + Dtype, D: Device<E> + Rows<E>> Context<E, D> {
+impl<E: Element + Dtype, D: Kernels<E>> Context<E, D> {
     /// Runs `op` on `x`, on the tape if a gradient is needed.
     fn on_tape<S: Shape, R: Shape>(
         &mut self,
@@ -101,6 +108,20 @@ impl<E: Element + Dtype, D: Device<E> + Rows<E>> Context<E, D> {
             self.tape = tape;
         }
         Ok(out)
+    }
+
+    /// Runs an op that writes on the tape by itself.
+    fn traced(
+        &mut self,
+        grad: bool,
+        op: impl FnOnce(OwnedTape<E, D>) -> Result<(Flat<E, D>, OwnedTape<E, D>), D::Err>,
+    ) -> Done<Float<E, D>> {
+        let tape = if grad { std::mem::take(&mut self.tape) } else { OwnedTape::default() };
+        let (out, tape) = op(tape).map_err(device_error)?;
+        if grad {
+            self.tape = tape;
+        }
+        Ok(self.fresh(out))
     }
 
     /// A value on the device with an id of its own.
@@ -204,7 +225,7 @@ fn gradient_operands(node: &Node) -> impl Iterator<Item = ValueId> {
     passing.iter().copied()
 }
 
-impl<E: Element + Dtype, D: Device<E> + Rows<E>> Backend<E> for Dfdx<D> {
+impl<E: Element + Dtype, D: Kernels<E>> Backend<E> for Dfdx<D> {
     fn name(&self) -> &'static str {
         self.name
     }
@@ -292,7 +313,7 @@ impl<E: Element + Dtype, D: Device<E> + Rows<E>> Backend<E> for Dfdx<D> {
     }
 }
 
-fn input<E: Element + Dtype, D: Device<E> + Rows<E>>(
+fn input<E: Element + Dtype, D: Kernels<E>>(
     context: &mut Context<E, D>,
     node: &Node,
     name: &str,

@@ -1,16 +1,16 @@
 //! One arm for each op: operands at the rank that dfdx needs, the result flat again.
 
 use dfdx::prelude::{
-    Axis, BroadcastTo, ChooseFrom, Device, Dtype, SelectTo, SumTo, TryAdd, TryConcatAlong, TryDiv, TryMul, TrySub,
+    Axis, BroadcastTo, ChooseFrom, Dtype, SelectTo, SumTo, TryAdd, TryConcatAlong, TryDiv, TryMul, TryNe, TrySub,
 };
 
-use super::layout::{self, RowMap, Rows};
-use super::{Context, Done, Flat, Float, Traced, Value, device_error, ids, view};
+use super::layout::{self, RowMap};
+use super::{Context, Done, Flat, Float, Kernels, Traced, Value, device_error, ids, view};
 use crate::backend::Element;
 use crate::graph::{Graph, Node};
 use crate::op::{DType, Op};
 
-impl<E: Element + Dtype, D: Device<E> + Rows<E>> Context<E, D> {
+impl<E: Element + Dtype, D: Kernels<E>> Context<E, D> {
     /// Evaluates a node that is no input and no parameter.
     pub(super) fn evaluate(
         &mut self,
@@ -56,7 +56,7 @@ impl<E: Element + Dtype, D: Device<E> + Rows<E>> Context<E, D> {
             }
             Op::Select => {
                 let condition = self.upload(ids::numbers(operand(0)?).into_iter().map(constant).collect())?;
-                let condition = condition.flat.try_scalar_ne(constant(0.0)).map_err(device_error)?;
+                let condition = condition.flat.try_ne(constant(0.0)).map_err(device_error)?;
                 // Chosen, not blended by 0 and 1: 0 · ∞ of the side not taken would be NaN.
                 self.binary(grad, &float(1)?, &float(2)?, |a, b| condition.try_choose(a, b))?
             }
@@ -71,7 +71,10 @@ impl<E: Element + Dtype, D: Device<E> + Rows<E>> Context<E, D> {
             Op::Sqrt => self.unary(grad, &float(0)?, Traced::try_sqrt)?,
             Op::Abs => self.unary(grad, &float(0)?, Traced::try_abs)?,
             Op::Relu => self.unary(grad, &float(0)?, Traced::try_relu)?,
-            Op::Gelu => self.unary(grad, &float(0)?, Traced::try_accurate_gelu)?,
+            Op::Gelu => {
+                let x = float(0)?.flat;
+                self.traced(grad, |tape| D::gelu(x, tape))?
+            }
             Op::Tanh => self.unary(grad, &float(0)?, Traced::try_tanh)?,
             Op::Sigmoid => self.unary(grad, &float(0)?, Traced::try_sigmoid)?,
             Op::ToFloat => self.upload(ids::numbers(operand(0)?).into_iter().map(constant).collect())?,
