@@ -4,6 +4,7 @@
 mod aliasing;
 mod case;
 mod page;
+mod pipelines;
 mod reference;
 mod rules;
 mod sweep;

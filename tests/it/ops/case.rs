@@ -199,7 +199,7 @@ impl Oracle for f64 {
     }
 }
 
-fn forward(graph: &Graph, layout: &Layout, arena: &[f64], inputs: &[(String, InputValue)]) -> f64 {
+pub fn forward(graph: &Graph, layout: &Layout, arena: &[f64], inputs: &[(String, InputValue)]) -> f64 {
     let results = dfdx::cpu::<f64>().run(graph, layout, arena, inputs, &Request::default());
     results.map_or(f64::NAN, |r| r.total)
 }
@@ -207,7 +207,7 @@ fn forward(graph: &Graph, layout: &Layout, arena: &[f64], inputs: &[(String, Inp
 /// Outputs and gradients in f32 against those in f64, both from the same f32 numbers. Each op rounds once for each element
 /// of its longest sum, which no value of the graph is shorter than; 8 covers the few roundings within an op and the
 /// condition of divisions and exponentials on the cases' values.
-fn agreement(graph: &Graph, exact: &Results<f64>, single: &Results<f32>, faults: &mut Vec<String>) {
+pub fn agreement(graph: &Graph, exact: &Results<f64>, single: &Results<f32>, faults: &mut Vec<String>) {
     let longest = graph.nodes.iter().map(|n| n.ty.elements()).max().unwrap_or(1);
     let roundings = (longest + 8 * graph.nodes.len()) as f64;
     let mut compare = |name: &str, a: &[f64], b: &[f64]| {
@@ -241,7 +241,7 @@ pub fn push(graph: &mut Graph, op: Op, inputs: &[ValueId], ty: Type) -> ValueId 
 }
 
 /// splitmix64 from a hash of the name: no seed to keep, and other cases' values stay as they are when one is added.
-fn random(name: &str, count: usize, low: f64, high: f64) -> Vec<f64> {
+pub fn random(name: &str, count: usize, low: f64, high: f64) -> Vec<f64> {
     let mut state =
         name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
     let mut next = || {
