@@ -5,11 +5,9 @@
 
 use std::sync::Arc;
 
-use dfdx::prelude::{
-    Cpu, Device, Dtype, GatherTo, HasErr, HasShape, OwnedTape, PutTape, SplitTape, Tape, TensorFromVec,
-};
+use dfdx::prelude::{Cpu, Device, Dtype, GatherTo, HasShape, OwnedTape, PutTape, SplitTape, Tape, TensorFromVec};
 
-use super::{Context, Done, Flat, Float, Kernels, view};
+use super::{Context, Done, Flat, Float, Kernels, Taped, view};
 use crate::backend::Element;
 use crate::op::PatchOrder;
 
@@ -100,12 +98,7 @@ pub(super) fn patchify(images: &[usize], patch: (usize, usize), order: PatchOrde
 /// Gathers rows and scatters their gradients.
 pub trait Rows<E: Dtype>: Device<E> {
     /// Result row r is row `rows[r]` of `x`, rows of `inner` values.
-    fn gather_rows(
-        x: Flat<E, Self>,
-        rows: Arc<Vec<usize>>,
-        inner: usize,
-        tape: OwnedTape<E, Self>,
-    ) -> Result<(Flat<E, Self>, OwnedTape<E, Self>), Self::Err>;
+    fn gather_rows(x: Flat<E, Self>, rows: Arc<Vec<usize>>, inner: usize, tape: OwnedTape<E, Self>) -> Taped<E, Self>;
 }
 
 macro_rules! rows_on_cpu {
@@ -117,7 +110,7 @@ macro_rules! rows_on_cpu {
                 rows: Arc<Vec<usize>>,
                 inner: usize,
                 mut tape: OwnedTape<$element, Cpu>,
-            ) -> Result<(Flat<$element, Cpu>, OwnedTape<$element, Cpu>), <Cpu as HasErr>::Err> {
+            ) -> Taped<$element, Cpu> {
                 let source = x.as_vec();
                 let mut data = Vec::with_capacity(rows.len() * inner);
                 for row in rows.iter() {
@@ -152,12 +145,7 @@ impl<E: Element + Dtype> Rows<E> for dfdx::prelude::Cuda
 where
     dfdx::prelude::Cuda: Device<E>,
 {
-    fn gather_rows(
-        x: Flat<E, Self>,
-        rows: Arc<Vec<usize>>,
-        inner: usize,
-        tape: OwnedTape<E, Self>,
-    ) -> Result<(Flat<E, Self>, OwnedTape<E, Self>), Self::Err> {
+    fn gather_rows(x: Flat<E, Self>, rows: Arc<Vec<usize>>, inner: usize, tape: OwnedTape<E, Self>) -> Taped<E, Self> {
         gather_by_dfdx(x, &rows, inner, tape)
     }
 }
@@ -169,7 +157,7 @@ fn gather_by_dfdx<E: Dtype, D: Device<E>>(
     rows: &[usize],
     inner: usize,
     tape: OwnedTape<E, D>,
-) -> Result<(Flat<E, D>, OwnedTape<E, D>), D::Err> {
+) -> Taped<E, D> {
     let (length, count) = (x.shape().0 / inner, rows.len());
     let ids = x.device().try_tensor_from_vec(rows.to_vec(), (count,))?;
     let table = view(x.put_tape(tape), (length, inner))?;

@@ -17,7 +17,9 @@ mod layout;
 mod ops;
 mod products;
 
-use dfdx::prelude::{Backward, Cpu, Device, Dtype, HasShape, OwnedTape, PutTape, ReshapeTo, Shape, SplitTape, Tensor};
+use dfdx::prelude::{
+    Backward, Cpu, Device, Dtype, HasErr, HasShape, OwnedTape, PutTape, ReshapeTo, Shape, SplitTape, Tensor,
+};
 
 use self::gelu::Gelu;
 use self::layout::Rows;
@@ -27,6 +29,8 @@ use crate::op::Op;
 
 type Flat<E, D> = Tensor<(usize,), E, D>;
 type Traced<S, E, D> = Tensor<S, E, D, OwnedTape<E, D>>;
+/// A result off the tape, and the tape that knows how it came about.
+type Taped<E, D> = Result<(Flat<E, D>, OwnedTape<E, D>), <D as HasErr>::Err>;
 
 /// A device with what dfdx itself lacks.
 pub trait Kernels<E: Dtype>: Rows<E> + Gelu<E> {}
@@ -111,11 +115,7 @@ impl<E: Element + Dtype, D: Kernels<E>> Context<E, D> {
     }
 
     /// Runs an op that writes on the tape by itself.
-    fn traced(
-        &mut self,
-        grad: bool,
-        op: impl FnOnce(OwnedTape<E, D>) -> Result<(Flat<E, D>, OwnedTape<E, D>), D::Err>,
-    ) -> Done<Float<E, D>> {
+    fn traced(&mut self, grad: bool, op: impl FnOnce(OwnedTape<E, D>) -> Taped<E, D>) -> Done<Float<E, D>> {
         let tape = if grad { std::mem::take(&mut self.tape) } else { OwnedTape::default() };
         let (out, tape) = op(tape).map_err(device_error)?;
         if grad {
