@@ -7,6 +7,7 @@ mod page;
 mod pipelines;
 mod reference;
 mod rules;
+mod shapes;
 mod sweep;
 mod text;
 

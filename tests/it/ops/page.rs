@@ -17,6 +17,13 @@ pub struct PageCase {
     pub expect_lines: std::ops::Range<usize>,
 }
 
+/// An output, or a gradient under the name `grad PATH`.
+struct Found {
+    name: String,
+    values: Vec<f64>,
+    shape: Vec<usize>,
+}
+
 /// Numbers in pages have ten digits; 1e-9 leaves the last to rounding.
 const TOLERANCE: f64 = 1e-9;
 
@@ -90,19 +97,21 @@ fn numbers(text: &str) -> Result<Vec<f64>, String> {
 
 impl PageCase {
     /// What the backend finds for each name of `expect`.
-    fn found(&self) -> Result<Vec<(String, Vec<f64>, Vec<usize>)>, String> {
+    fn found(&self) -> Result<Vec<Found>, String> {
         let (graph, layout) = self.case.with_total(false);
         let results = run::<f64>(&graph, &layout, &self.case.arena(&layout, false), &self.case.inputs(&graph))?;
         let one = |name: &String| match name.strip_prefix("grad ") {
             Some(path) => {
                 let index = layout.index(path).ok_or(format!("there is no parameter `{path}`"))?;
                 let gradient = results.gradients[layout.range(index)].to_vec();
-                Ok((name.clone(), gradient, layout.tensors[index].shape.clone()))
+                let shape = layout.tensors[index].shape.clone();
+                Ok(Found { name: name.clone(), values: gradient, shape })
             }
             None => {
                 let at = graph.outputs.iter().position(|(n, _)| n == name);
                 let at = at.ok_or(format!("there is no output `{name}`"))?;
-                Ok((name.clone(), flat(&results.outputs[at]), graph.node(graph.outputs[at].1).ty.shape.clone()))
+                let shape = graph.node(graph.outputs[at].1).ty.shape.clone();
+                Ok(Found { name: name.clone(), values: flat(&results.outputs[at]), shape })
             }
         };
         self.expect.iter().map(|(name, _)| one(name)).collect()
@@ -118,7 +127,7 @@ impl PageCase {
             Err(_) => return vec![format!("{}: panicked", self.case.title)],
         };
         let mut faults = Vec::new();
-        for ((name, expected), (_, found, _)) in self.expect.iter().zip(&found) {
+        for ((name, expected), Found { values: found, .. }) in self.expect.iter().zip(&found) {
             let same = |a: &f64, b: &f64| {
                 a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= TOLERANCE * a.abs().max(1.0)
             };
@@ -132,7 +141,7 @@ impl PageCase {
     /// The `expect` block's lines as the backend has them: one line for each row.
     pub fn rewritten(&self) -> Result<Vec<String>, String> {
         let mut lines = Vec::new();
-        for (name, values, shape) in self.found()? {
+        for Found { name, values, shape } in self.found()? {
             let width = shape.last().copied().unwrap_or(1).max(1);
             let row = |row: &[f64]| format!("[{}]", row.iter().map(|v| digits(*v)).collect::<Vec<_>>().join(", "));
             let rows: Vec<String> = values.chunks(width).map(row).collect();

@@ -137,7 +137,7 @@ fn images_tokens_and_ids_check_their_operands() {
     assert_eq!(error(Op::GatherTokens, &[x.clone(), x.clone()]), "gather_tokens wants ids as operand 2, found numbers");
     assert_eq!(error(Op::Add, &[ids.clone(), ids.clone()]), "add wants numbers as operand 1, found ids");
     assert_eq!(error(Op::Less, &[x.clone(), ids.clone()]), "less wants numbers as operand 2, found ids");
-    assert_eq!(error(Op::ToFloat, &[x.clone()]), "to_float wants ids as operand 1, found numbers");
+    assert_eq!(error(Op::ToFloat, std::slice::from_ref(&x)), "to_float wants ids as operand 1, found numbers");
     assert_eq!(error(Op::OneHot { classes: 3 }, &[x]), "one_hot wants ids as operand 1, found numbers");
 }
 
