@@ -1,7 +1,7 @@
 //! One arm for each op: operands at the rank that dfdx needs, the result flat again.
 
 use dfdx::prelude::{
-    Axis, BroadcastTo, ChooseFrom, Dtype, SelectTo, SumTo, TryAdd, TryConcatAlong, TryDiv, TryMul, TryNe, TrySub,
+    Axis, BroadcastTo, ChooseFrom, Dtype, SelectTo, SumTo, TryAdd, TryConcatAlong, TryDiv, TryLe, TryMul, TryNe, TrySub,
 };
 
 use super::layout::{self, RowMap};
@@ -70,7 +70,12 @@ impl<E: Element + Dtype, D: Kernels<E>> Context<E, D> {
             Op::Log => self.unary(grad, &float(0)?, Traced::try_ln)?,
             Op::Sqrt => self.unary(grad, &float(0)?, Traced::try_sqrt)?,
             Op::Abs => self.unary(grad, &float(0)?, Traced::try_abs)?,
-            Op::Relu => self.unary(grad, &float(0)?, Traced::try_relu)?,
+            Op::Relu => {
+                // dfdx's own, max(x, 0), turns NaN into 0 and hides that a run has failed.
+                let (x, zeros) = (float(0)?, self.upload(vec![constant(0.0); node.ty.elements()])?);
+                let off = x.flat.try_le(constant(0.0)).map_err(device_error)?;
+                self.binary(grad, &zeros, &x, |zeros, x| off.try_choose(zeros, x))?
+            }
             Op::Gelu => {
                 let x = float(0)?.flat;
                 self.traced(grad, |tape| D::gelu(x, tape))?

@@ -151,8 +151,12 @@ impl PageCase {
     }
 }
 
-/// Ten digits after the point, without trailing zeros.
+/// Ten digits after the point, without trailing zeros; zero has no sign.
 fn digits(value: f64) -> String {
     let text = format!("{value:.10}");
-    if !value.is_finite() { text } else { text.trim_end_matches('0').trim_end_matches('.').to_owned() }
+    match text.trim_end_matches('0').trim_end_matches('.') {
+        _ if !value.is_finite() => text,
+        "-0" | "" => "0".to_owned(),
+        short => short.to_owned(),
+    }
 }
