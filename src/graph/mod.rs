@@ -35,6 +35,18 @@ pub struct Node {
     pub scope: String,
 }
 
+impl Node {
+    /// Operands that a gradient can pass to.
+    pub fn gradient_operands(&self) -> &[ValueId] {
+        match &self.op {
+            // The condition chooses; it has no slope.
+            Op::Select => &self.inputs[1..],
+            op if op.is_differentiable() => &self.inputs,
+            _ => &[],
+        }
+    }
+}
+
 /// What fills an input of the graph.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum InputKind {
@@ -76,32 +88,35 @@ impl Graph {
         &self.nodes[id.index()]
     }
 
-    /// For each node, whether a gradient flows from its value to a trained tensor.
+    /// For each node, whether the total's gradient flows through its value to a trained tensor.
+    ///
+    /// All others stay off a tape: a monitor's √ at 0 would make NaN of a gradient of 0.
     pub fn carries_gradient(&self, layout: &Layout) -> Vec<bool> {
+        let mut in_total = vec![false; self.nodes.len()];
+        if let Some(total) = self.total {
+            in_total[total.index()] = true;
+        }
+        for (id, node) in self.nodes.iter().enumerate().rev() {
+            if in_total[id] {
+                node.gradient_operands().iter().for_each(|i| in_total[i.index()] = true);
+            }
+        }
         let mut carries = vec![false; self.nodes.len()];
         for (id, node) in self.nodes.iter().enumerate() {
-            carries[id] = match &node.op {
-                Op::Param { path } => layout.get(path).is_some_and(|(decl, _)| decl.kind == TensorKind::Trained),
-                op => op.is_differentiable() && node.inputs.iter().any(|i| carries[i.index()]),
-            };
+            carries[id] = in_total[id]
+                && match &node.op {
+                    Op::Param { path } => layout.get(path).is_some_and(|(decl, _)| decl.kind == TensorKind::Trained),
+                    _ => node.gradient_operands().iter().any(|i| carries[i.index()]),
+                };
         }
         carries
     }
 
-    /// For each trained tensor of `layout`, whether a gradient of `total` can arrive.
+    /// For each trained tensor of `layout`, whether a gradient of the total can arrive.
     pub fn reached(&self, layout: &Layout) -> Vec<bool> {
-        let carries = self.carries_gradient(layout);
-        let mut below_total = vec![false; self.nodes.len()];
         let mut reached = vec![false; layout.trained()];
-        if let Some(total) = self.total {
-            below_total[total.index()] = true;
-        }
-        for (id, node) in self.nodes.iter().enumerate().rev() {
-            if !(below_total[id] && carries[id]) {
-                continue;
-            }
-            node.inputs.iter().for_each(|i| below_total[i.index()] = true);
-            if let Op::Param { path } = &node.op
+        for (node, carries) in self.nodes.iter().zip(self.carries_gradient(layout)) {
+            if let (true, Op::Param { path }) = (carries, &node.op)
                 && let Some(index) = layout.index(path)
             {
                 reached[index] = true;

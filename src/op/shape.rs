@@ -229,7 +229,8 @@ fn count_operands(op: &Op, found: usize) -> Result<(), ShapeError> {
     if (least..=most).contains(&found) {
         return Ok(());
     }
-    error(&[], format!("{} takes {least} operands or up to {most}, found {found}", op.name()))
+    let more = if most == usize::MAX { "more".to_owned() } else { format!("up to {most}") };
+    error(&[], format!("{} takes {least} operands or {more}, found {found}", op.name()))
 }
 
 fn check_dtypes(op: &Op, inputs: &[&Type]) -> Result<(), ShapeError> {

@@ -43,7 +43,15 @@ fn pages_of_wrong_pipelines() {
 
 /// A piece of text: a word, a number, a run of blanks, or one sign.
 fn pieces(text: &str) -> Vec<&str> {
-    let class = |c: char| if c.is_alphanumeric() || c == '_' { 1 } else if c.is_whitespace() { 2 } else { 0 };
+    let class = |c: char| {
+        if c.is_alphanumeric() || c == '_' {
+            1
+        } else if c.is_whitespace() {
+            2
+        } else {
+            0
+        }
+    };
     let mut pieces = Vec::new();
     let mut start = 0;
     let mut last = None;

@@ -5,6 +5,7 @@ mod command;
 mod eval;
 mod golden;
 mod lang;
+mod ops;
 mod pages;
 mod pictures;
 mod runs;

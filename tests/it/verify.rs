@@ -122,8 +122,8 @@ fn gaps_are_named() {
     let first = message[0].to_string();
     assert_eq!(
         first,
-        "parameter `head.weight` has no tensor in the file: tried `weights.q.weight`, `weights.kk.weight` \
-         (help: did you mean `k.weight`?)"
+        "parameter `head.weight` has no tensor in the file: tried `weights.q.weight`, `weights.kk.weight`, \
+         `weights.weight` (help: did you mean `k.weight`?)"
     );
     assert!(message.contains(&Problem::Unused { name: "grad.q.weight".to_owned() }));
     let message = without(r#"("pos", ["pos"]),"#, "")[0].to_string();

@@ -5,10 +5,9 @@
 
 use std::sync::Arc;
 
-use dfdx::prelude::{Device, Dtype, OwnedTape};
+use dfdx::prelude::{Cpu, Device, Dtype, GatherTo, HasShape, OwnedTape, PutTape, SplitTape, Tape, TensorFromVec};
 
-use super::kernels::Kernels;
-use super::{Context, Done, Float, device_error};
+use super::{Context, Done, Flat, Float, Kernels, Taped, host, view};
 use crate::backend::Element;
 use crate::op::PatchOrder;
 
@@ -96,14 +95,81 @@ pub(super) fn patchify(images: &[usize], patch: (usize, usize), order: PatchOrde
     RowMap::strided(&sizes, &from, 0)
 }
 
-impl<E: Element + Dtype, D: Device<E> + Kernels<E>> Context<E, D> {
+/// Gathers rows and scatters their gradients.
+pub trait Rows<E: Dtype>: Device<E> {
+    /// Result row r is row `rows[r]` of `x`, rows of `inner` values.
+    fn gather_rows(x: Flat<E, Self>, rows: Arc<Vec<usize>>, inner: usize, tape: OwnedTape<E, Self>) -> Taped<E, Self>;
+}
+
+macro_rules! rows_on_cpu {
+    ($($element:ty),*) => {$(
+        impl Rows<$element> for Cpu {
+            // dfdx's own gather walks an index per value; whole rows are copied here, forward and back.
+            fn gather_rows(
+                x: Flat<$element, Cpu>,
+                rows: Arc<Vec<usize>>,
+                inner: usize,
+                mut tape: OwnedTape<$element, Cpu>,
+            ) -> Taped<$element, Cpu> {
+                let source = host(&x);
+                let mut data = Vec::with_capacity(rows.len() * inner);
+                for row in rows.iter() {
+                    data.extend_from_slice(&source[row * inner..(row + 1) * inner]);
+                }
+                let length = data.len();
+                let device: Cpu = x.device().clone();
+                let out = device.try_tensor_from_vec(data, (length,))?;
+                let result = out.clone();
+                tape.add_backward_op(move |gradients| {
+                    gradients.try_alloc_for(&out)?;
+                    let above = host(&gradients.get(&out));
+                    let below = gradients.get_or_alloc_mut(&x)?;
+                    for (row, values) in rows.iter().zip(above.chunks_exact(inner)) {
+                        let target = &mut below[row * inner..(row + 1) * inner];
+                        for (sum, value) in target.iter_mut().zip(values) {
+                            *sum += *value;
+                        }
+                    }
+                    Ok(())
+                });
+                Ok((result, tape))
+            }
+        }
+    )*};
+}
+
+rows_on_cpu!(f32, f64);
+
+#[cfg(feature = "dfdx-cuda")]
+impl<E: Element + Dtype> Rows<E> for dfdx::prelude::Cuda
+where
+    dfdx::prelude::Cuda: Device<E>,
+{
+    fn gather_rows(x: Flat<E, Self>, rows: Arc<Vec<usize>>, inner: usize, tape: OwnedTape<E, Self>) -> Taped<E, Self> {
+        gather_by_dfdx(x, &rows, inner, tape)
+    }
+}
+
+/// The same through dfdx's `gather`, for devices whose memory the host cannot reach.
+#[cfg_attr(not(feature = "dfdx-cuda"), allow(dead_code, reason = "only CUDA needs it; it must compile everywhere"))]
+fn gather_by_dfdx<E: Dtype, D: Device<E>>(
+    x: Flat<E, D>,
+    rows: &[usize],
+    inner: usize,
+    tape: OwnedTape<E, D>,
+) -> Taped<E, D> {
+    let (length, count) = (x.shape().0 / inner, rows.len());
+    let ids = x.device().try_tensor_from_vec(rows.to_vec(), (count,))?;
+    let table = view(x.put_tape(tape), (length, inner))?;
+    let out = table.try_gather::<(usize, usize), (usize,)>(ids)?;
+    let out = view(out, (count * inner,))?;
+    Ok(out.split_tape())
+}
+
+impl<E: Element + Dtype, D: Kernels<E>> Context<E, D> {
     /// Moves values by a map.
     pub(super) fn moved(&mut self, grad: bool, x: &Float<E, D>, map: RowMap) -> Done<Float<E, D>> {
-        let tape = if grad { std::mem::take(&mut self.tape) } else { OwnedTape::default() };
-        let (out, tape) = D::gather_rows(x.flat.clone(), Arc::new(map.rows), map.inner, tape).map_err(device_error)?;
-        if grad {
-            self.tape = tape;
-        }
-        Ok(self.fresh(out))
+        let (x, rows) = (x.flat.clone(), Arc::new(map.rows));
+        self.traced(grad, |tape| D::gather_rows(x, rows, map.inner, tape))
     }
 }

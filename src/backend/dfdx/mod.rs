@@ -11,21 +11,31 @@
 //!
 //! **Invariant:** a value behind `stop_gradient` has an id of its own, so that no gradient for it reaches its source.
 
+mod gelu;
 mod ids;
-mod kernels;
 mod layout;
 mod ops;
 mod products;
 
-use dfdx::prelude::{Backward, Cpu, Device, Dtype, HasShape, OwnedTape, PutTape, ReshapeTo, Shape, SplitTape, Tensor};
+use dfdx::prelude::{
+    Backward, Cpu, Device, Dtype, HasErr, HasShape, OwnedTape, PutTape, ReshapeTo, Shape, SplitTape, Tensor,
+};
 
-pub use self::kernels::Kernels;
+pub use self::gelu::Gelu;
+pub use self::layout::Rows;
 use super::{Backend, BackendError, Element, HostTensor, InputValue, OutputValue, Request, Results};
 use crate::graph::{Graph, Layout, Node};
 use crate::op::Op;
 
 pub type Flat<E, D> = Tensor<(usize,), E, D>;
 type Traced<S, E, D> = Tensor<S, E, D, OwnedTape<E, D>>;
+/// A result off the tape, and the tape that knows how it came about.
+pub type Taped<E, D> = Result<(Flat<E, D>, OwnedTape<E, D>), <D as HasErr>::Err>;
+
+/// A device with what dfdx itself lacks.
+pub trait Kernels<E: Dtype>: Rows<E> + Gelu<E> {}
+
+impl<E: Dtype, D: Rows<E> + Gelu<E>> Kernels<E> for D {}
 
 /// A float value of the graph.
 #[derive(Clone)]
@@ -56,7 +66,7 @@ pub struct Dfdx<D> {
 /// dfdx on the CPU.
 pub fn cpu<E: Element + Dtype>() -> Box<dyn Backend<E>>
 where
-    Cpu: Device<E> + Kernels<E>,
+    Cpu: Kernels<E>,
 {
     Box::new(Dfdx { device: Cpu::default(), name: "dfdx" })
 }
@@ -65,7 +75,7 @@ where
 #[cfg(feature = "dfdx-cuda")]
 pub fn cuda<E: Element + Dtype>() -> Result<Box<dyn Backend<E>>, BackendError>
 where
-    dfdx::prelude::Cuda: Device<E> + Kernels<E>,
+    dfdx::prelude::Cuda: Kernels<E>,
 {
     match dfdx::prelude::Cuda::try_build(0, 0) {
         Ok(device) => Ok(Box::new(Dfdx { device, name: "dfdx-cuda" })),
@@ -88,7 +98,7 @@ fn device_error(error: impl std::fmt::Debug) -> String {
     format!("{error:?}")
 }
 
-impl<E: Element + Dtype, D: Device<E> + Kernels<E>> Context<E, D> {
+impl<E: Element + Dtype, D: Kernels<E>> Context<E, D> {
     /// Runs `op` on `x`, on the tape if a gradient is needed.
     fn on_tape<S: Shape, R: Shape>(
         &mut self,
@@ -102,6 +112,16 @@ impl<E: Element + Dtype, D: Device<E> + Kernels<E>> Context<E, D> {
             self.tape = tape;
         }
         Ok(out)
+    }
+
+    /// Runs an op that writes on the tape by itself.
+    fn traced(&mut self, grad: bool, op: impl FnOnce(OwnedTape<E, D>) -> Taped<E, D>) -> Done<Float<E, D>> {
+        let tape = if grad { std::mem::take(&mut self.tape) } else { OwnedTape::default() };
+        let (out, tape) = op(tape).map_err(device_error)?;
+        if grad {
+            self.tape = tape;
+        }
+        Ok(self.fresh(out))
     }
 
     /// A value on the device with an id of its own.
@@ -164,13 +184,10 @@ fn needs(graph: &Graph, layout: &Layout, request: &Request) -> Result<Needs, Bac
     for id in &keep {
         needed[*id] = true;
     }
-    for id in (0..count).rev().filter(|id| needed[*id]).collect::<Vec<_>>() {
-        mark_operands(graph, id, &mut needed);
-    }
-    // Operands of operands: ids fall towards the leaves, so one pass from the end reaches all.
+    // Operands have smaller ids, so one pass from the end reaches all.
     for id in (0..count).rev() {
         if needed[id] {
-            mark_operands(graph, id, &mut needed);
+            graph.nodes[id].inputs.iter().for_each(|i| needed[i.index()] = true);
         }
     }
     let grad = if request.gradients { graph.carries_gradient(layout) } else { vec![false; count] };
@@ -186,11 +203,7 @@ fn needs(graph: &Graph, layout: &Layout, request: &Request) -> Result<Needs, Bac
     Ok(Needs { needed, grad, last_use })
 }
 
-fn mark_operands(graph: &Graph, id: usize, needed: &mut [bool]) {
-    graph.nodes[id].inputs.iter().for_each(|i| needed[i.index()] = true);
-}
-
-impl<E: Element + Dtype, D: Device<E> + Kernels<E>> Backend<E> for Dfdx<D> {
+impl<E: Element + Dtype, D: Kernels<E>> Backend<E> for Dfdx<D> {
     fn name(&self) -> &'static str {
         self.name
     }
@@ -273,7 +286,9 @@ impl<E: Element + Dtype, D: Device<E> + Kernels<E>> Backend<E> for Dfdx<D> {
                 let mut found = loss.put_tape(tape).try_backward().map_err(|e| place(device_error(e)))?;
                 for (index, flat) in &trained {
                     found.get_or_alloc_mut(flat).map_err(|e| place(device_error(e)))?;
-                    found.get(flat).copy_into(&mut gradients[layout.range(*index)]);
+                    // Added, for several nodes may read one parameter.
+                    let sums = gradients[layout.range(*index)].iter_mut();
+                    sums.zip(host(&found.get(flat))).for_each(|(sum, value)| *sum += value);
                 }
             }
         }
@@ -281,7 +296,7 @@ impl<E: Element + Dtype, D: Device<E> + Kernels<E>> Backend<E> for Dfdx<D> {
     }
 }
 
-fn input<E: Element + Dtype, D: Device<E> + Kernels<E>>(
+fn input<E: Element + Dtype, D: Kernels<E>>(
     context: &mut Context<E, D>,
     node: &Node,
     name: &str,

@@ -1,17 +1,16 @@
 //! One arm for each op: operands at the rank that dfdx needs, the result flat again.
 
 use dfdx::prelude::{
-    Axis, BroadcastTo, Device, Dtype, OwnedTape, SelectTo, SumTo, TryAdd, TryConcatAlong, TryDiv, TryMul, TrySub,
+    Axis, BroadcastTo, ChooseFrom, Dtype, SelectTo, SumTo, TryAdd, TryConcatAlong, TryDiv, TryLe, TryMul, TryNe, TrySub,
 };
 
-use super::kernels::Kernels;
 use super::layout::{self, RowMap};
-use super::{Context, Done, Flat, Float, Traced, Value, device_error, host, ids, view};
+use super::{Context, Done, Flat, Float, Kernels, Traced, Value, device_error, host, ids, view};
 use crate::backend::Element;
 use crate::graph::{Graph, Node};
 use crate::op::{DType, Op};
 
-impl<E: Element + Dtype, D: Device<E> + Kernels<E>> Context<E, D> {
+impl<E: Element + Dtype, D: Kernels<E>> Context<E, D> {
     /// Evaluates a node that is no input and no parameter.
     pub(super) fn evaluate(
         &mut self,
@@ -56,24 +55,31 @@ impl<E: Element + Dtype, D: Device<E> + Kernels<E>> Context<E, D> {
                 self.upload(a.iter().zip(&b).map(|p| constant(f64::from(u8::from(holds(p))))).collect())?
             }
             Op::Select => {
-                let chosen: Vec<f64> =
-                    ids::numbers(operand(0)?).iter().map(|c| f64::from(u8::from(*c != 0.0))).collect();
-                let keep = self.upload(chosen.iter().map(|c| constant(*c)).collect())?;
-                let drop = self.upload(chosen.iter().map(|c| constant(1.0 - c)).collect())?;
-                let a = self.binary(grad, &float(1)?, &keep, |a, b| a.try_mul(b))?;
-                let b = self.binary(grad, &float(2)?, &drop, |a, b| a.try_mul(b))?;
-                self.binary(grad, &a, &b, |a, b| a.try_add(b))?
+                let condition = self.upload(ids::numbers(operand(0)?).into_iter().map(constant).collect())?;
+                let condition = condition.flat.try_ne(constant(0.0)).map_err(device_error)?;
+                // Chosen, not blended by 0 and 1: 0 · ∞ of the side not taken would be NaN.
+                self.binary(grad, &float(1)?, &float(2)?, |a, b| condition.try_choose(a, b))?
             }
             Op::AddConst { value } => self.unary(grad, &float(0)?, |x| x.try_add(constant(*value)))?,
             Op::MulConst { value } => self.unary(grad, &float(0)?, |x| x.try_mul(constant(*value)))?,
+            // dfdx's slope 0·x⁻¹ is NaN at 0; x⁰ is flat.
+            Op::PowConst { value } if *value == 0.0 => self.upload(vec![constant(1.0); node.ty.elements()])?,
             Op::PowConst { value } => self.unary(grad, &float(0)?, |x| x.try_powf(*value))?,
             Op::Neg => self.unary(grad, &float(0)?, Traced::try_negate)?,
             Op::Exp => self.unary(grad, &float(0)?, Traced::try_exp)?,
             Op::Log => self.unary(grad, &float(0)?, Traced::try_ln)?,
             Op::Sqrt => self.unary(grad, &float(0)?, Traced::try_sqrt)?,
             Op::Abs => self.unary(grad, &float(0)?, Traced::try_abs)?,
-            Op::Relu => self.unary(grad, &float(0)?, Traced::try_relu)?,
-            Op::Gelu => self.gelu(grad, &float(0)?)?,
+            Op::Relu => {
+                // dfdx's own, max(x, 0), turns NaN into 0 and hides that a run has failed.
+                let (x, zeros) = (float(0)?, self.upload(vec![constant(0.0); node.ty.elements()])?);
+                let off = x.flat.try_le(constant(0.0)).map_err(device_error)?;
+                self.binary(grad, &zeros, &x, |zeros, x| off.try_choose(zeros, x))?
+            }
+            Op::Gelu => {
+                let x = float(0)?.flat;
+                self.traced(grad, |tape| D::gelu(x, tape))?
+            }
             Op::Tanh => self.unary(grad, &float(0)?, Traced::try_tanh)?,
             Op::Sigmoid => self.unary(grad, &float(0)?, Traced::try_sigmoid)?,
             Op::ToFloat => self.upload(ids::numbers(operand(0)?).into_iter().map(constant).collect())?,
@@ -173,10 +179,12 @@ impl<E: Element + Dtype, D: Device<E> + Kernels<E>> Context<E, D> {
             Op::L2Normalize { eps } => {
                 let (x, width) = (float(0)?, last(0));
                 let rows = x.len() / width;
+                // Clamped before the root, whose slope at 0 is infinite: the clamp's 0 after it would give NaN for a row
+                // of zeros. The least normal number keeps the square of a tiny eps from vanishing in f32.
+                let least = (eps * eps).max(f64::from(f32::MIN_POSITIVE));
                 let norm = self.unary(grad, &x, |x| {
                     let squares = view(x.try_square()?, (rows, width))?;
-                    let norm = squares.try_sum::<(usize,), Axis<1>>()?.try_sqrt()?;
-                    norm.try_clamp(*eps, f64::from(f32::MAX))
+                    squares.try_sum::<(usize,), Axis<1>>()?.try_clamp(least, f64::INFINITY)?.try_sqrt()
                 })?;
                 let norm =
                     norm.flat.try_broadcast_like::<(usize, usize), Axis<1>>(&(rows, width)).map_err(device_error)?;
@@ -208,15 +216,6 @@ impl<E: Element + Dtype, D: Device<E> + Kernels<E>> Context<E, D> {
         op: impl FnOnce(Traced<(usize,), E, D>) -> Result<Traced<(usize,), E, D>, D::Err>,
     ) -> Done<Float<E, D>> {
         let out = self.on_tape(grad, x.flat.clone(), op)?;
-        Ok(self.fresh(out))
-    }
-
-    fn gelu(&mut self, grad: bool, x: &Float<E, D>) -> Done<Float<E, D>> {
-        let tape = if grad { std::mem::take(&mut self.tape) } else { OwnedTape::default() };
-        let (out, tape) = D::gelu(x.flat.clone(), tape).map_err(device_error)?;
-        if grad {
-            self.tape = tape;
-        }
         Ok(self.fresh(out))
     }
 

@@ -1,12 +1,11 @@
 //! Matrix products and attention.
 
-use dfdx::prelude::{Axes2, Axes3, Axis, BroadcastTo, Device, Dtype, PermuteTo, TryAdd, TryMatMul, TryMul};
+use dfdx::prelude::{Axes2, Axes3, Axis, BroadcastTo, Dtype, PermuteTo, TryAdd, TryMatMul, TryMul};
 
-use super::kernels::Kernels;
-use super::{Context, Done, Float, device_error, view};
+use super::{Context, Done, Float, Kernels, device_error, view};
 use crate::backend::Element;
 
-impl<E: Element + Dtype, D: Device<E> + Kernels<E>> Context<E, D> {
+impl<E: Element + Dtype, D: Kernels<E>> Context<E, D> {
     /// x `(rows, in)` · weightᵀ `(in, out)` + bias `(out)`.
     pub(super) fn linear(
         &mut self,
