@@ -20,6 +20,7 @@
 
 pub mod backend;
 pub mod data;
+pub mod decl;
 pub mod diag;
 pub mod elab;
 pub mod eval;

@@ -4,7 +4,7 @@
 
 use super::sample::Rows;
 use crate::backend::{HostTensor, InputValue};
-use crate::graph::{InputDecl, InputKind};
+use crate::decl::{InputDecl, InputKind};
 
 /// Inputs by name from the samples' rows and labels (−1 where a sample has none), in order.
 ///

@@ -13,7 +13,7 @@ use super::rng::Key;
 use super::sample::{Rows, SamplePlan};
 use super::source::Source;
 use crate::backend::InputValue;
-use crate::graph::InputDecl;
+use crate::decl::InputDecl;
 use crate::spec::ViewSpec;
 
 /// Epoch of the keys of evaluation: no training epoch has it, and every evaluation draws the same.

@@ -26,7 +26,7 @@ use super::sample::{Rows, SamplePlan};
 use super::source::Source;
 use super::view::Draw;
 use crate::backend::InputValue;
-use crate::graph::InputDecl;
+use crate::decl::InputDecl;
 use crate::spec::ViewSpec;
 
 /// Batches that are being made at once: the pool works on the next while the last samples of one are still out.

@@ -7,7 +7,7 @@ use super::error::DataError;
 use super::image::Image;
 use super::rng::Key;
 use super::view::{self, Draw};
-use crate::graph::{InputDecl, InputKind};
+use crate::decl::{InputDecl, InputKind};
 use crate::spec::{ViewFrom, ViewOp, ViewSpec};
 
 /// What to draw for the inputs of a graph; made once.

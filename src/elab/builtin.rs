@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
+use crate::decl::Init;
 use crate::diag::{Code, Diagnostic, suggest};
-use crate::graph::Init;
 use crate::source::Span;
 use crate::syntax::ast::Argument;
 

@@ -28,8 +28,8 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::decl::TensorDecl;
 use crate::diag::{Diagnostic, Diagnostics, Reported};
-use crate::graph::TensorDecl;
 use crate::source::{SourceId, Sources, Span};
 use crate::spec::EmaSpec;
 

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use crate::decl::{Init, TensorDecl, TensorKind};
 use crate::diag::{Code, Diagnostic, suggest};
-use crate::graph::{Init, TensorDecl, TensorKind};
 use crate::op::Type;
 use crate::source::Span;
 use crate::spec::{EmaMoment, EmaSpec, Role, Schedule};

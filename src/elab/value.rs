@@ -7,7 +7,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::graph::Init;
+use crate::decl::Init;
 use crate::op::Type;
 use crate::source::Span;
 use crate::spec::{Duration, Optimizer, Schedule, SourceSpec};

@@ -2,10 +2,10 @@
 //!
 //! **Invariant:** a value's type is what `op::shape::infer` says of its operands; nothing is typed by hand.
 
+use crate::decl::{InputDecl, InputKind};
 use crate::diag::{Code, Diagnostic};
 use crate::elab::views::View;
 use crate::elab::{Dims, Kind, Tensor, Tensors, Value};
-use crate::graph::{InputDecl, InputKind};
 use crate::op::{Op, Type, shape};
 use crate::source::Span;
 use crate::syntax::ast::BinaryOp;
