@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
+use cmae::graph::masking::maskings;
 use cmae::graph::{Graph, Layout, Program, TensorKind};
 use cmae::op::{Type, shape};
 
@@ -51,6 +52,14 @@ fn count(n: usize) -> String {
         1_000..1_000_000 => format!("{:.2} k", n as f64 / 1e3),
         1_000_000..1_000_000_000 => format!("{:.2} M", n as f64 / 1e6),
         _ => format!("{:.2} G", n as f64 / 1e9),
+    }
+}
+
+/// 2288200000 → "2.3 GB".
+fn bytes(n: usize) -> String {
+    match n {
+        0..1_000_000_000 => format!("{:.1} MB", n as f64 / 1e6),
+        _ => format!("{:.1} GB", n as f64 / 1e9),
     }
 }
 
@@ -153,18 +162,19 @@ fn summary(program: &Program) {
     let values: usize = program.train.nodes.iter().map(|n| n.ty.elements()).sum();
     let stored = layout.total_len + 3 * layout.trained_len;
     println!(
-        "memory: {:.1} MB parameters, gradients and moments; {:.1} MB values of the forward pass if all are kept (f32)",
-        stored as f64 * 4e-6,
-        values as f64 * 4e-6,
+        "memory: {} parameters, gradients and moments; {} values of the forward pass if all are kept (f32)",
+        bytes(4 * stored),
+        bytes(4 * values),
     );
+    maskings(&program.train).iter().for_each(|masking| println!("{masking}"));
     println!();
     println!("inputs");
     for input in &program.train.inputs {
-        println!("  {:<22} {:?}", input.name, input.ty.shape);
+        println!("  {:<26} {:?}", input.name, input.ty.shape);
     }
     println!("values");
     for (name, id) in &program.train.outputs {
-        println!("  {:<22} {:?}", name, program.train.node(*id).ty.shape);
+        println!("  {:<26} {:?}", name, program.train.node(*id).ty.shape);
     }
     let names: Vec<&str> = program.train.losses.iter().map(|(n, _)| n.as_str()).collect();
     println!("losses: {}", names.join(" + "));

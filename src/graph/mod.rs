@@ -6,6 +6,7 @@
 //! invariant of this module after each pass.
 
 pub mod build;
+pub mod masking;
 pub mod text;
 pub mod verify;
 

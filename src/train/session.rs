@@ -18,6 +18,7 @@ use crate::data::source::{self, Source};
 use crate::eval::quality::QualityError;
 use crate::eval::{Judge, Quality};
 use crate::graph::Program;
+use crate::graph::masking::maskings;
 use crate::run::checkpoint::{Checkpoint, NewCheckpoint, State, machine};
 use crate::run::{Metrics, RunError, RunFolder};
 
@@ -88,6 +89,7 @@ pub fn run<E: Element>(
     watch: &mut dyn Watch,
 ) -> Result<Ended, SessionError> {
     let mut session = Session::open(program, text, backend, folder, options, watch)?;
+    maskings(&program.train).iter().for_each(|masking| watch.say(&masking.to_string()));
     session.baselines(watch)?;
     let ended = session.train(options, watch);
     watch.end();
