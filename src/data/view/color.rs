@@ -6,14 +6,14 @@
 use crate::data::Image;
 
 /// `factor · v`; 0 is black, 1 the image.
-pub fn brightness(mut image: Image, factor: f32) -> Image {
+pub fn brightness(mut image: Image, factor: f64) -> Image {
     let table = levels(|v| blend(v, 0.0, factor));
     image.data.iter_mut().for_each(|v| *v = table[usize::from(*v)]);
     image
 }
 
 /// `factor · v + (1 − factor) · mean of gray`; 0 is plain gray, 1 the image.
-pub fn contrast(mut image: Image, factor: f32) -> Image {
+pub fn contrast(mut image: Image, factor: f64) -> Image {
     let sum: f64 = match image.channels {
         3 => image.data.chunks_exact(3).map(|rgb| f64::from(gray(rgb))).sum(),
         _ => image.data.iter().map(|&v| f64::from(v)).sum(),
@@ -25,7 +25,7 @@ pub fn contrast(mut image: Image, factor: f32) -> Image {
 }
 
 /// `factor · v + (1 − factor) · gray`; 0 is gray, 1 the image.
-pub fn saturation(mut image: Image, factor: f32) -> Image {
+pub fn saturation(mut image: Image, factor: f64) -> Image {
     if image.channels == 3 {
         for rgb in image.data.chunks_exact_mut(3) {
             let gray = gray(rgb);
@@ -36,11 +36,11 @@ pub fn saturation(mut image: Image, factor: f32) -> Image {
 }
 
 /// Turns the hue by `turn`, a share of a full turn in −0.5..=0.5.
-pub fn hue(mut image: Image, turn: f32) -> Image {
+pub fn hue(mut image: Image, turn: f64) -> Image {
     if image.channels == 3 {
         for rgb in image.data.chunks_exact_mut(3) {
             let (h, s, v) = to_hsv([rgb[0], rgb[1], rgb[2]]);
-            let turned = (h + turn).rem_euclid(1.0);
+            let turned = (h + turn as f32).rem_euclid(1.0);
             rgb.copy_from_slice(&from_hsv(turned, s, v));
         }
     }
@@ -86,9 +86,9 @@ fn levels(f: impl Fn(f32) -> u8) -> [u8; 256] {
 
 /// `factor · v + (1 − factor) · other`, clamped and truncated.
 ///
-/// The sum is fused as torch's is: where `v` equals `other`, a plain sum may fall short of it and lose a level.
-fn blend(v: f32, other: f32, factor: f32) -> u8 {
-    (1.0 - factor).mul_add(other, factor * v).clamp(0.0, 255.0) as u8
+/// Both factors are rounded to f32 by themselves, and the sum is fused, as torch's are: where `v` equals `other`, a plain sum may fall short of it and lose a level.
+fn blend(v: f32, other: f32, factor: f64) -> u8 {
+    ((1.0 - factor) as f32).mul_add(other, factor as f32 * v).clamp(0.0, 255.0) as u8
 }
 
 /// A pixel's gray, truncated, by torchvision's weights (ITU-R 601, rounded to four digits).

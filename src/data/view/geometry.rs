@@ -38,14 +38,20 @@ pub fn resize(image: &Image, size: (usize, usize), interpolation: Interpolation)
         Interpolation::Bicubic => fir::FilterType::CatmullRom,
         Interpolation::Lanczos => fir::FilterType::Lanczos3,
     };
-    let source = fir::images::ImageRef::new(image.width as u32, image.height as u32, &image.data, pixel)
-        .expect("an image's data is as long as its sides say");
-    let mut target = fir::images::Image::new(width as u32, height as u32, pixel);
     let options = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(filter)).use_alpha(false);
-    fir::Resizer::new()
-        .resize(&source, &mut target, &options)
-        .expect("both images have the same pixel type and no crop box is set");
-    Image::new(height, width, image.channels, target.into_vec())
+    let mut resizer = fir::Resizer::new();
+    let mut pass = |data: &[u8], from: (usize, usize), to: (usize, usize)| -> Vec<u8> {
+        let source = fir::images::ImageRef::new(from.1 as u32, from.0 as u32, data, pixel)
+            .expect("an image's data is as long as its sides say");
+        let mut target = fir::images::Image::new(to.1 as u32, to.0 as u32, pixel);
+        resizer
+            .resize(&source, &mut target, &options)
+            .expect("both images have the same pixel type and no crop box is set");
+        target.into_vec()
+    };
+    // Along the width first, and rounded to 8 bits before the height: as PIL and torchvision do.
+    let across = pass(&image.data, (image.height, image.width), (image.height, width));
+    Image::new(height, width, image.channels, pass(&across, (image.height, width), size))
 }
 
 /// The size at which the short side is `short`, the long side cut to whole pixels as torchvision does.

@@ -120,10 +120,10 @@ fn jitter(image: Image, strengths: [f64; 4], draw: &mut dyn Draw) -> Image {
     for last in (1..order.len()).rev() {
         order.swap(last, draw.below(last as u64 + 1) as usize);
     }
-    let mut amounts = [0.0f32; 4];
+    let mut amounts = [0.0; 4];
     for (index, (amount, strength)) in amounts.iter_mut().zip(strengths).enumerate() {
         let range = if index == 3 { (-strength, strength) } else { ((1.0 - strength).max(0.0), 1.0 + strength) };
-        *amount = between(range, draw) as f32;
+        *amount = between(range, draw);
     }
     order.into_iter().filter(|&index| strengths[index] > 0.0).fold(image, |image, index| {
         let step = [color::brightness, color::contrast, color::saturation, color::hue][index];

@@ -1,0 +1,245 @@
+//! The loader: order, readiness, broken pictures, and no deadlock.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cmae::backend::InputValue;
+use cmae::data::evaluation::EvalBatches;
+use cmae::data::loader::{Loader, LoaderOptions, TrainBatch};
+use cmae::data::source::Source;
+use cmae::data::{DataError, Image};
+use cmae::graph::{InputDecl, InputKind};
+use cmae::op::Type;
+use cmae::spec::{ViewFrom, ViewOp, ViewSpec};
+
+/// Pictures of 8 × 8 whose level is their index; some are broken, and each takes a while.
+struct Levels {
+    len: usize,
+    broken: Vec<usize>,
+    panics: Option<usize>,
+    delay: Duration,
+    classes: Vec<String>,
+}
+
+fn levels(len: usize) -> Levels {
+    Levels { len, broken: Vec::new(), panics: None, delay: Duration::ZERO, classes: vec!["a".into(), "b".into()] }
+}
+
+impl Source for Levels {
+    fn len(&self) -> usize {
+        self.len
+    }
+    fn image(&self, index: usize) -> Result<Image, String> {
+        std::thread::sleep(self.delay);
+        assert_ne!(self.panics, Some(index), "as a decoder might");
+        if self.broken.contains(&index) {
+            return Err("it ends early".to_owned());
+        }
+        Ok(Image::new(8, 8, 1, (0..64).map(|i| (index * 3 + i) as u8).collect()))
+    }
+    fn label(&self, index: usize) -> Option<i64> {
+        Some((index % 2) as i64)
+    }
+    fn classes(&self) -> &[String] {
+        &self.classes
+    }
+    fn name(&self, index: usize) -> String {
+        format!("picture {index}")
+    }
+}
+
+fn view(name: &str, from: ViewFrom, ops: Vec<ViewOp>, normalized: bool) -> ViewSpec {
+    ViewSpec { name: name.to_owned(), from, ops, size: None, channels: 1, normalized }
+}
+
+fn normalize() -> ViewOp {
+    ViewOp::Normalize { mean: vec![0.0], std: vec![1.0] }
+}
+
+/// A master that is flipped at random, a window of it at its corner, and one that is shifted.
+fn views(window: usize) -> Vec<ViewSpec> {
+    let of_master = || ViewFrom::View("master".to_owned());
+    let size = (window, window);
+    vec![
+        view("master", ViewFrom::Source("train".to_owned()), vec![ViewOp::RandomFlip { p: 0.5 }], false),
+        view("online", of_master(), vec![ViewOp::Crop { size, at: (0, 0) }, normalize()], true),
+        view("target", of_master(), vec![ViewOp::RandomShift { size, by: (0, 2) }, normalize()], true),
+        view("eval", ViewFrom::Recipe, vec![ViewOp::CenterCrop { size }, normalize()], true),
+    ]
+}
+
+fn inputs(batch: usize, window: usize) -> Vec<InputDecl> {
+    let picture = |name: &str| InputDecl {
+        name: format!("views.{name}"),
+        kind: InputKind::View { view: name.to_owned() },
+        ty: Type::float([batch, 1, window, window]),
+    };
+    let noise = |name: &str| InputDecl { name: name.to_owned(), kind: InputKind::Noise, ty: Type::float([batch, 500]) };
+    let labels = InputDecl { name: "label".to_owned(), kind: InputKind::Label, ty: Type::int([batch]) };
+    vec![picture("online"), picture("target"), noise("a.noise"), noise("b.noise"), labels]
+}
+
+fn options(threads: usize) -> LoaderOptions {
+    LoaderOptions { seed: 7, threads, prefetch: 2, max_broken: 0.5 }
+}
+
+fn start(source: Levels, options: LoaderOptions, steps: std::ops::Range<u64>) -> Loader {
+    Loader::start(Arc::new(source), &views(6), &inputs(4, 6), 4, options, steps).expect("the source is large enough")
+}
+
+fn all(mut loader: Loader) -> Vec<TrainBatch> {
+    std::iter::from_fn(|| loader.next_batch()).map(|batch| batch.expect("few are broken")).collect()
+}
+
+fn floats<'a>(batch: &'a TrainBatch, name: &str) -> &'a [f32] {
+    match batch.inputs.iter().find(|(n, _)| n == name) {
+        Some((_, InputValue::Float(tensor))) => &tensor.data,
+        other => panic!("{name}: {other:?}"),
+    }
+}
+
+#[test]
+fn batches_hang_on_the_seed_alone() {
+    let mut source = levels(22);
+    source.delay = Duration::from_millis(1);
+    let one = all(start(source, options(1), 0..17));
+    let eight = all(start(levels(22), options(8), 0..17));
+    assert_eq!(one.len(), 17);
+    assert!(one == eight, "8 threads give other batches than 1");
+    // A run taken up in the middle of an epoch sees what it would have seen.
+    assert!(all(start(levels(22), options(3), 8..17)) == one[8..]);
+    let other = all(start(levels(22), LoaderOptions { seed: 8, ..options(2) }, 0..17));
+    assert!(other != one);
+    // 22 pictures are 5 batches of 4: each epoch shows 20 of them once, in another order.
+    let epoch = |n: usize| one[n * 5..(n + 1) * 5].iter().flat_map(|b| b.indices.clone()).collect::<Vec<_>>();
+    let (first, second) = (epoch(0), epoch(1));
+    let mut sorted = first.clone();
+    sorted.sort_unstable();
+    sorted.dedup();
+    assert_eq!(sorted.len(), 20);
+    assert_ne!(first, second);
+}
+
+#[test]
+fn views_of_one_master_see_the_same_picture_and_noise_hangs_on_its_name() {
+    let batches = all(start(levels(40), options(2), 0..10));
+    let (mut shifted, mut flipped) = (0, 0);
+    for batch in &batches {
+        for (sample, index) in batch.indices.iter().enumerate() {
+            let part = |name: &str| &floats(batch, name)[sample * 36..(sample + 1) * 36];
+            let (online, target) = (part("views.online"), part("views.target"));
+            // A flipped master falls along its rows; both views fall or both rise.
+            let falls = |v: &[f32]| v[1] < v[0];
+            assert_eq!(falls(online), falls(target), "picture {index}");
+            flipped += usize::from(falls(online));
+            shifted += usize::from(online != target);
+        }
+        let (a, b) = (floats(batch, "a.noise"), floats(batch, "b.noise"));
+        assert_ne!(a, b);
+        assert!(a.iter().chain(b).all(|v| (0.0..1.0).contains(v)));
+        let mean = a.iter().sum::<f32>() / a.len() as f32;
+        // 2000 values: the mean's standard deviation is 0.0065.
+        assert!((mean - 0.5).abs() < 0.04, "{mean}");
+        let Some((_, InputValue::Int(labels))) = batch.inputs.last() else { panic!("labels are ints") };
+        let expected: Vec<i64> = batch.indices.iter().map(|i| (i % 2) as i64).collect();
+        assert_eq!(labels.data, expected);
+    }
+    assert!((10..30).contains(&flipped), "half of 40: {flipped}");
+    assert!(shifted > 25, "8 of 9 shifts move the window: {shifted}");
+}
+
+#[test]
+fn batches_are_ready_before_a_slow_consumer_asks() {
+    let mut loader = start(levels(400), options(2), 0..40);
+    while let Some(batch) = loader.next_batch() {
+        batch.expect("none is broken");
+        std::thread::sleep(Duration::from_millis(4));
+    }
+    let counters = loader.counters();
+    assert_eq!(counters.batches, 40);
+    // The first is waited for; a busy machine may cost a few more.
+    assert!(counters.ready >= 30, "{counters:?}");
+}
+
+#[test]
+fn nothing_deadlocks_with_a_narrow_channel_or_when_dropped() {
+    let narrow = LoaderOptions { prefetch: 1, ..options(2) };
+    let mut loader = start(levels(64), narrow, 0..30);
+    let mut count = 0;
+    while let Some(batch) = loader.next_batch() {
+        batch.expect("none is broken");
+        count += 1;
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert_eq!(count, 30);
+    // Dropped unread, and in the middle of slow pictures.
+    drop(start(levels(64), narrow, 0..1_000_000));
+    let mut slow = levels(64);
+    slow.delay = Duration::from_millis(20);
+    let mut loader = start(slow, narrow, 0..1_000_000);
+    loader.next_batch().expect("there are many").expect("none is broken");
+    let start = std::time::Instant::now();
+    drop(loader);
+    assert!(start.elapsed() < Duration::from_secs(2), "tasks that wait must end at once");
+}
+
+#[test]
+fn broken_pictures_are_replaced_named_and_counted_once() {
+    let broken = || {
+        let mut source = levels(20);
+        source.broken = vec![3];
+        source.panics = Some(11);
+        source
+    };
+    let mut loader = start(broken(), options(2), 0..10);
+    let mut shown = Vec::new();
+    while let Some(batch) = loader.next_batch() {
+        shown.extend(batch.expect("few are broken").indices);
+    }
+    assert_eq!(shown.len(), 40);
+    assert!(!shown.contains(&3) && !shown.contains(&11));
+    let mut named = loader.take_broken();
+    named.sort();
+    let expected = [("picture 11", "the decoder failed on it"), ("picture 3", "it ends early")];
+    assert_eq!(named, expected.map(|(name, reason)| (name.to_owned(), reason.to_owned())));
+    assert_eq!(loader.counters().broken, 2);
+    assert!(all(start(broken(), options(1), 0..10)) == all(start(broken(), options(4), 0..10)));
+
+    let mut strict = start(broken(), LoaderOptions { max_broken: 0.06, ..options(2) }, 0..10);
+    let error = std::iter::from_fn(|| strict.next_batch()).find_map(Result::err).expect("2 of 20 are broken");
+    assert!(matches!(error, DataError::TooManyBroken { broken: 2, tried: 20, .. }), "{error}");
+}
+
+#[test]
+fn a_picture_too_small_for_a_window_is_broken() {
+    // The window of 9 does not fit into 8 × 8.
+    let mut loader =
+        Loader::start(Arc::new(levels(8)), &views(9), &inputs(4, 9), 4, options(2), 0..2).expect("it starts");
+    let error = loader.next_batch().expect("a batch is tried").expect_err("none fits");
+    assert!(error.to_string().contains("8 x 8 pixels are too few"), "{error}");
+    let few = Loader::start(Arc::new(levels(3)), &views(6), &inputs(4, 6), 4, options(2), 0..2).err();
+    assert!(matches!(few, Some(DataError::BatchTooLarge { batch: 4, len: 3, .. })));
+}
+
+#[test]
+fn evaluation_shows_every_picture_once_and_pads_the_last_batch() {
+    let mut source = levels(10);
+    source.broken = vec![2];
+    let recipe = InputDecl {
+        name: "views.eval".to_owned(),
+        kind: InputKind::View { view: "eval".to_owned() },
+        ty: Type::float([4, 1, 6, 6]),
+    };
+    let mut batches = EvalBatches::new(Arc::new(source), &views(6), &[recipe], 4, 0).expect("recipes need no source");
+    let all: Vec<_> = batches.by_ref().map(|batch| batch.expect("memory")).collect();
+    let valid: Vec<usize> = all.iter().map(|(_, valid, _)| *valid).collect();
+    assert_eq!(valid, [4, 4, 1]);
+    let labels: Vec<i64> = all.iter().flat_map(|(_, _, labels)| labels.clone()).collect();
+    assert_eq!(labels, [0, 1, 1, 0, 1, 0, 1, 0, 1], "picture 2 is left out");
+    assert_eq!(batches.names().len(), 9);
+    assert_eq!(batches.broken(), [("picture 2".to_owned(), "it ends early".to_owned())]);
+    let (inputs, _, _) = &all[2];
+    let InputValue::Float(tensor) = &inputs[0].1 else { panic!("pictures are floats") };
+    assert_eq!(tensor.shape, [4, 1, 6, 6]);
+    assert_eq!(tensor.data[..36], tensor.data[108..], "padding repeats what is there");
+}

@@ -1,0 +1,110 @@
+//! View steps against torchvision's, on a photo.
+//!
+//! Tolerances are the file's advice: torchvision rounds to 8 bits after each step, and between both passes of a resize.
+
+use cmae::data::Image;
+use cmae::data::view::geometry::{Window, flip, resized_crop};
+use cmae::data::view::{blur, color, normalize};
+use cmae::spec::Interpolation;
+use cmae::verify::Fixture;
+use serde_json::Value;
+
+use crate::command::root;
+
+fn fixture() -> Fixture {
+    Fixture::read(&root("tests/golden/augment_torchvision.safetensors")).expect("it is in the repository")
+}
+
+/// `[C, H, W]` levels as an image.
+fn photo(file: &Fixture) -> Image {
+    let tensor = file.tensor("input.photo").expect("the file has a photo");
+    let (channels, height, width) = (tensor.shape[0], tensor.shape[1], tensor.shape[2]);
+    let values = tensor.values.to_f64();
+    let at = |i: usize| values[(i % channels) * height * width + i / channels] as u8;
+    Image::new(height, width, channels, (0..values.len()).map(at).collect())
+}
+
+/// `[C, H, W]` levels of an image.
+fn planes(image: &Image) -> Vec<f64> {
+    let (channels, pixels) = (image.channels, image.height * image.width);
+    (0..image.data.len()).map(|i| f64::from(image.data[(i % pixels) * channels + i / pixels])).collect()
+}
+
+fn number(arguments: &Value, name: &str) -> f64 {
+    arguments[name].as_f64().expect("the step has this argument")
+}
+
+/// `image` after a step; `Err` holds the normalised values that end a view.
+fn step(name: &str, arguments: &Value, image: Image) -> Result<Image, Vec<f64>> {
+    let factor = |key: &str| number(arguments, &format!("{key}_factor"));
+    let size = |key: &str| number(arguments, key) as usize;
+    let list = |key: &str| -> Vec<f64> {
+        let items = arguments[key].as_array().expect("a list");
+        items.iter().map(|v| v.as_f64().expect("a number")).collect()
+    };
+    Ok(match name {
+        "resized_crop" => {
+            let window = Window { top: size("top"), left: size("left"), height: size("height"), width: size("width") };
+            let interpolation = match arguments["interpolation"].as_str() {
+                Some("bicubic") => Interpolation::Bicubic,
+                _ => Interpolation::Bilinear,
+            };
+            let to = list("size");
+            resized_crop(&image, window, (to[0] as usize, to[1] as usize), interpolation)
+        }
+        "brightness" => color::brightness(image, factor(name)),
+        "contrast" => color::contrast(image, factor(name)),
+        "saturation" => color::saturation(image, factor(name)),
+        "hue" => color::hue(image, factor(name)),
+        "grayscale" => color::grayscale(image),
+        "solarize" => color::solarize(image, size("threshold") as u8),
+        "hflip" => flip(image),
+        "blur" => blur::gaussian(image, number(arguments, "sigma"), size("kernel_size") / 2),
+        "normalize" => {
+            return Err(normalize(&image, &list("mean"), &list("std")).into_iter().map(f64::from).collect());
+        }
+        other => panic!("the file has a new step `{other}`"),
+    })
+}
+
+/// (largest difference allowed, share of values that may differ by more than a tenth of it, mean).
+fn tolerance(name: &str) -> (f64, f64, f64) {
+    match name {
+        name if name.starts_with("crop_") => (1.0, 0.05, 0.05),
+        name if name.starts_with("jitter_") => (3.0, 1.0, 0.1),
+        "normalize" => (0.02, 1.0, 0.001),
+        "view" => (0.07, 1.0, 0.005),
+        _ => (1.0, 0.01, 0.01),
+    }
+}
+
+#[test]
+fn every_step_is_torchvisions() {
+    let file = fixture();
+    let original = photo(&file);
+    let steps = file.config.0["steps"].as_object().expect("the config lists the steps").clone();
+    assert_eq!(steps.len(), 22);
+    let mut faults = Vec::new();
+    for (name, list) in steps {
+        let mut image = Ok(original.clone());
+        for entry in list.as_array().expect("a list of steps") {
+            let kind = entry[0].as_str().expect("a step has a name");
+            image = image.and_then(|image| step(kind, &entry[1], image));
+        }
+        let found = match image {
+            Ok(image) => planes(&image),
+            Err(values) => values,
+        };
+        let expected = file.tensor(&format!("out.{name}")).expect("each list has a result").values.to_f64();
+        assert_eq!(found.len(), expected.len(), "{name}");
+        let differences: Vec<f64> = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).collect();
+        let (most, share, mean) = tolerance(&name);
+        let largest = differences.iter().copied().fold(0.0, f64::max);
+        let off = differences.iter().filter(|d| **d > most / 10.0).count() as f64 / differences.len() as f64;
+        let average = differences.iter().sum::<f64>() / differences.len() as f64;
+        if largest > most || off > share || average > mean {
+            faults.push(format!("{name}: largest {largest:.3}, {:.2} % differ, mean {average:.4}", 100.0 * off));
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
