@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::output::{out, outln};
 use super::pipeline::Options;
 
 /// Checks pipelines: names, units, the shape of every value. Reads no data.
@@ -25,9 +26,9 @@ pub fn main(args: Args) -> Result<(), String> {
         let result = cmae::compile(&mut sources, &mut diagnostics, file, &args.options.sets());
         match (result, args.json) {
             (Ok(_), true) => {}
-            (Ok(_), false) => println!("{}: ok", file.display()),
+            (Ok(_), false) => outln!("{}: ok", file.display()),
             (Err(_), true) => {
-                print!("{}", cmae::diag::render_json(diagnostics.list(), &sources));
+                out!("{}", cmae::diag::render_json(diagnostics.list(), &sources));
                 failures.push(String::new());
             }
             (Err(_), false) => failures.push(super::pipeline::draw(diagnostics.list(), &sources)),

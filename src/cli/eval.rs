@@ -9,6 +9,7 @@ use cmae::spec::{Duration, KnnSpec};
 use cmae::train::init;
 use serde_json::json;
 
+use super::output::outln;
 use super::trained;
 
 /// Judges the features of a run.
@@ -86,22 +87,25 @@ fn knn(args: Knn) -> Result<(), String> {
             "chance": judge.chance(),
             "effective_rank": found.collapse.as_ref().map(|c| c.effective_rank),
         });
-        println!("{figures}");
+        outln!("{figures}");
         return Ok(());
     }
-    println!("kNN accuracy, k = {}, temperature {}, after step {}", spec.k, spec.temperature, trained.step);
+    outln!("kNN accuracy, k = {}, temperature {}, after step {}", spec.k, spec.temperature, trained.step);
     for (name, accuracy) in [
         ("this run", found.accuracy),
         ("untrained encoder", untrained.accuracy),
         ("raw pixels", pixels.accuracy),
         ("chance", judge.chance()),
     ] {
-        println!("  {name:<18} {:5.1} %", accuracy * 100.0);
+        outln!("  {name:<18} {:5.1} %", accuracy * 100.0);
     }
     if let Some(collapse) = found.collapse {
-        println!(
+        outln!(
             "features: effective rank {:.1}, std {:.4} (spread evenly: {:.4}), mean cosine {:.3}",
-            collapse.effective_rank, collapse.std, collapse.uniform_std, collapse.mean_cosine
+            collapse.effective_rank,
+            collapse.std,
+            collapse.uniform_std,
+            collapse.mean_cosine
         );
     }
     Ok(())

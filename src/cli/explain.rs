@@ -1,5 +1,6 @@
 //! `cmaec explain`: what an error code means, with an example.
 
+use super::output::outln;
 use cmae::diag::{Code, suggest};
 
 /// Explains an error code, such as `unit::wrong_unit`.
@@ -15,12 +16,12 @@ pub struct Args {
 
 pub fn main(args: Args) -> Result<(), String> {
     let Some(text) = args.code.filter(|_| !args.list) else {
-        Code::ALL.iter().for_each(|code| println!("{}", code.as_str()));
+        Code::ALL.iter().for_each(|code| outln!("{}", code.as_str()));
         return Ok(());
     };
     match Code::parse(&text) {
         Some(code) => {
-            println!("{}", code.explanation().unwrap_or("There is no page for this code yet.").trim_end());
+            outln!("{}", code.explanation().unwrap_or("There is no page for this code yet.").trim_end());
             Ok(())
         }
         None => {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use cmae::eval::export::export_module;
 
+use super::output::outln;
 use super::trained;
 
 /// Writes the pretrained encoder as safetensors, in timm's names and layouts.
@@ -26,6 +27,6 @@ pub fn main(args: Args) -> Result<(), String> {
     })?;
     let count = export_module(&trained.program.layout, &trained.arena, &module, &spec.name, &args.output)
         .map_err(|error| error.to_string())?;
-    println!("{}: {count} tensors of `{module}` after step {}", args.output.display(), trained.step);
+    outln!("{}: {count} tensors of `{module}` after step {}", args.output.display(), trained.step);
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use cmae::backend::Element;
 use cmae::eval::{features, quality};
 
+use super::output::outln;
 use super::trained;
 
 /// Writes the features of pictures as safetensors: `features` [N, D], `labels` [N] (−1 without classes), and the
@@ -38,6 +39,6 @@ pub fn main(args: Args) -> Result<(), String> {
         eprintln!("warning: {name} is broken and left out: {reason}");
     }
     features::write_features(&args.output, &found, &labels, batches.names()).map_err(|error| error.to_string())?;
-    println!("{}: {} pictures, {} features each", args.output.display(), found.rows, found.dim);
+    outln!("{}: {} pictures, {} features each", args.output.display(), found.rows, found.dim);
     Ok(())
 }

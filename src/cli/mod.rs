@@ -7,6 +7,7 @@ mod eval;
 mod explain;
 mod export;
 mod features;
+mod output;
 mod pipeline;
 mod progress;
 mod run;

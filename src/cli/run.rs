@@ -12,6 +12,7 @@ use cmae::source::Sources;
 use cmae::spec::Precision;
 use cmae::train::{Ended, SessionError, SessionOptions, session};
 
+use super::output::outln;
 use super::pipeline::{self, Options};
 use super::progress::Progress;
 
@@ -119,7 +120,7 @@ fn train<E: Element>(
         .map_err(|error| explain(error, compiled, sources))?;
     match ended {
         Ended::Finished => {
-            println!("{}", out.display());
+            outln!("{}", out.display());
             Ok(())
         }
         Ended::Stopped { step } => Err(format!(

@@ -7,6 +7,7 @@ use cmae::graph::masking::maskings;
 use cmae::graph::{Graph, Layout, Program, TensorKind};
 use cmae::op::{Type, shape};
 
+use super::output::{out, outln};
 use super::pipeline::Options;
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -119,12 +120,12 @@ fn summary(program: &Program) {
     let (layout, spec) = (&program.layout, &program.spec);
     let batch = spec.data.batch_size as u64;
     let (forward, step) = flops(&program.train, layout);
-    println!("{}: batch {}, {} epochs", spec.name, spec.data.batch_size, spec.train.epochs);
-    println!();
-    println!("{:<24} {:>11} {:>11} {:>11} {:>14}", "module", "trained", "fixed", "averaged", "forward GMAC");
+    outln!("{}: batch {}, {} epochs", spec.name, spec.data.batch_size, spec.train.epochs);
+    outln!();
+    outln!("{:<24} {:>11} {:>11} {:>11} {:>14}", "module", "trained", "fixed", "averaged", "forward GMAC");
     for module in modules(layout) {
         let macs = forward.iter().find(|(n, _)| *n == module).map_or(0, |(_, f)| *f) as f64 / 2e9 / batch as f64;
-        println!(
+        outln!(
             "{:<24} {:>11} {:>11} {:>11} {:>14}",
             module,
             count(elements(layout, &module, TensorKind::Trained)),
@@ -134,7 +135,7 @@ fn summary(program: &Program) {
         );
     }
     let total = |kind| layout.tensors.iter().filter(|t| t.kind == kind).map(cmae::graph::TensorDecl::elements).sum();
-    println!(
+    outln!(
         "{:<24} {:>11} {:>11} {:>11} {:>14}",
         "all",
         count(total(TensorKind::Trained)),
@@ -145,43 +146,43 @@ fn summary(program: &Program) {
     if let Some(export) = &spec.export {
         let trained = elements(layout, export, TensorKind::Trained);
         let fixed = elements(layout, export, TensorKind::Fixed);
-        println!();
-        println!(
+        outln!();
+        outln!(
             "`{export}` has {} parameters: {} trained, {} fixed",
             count(trained + fixed),
             count(trained),
             count(fixed)
         );
     }
-    println!();
-    println!(
+    outln!();
+    outln!(
         "a step computes {:.1} GFLOP an image, {:.1} TFLOP a batch",
         step as f64 / 1e9 / batch as f64,
         step as f64 / 1e12
     );
     let values: usize = program.train.nodes.iter().map(|n| n.ty.elements()).sum();
     let stored = layout.total_len + 3 * layout.trained_len;
-    println!(
+    outln!(
         "memory: {} parameters, gradients and moments; {} values of the forward pass if all are kept (f32)",
         bytes(4 * stored),
         bytes(4 * values),
     );
-    maskings(&program.train).iter().for_each(|masking| println!("{masking}"));
-    println!();
-    println!("inputs");
+    maskings(&program.train).iter().for_each(|masking| outln!("{masking}"));
+    outln!();
+    outln!("inputs");
     for input in &program.train.inputs {
-        println!("  {:<26} {:?}", input.name, input.ty.shape);
+        outln!("  {:<26} {:?}", input.name, input.ty.shape);
     }
-    println!("values");
+    outln!("values");
     for (name, id) in &program.train.outputs {
-        println!("  {:<26} {:?}", name, program.train.node(*id).ty.shape);
+        outln!("  {:<26} {:?}", name, program.train.node(*id).ty.shape);
     }
     let names: Vec<&str> = program.train.losses.iter().map(|(n, _)| n.as_str()).collect();
-    println!("losses: {}", names.join(" + "));
+    outln!("losses: {}", names.join(" + "));
 }
 
 fn graph(graph: &Graph) {
-    print!("{}", cmae::graph::text::print(graph));
+    out!("{}", cmae::graph::text::print(graph));
 }
 
 fn views(program: &Program) {
@@ -192,18 +193,18 @@ fn views(program: &Program) {
             cmae::spec::ViewFrom::Recipe => "any picture".to_owned(),
         };
         let size = view.size.map_or("of the picture".to_owned(), |(h, w)| format!("{h} × {w}"));
-        println!("{} = {from}, {} channels, size {size}", view.name, view.channels);
-        view.ops.iter().for_each(|op| println!("  {op:?}"));
+        outln!("{} = {from}, {} channels, size {size}", view.name, view.channels);
+        view.ops.iter().for_each(|op| outln!("  {op:?}"));
     }
 }
 
 fn schedule(program: &Program) {
     let train = &program.spec.train;
-    println!("{:>8}  {:>14}", "epoch", "learning rate");
+    outln!("{:>8}  {:>14}", "epoch", "learning rate");
     let rows = 20;
     for row in 0..=rows {
         let epoch = train.epochs * f64::from(row) / f64::from(rows);
         // One step an epoch: schedules are the same in either unit.
-        println!("{epoch:>8.2}  {:>14.6e}", train.learning_rate.at(epoch, 1.0, train.epochs));
+        outln!("{epoch:>8.2}  {:>14.6e}", train.learning_rate.at(epoch, 1.0, train.epochs));
     }
 }

@@ -10,6 +10,7 @@ use cmae::graph::Program;
 use cmae::train::{Clock, Trainer, init};
 use cmae::verify::{self, Fixture, Map, Mode, Report, TrainerSteps, verify_eval, verify_train};
 
+use super::output::{out, outln};
 use super::pipeline::{self, Options};
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -86,9 +87,9 @@ pub fn main(args: Args) -> Result<(), String> {
         Precision::F64 => report::<f64>(&compiled.program, &file, &map, &options, &args.backend)?,
     };
     if args.json {
-        println!("{}", report.json());
+        outln!("{}", report.json());
     } else {
-        print!("{}", report.text());
+        out!("{}", report.text());
     }
     if report.ok() { Ok(()) } else { Err(report.summary()) }
 }

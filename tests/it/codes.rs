@@ -80,3 +80,17 @@ fn explain_prints_the_section() {
     let error = fail(&["explain", "unit::wrong_units"]);
     assert!(error.contains("unit::wrong_unit"), "{error}");
 }
+
+#[test]
+fn a_reader_that_stops_early_is_no_error() {
+    let mut child = crate::command::cmaec(&["show", "graph", "pipelines/cmae_vitb.cmae"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("the binary is there");
+    // The graph is longer than a pipe holds: the command writes on after its reader has gone.
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it is ours");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_eq!(output.status.code(), Some(0));
+}

@@ -243,3 +243,33 @@ fn evaluation_shows_every_picture_once_and_pads_the_last_batch() {
     assert_eq!(tensor.shape, [4, 1, 6, 6]);
     assert_eq!(tensor.data[..36], tensor.data[108..], "padding repeats what is there");
 }
+
+/// An EXIF block that holds nothing but an orientation.
+fn exif(orientation: u8) -> Vec<u8> {
+    let mut block = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".to_vec();
+    block.extend([orientation, 0, 0, 0, 0, 0, 0, 0]);
+    block
+}
+
+#[test]
+fn a_picture_lies_as_its_camera_held_it_and_16_bits_become_8() {
+    // White on the left half.
+    let pixels: Vec<u8> = (0..16 * 8).map(|i| if i % 16 < 8 { 255 } else { 0 }).collect();
+    let mut bytes = Vec::new();
+    let mut encoder = jpeg_encoder::Encoder::new(&mut bytes, 100);
+    encoder.add_app_segment(1, exif(6)).expect("it is short");
+    encoder.encode(&pixels, 16, 8, jpeg_encoder::ColorType::Luma).expect("memory takes it");
+    // 6: to be turned to the right, so that left becomes up.
+    let turned = cmae::data::image::decode(&bytes, 1).expect("it is a picture");
+    assert_eq!((turned.height, turned.width), (16, 8));
+    assert!(turned.data[..8].iter().all(|v| *v > 240) && turned.data[15 * 8..].iter().all(|v| *v < 15));
+
+    let deep =
+        image::ImageBuffer::<image::Luma<u16>, _>::from_fn(2, 1, |x, _| image::Luma([[0x80ff, 0x0100][x as usize]]));
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    image::DynamicImage::from(deep).write_to(&mut bytes, image::ImageFormat::Png).expect("memory takes it");
+    let flat = cmae::data::image::decode(bytes.get_ref(), 3).expect("it is a picture");
+    // 0x80ff / 257 = 128.49 and 0x0100 / 257 = 0.996, rounded; gray three times.
+    assert_eq!(flat.data, [128, 128, 128, 1, 1, 1]);
+    assert!(cmae::data::image::decode(b"no picture", 3).is_err());
+}
