@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::op::Type;
-use crate::spec::Role;
+use crate::spec::{Role, Schedule};
 
 /// What fills an input of the graph.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -18,6 +18,56 @@ pub enum InputKind {
     Noise,
     /// Int `[B]`: class ids of the samples.
     Label,
+    /// Uniform in [0, 1) for the batch as a whole, keyed by (seed, step, input name): drop path, sampling, a mask that a
+    /// batch shares.
+    Random,
+    /// A scalar: the number in force at the step.
+    Schedule(Schedule),
+    /// `[B, N]`, 1 where removed.
+    BlockMask(BlockMask),
+    /// Int `[B, context_patches + targets · target_patches]`.
+    MultiBlock(MultiBlock),
+    /// `[B, 5]`: where a view's picture lies in the source's, as top, left, height and width in shares of the source's
+    /// sides, and 1 where it is flipped.
+    Geometry { view: String },
+}
+
+/// Rectangles of patches until enough are removed, keyed as noise is.
+///
+/// Each rectangle: area uniform between `min_patches` and what is left, log-uniform aspect (height / width), both sides
+/// rounded and smaller than the grid, a uniform place; taken if it removes something new and not too much; after ten
+/// tries none was found.
+/// Source: Bao et al. 2022 (BEiT), appendix; the rule of microsoft/unilm's masking generator.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BlockMask {
+    pub rows: usize,
+    pub columns: usize,
+    /// Patches removed, uniform over one of these ranges, which are as likely; fractions are cut off.
+    pub removed: Vec<(f64, f64)>,
+    pub min_patches: usize,
+    pub max_patches: usize,
+    pub aspect: (f64, f64),
+    /// Goes on until the count is met, at last patch by patch; else it stops where no rectangle is found: at most that many.
+    pub exact: bool,
+}
+
+/// A context block and target blocks, keyed as noise is; ids in the order of the image, cut to static counts.
+///
+/// The context's ids come first, those of the targets after them. A block too small for its count is made larger.
+/// Source: Assran et al. 2023 (I-JEPA), section 3; there the counts are the least of each batch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MultiBlock {
+    pub rows: usize,
+    pub columns: usize,
+    pub targets: usize,
+    pub target_patches: usize,
+    /// Share of the grid.
+    pub target_scale: (f64, f64),
+    /// Height / width.
+    pub target_aspect: (f64, f64),
+    /// Patches that are in no target.
+    pub context_patches: usize,
+    pub context_scale: (f64, f64),
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -58,6 +108,11 @@ pub enum Init {
     },
     /// Equal to another tensor: an EMA copy at the start.
     CopyOf(String),
+    /// The tensor `path` of a run of the imported pipeline `import`.
+    Imported {
+        import: String,
+        path: String,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -38,8 +38,19 @@ pub struct Spec {
     pub views: Vec<ViewSpec>,
     pub train: TrainSpec,
     pub evaluate: EvaluateSpec,
+    /// Pipelines whose modules this one uses, frozen: a run of each is named when this one's starts.
+    pub imports: Vec<ImportSpec>,
     /// Path of the module that `cmaec export` writes, such as `encoder`.
     pub export: Option<String>,
+}
+
+/// `use pipeline vq_tokenizer as tok`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportSpec {
+    /// First part of the paths of its tensors here: `tok`.
+    pub alias: String,
+    /// Name of the pipeline.
+    pub pipeline: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -109,6 +120,11 @@ pub enum ViewOp {
         scale: (f64, f64),
         ratio: (f64, f64),
         interpolation: Interpolation,
+    },
+    /// The same box, not resized: for what is resized more than once.
+    RandomCrop {
+        scale: (f64, f64),
+        ratio: (f64, f64),
     },
     /// To exactly `size`.
     Resize {
@@ -216,6 +232,11 @@ pub enum Schedule {
 }
 
 impl Schedule {
+    /// The value that it ends with.
+    pub fn last(&self) -> f64 {
+        self.at(1.0, 1.0, 1.0)
+    }
+
     /// The value in force at optimizer step `step` (from 0).
     pub fn at(&self, step: f64, steps_per_epoch: f64, total_steps: f64) -> f64 {
         let half_cosine = |t: f64| 0.5 * (1.0 + (std::f64::consts::PI * t.clamp(0.0, 1.0)).cos());

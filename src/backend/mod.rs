@@ -87,10 +87,13 @@ pub struct HostTensor<T> {
     pub data: Vec<T>,
 }
 
-/// What fills one input of a graph. Pictures and noise are f32 whatever the backend's precision.
+/// What fills one input of a graph.
 #[derive(Debug, Clone, PartialEq)]
 pub enum InputValue {
+    /// Pictures and noise are f32 whatever the backend's precision.
     Float(HostTensor<f32>),
+    /// Scheduled numbers, and what a reference file holds beyond f32.
+    Double(HostTensor<f64>),
     Int(HostTensor<i64>),
 }
 

@@ -10,11 +10,12 @@ use cmae::graph::build::Compiled;
 use cmae::run::RunFolder;
 use cmae::source::Sources;
 use cmae::spec::Precision;
-use cmae::train::{Ended, SessionError, SessionOptions, session};
+use cmae::train::{Ended, ImportedRun, SessionError, SessionOptions, session};
 
 use super::output::outln;
 use super::pipeline::{self, Options};
 use super::progress::Progress;
+use super::trained::{self, Trained};
 
 /// Trains a pipeline, and writes checkpoints, metrics and pictures to a folder.
 ///
@@ -39,6 +40,9 @@ pub struct Args {
     /// Threads that compute, and as many that load images. By default one for each core.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
+    /// A run whose weights an imported pipeline takes: `--with tok=runs/vq_tokenizer`. May be given several times.
+    #[arg(long = "with", value_name = "NAME=RUN")]
+    imports: Vec<String>,
     #[command(flatten)]
     options: Options,
 }
@@ -71,6 +75,7 @@ pub fn main(args: Args) -> Result<(), String> {
         let (compiled, sources) = options.compile(&args.file)?;
         runs.push((combination.join(","), compiled, sources));
     }
+    let imports = args.imports.iter().map(|text| imported(text)).collect::<Result<Vec<_>, _>>()?;
     let base = match &args.out {
         Some(out) => out.clone(),
         None => default_folder(Path::new("runs"), &runs[0].1.program.spec.name, args.resume),
@@ -89,7 +94,8 @@ pub fn main(args: Args) -> Result<(), String> {
                 ));
             }
         };
-        run(compiled, sources, &text, &out, &args, threads, &stop)?;
+        let options = SessionOptions { threads, resume: args.resume, imports: imports.clone() };
+        run(compiled, sources, &text, &out, &args, &options, &stop)?;
     }
     Ok(())
 }
@@ -100,7 +106,7 @@ fn train<E: Element>(
     text: &str,
     out: &Path,
     args: &Args,
-    threads: usize,
+    options: &SessionOptions,
     stop: &Arc<AtomicBool>,
 ) -> Result<(), String> {
     let program = &compiled.program;
@@ -108,14 +114,14 @@ fn train<E: Element>(
     let folder = RunFolder::open_for_training(out, args.resume).map_err(|error| error.to_string())?;
     let mut progress = Progress::new(stop.clone());
     eprintln!(
-        "{}: {:.2} M trained parameters, batches of {}, backend {}, {threads} threads, in {}",
+        "{}: {:.2} M trained parameters, batches of {}, backend {}, {} threads, in {}",
         program.spec.name,
         program.layout.trained_len as f64 / 1e6,
         program.spec.data.batch_size,
         backend.name(),
+        options.threads,
         out.display(),
     );
-    let options = SessionOptions { threads, resume: args.resume };
     let ended = session::run(program, text, &mut *backend, &folder, options, &mut progress)
         .map_err(|error| explain(error, compiled, sources))?;
     match ended {
@@ -129,6 +135,15 @@ fn train<E: Element>(
             out.display()
         )),
     }
+}
+
+/// `NAME=RUN` with the run loaded.
+fn imported(text: &str) -> Result<ImportedRun, String> {
+    let Some((alias, run)) = text.split_once('=') else {
+        return Err(format!("`--with {text}` names no run\nhelp: --with {text}=RUN"));
+    };
+    let Trained { program, arena, .. } = trained::load(Path::new(run))?;
+    Ok(ImportedRun { alias: alias.to_owned(), run: run.to_owned(), layout: program.layout, arena })
 }
 
 /// An error of the data is shown at its place in the file.

@@ -2,25 +2,46 @@
 //!
 //! **Invariant:** row i of every input belongs to the same sample.
 
-use super::sample::Rows;
+use super::rng::Key;
+use super::sample::{self, Rows};
 use crate::backend::{HostTensor, InputValue};
 use crate::decl::{InputDecl, InputKind};
+use crate::op::DType;
 
-/// Inputs by name from the samples' rows and labels (−1 where a sample has none), in order.
+/// Key of what is random for the batch as a whole; samples have other keys, for none has that index.
+pub fn batch_key(seed: u64, step: u64) -> Key {
+    Key { seed, epoch: step, sample: u64::MAX }
+}
+
+/// Inputs by name from the samples' rows and labels (−1 where a sample has none), in order; scheduled numbers are left to
+/// who knows the step.
 ///
-/// `samples` are as many as the inputs' leading size.
-pub fn assemble(inputs: &[InputDecl], samples: &[&Rows], labels: &[i64]) -> Vec<(String, InputValue)> {
+/// `samples` are as many as the inputs' leading size; `key` is the batch's.
+pub fn assemble(inputs: &[InputDecl], samples: &[&Rows], labels: &[i64], key: Key) -> Vec<(String, InputValue)> {
     let value = |(index, input): (usize, &InputDecl)| {
         let shape = input.ty.shape.clone();
+        let rows = || samples.iter().flat_map(|rows| rows[index].iter().copied());
         let value = match input.kind {
+            InputKind::Schedule(_) => return None,
             InputKind::Label => InputValue::Int(HostTensor { shape, data: labels.to_vec() }),
-            InputKind::View { .. } | InputKind::Noise => {
-                let mut data = Vec::with_capacity(input.ty.elements());
-                samples.iter().for_each(|rows| data.extend_from_slice(&rows[index]));
+            InputKind::Random => {
+                let data = sample::noise(&mut key.stream(&input.name), input.ty.elements());
                 InputValue::Float(HostTensor { shape, data })
             }
+            InputKind::View { .. }
+            | InputKind::Noise
+            | InputKind::BlockMask(_)
+            | InputKind::MultiBlock(_)
+            | InputKind::Geometry { .. } => match input.ty.dtype {
+                DType::Int => InputValue::Int(HostTensor { shape, data: rows().map(|id| id as i64).collect() }),
+                DType::Float => {
+                    let mut data = Vec::with_capacity(input.ty.elements());
+                    samples.iter().for_each(|rows| data.extend_from_slice(&rows[index]));
+                    InputValue::Float(HostTensor { shape, data })
+                }
+            },
         };
-        (input.name.clone(), value)
+        Some((input.name.clone(), value))
     };
-    inputs.iter().enumerate().map(value).collect()
+    inputs.iter().enumerate().filter_map(value).collect()
 }

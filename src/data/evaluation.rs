@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::batch::assemble;
+use super::batch::{assemble, batch_key};
 use super::error::DataError;
 use super::loader::draw;
 use super::rng::Key;
@@ -81,7 +81,7 @@ impl EvalBatches {
         let padded = || samples.iter().chain(samples.iter().cycle()).take(self.batch_size);
         let rows: Vec<&Rows> = padded().map(|(_, rows)| rows).collect();
         let labels: Vec<i64> = padded().map(|(index, _)| label(index)).collect();
-        let inputs = assemble(&self.inputs, &rows, &labels);
+        let inputs = assemble(&self.inputs, &rows, &labels, batch_key(self.seed, EPOCH));
         self.names.extend(samples.iter().map(|(index, _)| self.source.name(*index)));
         (inputs, samples.len(), labels[..samples.len()].to_vec())
     }

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 
-use super::batch::assemble;
+use super::batch::{assemble, batch_key};
 use super::error::DataError;
 use super::rng::Key;
 use super::sample::{Rows, SamplePlan};
@@ -293,7 +293,7 @@ fn coordinate(
         batch.missing -= 1;
         while growing.front().is_some_and(|batch| batch.missing == 0) {
             let Some(batch) = growing.pop_front() else { break };
-            if ready.send(finish(shared, batch)).is_err() {
+            if ready.send(finish(shared, batch, delivered)).is_err() {
                 return;
             }
             delivered += 1;
@@ -301,7 +301,7 @@ fn coordinate(
     }
 }
 
-fn finish(shared: &Shared, batch: Growing) -> TrainBatch {
+fn finish(shared: &Shared, batch: Growing, step: u64) -> TrainBatch {
     let made: Vec<Made> = batch.rows.into_iter().flatten().collect();
     let broken = made.iter().flat_map(|m| m.broken.iter().cloned()).collect();
     let samples: Vec<&(Rows, usize)> = made.iter().filter_map(|m| m.sample.as_ref()).collect();
@@ -309,7 +309,8 @@ fn finish(shared: &Shared, batch: Growing) -> TrainBatch {
     let indices: Vec<usize> = samples.iter().map(|(_, index)| *index).collect();
     let labels: Vec<i64> = indices.iter().map(|index| shared.source.label(*index).unwrap_or(-1)).collect();
     let rows: Vec<&Rows> = samples.iter().map(|(rows, _)| rows).collect();
-    let inputs = if complete { assemble(&shared.inputs, &rows, &labels) } else { Vec::new() };
+    let inputs =
+        if complete { assemble(&shared.inputs, &rows, &labels, batch_key(shared.seed, step)) } else { Vec::new() };
     TrainBatch { inputs, indices, broken, complete }
 }
 

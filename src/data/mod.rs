@@ -5,6 +5,7 @@ pub mod error;
 pub mod evaluation;
 pub mod image;
 pub mod loader;
+pub mod mask;
 pub mod rng;
 pub mod sample;
 pub mod source;

@@ -5,9 +5,11 @@
 
 use super::error::DataError;
 use super::image::Image;
-use super::rng::Key;
+use super::mask;
+use super::rng::{Key, Stream};
+use super::view::geometry::Geometry;
 use super::view::{self, Draw};
-use crate::decl::{InputDecl, InputKind};
+use crate::decl::{BlockMask, InputDecl, InputKind, MultiBlock};
 use crate::spec::{ViewFrom, ViewOp, ViewSpec};
 
 /// What to draw for the inputs of a graph; made once.
@@ -34,11 +36,25 @@ struct Planned {
 #[derive(Debug, Clone)]
 enum Filled {
     View(usize),
-    Noise { stream: String, len: usize },
-    Label,
+    Noise {
+        stream: String,
+        len: usize,
+    },
+    BlockMask {
+        stream: String,
+        mask: BlockMask,
+    },
+    MultiBlock {
+        stream: String,
+        blocks: MultiBlock,
+    },
+    /// Of the view at that index.
+    Geometry(usize),
+    /// By label, or for the batch as a whole.
+    Elsewhere,
 }
 
-/// What one image became: a row for each float input, empty for labels.
+/// What one image became: a row for each input, ids as whole numbers; empty for what is filled for the batch.
 pub type Rows = Vec<Vec<f32>>;
 
 impl SamplePlan {
@@ -50,7 +66,7 @@ impl SamplePlan {
         let mut needed = vec![false; views.len()];
         let position = |name: &str| views.iter().position(|v| v.name == name);
         for input in inputs {
-            if let InputKind::View { view } = &input.kind {
+            if let InputKind::View { view } | InputKind::Geometry { view } = &input.kind {
                 let mut at = position(view);
                 while let Some(index) = at {
                     needed[index] = true;
@@ -86,16 +102,19 @@ impl SamplePlan {
             places[index] = Some(plan.views.len());
             plan.views.push(Planned { stream: format!("views.{}", view.name), parent, ops, normalize });
         }
+        let place = |view: &str| {
+            let place = position(view).and_then(|index| places[index]);
+            place.expect("the compiler checks that an input's view exists")
+        };
         for input in inputs {
+            let stream = input.name.clone();
             plan.inputs.push(match &input.kind {
-                InputKind::View { view } => {
-                    let place = position(view).and_then(|index| places[index]);
-                    Filled::View(place.expect("the compiler checks that an input's view exists"))
-                }
-                InputKind::Noise => {
-                    Filled::Noise { stream: input.name.clone(), len: input.ty.shape.iter().skip(1).product() }
-                }
-                InputKind::Label => Filled::Label,
+                InputKind::View { view } => Filled::View(place(view)),
+                InputKind::Geometry { view } => Filled::Geometry(place(view)),
+                InputKind::BlockMask(mask) => Filled::BlockMask { stream, mask: mask.clone() },
+                InputKind::MultiBlock(blocks) => Filled::MultiBlock { stream, blocks: blocks.clone() },
+                InputKind::Noise => Filled::Noise { stream, len: input.ty.shape.iter().skip(1).product() },
+                InputKind::Label | InputKind::Random | InputKind::Schedule(_) => Filled::Elsewhere,
             });
         }
         Ok(plan)
@@ -111,30 +130,37 @@ impl SamplePlan {
     /// # Errors
     /// Where the image is too small for a step that cuts a window out of it.
     pub fn draw(&self, image: &Image, key: Key) -> Result<Rows, String> {
-        let mut pictures: Vec<Image> = Vec::with_capacity(self.views.len());
+        let mut pictures: Vec<(Image, Geometry)> = Vec::with_capacity(self.views.len());
         for view in &self.views {
             let mut stream = key.stream(&view.stream);
-            let mut picture = view.parent.map_or(image, |parent| &pictures[parent]).clone();
+            let (mut picture, mut geometry) = match view.parent {
+                Some(parent) => pictures[parent].clone(),
+                None => (image.clone(), Geometry::default()),
+            };
             for op in &view.ops {
                 fits(op, &picture)?;
-                picture = view::apply(op, picture, &mut stream);
+                picture = view::apply(op, picture, &mut stream, &mut geometry);
             }
-            pictures.push(picture);
+            pictures.push((picture, geometry));
         }
         let rows = self.inputs.iter().map(|input| match input {
             Filled::View(index) => match &self.views[*index].normalize {
-                Some((mean, std)) => view::normalize(&pictures[*index], mean, std),
+                Some((mean, std)) => view::normalize(&pictures[*index].0, mean, std),
                 None => Vec::new(),
             },
-            Filled::Noise { stream, len } => {
-                let mut stream = key.stream(stream);
-                // 24 bits, as many as a float's significand: rounding never gives 1.
-                (0..*len).map(|_| stream.below(1 << 24) as f32 / (1 << 24) as f32).collect()
-            }
-            Filled::Label => Vec::new(),
+            Filled::Noise { stream, len } => noise(&mut key.stream(stream), *len),
+            Filled::BlockMask { stream, mask } => mask::block_mask(mask, &mut key.stream(stream)),
+            Filled::MultiBlock { stream, blocks } => mask::multi_block(blocks, &mut key.stream(stream)),
+            Filled::Geometry(index) => pictures[*index].1.row().to_vec(),
+            Filled::Elsewhere => Vec::new(),
         });
         Ok(rows.collect())
     }
+}
+
+/// Uniform over [0, 1), in steps that a float holds: 24 bits, so that rounding never gives 1.
+pub(super) fn noise(stream: &mut Stream, len: usize) -> Vec<f32> {
+    (0..len).map(|_| stream.below(1 << 24) as f32 / (1 << 24) as f32).collect()
 }
 
 /// Whether a window lies within the image.

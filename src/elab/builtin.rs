@@ -10,7 +10,7 @@ use crate::syntax::ast::Argument;
 use super::args::{Bag, wrong_type};
 use super::scope::Scope;
 use super::value::{Kind, Value};
-use super::{Checked, Machine, settings, views};
+use super::{Checked, Machine, lists, settings, views};
 
 /// Initial values that take no argument.
 const PLAIN_INITS: &[&str] = &["zeros", "ones", "xavier_uniform"];
@@ -33,11 +33,17 @@ const STATIC: &[(&str, &[&str])] = &[
 /// Words that stand for themselves.
 const WORDS: &[&str] =
     &["f32", "f64", "bf16", "bilinear", "bicubic", "lanczos", "before_forward", "after_forward", "after_step"];
-const MODULES: &[&str] = &["ema", "stop_gradient"];
+const MODULES: &[&str] = &["ema", "frozen", "stop_gradient", "kmeans"];
 
 /// All builtin names, for suggestions.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    let tables = INITS.iter().chain(STATIC).chain(views::STEPS).chain(settings::SETTINGS).map(|(n, _)| *n);
+    let tables = INITS
+        .iter()
+        .chain(STATIC)
+        .chain(lists::FUNCTIONS)
+        .chain(views::STEPS)
+        .chain(settings::SETTINGS)
+        .map(|(n, _)| *n);
     tables
         .chain(PLAIN_INITS.iter().copied())
         .chain(WORDS.iter().copied())
@@ -94,6 +100,30 @@ impl Machine<'_> {
         if let Some(op) = name.strip_prefix("op::").or((name == "stop_gradient").then_some(name)) {
             return self.call_op(op, first, arguments, span, scope);
         }
+        if name == "kmeans" {
+            let slots = ["value", "rounds?"].map(super::args::Slot::builtin);
+            let values = self.bind_arguments(name, &slots, first, arguments, span, scope)?;
+            let [Some(value), rounds] = values.as_slice() else { return Err(crate::diag::Reported) };
+            let tensor = self.to_tensor("`value` of `kmeans`", value)?;
+            let rounds = match rounds {
+                None => 10,
+                Some(rounds) => match rounds.whole() {
+                    Some(n) if n > 0 => n as usize,
+                    _ => return self.fail(wrong_type("`rounds` of `kmeans`", rounds, "a whole number from 1")),
+                },
+            };
+            return Ok(Value::new(Kind::KMeans(tensor, rounds), span));
+        }
+        if name == "frozen" {
+            return match naming {
+                Some(path) => self.frozen(path, arguments, span, scope),
+                None => self.fail(
+                    Diagnostic::new(Code::NotCallable, "`frozen` makes a module")
+                        .label(span, "called here")
+                        .help("define it in `model`: `eye = frozen(vit(…))`"),
+                ),
+            };
+        }
         if name == "ema" {
             return match naming {
                 Some(path) => self.ema(&path, arguments, span, scope),
@@ -103,6 +133,12 @@ impl Machine<'_> {
                         .help("define it in `model`: `momentum = ema(encoder, momentum: 0.996)`"),
                 ),
             };
+        }
+        if let Some((_, params)) = lists::FUNCTIONS.iter().find(|(n, _)| *n == name) {
+            let slots: Vec<_> = params.iter().map(|n| super::args::Slot::builtin(n)).collect();
+            let values = self.bind_arguments(name, &slots, first, arguments, span, scope)?;
+            let list = values.into_iter().flatten().next().expect("its one argument is required");
+            return self.call_on_list(name, &list, span);
         }
         if let Some(value) = first {
             // Only static functions take a piped value among builtins, and none of them reads well so.
@@ -141,6 +177,9 @@ impl Machine<'_> {
         span: Span,
         scope: &Rc<Scope>,
     ) -> Checked<Value> {
+        if op == "geometry" {
+            return self.call_geometry(first, arguments, span, scope);
+        }
         let Some(signature) = self.tensors.signature(op) else {
             let known = self.tensors.op_names();
             let diagnostic = if known.is_empty() {
@@ -167,11 +206,34 @@ impl Machine<'_> {
         self.check(result)
     }
 
+    /// `op::geometry(view)`: the one operation that takes a view and not its pictures.
+    fn call_geometry(
+        &mut self,
+        first: Option<Value>,
+        arguments: &[Argument],
+        span: Span,
+        scope: &Rc<Scope>,
+    ) -> Checked<Value> {
+        let slots = [super::args::Slot::builtin("view")];
+        let values = self.bind_arguments("op::geometry", &slots, first, arguments, span, scope)?;
+        match values.into_iter().flatten().next() {
+            Some(Value { kind: Kind::View(index), .. }) => {
+                let result = self.tensors.geometry(&self.views[index], span);
+                let tensor = self.check(result)?;
+                Ok(Value::new(Kind::Tensor(tensor), span))
+            }
+            value => {
+                let value = value.unwrap_or(Value::new(Kind::None, span));
+                self.fail(wrong_type("`view` of `op::geometry`", &value, "a view such as views.online"))
+            }
+        }
+    }
+
     /// Parameters and views become tensors, also within lists; `none` is no value.
     fn resolve(&mut self, value: Value) -> Checked<Option<Value>> {
         Ok(match &value.kind {
             Kind::None => None,
-            Kind::Stored(..) | Kind::View(_) => {
+            Kind::Stored(..) | Kind::View(_) | Kind::Schedule(_) => {
                 let tensor = self.to_tensor("an operand", &value)?;
                 Some(Value::new(Kind::Tensor(tensor), value.span))
             }

@@ -58,6 +58,11 @@ pub fn substitute(expr: &mut Expr, config: &serde_json::Value) {
         }
         ExprKind::Tuple(items) | ExprKind::List(items) => items.iter_mut().for_each(|e| substitute(e, config)),
         ExprKind::Record(fields) => fields.iter_mut().for_each(|(_, e)| substitute(e, config)),
+        ExprKind::Comprehension { item, loops, condition } => {
+            substitute(item, config);
+            loops.iter_mut().for_each(|l| substitute(&mut l.values, config));
+            condition.iter_mut().for_each(|e| substitute(e, config));
+        }
         ExprKind::Path(_)
         | ExprKind::None
         | ExprKind::Int(_)

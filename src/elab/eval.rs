@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use crate::diag::{Code, Diagnostic, Reported, suggest};
+use crate::op::Type;
 use crate::source::{Sources, Span};
 use crate::spec::Duration;
 use crate::syntax::ast::{self, Argument, BinaryOp, Expr, ExprKind, Name, Param, ParamType, Statement, UnaryOp};
@@ -60,6 +61,9 @@ impl Machine<'_> {
                 }
                 Kind::Record(Rc::new(record))
             }
+            ExprKind::Comprehension { item, loops, condition } => {
+                return self.comprehension(item, loops, condition.as_deref(), span, scope);
+            }
         };
         Ok(Value::new(kind, span))
     }
@@ -91,11 +95,13 @@ impl Machine<'_> {
                     .help(format!("import it: `use {}`, then write `{}`", path.join("::"), path[path.len() - 1])),
             );
         }
-        let found = scope
-            .get(name)
-            .or_else(|| self.file_item(scope.file, name))
-            .or_else(|| self.ambient.get(name).cloned())
-            .or_else(|| super::builtin::named(name, span));
+        let found =
+            scope.get(name).or_else(|| self.file_item(scope.file, name)).or_else(|| self.ambient.get(name).cloned());
+        let found = match found {
+            Some(found) => Some(found),
+            None => self.import(scope.file, name, span).transpose()?,
+        };
+        let found = found.or_else(|| super::builtin::named(name, span));
         match found {
             Some(Value { kind: Kind::Poison, .. }) => Err(Reported),
             Some(value) => Ok(match value.kind {
@@ -157,6 +163,9 @@ impl Machine<'_> {
     }
 
     fn index(&mut self, base: &Value, index: &Value, span: Span) -> Checked<Value> {
+        if let (Some(items), Kind::Range(range)) = (base.items(), &index.kind) {
+            return self.part(items, &range.0, &range.1, span);
+        }
         let Some(at) = index.whole() else { return self.fail(wrong_type("an index", index, "a whole number")) };
         if let Some(items) = base.items() {
             let from_end = if at < 0 { items.len() as i64 + at } else { at };
@@ -178,7 +187,7 @@ impl Machine<'_> {
         let result = match (op, &value.kind) {
             (UnaryOp::Not, Kind::Bool(b)) => Ok(Value::new(Kind::Bool(!b), span)),
             (UnaryOp::Not, _) => Err(wrong_type("`not`", value, "true or false")),
-            (UnaryOp::Neg, Kind::Tensor(_) | Kind::Stored(..) | Kind::View(_)) => {
+            (UnaryOp::Neg, _) if value.is_tensor() => {
                 let operand = self.to_tensor("`-`", value)?;
                 let operand = Value::new(Kind::Tensor(operand), value.span);
                 self.tensors.call("neg", vec![Some(operand)], span)
@@ -189,26 +198,30 @@ impl Machine<'_> {
     }
 
     fn binary(&mut self, op: BinaryOp, left: Value, right: Value, span: Span, exprs: (&Expr, &Expr)) -> Checked<Value> {
-        let is_tensor = |v: &Value| matches!(v.kind, Kind::Tensor(_) | Kind::Stored(..) | Kind::View(_));
         let asks_for_none = matches!(op, BinaryOp::Equal | BinaryOp::NotEqual)
             && (matches!(left.kind, Kind::None) || matches!(right.kind, Kind::None));
-        if (is_tensor(&left) || is_tensor(&right)) && !asks_for_none {
-            let mut operands = Vec::new();
-            for value in [left, right] {
-                operands.push(match value.number() {
-                    Some(_) => value,
-                    None => {
-                        let what = format!("an operand of `{}`", op.symbol());
-                        let tensor = self.to_tensor(&what, &value)?;
-                        Value::new(Kind::Tensor(tensor), value.span)
-                    }
-                });
-            }
-            let result = self.tensors.binary(op, &operands[0], &operands[1], span);
-            return self.check(result);
+        if (left.is_tensor() || right.is_tensor()) && !asks_for_none {
+            return self.tensor_binary(op, left, right, span);
         }
         let names = (self.sources.slice(exprs.0.span).to_owned(), self.sources.slice(exprs.1.span).to_owned());
         let result = number::binary(op, &left, &right, span, (&names.0, &names.1));
+        self.check(result)
+    }
+
+    /// An operation of which one operand at least is a tensor.
+    pub fn tensor_binary(&mut self, op: BinaryOp, left: Value, right: Value, span: Span) -> Checked<Value> {
+        let mut operands = Vec::new();
+        for value in [left, right] {
+            operands.push(match value.number() {
+                Some(_) => value,
+                None => {
+                    let what = format!("an operand of `{}`", op.symbol());
+                    let tensor = self.to_tensor(&what, &value)?;
+                    Value::new(Kind::Tensor(tensor), value.span)
+                }
+            });
+        }
+        let result = self.tensors.binary(op, &operands[0], &operands[1], span);
         self.check(result)
     }
 
@@ -367,6 +380,26 @@ impl Machine<'_> {
         failed
     }
 
+    /// The path of a state of this block.
+    fn state(&mut self, name: &Name, what: &str, scope: &Rc<Scope>) -> Checked<(Rc<str>, Type)> {
+        let state = self.eval(&Expr { kind: ExprKind::Path(vec![name.clone()]), span: name.span }, scope)?;
+        match &state.kind {
+            Kind::Stored(path, ty) => Ok((path.clone(), ty.clone())),
+            _ => self.fail(wrong_type(what, &state, "a state of this block")),
+        }
+    }
+
+    /// `init state = kmeans(value, rounds: 10)`
+    fn initial(&mut self, name: &Name, value: &Expr, scope: &Rc<Scope>) -> Checked<()> {
+        let (path, ty) = self.state(name, "`init`", scope)?;
+        let value = self.eval(value, scope)?;
+        let Kind::KMeans(tensor, rounds) = &value.kind else {
+            return self.fail(wrong_type("`init`", &value, "`kmeans(value, rounds: 10)`"));
+        };
+        let result = self.tensors.initial(&path, &ty, tensor, *rounds, name.span);
+        self.check(result)
+    }
+
     /// Runs a body whose parameters are `values` in `scope`, and checks its result against the signature.
     pub fn run_body(
         &mut self,
@@ -382,18 +415,16 @@ impl Machine<'_> {
                     let value = self.eval(value, scope)?;
                     scope.bind(name.text.clone(), value);
                 }
+                // Where nothing is learnt nothing is remembered either.
+                Statement::Update(..) | Statement::Initial(..) if !self.is_training() => {}
                 Statement::Update(name, value) => {
-                    let state =
-                        self.eval(&Expr { kind: ExprKind::Path(vec![name.clone()]), span: name.span }, scope)?;
-                    let Kind::Stored(path, _) = &state.kind else {
-                        return self.fail(wrong_type("`update`", &state, "a state of this block"));
-                    };
-                    let path = path.clone();
+                    let (path, _) = self.state(name, "`update`", scope)?;
                     let value = self.eval(value, scope)?;
                     let tensor = self.to_tensor("the new value of a state", &value)?;
                     let result = self.tensors.update(&path, &tensor, name.span);
                     self.check(result)?;
                 }
+                Statement::Initial(name, value) => self.initial(name, value, scope)?,
                 Statement::Require(require) => self.require(require, scope, call)?,
             }
         }

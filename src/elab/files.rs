@@ -22,6 +22,15 @@ pub struct FileScope {
     pub pipelines: Vec<(Name, PipelineItem, SourceId)>,
     /// Names that this file defines itself, and so may be imported.
     own: Vec<Arc<str>>,
+    /// Imported pipelines by the name that they go by here.
+    aliases: Vec<Arc<str>>,
+}
+
+impl FileScope {
+    /// Whether `use pipeline … as NAME` stands in the file.
+    pub fn imports(&self, name: &str) -> bool {
+        self.aliases.iter().any(|alias| &**alias == name)
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -172,6 +181,7 @@ impl Machine<'_> {
         match used.pipelines.iter().find(|(n, _, _)| n.text == name.text) {
             Some((_, item, file)) => {
                 scope.pipelines.push((alias.clone(), item.clone(), *file));
+                scope.aliases.push(alias.text.clone());
                 Ok(())
             }
             None => {

@@ -11,6 +11,8 @@ mod builtin;
 mod config;
 mod eval;
 mod files;
+mod imports;
+mod lists;
 mod modules;
 mod number;
 mod overrides;
@@ -22,6 +24,7 @@ mod signature;
 mod tensors;
 mod unused;
 pub mod value;
+mod variants;
 pub mod views;
 
 use std::collections::HashMap;
@@ -53,6 +56,8 @@ pub struct Machine<'a> {
     pub stored: Vec<Stored>,
     pub views: Vec<views::View>,
     pub emas: Vec<EmaSpec>,
+    /// Modules of other pipelines.
+    pub imports: imports::Imports,
     /// Names that every file sees: `data` and `training`.
     ambient: HashMap<Arc<str>, Value>,
     /// What makes tensors; outside branches, losses and evaluation nothing does.
@@ -83,6 +88,7 @@ impl<'a> Machine<'a> {
             stored: Vec::new(),
             views: Vec::new(),
             emas: Vec::new(),
+            imports: imports::Imports::default(),
             ambient: HashMap::new(),
             tensors: Box::new(NoTensors),
             naming: None,
@@ -98,6 +104,11 @@ impl<'a> Machine<'a> {
     /// Unwraps, reporting the error.
     pub fn check<T>(&mut self, result: Result<T, Diagnostic>) -> Checked<T> {
         result.map_err(|d| self.diagnostics.push(d))
+    }
+
+    /// Whether the graph under construction is that of training.
+    pub fn is_training(&self) -> bool {
+        matches!(self.ambient.get("training"), Some(Value { kind: Kind::Bool(true), .. }))
     }
 
     pub fn set_training(&mut self, training: bool, span: Span) {

@@ -24,6 +24,8 @@ pub struct Module {
     /// Parameters, tensors, submodules and static values by name.
     pub scope: Rc<Scope>,
     pub span: Span,
+    /// Works in mode `eval` also in training: a frozen module.
+    pub evaluating: bool,
 }
 
 impl Machine<'_> {
@@ -41,7 +43,8 @@ impl Machine<'_> {
         let scope = Scope::new(def.file);
         self.enter_params(&block.name.text, &block.params, values, &scope)?;
         let id = ModuleId(self.modules.len());
-        self.modules.push(Module { path: path.to_owned(), def: def.clone(), scope: scope.clone(), span });
+        let (path_here, inner) = (path.to_owned(), scope.clone());
+        self.modules.push(Module { path: path_here, def: def.clone(), scope: inner, span, evaluating: false });
         let mut failed = Ok(());
         for entry in &block.entries {
             let result = match entry {
@@ -173,10 +176,34 @@ impl Machine<'_> {
         let forward = &module.def.item.forward;
         let values = self.bind_params(&module.path, &forward.params, first, arguments, span, scope)?;
         let inner = Scope::inside(&module.scope);
+        let training = self.is_training();
+        if module.evaluating {
+            self.set_training(false, span);
+        }
         self.tensors.enter(&module.path);
         let result = self.run_body(forward, values, &inner, span);
         self.tensors.leave();
+        self.set_training(training, span);
         result
+    }
+
+    /// `frozen(block(…))`: a module whose parameters stay as they are and which lets gradient through.
+    pub fn frozen(&mut self, path: String, arguments: &[Argument], span: Span, scope: &Rc<Scope>) -> Checked<Value> {
+        let [Argument { name: None, value }] = arguments else {
+            return self.fail(
+                Diagnostic::new(Code::UnknownArgument, "`frozen` takes one module")
+                    .label(span, "in this call")
+                    .help("write `name = frozen(vit(…))`"),
+            );
+        };
+        let (first_module, first_stored) = (self.modules.len(), self.stored.len());
+        let module = self.eval_named(value, path, scope)?;
+        if !matches!(module.kind, Kind::Module(_)) || self.modules.len() == first_module {
+            let wanted = "a module made in its parentheses, such as `frozen(vit(…))`";
+            return self.fail(wrong_type("`frozen`", &module, wanted));
+        }
+        self.freeze(first_module, first_stored);
+        Ok(module)
     }
 
     /// Calls repeated modules in turn, each on what the one before gave; gives the list of all outputs.
@@ -206,12 +233,13 @@ impl Machine<'_> {
         Ok(Value::new(Kind::List(Rc::new(outputs)), span))
     }
 
-    /// `ema(a, b, momentum: m, when: …, without: a.norm)`: averaged copies, as a record of modules.
+    /// `ema(a, b, momentum: m, when: …, mode: "eval", without: a.norm)`: averaged copies, as a record of modules.
     pub fn ema(&mut self, path: &str, arguments: &[Argument], span: Span, scope: &Rc<Scope>) -> Checked<Value> {
         let mut sources: Vec<(std::sync::Arc<str>, ModuleId)> = Vec::new();
         let mut momentum = None;
         let mut when = EmaMoment::AfterStep;
         let mut without: Vec<ModuleId> = Vec::new();
+        let mut evaluating = false;
         for argument in arguments {
             match argument.name.as_ref().map(|n| &*n.text) {
                 None => {
@@ -252,6 +280,14 @@ impl Machine<'_> {
                         }
                     };
                 }
+                Some("mode") => {
+                    let value = self.eval(&argument.value, scope)?;
+                    evaluating = match &value.kind {
+                        Kind::Str(text) if &**text == "train" => false,
+                        Kind::Str(text) if &**text == "eval" => true,
+                        _ => return self.fail(wrong_type("`mode` of `ema`", &value, "\"train\" or \"eval\"")),
+                    };
+                }
                 Some("without") => {
                     let value = self.eval(&argument.value, scope)?;
                     let items = value.items().map_or_else(|| vec![value.clone()], <[Value]>::to_vec);
@@ -265,7 +301,7 @@ impl Machine<'_> {
                     }
                 }
                 Some(other) => {
-                    let help = suggest(other, ["momentum", "when", "without"]);
+                    let help = suggest(other, ["momentum", "when", "mode", "without"]);
                     return self.fail(
                         Diagnostic::new(Code::UnknownArgument, format!("`ema` has no parameter `{other}`"))
                             .label(argument.value.span, "given here")
@@ -281,12 +317,14 @@ impl Machine<'_> {
                     .help("write `ema(encoder, momentum: 0.996)`"),
             );
         };
+        let first_module = self.modules.len();
         let mut pairs = Vec::new();
         let mut record = Vec::new();
         for (key, id) in sources {
             let copy = self.copy_module(id, path, &without, &mut pairs);
             record.push((key, Value::new(Kind::Module(copy), span)));
         }
+        self.modules[first_module..].iter_mut().for_each(|module| module.evaluating = evaluating);
         self.emas.push(EmaSpec { name: path.to_owned(), momentum, when, pairs });
         Ok(Value::new(Kind::Record(Rc::new(record)), span))
     }

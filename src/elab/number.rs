@@ -1,7 +1,7 @@
 //! Arithmetic on static values, with units.
 //!
 //! int, float and ratio mix to a float; lengths add to lengths and divide to ints; division of whole things must come
-//! out even; tuples broadcast element by element.
+//! out even; tuples broadcast element by element; lists add up to a longer one.
 
 use std::rc::Rc;
 
@@ -13,6 +13,9 @@ use super::value::{Kind, Value};
 
 /// `left op right`; `names` are the operands' texts for messages.
 pub fn binary(op: BinaryOp, left: &Value, right: &Value, span: Span, names: (&str, &str)) -> Result<Value, Diagnostic> {
+    if let (BinaryOp::Add, Kind::List(a), Kind::List(b)) = (op, &left.kind, &right.kind) {
+        return Ok(Value::new(Kind::List(Rc::new(a.iter().chain(b.iter()).cloned().collect())), span));
+    }
     if let Some(value) = broadcast(op, left, right, span, names)? {
         return Ok(value);
     }

@@ -115,7 +115,7 @@ fn section_word(section: &Section) -> String {
         SectionKind::Data => "data".into(),
         SectionKind::Views => "views".into(),
         SectionKind::Model => "model".into(),
-        SectionKind::Branch(name) => name.text.to_string(),
+        SectionKind::Branch(name, _) => name.text.to_string(),
         SectionKind::Losses => "losses".into(),
         SectionKind::Monitor => "monitor".into(),
         SectionKind::Train => "train".into(),

@@ -6,20 +6,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::diag::{Code, Diagnostic, Diagnostics, Reported, suggest};
-use crate::source::{SourceId, Sources, Span};
+use crate::source::{Sources, Span};
 use crate::spec::{
     DataSpec, Duration, EvaluateSpec, Optimizer, ParameterRule, Precision, Role, Schedule, Selector, Spec, TrainSpec,
 };
-use crate::syntax::ast::{Entry, Name, Override, Pipeline, Rule, RuleSelector, Section, SectionKind};
-use crate::syntax::parse_override;
+use crate::syntax::ast::{Entry, Pipeline, Rule, RuleSelector, Section, SectionKind};
 
 use super::args::wrong_type;
-use super::config::{Set, substitute};
-use super::files::PipelineItem;
+use super::config::Set;
 use super::scope::Scope;
 use super::settings::{as_duration, as_schedule};
 use super::value::{Kind, Value};
-use super::{Checked, Machine, overrides, unused};
+use super::{Checked, Machine};
 
 /// A pipeline whose static parts are evaluated; branches, losses and evaluation are still trees.
 pub struct Bound<'a> {
@@ -41,24 +39,13 @@ pub fn elaborate<'a>(
     sets: &[Set],
 ) -> Result<Bound<'a>, Reported> {
     let mut machine = Machine::new(sources, diagnostics);
-    let (file, pipeline, variant_files) = machine.find_pipeline(path, sets)?;
+    let (pipeline, scope) = machine.find_pipeline(path, sets)?;
     machine.check_sections(&pipeline);
-    let scope = Scope::new(file);
-    for variant in variant_files {
-        for (name, value) in machine.items_of(variant) {
-            scope.bind(name, value);
-        }
-    }
-    let mut params = Vec::new();
-    for (name, expr) in &pipeline.params {
-        let value = machine.eval(expr, &scope).unwrap_or(Value::new(Kind::Poison, expr.span));
-        params.push((name.text.to_string(), value.to_string()));
-        scope.bind(name.text.clone(), value);
-    }
+    let params = machine.params(&pipeline, &scope);
     machine.set_training(true, pipeline.span);
     let (data, source_spans) = machine.data(&pipeline, &scope)?;
     machine.views(&pipeline, &scope);
-    machine.model(&pipeline, &scope);
+    machine.model(&pipeline, "", &scope);
     let (train, rule_spans) = machine.train(&pipeline, &scope, data.batch_size)?;
     let export = machine.export(&pipeline, &scope);
     // What is unused spoils nothing that follows: shapes are checked all the same.
@@ -74,6 +61,8 @@ pub fn elaborate<'a>(
         views,
         train,
         evaluate: EvaluateSpec::default(),
+        // Filled when all has been evaluated: an import is made where it is first read.
+        imports: Vec::new(),
         export,
     };
     Ok(Bound { machine, scope, pipeline, spec, source_spans, rule_spans })
@@ -95,89 +84,15 @@ fn sections(pipeline: &Pipeline, kind: SectionKind) -> impl Iterator<Item = &Sec
 }
 
 impl Machine<'_> {
-    /// The file's pipeline with overrides applied, the file whose names it sees, and those of its variants.
-    fn find_pipeline(&mut self, path: &Path, sets: &[Set]) -> Checked<(SourceId, Pipeline, Vec<SourceId>)> {
-        let (root, scope) = self.load_root(path)?;
-        let own: Vec<_> = scope.pipelines.iter().filter(|(_, _, file)| *file == root).collect();
-        let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-        let chosen =
-            own.iter().find(|(name, _, _)| *name.text == *stem).or(if own.len() == 1 { own.first() } else { None });
-        let Some((name, _, _)) = chosen else {
-            let names: Vec<&str> = own.iter().map(|(n, _, _)| &*n.text).collect();
-            let diagnostic = if names.is_empty() {
-                Diagnostic::new(Code::NoPipeline, format!("{} holds no pipeline", path.display()))
-                    .help("write `pipeline NAME { … }`")
-            } else {
-                let message = format!("{} holds {} pipelines and none is named `{stem}`", path.display(), names.len());
-                Diagnostic::new(Code::NoPipeline, message).help(format!("rename one of `{}`", names.join("`, `")))
-            };
-            return self.fail(diagnostic);
-        };
-        let mut changes: Vec<Override> = Vec::new();
-        let mut files = Vec::new();
-        let (mut file, mut name) = (root, name.clone());
-        let mut visited: Vec<(SourceId, Arc<str>)> = Vec::new();
-        let mut pipeline = loop {
-            let scope = self.files_scope(file);
-            let found = scope.pipelines.iter().find(|(n, _, _)| n.text == name.text).cloned();
-            let Some((_, item, owner)) = found else {
-                if !self.diagnostics.is_empty() {
-                    // The `use` that should have brought it has failed already.
-                    return Err(Reported);
-                }
-                let known: Vec<String> = scope.pipelines.iter().map(|(n, _, _)| n.text.to_string()).collect();
-                let help = suggest(&name.text, known.iter().map(String::as_str))
-                    .unwrap_or_else(|| format!("import it: `use pipeline {}`", name.text));
-                return self.fail(
-                    Diagnostic::new(Code::UnknownItem, format!("there is no pipeline `{}`", name.text))
-                        .label(name.span, "not known")
-                        .help(help),
-                );
-            };
-            match item {
-                PipelineItem::Plain(pipeline) => {
-                    file = owner;
-                    break (*pipeline).clone();
-                }
-                PipelineItem::Variant(variant) => {
-                    if visited.contains(&(owner, variant.name.text.clone())) {
-                        let message = format!("the variant `{}` is a variant of itself", variant.name.text);
-                        return self.fail(
-                            Diagnostic::new(Code::CyclicUse, message)
-                                .label(variant.base.span, "leads back here")
-                                .help("name another base"),
-                        );
-                    }
-                    visited.push((owner, variant.name.text.clone()));
-                    // The base's own changes come first, then those of the variant.
-                    changes.splice(0..0, variant.overrides.iter().cloned());
-                    files.push(owner);
-                    file = owner;
-                    name = variant.base.clone();
-                }
-            }
-        };
-        if let Some((_, outermost)) = visited.first() {
-            pipeline.name = Name { text: outermost.clone(), span: pipeline.name.span };
+    /// Binds the pipeline's parameters; gives them as written after overrides.
+    pub(super) fn params(&mut self, pipeline: &Pipeline, scope: &Rc<Scope>) -> Vec<(String, String)> {
+        let mut params = Vec::new();
+        for (name, expr) in &pipeline.params {
+            let value = self.eval(expr, scope).unwrap_or(Value::new(Kind::Poison, expr.span));
+            params.push((name.text.to_string(), value.to_string()));
+            scope.bind(name.text.clone(), value);
         }
-        for set in sets {
-            let id = self.sources.add_text("--set", set.text.as_str());
-            let mut change = parse_override(self.sources, id, self.diagnostics)?;
-            if let Some(config) = &set.config {
-                substitute(&mut change.value, config);
-            }
-            changes.push(change);
-        }
-        let mut failed = Ok(());
-        let mut read = unused::names_read(&pipeline);
-        for change in &changes {
-            if let Err(diagnostic) = overrides::apply(&mut pipeline, change) {
-                failed = self.fail(diagnostic);
-            }
-            read.extend(unused::names_read(&pipeline));
-        }
-        self.check_unused_in_pipeline(&pipeline, &read, &changes);
-        failed.map(|()| (file, pipeline, files))
+        params
     }
 
     /// No section twice, no name twice within one.
@@ -199,7 +114,7 @@ impl Machine<'_> {
         }
         for section in &pipeline.sections {
             match &section.kind {
-                SectionKind::Branch(name) => top.push((name.text.to_string(), name.span)),
+                SectionKind::Branch(name, _) => top.push((name.text.to_string(), name.span)),
                 SectionKind::Model => {}
                 _ => {
                     let word = self.sources.slice(section.span).to_owned();
@@ -222,7 +137,7 @@ impl Machine<'_> {
         }
     }
 
-    fn data(&mut self, pipeline: &Pipeline, scope: &Rc<Scope>) -> Checked<(DataSpec, Vec<(String, Span)>)> {
+    pub(super) fn data(&mut self, pipeline: &Pipeline, scope: &Rc<Scope>) -> Checked<(DataSpec, Vec<(String, Span)>)> {
         let mut spec =
             DataSpec { sources: Vec::new(), batch_size: 0, channels: 3, prefetch_batches: 4, max_broken: 0.01 };
         let mut spans = Vec::new();
@@ -299,7 +214,7 @@ impl Machine<'_> {
             at = section.span;
             for entry in &section.entries {
                 let Entry::Binding(binding) = entry else { continue };
-                let value = self.eval(&binding.value, &inner).and_then(|v| self.name_view(&binding.name.text, &v));
+                let value = self.bind_view(binding, &inner);
                 let value = value.unwrap_or(Value::new(Kind::Poison, binding.name.span));
                 inner.bind(binding.name.text.clone(), value.clone());
                 record.push((binding.name.text.clone(), value));
@@ -308,11 +223,12 @@ impl Machine<'_> {
         scope.bind("views".into(), Value::new(Kind::Record(Rc::new(record)), at));
     }
 
-    fn model(&mut self, pipeline: &Pipeline, scope: &Rc<Scope>) {
+    /// Makes the modules of `model`; `prefix` stands before their paths.
+    pub(super) fn model(&mut self, pipeline: &Pipeline, prefix: &str, scope: &Rc<Scope>) {
         for section in sections(pipeline, SectionKind::Model) {
             for entry in &section.entries {
                 let Entry::Binding(binding) = entry else { continue };
-                if self.bind_definition(binding, "", scope).is_err() {
+                if self.bind_definition(binding, prefix, scope).is_err() {
                     scope.bind(binding.name.text.clone(), Value::new(Kind::Poison, binding.name.span));
                 }
             }

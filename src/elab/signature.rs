@@ -14,8 +14,8 @@ use super::{Checked, Machine};
 
 /// Static types that a parameter may name.
 const TYPES: &[&str] = &[
-    "int", "float", "ratio", "size", "px", "bool", "string", "record", "tuple", "init", "schedule", "tensor", "view",
-    "any",
+    "int", "float", "ratio", "size", "px", "bool", "string", "record", "tuple", "init", "schedule", "number", "tensor",
+    "list", "view", "any",
 ];
 
 impl Machine<'_> {
@@ -108,6 +108,18 @@ impl Machine<'_> {
                     None => wanted("a number or a schedule"),
                 },
             },
+            // Known before the run or not: a temperature may change over time.
+            "number" => match value.number() {
+                Some(number) => Ok(Kind::Float(number)),
+                None => {
+                    let tensor = self.to_tensor(what, &value)?;
+                    if tensor.ty.shape.is_empty() { Ok(Kind::Tensor(tensor)) } else { wanted("a number or a schedule") }
+                }
+            },
+            "list" => match value.items() {
+                Some(_) => Ok(value.kind.clone()),
+                None => wanted("a list"),
+            },
             "tensor" => {
                 let tensor = self.to_tensor(what, &value)?;
                 return Ok(Value::new(Kind::Tensor(tensor), value.span));
@@ -130,6 +142,7 @@ impl Machine<'_> {
         let read = match &value.kind {
             Kind::Tensor(tensor) => return Ok(tensor.clone()),
             Kind::Stored(path, ty) => self.tensors.stored(path, ty, value.span),
+            Kind::Schedule(schedule) => self.tensors.schedule(schedule, value.span),
             Kind::View(index) => self.tensors.view(&self.views[*index], value.span),
             Kind::Poison => return Err(crate::diag::Reported),
             Kind::Record(fields) => {

@@ -8,6 +8,7 @@ use std::any::Any;
 use crate::diag::{Code, Diagnostic};
 use crate::op::Type;
 use crate::source::Span;
+use crate::spec::Schedule;
 use crate::syntax::ast::BinaryOp;
 
 use super::value::{Tensor, Value};
@@ -26,6 +27,19 @@ pub trait Tensors {
     fn index(&mut self, tensor: &Tensor, index: i64, span: Span) -> Result<Value, Diagnostic>;
     fn stored(&mut self, path: &str, ty: &Type, span: Span) -> Result<Tensor, Diagnostic>;
     fn view(&mut self, view: &View, span: Span) -> Result<Tensor, Diagnostic>;
+    /// Where the picture of `view` lies in its source's.
+    fn geometry(&mut self, view: &View, span: Span) -> Result<Tensor, Diagnostic>;
+    /// A number that changes over time, as it is at the step.
+    fn schedule(&mut self, schedule: &Schedule, span: Span) -> Result<Tensor, Diagnostic>;
+    /// The state at `path` starts as the centres that `rounds` of k-means find in `value` of the first batch.
+    fn initial(
+        &mut self,
+        path: &str,
+        state: &Type,
+        value: &Tensor,
+        rounds: usize,
+        span: Span,
+    ) -> Result<(), Diagnostic>;
     /// The state at `path` becomes `value` after the forward pass.
     fn update(&mut self, path: &str, value: &Tensor, span: Span) -> Result<(), Diagnostic>;
     /// What follows belongs to `name`, until [`leave`](Tensors::leave).
@@ -64,6 +78,15 @@ impl Tensors for NoTensors {
         Err(static_expected(span))
     }
     fn view(&mut self, _: &View, span: Span) -> Result<Tensor, Diagnostic> {
+        Err(static_expected(span))
+    }
+    fn geometry(&mut self, _: &View, span: Span) -> Result<Tensor, Diagnostic> {
+        Err(static_expected(span))
+    }
+    fn schedule(&mut self, _: &Schedule, span: Span) -> Result<Tensor, Diagnostic> {
+        Err(static_expected(span))
+    }
+    fn initial(&mut self, _: &str, _: &Type, _: &Tensor, _: usize, span: Span) -> Result<(), Diagnostic> {
         Err(static_expected(span))
     }
     fn update(&mut self, _: &str, _: &Tensor, span: Span) -> Result<(), Diagnostic> {

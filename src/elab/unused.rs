@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::diag::{Code, Diagnostic};
 use crate::syntax::ast::{Block, BlockEntry, Dim, Entry, Expr, ExprKind, Function, Name, Param, ParamType};
-use crate::syntax::ast::{Override, Pipeline, Require, RuleSelector, ShapeType, Statement};
+use crate::syntax::ast::{Override, Pipeline, Require, RuleSelector, SectionKind, ShapeType, Statement};
 
 use super::Machine;
 
@@ -83,6 +83,11 @@ pub(super) fn names_read(pipeline: &Pipeline) -> Names {
     for (_, value) in &pipeline.params {
         in_expr(value, &mut used);
     }
+    for section in &pipeline.sections {
+        if let SectionKind::Branch(_, Some(over)) = &section.kind {
+            in_expr(&over.values, &mut used);
+        }
+    }
     for entry in pipeline.sections.iter().flat_map(|s| &s.entries) {
         match entry {
             Entry::Binding(binding) => {
@@ -112,7 +117,9 @@ fn in_function(function: &Function, used: &mut Names) {
     }
     for statement in &function.statements {
         match statement {
-            Statement::Assign(_, value) | Statement::Update(_, value) => in_expr(value, used),
+            Statement::Assign(_, value) | Statement::Update(_, value) | Statement::Initial(_, value) => {
+                in_expr(value, used)
+            }
             Statement::Require(require) => in_require(require, used),
         }
     }
@@ -163,6 +170,11 @@ fn in_expr(expr: &Expr, used: &mut Names) {
         }
         ExprKind::Tuple(items) | ExprKind::List(items) => items.iter().for_each(|e| in_expr(e, used)),
         ExprKind::Record(fields) => fields.iter().for_each(|(_, e)| in_expr(e, used)),
+        ExprKind::Comprehension { item, loops, condition } => {
+            in_expr(item, used);
+            loops.iter().for_each(|l| in_expr(&l.values, used));
+            condition.iter().for_each(|e| in_expr(e, used));
+        }
         ExprKind::None
         | ExprKind::Int(_)
         | ExprKind::Float(_)

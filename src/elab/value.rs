@@ -72,6 +72,8 @@ pub enum Kind {
     SchedulePer(Schedule, f64),
     Optimizer(Optimizer),
     Init(Init),
+    /// What a state starts from: the centres of a tensor's rows, found in that many rounds.
+    KMeans(Tensor, usize),
     /// An error that was reported where it arose.
     Poison,
 }
@@ -114,9 +116,14 @@ impl Value {
             Kind::Recipe(_) => "a view recipe".into(),
             Kind::Schedule(_) | Kind::SchedulePer(..) => "a schedule".into(),
             Kind::Optimizer(_) => "an optimizer".into(),
-            Kind::Init(_) => "an initial value".into(),
+            Kind::Init(_) | Kind::KMeans(..) => "an initial value".into(),
             Kind::Poison => "an error".into(),
         }
+    }
+
+    /// Whether it is computed at run time: a tensor, what is read as one, or a number that changes over time.
+    pub fn is_tensor(&self) -> bool {
+        matches!(self.kind, Kind::Tensor(_) | Kind::Stored(..) | Kind::View(_) | Kind::Schedule(_))
     }
 
     /// The items of a tuple or list.

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use crate::diag::{Code, Diagnostic};
 use crate::source::Span;
 use crate::spec::{Interpolation, ViewFrom, ViewOp, ViewSpec};
+use crate::syntax::ast::Binding;
 
 use super::args::{Bag, as_pixels, wrong_type};
+use super::scope::Scope;
 use super::value::{Kind, Value};
 use super::{Checked, Machine};
 
@@ -28,6 +30,7 @@ pub struct View {
 /// View steps and their parameters.
 pub const STEPS: &[(&str, &[&str])] = &[
     ("random_resized_crop", &["size", "scale?", "ratio?", "interpolation?"]),
+    ("random_crop", &["scale?", "ratio?"]),
     ("resize", &["size", "interpolation?"]),
     ("center_crop", &["size"]),
     ("crop", &["size", "at?"]),
@@ -50,6 +53,10 @@ pub fn step(name: &str, bag: &Bag, span: Span) -> Result<Step, Diagnostic> {
             scale: bag.ratio_range("scale", (0.08, 1.0))?,
             ratio: bag.float_range("ratio", (3.0 / 4.0, 4.0 / 3.0))?,
             interpolation: interpolation(bag)?,
+        },
+        "random_crop" => ViewOp::RandomCrop {
+            scale: bag.ratio_range("scale", (0.08, 1.0))?,
+            ratio: bag.float_range("ratio", (3.0 / 4.0, 4.0 / 3.0))?,
         },
         "resize" => match bag.get("size").map(|v| &v.kind) {
             Some(Kind::Pixels(_)) => ViewOp::ResizeShort { size: size()?.0, interpolation: interpolation(bag)? },
@@ -163,6 +170,36 @@ impl Machine<'_> {
         Ok(Value::new(Kind::View(self.views.len() - 1), span))
     }
 
+    /// `name = value [repeat n]` of the section `views`.
+    pub fn bind_view(&mut self, binding: &Binding, scope: &Rc<Scope>) -> Checked<Value> {
+        let name = &binding.name.text;
+        if let Some(when) = &binding.when {
+            return self.fail(
+                Diagnostic::new(Code::UnknownSetting, format!("the view `{name}` has a `when`"))
+                    .label(when.span, "views are always drawn when something reads them")
+                    .help("remove it"),
+            );
+        }
+        let Some(repeat) = &binding.repeat else {
+            let value = self.eval(&binding.value, scope)?;
+            return self.name_view(name, &value);
+        };
+        let count = self.eval(&repeat.count, scope)?;
+        let Some(n) = count.whole().filter(|n| (1..=1000).contains(n)) else {
+            return self.fail(wrong_type("`repeat`", &count, "a whole number from 1 to 1000"));
+        };
+        let mut views = Vec::new();
+        for i in 0..n {
+            let inner = Scope::inside(scope);
+            if let Some(index) = &repeat.index {
+                inner.bind(index.text.clone(), Value::new(Kind::Int(i), index.span));
+            }
+            let value = self.eval(&binding.value, &inner)?;
+            views.push(self.name_view(&format!("{name}.{i}").into(), &value)?);
+        }
+        Ok(Value::new(Kind::List(Rc::new(views)), binding.name.span))
+    }
+
     /// Gives a view its name; a recipe becomes a view without a source.
     pub fn name_view(&mut self, name: &Arc<str>, value: &Value) -> Checked<Value> {
         let mut view = match &value.kind {
@@ -217,6 +254,7 @@ fn extend(view: &mut ViewSpec, step: &Step, parent: Span) -> Result<(), Diagnost
     };
     match &mut op {
         ViewOp::RandomResizedCrop { size, .. } | ViewOp::Resize { size, .. } => view.size = Some(*size),
+        ViewOp::RandomCrop { .. } => view.size = None,
         ViewOp::ResizeShort { size, .. } => {
             view.size = match view.size {
                 Some((h, w)) => {
@@ -271,6 +309,7 @@ fn needs_colour(op: &ViewOp) -> bool {
         ViewOp::RandomGrayscale { .. } => true,
         ViewOp::RandomApply { ops, .. } => ops.iter().any(needs_colour),
         ViewOp::RandomResizedCrop { .. }
+        | ViewOp::RandomCrop { .. }
         | ViewOp::Resize { .. }
         | ViewOp::ResizeShort { .. }
         | ViewOp::CenterCrop { .. }

@@ -5,12 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::diag::{Code, Diagnostic, Diagnostics, Reported};
+use crate::elab::Stored;
 use crate::op::Op;
-use crate::shape::{Typed, Typing};
+use crate::shape::{Typed, TypedInitial, Typing};
 use crate::source::Span;
-use crate::spec::Selector;
+use crate::spec::{ImportSpec, Selector};
 
-use super::{Graph, Layout, Node, Program, TensorDecl, TensorKind, ValueId, verify};
+use super::{Graph, Init, Initial, Layout, Node, Program, TensorDecl, TensorKind, ValueId, verify};
 
 /// A program, and the places that errors at run time point to.
 pub struct Compiled {
@@ -34,14 +35,12 @@ pub fn build(typed: Typed, diagnostics: &mut Diagnostics) -> Result<Compiled, Re
     let features = roots(&|name| name == "features" || name.starts_with("evaluate."));
     let pictures = roots(&|name| ["original", "masked", "reconstructed"].contains(&name));
     let train = lower(&typed.train, typed.train.outputs.clone(), true);
-    let program = Program {
-        layout: Layout::new(typed.stored.iter().map(|s| s.decl.clone()).collect()),
-        emas: typed.emas,
-        train,
-        features: features.iter().any(|(n, _)| n == "features").then(|| lower(&typed.eval, features, false)),
-        pictures: (!pictures.is_empty()).then(|| lower(&typed.eval, pictures, false)),
-        spec: typed.spec,
-    };
+    let features = features.iter().any(|(n, _)| n == "features").then(|| lower(&typed.eval, features, false));
+    let pictures = (!pictures.is_empty()).then(|| lower(&typed.eval, pictures, false));
+    let mut spec = typed.spec;
+    let graphs = [Some(&train), features.as_ref(), pictures.as_ref()];
+    let stored = used_tensors(&typed.stored, &mut spec.imports, graphs.into_iter().flatten());
+    let program = Program { layout: Layout::new(stored), emas: typed.emas, train, features, pictures, spec };
     for graph in [Some(&program.train), program.features.as_ref(), program.pictures.as_ref()].into_iter().flatten() {
         // A graph that fails its own verifier is a fault of the compiler, never of the file.
         if let Err(errors) = verify::verify(graph, &program.layout) {
@@ -49,6 +48,28 @@ pub fn build(typed: Typed, diagnostics: &mut Diagnostics) -> Result<Compiled, Re
         }
     }
     Ok(Compiled { program, source_spans: typed.source_spans })
+}
+
+/// All declared tensors but those of imported modules that no graph reads; imports of which nothing is left go too.
+fn used_tensors<'g>(
+    stored: &[Stored],
+    imports: &mut Vec<ImportSpec>,
+    graphs: impl Iterator<Item = &'g Graph>,
+) -> Vec<TensorDecl> {
+    let read: BTreeSet<&str> = graphs
+        .flat_map(|graph| &graph.nodes)
+        .filter_map(|node| match &node.op {
+            Op::Param { path } => Some(path.as_str()),
+            _ => None,
+        })
+        .collect();
+    let within = |path: &str, alias: &str| path.strip_prefix(alias).is_some_and(|rest| rest.starts_with('.'));
+    let unused = |path: &str| !read.contains(path) && imports.iter().any(|import| within(path, &import.alias));
+    let kept: Vec<TensorDecl> = stored.iter().filter(|s| !unused(&s.decl.path)).map(|s| s.decl.clone()).collect();
+    let comes_from =
+        |alias: &str| kept.iter().any(|decl| matches!(&decl.init, Init::Imported { import, .. } if import == alias));
+    imports.retain(|import| comes_from(&import.alias));
+    kept
 }
 
 /// Copies the nodes that `outputs` and, in training, losses, monitors and updates need.
@@ -59,6 +80,7 @@ fn lower(typing: &Typing, outputs: Vec<(String, u32)>, training: bool) -> Graph 
         roots.extend(typing.losses.iter().map(|(_, id, _)| *id));
         roots.extend(typing.monitors.iter().map(|(_, id)| *id));
         roots.extend(trace.updates.iter().map(|(_, id)| *id));
+        roots.extend(trace.initial.iter().map(|i| i.value));
         roots.extend(typing.total);
     }
     let mut needed = vec![false; trace.nodes.len()];
@@ -96,6 +118,8 @@ fn lower(typing: &Typing, outputs: Vec<(String, u32)>, training: bool) -> Graph 
         graph.losses = typing.losses.iter().map(|(name, i, _)| (name.clone(), id(i))).collect();
         graph.total = typing.total.as_ref().map(id);
         graph.monitors = typing.monitors.iter().map(|(name, i)| (name.clone(), id(i))).collect();
+        let initial = |i: &TypedInitial| Initial { path: i.path.clone(), value: id(&i.value), rounds: i.rounds };
+        graph.initial = trace.initial.iter().map(initial).collect();
         graph.updates = trace.updates.iter().map(|(path, i)| (path.clone(), id(i))).collect();
     }
     graph

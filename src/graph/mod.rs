@@ -49,6 +49,14 @@ impl Node {
     }
 }
 
+/// A state `[K, D]` that starts as the `K` centres found by `rounds` of k-means in the rows of `value`, `[.., D]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Initial {
+    pub path: String,
+    pub value: ValueId,
+    pub rounds: usize,
+}
+
 /// Forward computation of one mode.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Graph {
@@ -62,6 +70,8 @@ pub struct Graph {
     pub monitors: Vec<(String, ValueId)>,
     /// State tensors written after the forward pass: (path, new value).
     pub updates: Vec<(String, ValueId)>,
+    /// States whose first value the first batch gives.
+    pub initial: Vec<Initial>,
     /// Named values that a caller may ask for: `online.query`, `features`.
     pub outputs: Vec<(String, ValueId)>,
 }

@@ -1,4 +1,5 @@
-//! Text form of graphs: inputs, one line a value, then losses, monitors, updates, outputs and the total.
+//! Text form of graphs: inputs, one line a value, then losses, monitors, updates, outputs, first values of states and the
+//! total.
 //!
 //! **Invariant:** `parse(print(graph))` is the graph and `print(parse(text))` a printed text, byte for byte: attributes
 //! are RON, whose numbers read back to the same bits.
@@ -7,7 +8,7 @@ use std::fmt::Write;
 
 use crate::op::{DType, Op, Type};
 
-use super::{Graph, InputDecl, InputKind, Node, ValueId};
+use super::{Graph, Initial, InputDecl, InputKind, Node, ValueId};
 
 /// `%7: f[4, 17, 512] = layer_norm(%6, %1, %2) (eps:0.000001)  ; encoder.norm`.
 pub fn print(graph: &Graph) -> String {
@@ -34,6 +35,9 @@ pub fn print(graph: &Graph) -> String {
     named("monitor", &graph.monitors);
     named("update", &graph.updates);
     named("output", &graph.outputs);
+    for initial in &graph.initial {
+        let _ = writeln!(text, "initial {} {} = %{}", initial.rounds, initial.path, initial.value.0);
+    }
     if let Some(total) = graph.total {
         let _ = writeln!(text, "total = %{}", total.0);
     }
@@ -90,6 +94,12 @@ fn parse_line(line: &str, graph: &mut Graph) -> Result<(), String> {
         return Ok(());
     }
     let (what, name) = split(what, " ")?;
+    if what == "initial" {
+        let (rounds, path) = split(name, " ")?;
+        let rounds = rounds.parse().map_err(|_| format!("`{rounds}` is no number of rounds"))?;
+        graph.initial.push(Initial { path: path.to_owned(), value: id, rounds });
+        return Ok(());
+    }
     let list = match what {
         "loss" => &mut graph.losses,
         "monitor" => &mut graph.monitors,

@@ -60,6 +60,17 @@ pub fn verify(graph: &Graph, layout: &Layout) -> Result<(), Vec<String>> {
             (None, _) => errors.push(format!("the update of `{path}` names no state")),
         }
     }
+    for initial in &graph.initial {
+        let fits = match (layout.get(&initial.path), ty(initial.value)) {
+            (Some((decl, _)), Some(ty)) if decl.kind == TensorKind::State && ty.dtype == DType::Float => {
+                decl.shape.len() == 2 && ty.shape.last() == decl.shape.last() && ty.elements() >= decl.elements()
+            }
+            _ => false,
+        };
+        if !fits {
+            errors.push(format!("the first value of `{}` does not fit: {:?}", initial.path, ty(initial.value)));
+        }
+    }
     for (name, id) in &graph.outputs {
         if ty(*id).is_none() {
             errors.push(format!("output `{name}` names no value"));

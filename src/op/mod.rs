@@ -5,6 +5,7 @@
 //!
 //! Dims: `B` batch, `N` tokens, `D` width, `P` patch, `C` channels, `H` height, `W` width, `h` heads.
 
+pub mod interpolate;
 pub mod shape;
 
 use serde::{Deserialize, Serialize};
@@ -65,6 +66,11 @@ pub enum Op {
     },
     /// `Int[n]`: 0, 1, …, n − 1.
     Iota,
+    /// `[to, from]`: weights that resize an axis of `from` values to `to` by Keys' cubic: see [`interpolate`].
+    ResizeWeights {
+        from: usize,
+        to: usize,
+    },
 
     // Element-wise; operands of one shape (the compiler writes `Broadcast` where they differ).
     Add,
@@ -98,8 +104,16 @@ pub enum Op {
     Gelu,
     Tanh,
     Sigmoid,
+    Sin,
+    Cos,
+    /// Greatest whole number that is not above; no gradient.
+    Floor,
+    /// (y, x): the angle of the point (x, y), in −π..=π; no gradient.
+    Atan2,
     /// Int → float.
     ToFloat,
+    /// Float → int, towards zero.
+    ToInt,
 
     // Reductions over `axes` (sorted); `keep` leaves them as size 1.
     Sum {
@@ -142,6 +156,14 @@ pub enum Op {
     /// softmax(q·kᵀ·scale + bias)·v.
     Attention {
         scale: f64,
+    },
+
+    /// (x `[B, C, H, W]`, weight `[O, C / groups, kh, kw]`, bias? `[O]`) → `[B, O, H', W']` with
+    /// `H' = (H + 2·padding − kh) / stride + 1`: cross-correlation, zeros around.
+    Conv2d {
+        stride: usize,
+        padding: usize,
+        groups: usize,
     },
 
     // Normalisations and losses.
@@ -199,6 +221,7 @@ impl Op {
             Op::Param { .. } => "param",
             Op::Full { .. } => "full",
             Op::Iota => "iota",
+            Op::ResizeWeights { .. } => "resize_weights",
             Op::Add => "add",
             Op::Sub => "sub",
             Op::Mul => "mul",
@@ -220,7 +243,12 @@ impl Op {
             Op::Gelu => "gelu",
             Op::Tanh => "tanh",
             Op::Sigmoid => "sigmoid",
+            Op::Sin => "sin",
+            Op::Cos => "cos",
+            Op::Floor => "floor",
+            Op::Atan2 => "atan2",
             Op::ToFloat => "to_float",
+            Op::ToInt => "to_int",
             Op::Sum { .. } => "sum",
             Op::Mean { .. } => "mean",
             Op::Reshape => "reshape",
@@ -231,6 +259,7 @@ impl Op {
             Op::Matmul { .. } => "matmul",
             Op::Linear => "linear",
             Op::Attention { .. } => "attention",
+            Op::Conv2d { .. } => "conv2d",
             Op::LayerNorm { .. } => "layer_norm",
             Op::BatchNorm { .. } => "batch_norm",
             Op::Softmax => "softmax",
@@ -255,6 +284,10 @@ impl Op {
             Op::Input { .. }
                 | Op::Full { .. }
                 | Op::Iota
+                | Op::ResizeWeights { .. }
+                | Op::Floor
+                | Op::Atan2
+                | Op::ToInt
                 | Op::Less
                 | Op::Equal
                 | Op::ToFloat

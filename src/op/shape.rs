@@ -35,7 +35,11 @@ pub fn infer(op: &Op, inputs: &[&Type], declared: Option<&Type>) -> Inferred {
             }
             Ok(ty)
         }
-        Op::Add | Op::Sub | Op::Mul | Op::Div | Op::Maximum | Op::Minimum => {
+        Op::ResizeWeights { from, to } => match (from, to) {
+            (0, _) | (_, 0) => error(&[], format!("an axis of {from} is resized to {to}")),
+            _ => Ok(Type::float([*to, *from])),
+        },
+        Op::Add | Op::Sub | Op::Mul | Op::Div | Op::Maximum | Op::Minimum | Op::Atan2 => {
             same_shapes(inputs).map(|()| inputs[0].clone())
         }
         Op::Less | Op::Equal => same_shapes(inputs).map(|()| Type::float(shape(0))),
@@ -52,9 +56,13 @@ pub fn infer(op: &Op, inputs: &[&Type], declared: Option<&Type>) -> Inferred {
         | Op::Gelu
         | Op::Tanh
         | Op::Sigmoid
+        | Op::Sin
+        | Op::Cos
+        | Op::Floor
         | Op::StopGradient
         | Op::AllGather => Ok(inputs[0].clone()),
         Op::ToFloat => Ok(Type::float(shape(0))),
+        Op::ToInt => Ok(Type::int(shape(0))),
         Op::Sum { axes, keep } | Op::Mean { axes, keep } => {
             let rank = shape(0).len();
             if axes.iter().any(|a| *a >= rank) || axes.windows(2).any(|w| w[0] >= w[1]) {
@@ -107,6 +115,7 @@ pub fn infer(op: &Op, inputs: &[&Type], declared: Option<&Type>) -> Inferred {
         Op::Matmul { transpose_b } => matmul(shape(0), shape(1), *transpose_b),
         Op::Linear => linear(inputs),
         Op::Attention { .. } => attention(inputs),
+        Op::Conv2d { stride, padding, groups } => conv2d(inputs, *stride, *padding, *groups),
         Op::LayerNorm { .. } | Op::BatchNorm { .. } => {
             let Some(last) = shape(0).last() else { return error(&[0], "a scalar has no features to normalise") };
             for i in 1..inputs.len() {
@@ -171,7 +180,7 @@ fn target(declared: Option<&Type>) -> Inferred {
 /// Least and greatest number of operands.
 fn arity(op: &Op) -> (usize, usize) {
     match op {
-        Op::Input { .. } | Op::Param { .. } | Op::Full { .. } | Op::Iota => (0, 0),
+        Op::Input { .. } | Op::Param { .. } | Op::Full { .. } | Op::Iota | Op::ResizeWeights { .. } => (0, 0),
         Op::Neg
         | Op::AddConst { .. }
         | Op::MulConst { .. }
@@ -184,7 +193,11 @@ fn arity(op: &Op) -> (usize, usize) {
         | Op::Gelu
         | Op::Tanh
         | Op::Sigmoid
+        | Op::Sin
+        | Op::Cos
+        | Op::Floor
         | Op::ToFloat
+        | Op::ToInt
         | Op::Sum { .. }
         | Op::Mean { .. }
         | Op::Reshape
@@ -209,12 +222,13 @@ fn arity(op: &Op) -> (usize, usize) {
         | Op::Minimum
         | Op::Less
         | Op::Equal
+        | Op::Atan2
         | Op::Matmul { .. }
         | Op::CrossEntropy
         | Op::GatherTokens => (2, 2),
         Op::Select => (3, 3),
         Op::Concat { .. } => (2, usize::MAX),
-        Op::Linear => (2, 3),
+        Op::Linear | Op::Conv2d { .. } => (2, 3),
         Op::Attention { .. } => (3, 4),
         Op::LayerNorm { .. } | Op::BatchNorm { .. } => (1, 3),
     }
@@ -339,6 +353,31 @@ fn attention(inputs: &[&Type]) -> Inferred {
     Ok(inputs[0].clone())
 }
 
+fn conv2d(inputs: &[&Type], stride: usize, padding: usize, groups: usize) -> Inferred {
+    let (x, weight) = (&inputs[0].shape, &inputs[1].shape);
+    let ([b, c, h, w], [out, per_group, kh, kw]) = (x.as_slice(), weight.as_slice()) else {
+        let message =
+            format!("conv2d wants [B, C, H, W] and a weight [O, C / groups, kh, kw], found {x:?} and {weight:?}");
+        return error(&[0, 1], message);
+    };
+    if groups == 0 || c % groups != 0 || out % groups != 0 {
+        return error(&[0, 1], format!("{groups} groups do not divide {c} channels into {out}"));
+    }
+    if c / groups != *per_group {
+        return error(&[0, 1], format!("{c} channels in {groups} groups meet a weight for {per_group} each"));
+    }
+    if stride == 0 || h + 2 * padding < *kh || w + 2 * padding < *kw {
+        return error(&[0, 1], format!("a kernel of {kh} × {kw} does not fit {h} × {w} with {padding} around"));
+    }
+    if let Some(bias) = inputs.get(2)
+        && bias.shape != [*out]
+    {
+        return error(&[1, 2], format!("bias {:?} does not fit {out} outputs", bias.shape));
+    }
+    let side = |size: usize, kernel: usize| (size + 2 * padding - kernel) / stride + 1;
+    Ok(Type::float([*b, *out, side(*h, *kh), side(*w, *kw)]))
+}
+
 fn patchify(images: &[usize], (height, width): (usize, usize)) -> Inferred {
     let [b, c, h, w] = images else { return error(&[0], format!("patchify wants [B, C, H, W], found {images:?}")) };
     if height == 0 || width == 0 || h % height != 0 || w % width != 0 {
@@ -357,7 +396,9 @@ pub fn flops(op: &Op, inputs: &[&Type], output: &Type) -> u64 {
         | Op::Param { .. }
         | Op::Full { .. }
         | Op::Iota
+        | Op::ResizeWeights { .. }
         | Op::ToFloat
+        | Op::ToInt
         | Op::Reshape
         | Op::Permute { .. }
         | Op::Broadcast
@@ -370,6 +411,7 @@ pub fn flops(op: &Op, inputs: &[&Type], output: &Type) -> u64 {
         | Op::StopGradient
         | Op::AllGather => 0,
         Op::Matmul { .. } | Op::Linear => 2 * elements * last(inputs[0]),
+        Op::Conv2d { .. } => 2 * elements * inputs[1].shape[1..].iter().product::<usize>() as u64,
         // q·kᵀ and the product with v.
         Op::Attention { .. } => 4 * elements * inputs[1].shape[2] as u64,
         Op::Sum { .. } | Op::Mean { .. } | Op::CrossEntropy | Op::Argmax => inputs[0].elements() as u64,
@@ -394,6 +436,10 @@ pub fn flops(op: &Op, inputs: &[&Type], output: &Type) -> u64 {
         | Op::Gelu
         | Op::Tanh
         | Op::Sigmoid
+        | Op::Sin
+        | Op::Cos
+        | Op::Floor
+        | Op::Atan2
         | Op::LayerNorm { .. }
         | Op::BatchNorm { .. }
         | Op::Softmax

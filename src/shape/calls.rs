@@ -1,5 +1,6 @@
 //! How `op::NAME(…)` is called: parameters in order, and the op and attributes that they make.
 
+use crate::decl::{BlockMask, InputKind, MultiBlock};
 use crate::diag::{Code, Diagnostic};
 use crate::elab::{Kind, Tensor, Value};
 use crate::op::{Op, PatchOrder, Type};
@@ -18,7 +19,12 @@ const CALLS: &[(&str, &[&str])] = &[
     ("gelu", &["x"]),
     ("tanh", &["x"]),
     ("sigmoid", &["x"]),
+    ("sin", &["x"]),
+    ("cos", &["x"]),
+    ("floor", &["x"]),
+    ("atan2", &["y", "x"]),
     ("to_float", &["x"]),
+    ("to_int", &["x"]),
     ("pow", &["x", "exponent"]),
     ("maximum", &["a", "b"]),
     ("minimum", &["a", "b"]),
@@ -35,6 +41,7 @@ const CALLS: &[(&str, &[&str])] = &[
     ("matmul", &["a", "b", "transpose_b?"]),
     ("linear", &["x", "weight", "bias?"]),
     ("attention", &["q", "k", "v", "scale", "bias?"]),
+    ("conv2d", &["x", "weight", "bias?", "stride?", "padding?", "groups?"]),
     ("layer_norm", &["x", "weight?", "bias?", "eps?"]),
     ("batch_norm", &["x", "weight?", "bias?", "eps?"]),
     ("softmax", &["x"]),
@@ -50,6 +57,13 @@ const CALLS: &[(&str, &[&str])] = &[
     ("iota", &["count"]),
     ("full", &["shape", "value"]),
     ("noise", &["count"]),
+    ("random", &["shape"]),
+    ("resize_weights", &["from", "to"]),
+    ("block_mask", &["grid", "removed", "min_patches?", "max_patches?", "aspect?", "exact?"]),
+    (
+        "multi_block",
+        &["grid", "targets", "target_patches", "target_scale", "target_aspect", "context_patches", "context_scale"],
+    ),
     ("stop_gradient", &["x"]),
     ("all_gather", &["x"]),
 ];
@@ -171,6 +185,93 @@ impl Args<'_> {
         size.ok_or_else(|| self.wrong(name, "a size such as 16px"))
     }
 
+    /// Rows and columns of patches.
+    fn grid(&self) -> Read<(usize, usize)> {
+        match self.counts("grid")?.as_slice() {
+            [rows, columns] if *rows > 0 && *columns > 0 => Ok((*rows, *columns)),
+            _ => Err(self.wrong("grid", "rows and columns such as (14, 14)")),
+        }
+    }
+
+    /// (low, high) of a range of numbers or ratios; a number is a range of one.
+    fn range(&self, name: &str) -> Read<(f64, f64)> {
+        let value = self.get(name);
+        let range = value.and_then(|value| match &value.kind {
+            Kind::Range(range) => Some((range.0.number()?, range.1.number()?)),
+            _ => value.number().map(|n| (n, n)),
+        });
+        match range {
+            Some((low, high)) if low <= high => Ok((low, high)),
+            _ => Err(self.wrong(name, "a range such as 0.75..1.5")),
+        }
+    }
+
+    fn block_mask(&self) -> Read<BlockMask> {
+        let (rows, columns) = self.grid()?;
+        let patches = (rows * columns) as f64;
+        let wanted = "a count of patches, a range of ratios, or a list of such ranges";
+        // A count stands for itself, a ratio for its share of the patches.
+        let bounds = |value: &Value| -> Read<(f64, f64)> {
+            let one = |value: &Value| match value.kind {
+                Kind::Ratio(share) => Some(share * patches),
+                Kind::Int(count) => Some(count as f64),
+                _ => None,
+            };
+            let found = match &value.kind {
+                Kind::Range(range) => one(&range.0).zip(one(&range.1)),
+                _ => one(value).map(|n| (n, n)),
+            };
+            found.filter(|(low, high)| 0.0 <= *low && low <= high && *high < patches).ok_or_else(|| {
+                Diagnostic::new(
+                    Code::OutOfRange,
+                    format!("`removed` of `op::block_mask` is {value}, a grid has {patches} patches"),
+                )
+                .label(value.span, "more than there are, or no count")
+                .help("write a count such as `75`, or a range such as `10%..50%`")
+            })
+        };
+        let removed = match self.get("removed") {
+            Some(value) => match value.items() {
+                Some(items) => items.iter().map(bounds).collect::<Read<Vec<_>>>()?,
+                None => vec![bounds(value)?],
+            },
+            None => return Err(self.wrong("removed", wanted)),
+        };
+        if removed.is_empty() {
+            return Err(self.wrong("removed", wanted));
+        }
+        let or = |name: &str, default: usize| if self.get(name).is_some() { self.count(name) } else { Ok(default) };
+        let exact = self.flag("exact")?;
+        let aspect = if self.get("aspect").is_some() { self.range("aspect")? } else { (0.3, 1.0 / 0.3) };
+        let (min_patches, max_patches) = (or("min_patches", 16)?, or("max_patches", rows * columns)?);
+        Ok(BlockMask { rows, columns, removed, min_patches, max_patches, aspect, exact })
+    }
+
+    fn multi_block(&self) -> Read<MultiBlock> {
+        let (rows, columns) = self.grid()?;
+        let blocks = MultiBlock {
+            rows,
+            columns,
+            targets: self.count("targets")?,
+            target_patches: self.count("target_patches")?,
+            target_scale: self.range("target_scale")?,
+            target_aspect: self.range("target_aspect")?,
+            context_patches: self.count("context_patches")?,
+            context_scale: self.range("context_scale")?,
+        };
+        let (patches, least) = (rows * columns, blocks.target_patches + blocks.context_patches);
+        if blocks.target_patches == 0 || blocks.context_patches == 0 || least > patches {
+            let message = format!(
+                "{} patches of a target and {} of the context do not fit a grid of {patches}",
+                blocks.target_patches, blocks.context_patches
+            );
+            return Err(Diagnostic::new(Code::OutOfRange, message)
+                .label(self.span, "in this call")
+                .help("write smaller counts for `target_patches` and `context_patches`"));
+        }
+        Ok(blocks)
+    }
+
     fn order(&self) -> Read<PatchOrder> {
         match self.get("order").map(|v| &v.kind) {
             None => Ok(PatchOrder::RowColumnChannel),
@@ -195,7 +296,11 @@ pub fn call(trace: &mut Trace, op: &str, values: &[Option<Value>], span: Span) -
         "gelu" => unary(trace, Op::Gelu),
         "tanh" => unary(trace, Op::Tanh),
         "sigmoid" => unary(trace, Op::Sigmoid),
+        "sin" => unary(trace, Op::Sin),
+        "cos" => unary(trace, Op::Cos),
+        "floor" => unary(trace, Op::Floor),
         "to_float" => unary(trace, Op::ToFloat),
+        "to_int" => unary(trace, Op::ToInt),
         "softmax" => unary(trace, Op::Softmax),
         "log_softmax" => unary(trace, Op::LogSoftmax),
         "argmax" => unary(trace, Op::Argmax),
@@ -210,17 +315,19 @@ pub fn call(trace: &mut Trace, op: &str, values: &[Option<Value>], span: Span) -
             let eps = args.float("eps", Some(1e-12))?;
             unary(trace, Op::L2Normalize { eps })
         }
-        "maximum" | "minimum" | "less" | "equal" => {
+        "maximum" | "minimum" | "less" | "equal" | "atan2" => {
             let kind = match op {
                 "maximum" => Op::Maximum,
                 "minimum" => Op::Minimum,
+                "atan2" => Op::Atan2,
                 "less" => Op::Less,
                 _ => Op::Equal,
             };
             let operand = |name: &str| {
                 args.get(name).and_then(Operand::of).ok_or_else(|| args.wrong(name, "a tensor or a number"))
             };
-            let [a, b] = trace.pair(operand("a")?, operand("b")?, op, span)?;
+            let (first, second) = if op == "atan2" { ("y", "x") } else { ("a", "b") };
+            let [a, b] = trace.pair(operand(first)?, operand(second)?, op, span)?;
             trace.emit(kind, &[a, b], None, span)
         }
         "select" => {
@@ -288,6 +395,13 @@ pub fn call(trace: &mut Trace, op: &str, values: &[Option<Value>], span: Span) -
             operands.extend(args.maybe_tensor("bias")?);
             trace.emit(Op::Attention { scale: args.float("scale", None)? }, &operands, None, span)
         }
+        "conv2d" => {
+            let mut operands = vec![args.tensor("x")?, args.tensor("weight")?];
+            operands.extend(args.maybe_tensor("bias")?);
+            let or = |name: &str, default: usize| if args.get(name).is_some() { args.count(name) } else { Ok(default) };
+            let op = Op::Conv2d { stride: or("stride", 1)?, padding: or("padding", 0)?, groups: or("groups", 1)? };
+            trace.emit(op, &operands, None, span)
+        }
         "layer_norm" | "batch_norm" => {
             let eps = args.float("eps", Some(if op == "layer_norm" { 1e-6 } else { 1e-5 }))?;
             let mut operands = vec![args.tensor("x")?];
@@ -315,7 +429,28 @@ pub fn call(trace: &mut Trace, op: &str, values: &[Option<Value>], span: Span) -
             let ty = Type::float(args.counts("shape")?);
             trace.emit(Op::Full { value: args.float("value", None)? }, &[], Some(ty), span)
         }
-        "noise" => trace.noise(args.count("count")?, span),
+        "resize_weights" => {
+            let (from, to) = (args.count("from")?, args.count("to")?);
+            trace.emit(Op::ResizeWeights { from, to }, &[], Some(Type::float([to, from])), span)
+        }
+        "noise" => {
+            let ty = Type::float([trace.batch, args.count("count")?]);
+            trace.input("noise", InputKind::Noise, ty, span)
+        }
+        "random" => {
+            let ty = Type::float(args.counts("shape")?);
+            trace.input("random", InputKind::Random, ty, span)
+        }
+        "block_mask" => {
+            let mask = args.block_mask()?;
+            let ty = Type::float([trace.batch, mask.rows * mask.columns]);
+            trace.input("block", InputKind::BlockMask(mask), ty, span)
+        }
+        "multi_block" => {
+            let blocks = args.multi_block()?;
+            let ty = Type::int([trace.batch, blocks.context_patches + blocks.targets * blocks.target_patches]);
+            trace.input("blocks", InputKind::MultiBlock(blocks), ty, span)
+        }
         _ => Err(Diagnostic::new(Code::UnknownName, format!("there is no `op::{op}`")).label(span, "not known")),
     }
 }

@@ -16,9 +16,9 @@ use crate::elab::{Bound, Dims, Kind, NoTensors, Scope, Stored, Value};
 use crate::op::Op;
 use crate::source::Span;
 use crate::spec::{EmaSpec, Spec};
-use crate::syntax::ast::{Entry, SectionKind};
+use crate::syntax::ast::{Entry, Section, SectionKind};
 
-pub use trace::{Trace, TypedNode};
+pub use trace::{Trace, TypedInitial, TypedNode};
 
 /// One mode's values and the names that they go by.
 #[derive(Debug)]
@@ -51,6 +51,7 @@ pub fn check(mut bound: Bound<'_>) -> Result<Typed, Reported> {
     let (eval, evaluate) = bound.evaluation(batch)?;
     let mut spec = bound.spec;
     spec.evaluate = evaluate;
+    spec.imports = std::mem::take(&mut bound.machine.imports.specs);
     let modules = crate::elab::model_definitions(&bound.pipeline);
     Ok(Typed {
         spec,
@@ -68,7 +69,7 @@ impl Bound<'_> {
     /// Runs `work` with a fresh trace in one mode, and gives the trace back.
     fn traced<T>(&mut self, batch: usize, training: bool, work: impl FnOnce(&mut Self) -> T) -> (Trace, T) {
         self.machine.set_training(training, self.pipeline.span);
-        self.machine.tensors = Box::new(Trace::new(batch));
+        self.machine.tensors = Box::new(Trace::new(batch, training));
         let result = work(self);
         let tensors = std::mem::replace(&mut self.machine.tensors, Box::new(NoTensors));
         let trace = tensors.into_any().downcast::<Trace>().expect("the trace put in above comes out");
@@ -108,30 +109,56 @@ impl Bound<'_> {
     fn branches(&mut self) -> Vec<(String, u32)> {
         let mut outputs = Vec::new();
         for section in self.pipeline.sections.clone() {
-            let SectionKind::Branch(branch) = &section.kind else { continue };
-            let scope = Scope::inside(&self.scope);
-            let mut record: Vec<(Arc<str>, Value)> = Vec::new();
-            for entry in &section.entries {
-                match entry {
-                    Entry::Binding(binding) => {
-                        let path = format!("{}.{}", branch.text, binding.name.text);
-                        self.machine.tensors.enter(&path);
-                        let value = self.machine.eval(&binding.value, &scope);
-                        self.machine.tensors.leave();
-                        let value = value.unwrap_or(Value::new(Kind::Poison, binding.name.span));
-                        flatten(&path, &value, &mut outputs);
-                        scope.bind(binding.name.text.clone(), value.clone());
-                        record.push((binding.name.text.clone(), value));
-                    }
-                    Entry::Require(require) => {
-                        let _ = self.machine.require(require, &scope, section.span);
-                    }
-                    Entry::Expr(_) | Entry::Rule(_) => {}
+            let SectionKind::Branch(branch, over) = &section.kind else { continue };
+            let kind = match over {
+                None => {
+                    let scope = Scope::inside(&self.scope);
+                    self.branch(&section, &branch.text, &scope, &mut outputs).kind
                 }
-            }
-            self.scope.bind(branch.text.clone(), Value::new(Kind::Record(Rc::new(record)), branch.span));
+                Some(over) => {
+                    let values = self.machine.eval(&over.values, &self.scope);
+                    match values.and_then(|values| self.machine.iterated(&values)) {
+                        Err(_) => Kind::Poison,
+                        Ok(values) => {
+                            let mut records = Vec::new();
+                            for (i, value) in values.into_iter().enumerate() {
+                                let scope = Scope::inside(&self.scope);
+                                scope.bind(over.name.text.clone(), value);
+                                let path = format!("{}.{i}", branch.text);
+                                records.push(self.branch(&section, &path, &scope, &mut outputs));
+                            }
+                            Kind::List(Rc::new(records))
+                        }
+                    }
+                }
+            };
+            self.scope.bind(branch.text.clone(), Value::new(kind, branch.span));
         }
         outputs
+    }
+
+    /// One pass through a branch; `path` is its name, with an index where it is looped.
+    fn branch(&mut self, section: &Section, path: &str, scope: &Rc<Scope>, outputs: &mut Vec<(String, u32)>) -> Value {
+        let mut record: Vec<(Arc<str>, Value)> = Vec::new();
+        for entry in &section.entries {
+            match entry {
+                Entry::Binding(binding) => {
+                    let path = format!("{path}.{}", binding.name.text);
+                    self.machine.tensors.enter(&path);
+                    let value = self.machine.eval(&binding.value, scope);
+                    self.machine.tensors.leave();
+                    let value = value.unwrap_or(Value::new(Kind::Poison, binding.name.span));
+                    flatten(&path, &value, outputs);
+                    scope.bind(binding.name.text.clone(), value.clone());
+                    record.push((binding.name.text.clone(), value));
+                }
+                Entry::Require(require) => {
+                    let _ = self.machine.require(require, scope, section.span);
+                }
+                Entry::Expr(_) | Entry::Rule(_) => {}
+            }
+        }
+        Value::new(Kind::Record(Rc::new(record)), section.span)
     }
 
     /// Evaluates `losses` or `monitor`; a record gives one scalar a field.

@@ -8,6 +8,7 @@ use crate::elab::views::View;
 use crate::elab::{Dims, Kind, Tensor, Tensors, Value};
 use crate::op::{Op, Type, shape};
 use crate::source::Span;
+use crate::spec::Schedule;
 use crate::syntax::ast::BinaryOp;
 
 use super::calls;
@@ -21,6 +22,14 @@ pub struct TypedNode {
     pub scope: String,
 }
 
+/// A state whose first value is the k-means of `value`.
+#[derive(Debug, Clone)]
+pub struct TypedInitial {
+    pub path: String,
+    pub value: u32,
+    pub rounds: usize,
+}
+
 /// All values of one mode, in the order of evaluation.
 #[derive(Debug, Default)]
 pub struct Trace {
@@ -28,15 +37,18 @@ pub struct Trace {
     pub inputs: Vec<InputDecl>,
     /// (state path, new value), in program order.
     pub updates: Vec<(String, u32)>,
+    /// States whose first value comes from the first batch.
+    pub initial: Vec<TypedInitial>,
     pub batch: usize,
+    training: bool,
     scope: Vec<String>,
     /// Leaves made already, so that a parameter or view is one value however often it is read.
     leaves: std::collections::HashMap<String, Tensor>,
 }
 
 impl Trace {
-    pub fn new(batch: usize) -> Self {
-        Trace { batch, ..Trace::default() }
+    pub fn new(batch: usize, training: bool) -> Self {
+        Trace { batch, training, ..Trace::default() }
     }
 
     /// Adds a value; `operands` carry the spans that an error labels.
@@ -82,18 +94,25 @@ impl Trace {
         Ok(tensor)
     }
 
-    /// Uniform noise `[B, count]`, named after the place that asks for it.
-    pub fn noise(&mut self, count: usize, span: Span) -> Result<Tensor, Diagnostic> {
-        let base = format!("{}.noise", self.scope_path());
+    /// A new input, named after the place that asks for it and after what it is.
+    pub fn input(&mut self, what: &str, kind: InputKind, ty: Type, span: Span) -> Result<Tensor, Diagnostic> {
+        let base = format!("{}.{what}", self.scope_path());
         let taken = |name: &str| self.inputs.iter().any(|i| i.name == name);
         let name = if taken(&base) {
             (2..).map(|i| format!("{base}{i}")).find(|n| !taken(n)).expect("there are more numbers than inputs")
         } else {
             base
         };
-        let ty = Type::float([self.batch, count]);
-        self.inputs.push(InputDecl { name: name.clone(), kind: InputKind::Noise, ty: ty.clone() });
+        self.inputs.push(InputDecl { name: name.clone(), kind, ty: ty.clone() });
         self.emit(Op::Input { name }, &[], Some(ty), span)
+    }
+
+    /// An input of that name, declared once.
+    fn named_input(&mut self, name: String, kind: InputKind, ty: Type, span: Span) -> Result<Tensor, Diagnostic> {
+        if !self.inputs.iter().any(|i| i.name == name) {
+            self.inputs.push(InputDecl { name: name.clone(), kind, ty: ty.clone() });
+        }
+        self.leaf(name.clone(), Op::Input { name }, ty, span)
     }
 
     /// Repeats `tensor` to `shape` where it has another.
@@ -269,24 +288,62 @@ impl Tensors for Trace {
         };
         let name = format!("views.{}", spec.name);
         let ty = Type::float([self.batch, spec.channels, height, width]);
-        if !self.inputs.iter().any(|i| i.name == name) {
-            let kind = InputKind::View { view: spec.name.clone() };
-            self.inputs.push(InputDecl { name: name.clone(), kind, ty: ty.clone() });
+        self.named_input(name, InputKind::View { view: spec.name.clone() }, ty, span)
+    }
+
+    fn geometry(&mut self, view: &View, span: Span) -> Result<Tensor, Diagnostic> {
+        let (view, ty) = (view.spec.name.clone(), Type::float([self.batch, 5]));
+        self.named_input(format!("geometry.{view}"), InputKind::Geometry { view }, ty, span)
+    }
+
+    fn schedule(&mut self, schedule: &Schedule, span: Span) -> Result<Tensor, Diagnostic> {
+        if !self.training {
+            // What is evaluated sees the number that training ends with.
+            return self.emit(Op::Full { value: schedule.last() }, &[], Some(Type::float([])), span);
         }
-        self.leaf(name.clone(), Op::Input { name }, ty, span)
+        let same = |i: &&InputDecl| matches!(&i.kind, InputKind::Schedule(s) if s == schedule);
+        match self.inputs.iter().find(same).map(|i| i.name.clone()) {
+            Some(name) => self.leaf(name.clone(), Op::Input { name }, Type::float([]), span),
+            None => {
+                let name = format!("schedule.{}", self.scope_path());
+                self.named_input(name, InputKind::Schedule(schedule.clone()), Type::float([]), span)
+            }
+        }
     }
 
     fn update(&mut self, path: &str, value: &Tensor, span: Span) -> Result<(), Diagnostic> {
-        if self.updates.iter().any(|(p, _)| p == path) {
-            // A later call overwrites an earlier one's value: with one state and two calls only one would count.
-            return Err(Diagnostic::new(
-                Code::DuplicateName,
-                format!("the state `{path}` is updated twice in one step"),
-            )
-            .label(span, "again here")
-            .help("call the module that holds it once, or give each call a module of its own"));
-        }
+        let value = self.emit(Op::StopGradient, &[(value.clone(), span)], None, span)?;
+        // In program order: a later reading, as by a second call of the same module, sees the new value.
+        self.updates.retain(|(updated, _)| updated != path);
         self.updates.push((path.to_owned(), value.id));
+        self.leaves.insert(format!("param {path}"), value);
+        Ok(())
+    }
+
+    fn initial(
+        &mut self,
+        path: &str,
+        state: &Type,
+        value: &Tensor,
+        rounds: usize,
+        span: Span,
+    ) -> Result<(), Diagnostic> {
+        let (wanted, found) = (&state.shape, &value.ty.shape);
+        let ([centres, width], rows) = (wanted.as_slice(), value.ty.elements() / found.last().copied().unwrap_or(1))
+        else {
+            return Err(Diagnostic::new(Code::OpShape, format!("k-means fills [K, D], the state is {}", Dims(wanted)))
+                .label(span, "this state"));
+        };
+        if found.last() != Some(width) || rows < *centres {
+            let message = format!("{centres} centres of width {width} cannot come from {}", Dims(found));
+            return Err(Diagnostic::new(Code::OpShape, message).label(span, format!("this is {}", Dims(wanted))).help(
+                format!("a batch must give {centres} rows or more: raise `data.batch_size`, or lower the count"),
+            ));
+        }
+        // A second call of the same module finds the state as the first leaves it.
+        if self.training && !self.initial.iter().any(|i| i.path == path) {
+            self.initial.push(TypedInitial { path: path.to_owned(), value: value.id, rounds });
+        }
         Ok(())
     }
 

@@ -88,6 +88,8 @@ pub struct Function {
 pub enum Statement {
     Assign(Name, Expr),
     Update(Name, Expr),
+    /// `init state = value`: from the first batch.
+    Initial(Name, Expr),
     Require(Require),
 }
 
@@ -137,6 +139,13 @@ pub struct Binding {
     pub when: Option<Expr>,
 }
 
+/// `name in values`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loop {
+    pub name: Name,
+    pub values: Expr,
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct Repeat {
     pub count: Expr,
@@ -164,7 +173,7 @@ pub enum SectionKind {
     Data,
     Views,
     Model,
-    Branch(Name),
+    Branch(Name, Option<Loop>),
     Losses,
     Monitor,
     Train,
@@ -244,6 +253,13 @@ pub enum ExprKind {
     Tuple(Vec<Expr>),
     List(Vec<Expr>),
     Record(Vec<(Name, Expr)>),
+    /// `item for a in …, b in … if condition`: a list.
+    Comprehension {
+        item: Box<Expr>,
+        /// The first varies slowest.
+        loops: Vec<Loop>,
+        condition: Option<Box<Expr>>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -2,7 +2,7 @@
 
 use pest::iterators::Pair;
 
-use super::ast::{Argument, BinaryOp, Expr, ExprKind, Name, UnaryOp};
+use super::ast::{Argument, BinaryOp, Expr, ExprKind, Loop, Name, UnaryOp};
 use super::{Builder, Built, Rule};
 use crate::diag::{Code, Diagnostic};
 use crate::source::Span;
@@ -124,11 +124,43 @@ impl Builder {
                 let mut inner = argument.into_inner();
                 let first = inner.next().expect("an argument has a value");
                 Ok(match inner.next() {
-                    Some(value) => Argument { name: Some(self.name(first)), value: self.expr(value)? },
-                    None => Argument { name: None, value: self.expr(first)? },
+                    Some(value) => Argument { name: Some(self.name(first)), value: self.comprehended(value)? },
+                    None => Argument { name: None, value: self.comprehended(first)? },
                 })
             })
             .collect()
+    }
+
+    /// A value, or a list of what it gives over loops.
+    fn comprehended(&self, pair: Pair<'_, Rule>) -> Built<Expr> {
+        let span = self.span(&pair);
+        let mut inner = pair.into_inner();
+        let item = self.expr(inner.next().expect("a comprehension has an item"))?;
+        match inner.next() {
+            Some(clauses) => self.comprehension(item, clauses, span),
+            None => Ok(item),
+        }
+    }
+
+    fn comprehension(&self, item: Expr, clauses: Pair<'_, Rule>, span: Span) -> Built<Expr> {
+        let (mut loops, mut condition) = (Vec::new(), None);
+        for clause in clauses.into_inner() {
+            match clause.as_rule() {
+                Rule::loop_over => loops.push(self.a_loop(clause)?),
+                Rule::or => condition = Some(Box::new(self.layer(clause)?)),
+                _ => {}
+            }
+        }
+        Ok(Expr { kind: ExprKind::Comprehension { item: Box::new(item), loops, condition }, span })
+    }
+
+    /// `name in values`, with or without the `for` before it.
+    pub(super) fn a_loop(&self, pair: Pair<'_, Rule>) -> Built<Loop> {
+        let mut inner = pair.into_inner().filter(|p| !matches!(p.as_rule(), Rule::kw_for | Rule::kw_in));
+        let name = self.name(inner.next().expect("a loop has a name"));
+        let values = inner.next().expect("a loop has values");
+        let values = if values.as_rule() == Rule::expr { self.expr(values)? } else { self.layer(values)? };
+        Ok(Loop { name, values })
     }
 
     fn primary(&self, pair: Pair<'_, Rule>) -> Built<Expr> {
@@ -152,7 +184,19 @@ impl Builder {
                 }
                 ExprKind::Tuple(items)
             }
-            Rule::list => ExprKind::List(pair.into_inner().map(|p| self.expr(p)).collect::<Built<_>>()?),
+            Rule::list => {
+                let mut items = Vec::new();
+                for inner in pair.into_inner() {
+                    match inner.as_rule() {
+                        Rule::comprehension => {
+                            let item = items.pop().expect("the grammar puts one item before the loops");
+                            return self.comprehension(item, inner, span);
+                        }
+                        _ => items.push(self.expr(inner)?),
+                    }
+                }
+                ExprKind::List(items)
+            }
             _ => ExprKind::Record(
                 pair.into_inner()
                     .map(|entry| {

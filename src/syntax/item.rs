@@ -98,6 +98,10 @@ impl Builder {
                             let (name, value) = self.name_and_value(inner)?;
                             Statement::Update(name, value)
                         }
+                        Rule::initial => {
+                            let (name, value) = self.name_and_value(inner)?;
+                            Statement::Initial(name, value)
+                        }
                         _ => {
                             let (name, value) = self.name_and_value(inner)?;
                             Statement::Assign(name, value)
@@ -207,7 +211,7 @@ impl Builder {
     }
 
     fn name_and_value(&self, pair: Pair<'_, Rule>) -> Built<(Name, ast::Expr)> {
-        let mut inner = pair.into_inner().filter(|p| p.as_rule() != Rule::kw_update);
+        let mut inner = pair.into_inner().filter(|p| !matches!(p.as_rule(), Rule::kw_update | Rule::kw_init));
         let name = self.name(inner.next().expect("an assignment has a name"));
         Ok((name, self.expr(inner.next().expect("an assignment has a value"))?))
     }
@@ -251,11 +255,15 @@ impl Builder {
 
     fn section(&self, pair: Pair<'_, Rule>) -> Built<Section> {
         let rule = pair.as_rule();
-        let mut inner = pair.into_inner();
+        let mut inner = pair.into_inner().peekable();
         let head = inner.next().expect("a section opens with a word");
         let span = self.span(&head);
         let kind = match (rule, head.as_str().trim()) {
-            (Rule::branch, _) => SectionKind::Branch(self.name(inner.next().expect("a branch has a name"))),
+            (Rule::branch, _) => {
+                let name = self.name(inner.next().expect("a branch has a name"));
+                let looped = inner.next_if(|p| p.as_rule() == Rule::for_loop).map(|p| self.a_loop(p)).transpose()?;
+                SectionKind::Branch(name, looped)
+            }
             (Rule::train, _) => SectionKind::Train,
             (Rule::export, _) => SectionKind::Export,
             (_, "data") => SectionKind::Data,

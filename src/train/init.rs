@@ -30,7 +30,8 @@ fn fill<E: Element>(values: &mut [E], decl: &TensorDecl, seed: u64) {
         values.iter_mut().for_each(|v| *v = E::from_f64(value(&mut stream)));
     };
     match &decl.init {
-        Init::Zeros | Init::CopyOf(_) => each(&mut |_| 0.0),
+        // Copies are filled once all others are, what is imported from the run that is named for it.
+        Init::Zeros | Init::CopyOf(_) | Init::Imported { .. } => each(&mut |_| 0.0),
         Init::Ones => each(&mut |_| 1.0),
         Init::Constant(value) => each(&mut |_| *value),
         Init::Normal { std } => each(&mut |s| std * normal(s)),

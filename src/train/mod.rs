@@ -6,12 +6,15 @@
 //! **Invariant:** the same program, seed and batches give the same bytes for any number of threads.
 
 pub mod ema;
+pub mod imports;
 pub mod init;
+pub mod kmeans;
 pub mod optimizer;
 pub mod reconstruct;
 pub mod session;
 pub mod trainer;
 
+pub use imports::ImportedRun;
 pub use session::{Ended, SessionError, SessionOptions, StepLine, Watch};
 pub use trainer::{StepError, StepReport, Trainer};
 

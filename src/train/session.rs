@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
+use super::imports::{self, ImportError, ImportedRun};
 use super::{Clock, StepError, StepReport, Trainer, init, reconstruct};
 use crate::backend::{Backend, Element};
 use crate::data::DataError;
@@ -63,6 +64,8 @@ pub enum SessionError {
     Data { source_name: String, error: DataError },
     #[error(transparent)]
     Run(#[from] RunError),
+    #[error(transparent)]
+    Import(#[from] ImportError),
     #[error("{error}{kept}")]
     Step { error: StepError, kept: String },
     #[error(transparent)]
@@ -72,11 +75,13 @@ pub enum SessionError {
 }
 
 /// What the command line decides.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct SessionOptions {
     /// Workers of the loader.
     pub threads: usize,
     pub resume: bool,
+    /// Runs that imported modules take their weights from; a checkpoint holds them already.
+    pub imports: Vec<ImportedRun>,
 }
 
 /// Trains `program`, whose text is `text`, in `folder`.
@@ -85,7 +90,7 @@ pub fn run<E: Element>(
     text: &str,
     backend: &mut dyn Backend<E>,
     folder: &RunFolder,
-    options: SessionOptions,
+    options: &SessionOptions,
     watch: &mut dyn Watch,
 ) -> Result<Ended, SessionError> {
     let mut session = Session::open(program, text, backend, folder, options, watch)?;
@@ -130,7 +135,7 @@ impl<'a, E: Element> Session<'a, E> {
         text: &str,
         backend: &'a mut dyn Backend<E>,
         folder: &'a RunFolder,
-        options: SessionOptions,
+        options: &SessionOptions,
         watch: &mut dyn Watch,
     ) -> Result<Self, SessionError> {
         let spec = &program.spec;
@@ -162,6 +167,9 @@ impl<'a, E: Element> Session<'a, E> {
                 None => watch.say("no checkpoint yet: starting afresh"),
             }
         }
+        if saved.is_none() {
+            imports::fill(program, &mut trainer.arena, &options.imports)?;
+        }
         folder.write_program(text, program)?;
         let metrics = Metrics::open(&folder.metrics(), trainer.step)?;
         Ok(Session {
@@ -184,7 +192,8 @@ impl<'a, E: Element> Session<'a, E> {
     fn baselines(&mut self, watch: &mut dyn Watch) -> Result<(), SessionError> {
         let Some(judge) = &self.judge else { return Ok(()) };
         // A resumed run is past its own initial values, but the seed gives them again.
-        let initial = init::initialise(&self.program.layout, self.program.spec.train.seed);
+        let mut initial = init::initialise(&self.program.layout, self.program.spec.train.seed);
+        imports::copy(self.program, &self.trainer.arena, &mut initial);
         let untrained = judge.model(self.backend, self.program, &initial)?;
         let pixels = judge.raw_pixels(self.program)?;
         watch.say(&format!(
@@ -197,7 +206,7 @@ impl<'a, E: Element> Session<'a, E> {
         Ok(())
     }
 
-    fn train(&mut self, options: SessionOptions, watch: &mut dyn Watch) -> Result<Ended, SessionError> {
+    fn train(&mut self, options: &SessionOptions, watch: &mut dyn Watch) -> Result<Ended, SessionError> {
         let (program, spec) = (self.program, &self.program.spec);
         let loader_options = LoaderOptions {
             seed: spec.train.seed,

@@ -3,12 +3,12 @@
 //! **Invariant:** nothing is written to the arena before losses and gradients are known to be finite, so that the
 //! step before is always whole.
 
-use crate::backend::{Backend, BackendError, Element, InputValue, Request, Results};
-use crate::graph::{Graph, Program};
+use crate::backend::{Backend, BackendError, Element, HostTensor, InputValue, OutputValue, Request, Results};
+use crate::graph::{Graph, InputKind, Program};
 use crate::spec::EmaMoment;
 
 use super::optimizer::AdamW;
-use super::{Clock, ema, init};
+use super::{Clock, ema, init, kmeans};
 
 /// Why a step was not made. The arena is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +37,8 @@ pub struct Trainer<'p, E> {
     /// Steps made.
     pub step: u64,
     pub clock: Clock,
+    /// Whether states that the first batch starts are still to be filled: not where they were given.
+    pub fresh_states: bool,
 }
 
 impl<'p, E: Element> Trainer<'p, E> {
@@ -50,6 +52,7 @@ impl<'p, E: Element> Trainer<'p, E> {
             optimizer: AdamW::new(&train.optimizer, &train.rules, &program.layout, &reached),
             step: 0,
             clock,
+            fresh_states: true,
         }
     }
 
@@ -62,6 +65,8 @@ impl<'p, E: Element> Trainer<'p, E> {
     ) -> Result<StepReport<E>, StepError> {
         let (program, step) = (self.program, self.step);
         let (layout, graph, emas) = (&program.layout, &program.train, &program.emas);
+        let inputs = &self.with_schedules(inputs);
+        self.start_states(backend, inputs)?;
         let moves_before = emas.iter().any(|e| e.when == EmaMoment::BeforeForward);
         let before = moves_before.then(|| self.arena.clone());
         ema::apply(emas, EmaMoment::BeforeForward, layout, &mut self.arena, step, &self.clock);
@@ -98,6 +103,50 @@ impl<'p, E: Element> Trainer<'p, E> {
         ema::apply(emas, EmaMoment::AfterStep, layout, &mut self.arena, step, &self.clock);
         self.step += 1;
         Ok(StepReport { step: self.step, learning_rate, results })
+    }
+}
+
+impl<E: Element> Trainer<'_, E> {
+    /// The numbers in force at this step beside what the batch brings; a given one stays.
+    fn with_schedules(&self, inputs: &[(String, InputValue)]) -> Vec<(String, InputValue)> {
+        let mut all = inputs.to_vec();
+        for input in &self.program.train.inputs {
+            if let InputKind::Schedule(schedule) = &input.kind
+                && !inputs.iter().any(|(name, _)| *name == input.name)
+            {
+                let value = HostTensor { shape: Vec::new(), data: vec![self.clock.value(schedule, self.step)] };
+                all.push((input.name.clone(), InputValue::Double(value)));
+            }
+        }
+        all
+    }
+
+    /// Before the first step: states that start from the first batch, unless they were given.
+    fn start_states(
+        &mut self,
+        backend: &mut dyn Backend<E>,
+        inputs: &[(String, InputValue)],
+    ) -> Result<(), BackendError> {
+        let program = self.program;
+        if self.step > 0 || !self.fresh_states || program.train.initial.is_empty() {
+            return Ok(());
+        }
+        let mut graph = program.train.clone();
+        let names: Vec<String> = (0..graph.initial.len()).map(|i| format!("initial.{i}")).collect();
+        // Asked for as outputs of a graph of their own, which no name of the pipeline can clash with.
+        graph.outputs = names.iter().cloned().zip(graph.initial.iter().map(|i| i.value)).collect();
+        let request = Request { outputs: names, ..Request::default() };
+        let results = backend.run(&graph, &program.layout, &self.arena, inputs, &request)?;
+        for (initial, value) in graph.initial.iter().zip(&results.outputs) {
+            if let (OutputValue::Float(rows), Some((decl, range))) = (value, program.layout.get(&initial.path)) {
+                let width = decl.shape.last().copied().unwrap_or(1);
+                let seed = program.spec.train.seed;
+                let centres = kmeans::centres(&rows.data, width, decl.shape[0], initial.rounds, seed, &initial.path);
+                self.arena[range].copy_from_slice(&centres);
+            }
+        }
+        self.fresh_states = false;
+        Ok(())
     }
 }
 

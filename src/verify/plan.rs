@@ -14,7 +14,7 @@ use super::links::Links;
 use super::map::{Map, Mode};
 use super::pattern::closest;
 use crate::backend::{HostTensor, InputValue};
-use crate::graph::{Graph, Layout, Program, TensorKind};
+use crate::graph::{Graph, InputKind, Layout, Program, TensorKind};
 use crate::op::DType;
 use crate::spec::glob_matches;
 
@@ -123,8 +123,13 @@ impl Plan {
             let value = match (decl.ty.dtype, &found.values) {
                 (DType::Int, Values::Int(values)) => Some(InputValue::Int(HostTensor { shape, data: values.clone() })),
                 (DType::Float, values) => {
-                    let data = values.to_f64().into_iter().map(|x| x as f32).collect();
-                    Some(InputValue::Float(HostTensor { shape, data }))
+                    let data = values.to_f64();
+                    // As the loader gives them, unless the file holds what f32 cannot.
+                    let single = data.iter().all(|x| f64::from(*x as f32) == *x);
+                    Some(match single {
+                        true => InputValue::Float(HostTensor { shape, data: data.iter().map(|x| *x as f32).collect() }),
+                        false => InputValue::Double(HostTensor { shape, data }),
+                    })
                 }
                 (DType::Int, Values::Float(_)) => None,
             };
@@ -138,7 +143,8 @@ impl Plan {
                 }),
             }
         }
-        for decl in &graph.inputs {
+        // A scheduled number that the file does not hold is that of the step.
+        for decl in graph.inputs.iter().filter(|d| !matches!(d.kind, InputKind::Schedule(_))) {
             if !map.inputs.iter().any(|(name, _)| *name == decl.name) {
                 problems.push(Problem::MissingInput { name: decl.name.clone() });
             }

@@ -42,6 +42,11 @@ pub(super) fn argmax(values: &[f64], row: usize) -> Vec<i64> {
     values.chunks_exact(row).map(best).collect()
 }
 
+/// A number cut to a whole one; NaN and what no id holds become −1.
+pub(super) fn to_id(value: f64) -> i64 {
+    if value.is_finite() && value.abs() < 9e15 { value as i64 } else { -1 }
+}
+
 /// Ids moved by a map, for structural ops on ids.
 pub(super) fn moved(ids: &[i64], map: &layout::RowMap) -> Vec<i64> {
     map.rows.iter().flat_map(|row| ids[row * map.inner..(row + 1) * map.inner].iter().copied()).collect()

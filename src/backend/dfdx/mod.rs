@@ -11,6 +11,7 @@
 //!
 //! **Invariant:** a value behind `stop_gradient` has an id of its own, so that no gradient for it reaches its source.
 
+mod conv;
 mod gelu;
 mod ids;
 mod layout;
@@ -306,6 +307,7 @@ fn input<E: Element + Dtype, D: Kernels<E>>(
         inputs.iter().find(|(n, _)| n == name).ok_or_else(|| BackendError::MissingInput { name: name.to_owned() })?;
     let shape = match value {
         InputValue::Float(tensor) => &tensor.shape,
+        InputValue::Double(tensor) => &tensor.shape,
         InputValue::Int(tensor) => &tensor.shape,
     };
     if *shape != node.ty.shape {
@@ -315,12 +317,12 @@ fn input<E: Element + Dtype, D: Kernels<E>>(
             expected: node.ty.shape.clone(),
         });
     }
+    let constant = <E as Element>::from_f64;
+    let place = |message| BackendError::Op { op: "input", scope: name.to_owned(), message };
+    let mut upload = |data: Vec<E>| context.upload(data).map(Value::Float).map_err(place);
     match value {
-        InputValue::Float(tensor) => {
-            let data = tensor.data.iter().map(|v| <E as Element>::from_f64(f64::from(*v))).collect();
-            let place = |message| BackendError::Op { op: "input", scope: name.to_owned(), message };
-            context.upload(data).map(Value::Float).map_err(place)
-        }
+        InputValue::Float(tensor) => upload(tensor.data.iter().map(|v| constant(f64::from(*v))).collect()),
+        InputValue::Double(tensor) => upload(tensor.data.iter().map(|v| constant(*v)).collect()),
         InputValue::Int(tensor) => Ok(Value::Int(tensor.data.clone())),
     }
 }

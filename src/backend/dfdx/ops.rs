@@ -4,11 +4,12 @@ use dfdx::prelude::{
     Axis, BroadcastTo, ChooseFrom, Dtype, SelectTo, SumTo, TryAdd, TryConcatAlong, TryDiv, TryLe, TryMul, TryNe, TrySub,
 };
 
+use super::conv::ConvSizes;
 use super::layout::{self, RowMap};
 use super::{Context, Done, Flat, Float, Kernels, Traced, Value, device_error, host, ids, view};
 use crate::backend::Element;
 use crate::graph::{Graph, Node};
-use crate::op::{DType, Op};
+use crate::op::{DType, Op, interpolate};
 
 impl<E: Element + Dtype, D: Kernels<E>> Context<E, D> {
     /// Evaluates a node that is no input and no parameter.
@@ -42,6 +43,9 @@ impl<E: Element + Dtype, D: Kernels<E>> Context<E, D> {
             Op::Input { .. } | Op::Param { .. } => return Err("a leaf is no operation".into()),
             Op::Full { value } => self.upload(vec![constant(*value); node.ty.elements()])?,
             Op::Iota => return Ok(Value::Int((0..node.ty.elements() as i64).collect())),
+            Op::ResizeWeights { from, to } => {
+                self.upload(interpolate::cubic_weights(*from, *to).into_iter().map(constant).collect())?
+            }
             Op::Add => self.binary(grad, &float(0)?, &float(1)?, |a, b| a.try_add(b))?,
             Op::Sub => self.binary(grad, &float(0)?, &float(1)?, |a, b| a.try_sub(b))?,
             Op::Mul => self.binary(grad, &float(0)?, &float(1)?, |a, b| a.try_mul(b))?,
@@ -82,6 +86,18 @@ impl<E: Element + Dtype, D: Kernels<E>> Context<E, D> {
             }
             Op::Tanh => self.unary(grad, &float(0)?, Traced::try_tanh)?,
             Op::Sigmoid => self.unary(grad, &float(0)?, Traced::try_sigmoid)?,
+            Op::Sin => self.unary(grad, &float(0)?, Traced::try_sin)?,
+            Op::Cos => self.unary(grad, &float(0)?, Traced::try_cos)?,
+            Op::Floor => {
+                let values = ids::numbers(operand(0)?);
+                self.upload(values.into_iter().map(|v| constant(v.floor())).collect())?
+            }
+            Op::Atan2 => {
+                let (y, x) = (ids::numbers(operand(0)?), ids::numbers(operand(1)?));
+                self.upload(y.iter().zip(&x).map(|(y, x)| constant(libm::atan2(*y, *x))).collect())?
+            }
+            // What is no number or too large for an id becomes one that is out of every range.
+            Op::ToInt => return Ok(Value::Int(ids::numbers(operand(0)?).into_iter().map(ids::to_id).collect())),
             Op::ToFloat => self.upload(ids::numbers(operand(0)?).into_iter().map(constant).collect())?,
             Op::Sum { axes, .. } => self.sum(grad, &float(0)?, shape(0), axes)?,
             Op::Mean { axes, .. } => {
@@ -145,6 +161,11 @@ impl<E: Element + Dtype, D: Kernels<E>> Context<E, D> {
                 let bias = if node.inputs.len() > 3 { Some(float(3)?) } else { None };
                 let dims = (shape(0)[0], shape(0)[1], shape(0)[2], shape(1)[2], shape(0)[3]);
                 self.attention(grad, [&q, &k, &v], bias.as_ref(), dims, *scale)?
+            }
+            Op::Conv2d { stride, padding, groups } => {
+                let bias = if node.inputs.len() > 2 { Some(float(2)?) } else { None };
+                let sizes = ConvSizes::new(shape(0), shape(1), &node.ty.shape, (*stride, *padding, *groups));
+                self.conv2d(grad, &float(0)?, &float(1)?, bias.as_ref(), &sizes)?
             }
             Op::LayerNorm { eps } => {
                 let width = last(0);
@@ -231,7 +252,7 @@ impl<E: Element + Dtype, D: Kernels<E>> Context<E, D> {
         self.unary(grad, x, |x| view(op(view(x, (length / width, width))?)?, (length,)))
     }
 
-    fn binary(
+    pub(super) fn binary(
         &mut self,
         grad: bool,
         a: &Float<E, D>,

@@ -18,6 +18,51 @@ pub struct Window {
     pub width: usize,
 }
 
+/// Where a picture lies in the source's: a box in shares of its sides, and whether it is seen in a mirror.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Geometry {
+    pub top: f64,
+    pub left: f64,
+    pub height: f64,
+    pub width: f64,
+    pub flipped: bool,
+}
+
+impl Default for Geometry {
+    fn default() -> Self {
+        Geometry { top: 0.0, left: 0.0, height: 1.0, width: 1.0, flipped: false }
+    }
+}
+
+impl Geometry {
+    /// After `window` was cut out of a picture of `whole` (height, width).
+    pub fn cut(&mut self, window: Window, whole: (usize, usize)) {
+        self.cut_at((window.top as isize, window.left as isize), (window.height, window.width), whole);
+    }
+
+    /// The same for a window that may start or end outside.
+    pub fn cut_at(&mut self, at: (isize, isize), size: (usize, usize), whole: (usize, usize)) {
+        let (rows, columns) = (whole.0 as f64, whole.1 as f64);
+        let (height, width) = (size.0 as f64 / rows, size.1 as f64 / columns);
+        let left = at.1 as f64 / columns;
+        self.top += self.height * at.0 as f64 / rows;
+        // In a mirror the window's left edge is counted from the right.
+        self.left += self.width * if self.flipped { 1.0 - left - width } else { left };
+        self.height *= height;
+        self.width *= width;
+    }
+
+    pub fn flip(&mut self) {
+        self.flipped = !self.flipped;
+    }
+
+    /// Top, left, height, width, flipped: as a graph's input has it.
+    pub fn row(&self) -> [f32; 5] {
+        let flipped = f32::from(u8::from(self.flipped));
+        [self.top as f32, self.left as f32, self.height as f32, self.width as f32, flipped]
+    }
+}
+
 /// `image` at `size` (height, width).
 ///
 /// # Panics

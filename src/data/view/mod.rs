@@ -9,7 +9,7 @@ pub mod geometry;
 
 pub use color::normalize;
 
-use self::geometry::Window;
+use self::geometry::{Geometry, Window};
 use super::Image;
 use crate::spec::ViewOp;
 
@@ -25,16 +25,24 @@ pub trait Draw {
     fn below(&mut self, n: u64) -> u64;
 }
 
-/// `image` after one step.
+/// `image` after one step; `geometry` follows where it lies in the source's picture.
 ///
 /// # Panics
 /// For `Normalize`, whose result is no 8-bit image (see [`normalize`]), and for a `Crop` or a `RandomShift` that does
 /// not fit the image: the compiler rejects what it can see, and a loader must check what comes from files.
-pub fn apply(op: &ViewOp, image: Image, draw: &mut dyn Draw) -> Image {
+pub fn apply(op: &ViewOp, image: Image, draw: &mut dyn Draw, place: &mut Geometry) -> Image {
+    let whole = (image.height, image.width);
+    let cut = |place: &mut Geometry, window: Window| place.cut(window, whole);
     match op {
         ViewOp::RandomResizedCrop { size, scale, ratio, interpolation } => {
             let window = random_window(&image, *scale, *ratio, draw);
+            cut(place, window);
             geometry::resized_crop(&image, window, *size, *interpolation)
+        }
+        ViewOp::RandomCrop { scale, ratio } => {
+            let window = random_window(&image, *scale, *ratio, draw);
+            cut(place, window);
+            geometry::crop(&image, window)
         }
         ViewOp::Resize { size, interpolation } => geometry::resize(&image, *size, *interpolation),
         ViewOp::ResizeShort { size, interpolation } => {
@@ -43,17 +51,26 @@ pub fn apply(op: &ViewOp, image: Image, draw: &mut dyn Draw) -> Image {
         }
         ViewOp::CenterCrop { size } => {
             let at = geometry::center_offset(&image, *size);
+            place.cut_at(at, *size, whole);
             geometry::crop_padded(&image, *size, at)
         }
-        ViewOp::Crop { size, at } => geometry::crop(&image, window_at(*size, *at)),
+        ViewOp::Crop { size, at } => {
+            let window = window_at(*size, *at);
+            cut(place, window);
+            geometry::crop(&image, window)
+        }
         ViewOp::RandomShift { size, by } => {
             let mut offset = || by.0 + draw.below((by.1 - by.0) as u64 + 1) as usize;
-            let at = (offset(), offset());
-            geometry::crop(&image, window_at(*size, at))
+            let window = window_at(*size, (offset(), offset()));
+            cut(place, window);
+            geometry::crop(&image, window)
         }
-        ViewOp::RandomFlip { p } => chance(*p, draw, image, |image, _| geometry::flip(image)),
+        ViewOp::RandomFlip { p } => chance(*p, draw, image, |image, _| {
+            place.flip();
+            geometry::flip(image)
+        }),
         ViewOp::RandomApply { p, ops } => {
-            chance(*p, draw, image, |image, draw| ops.iter().fold(image, |image, op| apply(op, image, draw)))
+            chance(*p, draw, image, |image, draw| ops.iter().fold(image, |image, op| apply(op, image, draw, place)))
         }
         ViewOp::ColorJitter { brightness, contrast, saturation, hue } => {
             jitter(image, [*brightness, *contrast, *saturation, *hue], draw)

@@ -102,3 +102,42 @@ pub fn patchify(images: &[f64], shape: [usize; 4], (ph, pw): (usize, usize), ord
     }
     out
 }
+
+/// y[b, o, i, j] as the definition has it; values outside are 0.
+pub fn conv2d(
+    (x, [batch, channels, height, width]): (&[f64], [usize; 4]),
+    (weight, [out, per_group, kh, kw]): (&[f64], [usize; 4]),
+    bias: &[f64],
+    (stride, padding, groups): (usize, usize, usize),
+) -> Vec<f64> {
+    let at = |b: usize, c: usize, row: isize, column: isize| -> f64 {
+        if (0..height as isize).contains(&row) && (0..width as isize).contains(&column) {
+            x[((b * channels + c) * height + row as usize) * width + column as usize]
+        } else {
+            0.0
+        }
+    };
+    let side = |size: usize, kernel: usize| (size + 2 * padding - kernel) / stride + 1;
+    let mut y = Vec::new();
+    for b in 0..batch {
+        for o in 0..out {
+            let first = o / (out / groups) * per_group;
+            for i in 0..side(height, kh) {
+                for j in 0..side(width, kw) {
+                    let mut sum = bias[o];
+                    for c in 0..per_group {
+                        for u in 0..kh {
+                            for v in 0..kw {
+                                let row = (i * stride + u) as isize - padding as isize;
+                                let column = (j * stride + v) as isize - padding as isize;
+                                sum += weight[((o * per_group + c) * kh + u) * kw + v] * at(b, first + c, row, column);
+                            }
+                        }
+                    }
+                    y.push(sum);
+                }
+            }
+        }
+    }
+    y
+}

@@ -295,3 +295,39 @@ fn patches_in_both_orders_and_back() {
     }
     sweep.end();
 }
+
+#[test]
+fn convolutions_of_all_kinds() {
+    let mut sweep = Sweep::default();
+    for (channels, out, groups) in [(1, 1, 1), (2, 3, 1), (4, 4, 4), (4, 2, 2)] {
+        for (kernel, stride, padding) in
+            [((1, 1), 1, 0), ((3, 3), 1, 1), ((2, 3), 2, 1), ((5, 5), 1, 2), ((3, 2), 3, 0)]
+        {
+            for bias in [false, true] {
+                let (x_shape, w_shape) = ([2, channels, 5, 4], [out, channels / groups, kernel.0, kernel.1]);
+                if kernel.0 > 5 + 2 * padding || kernel.1 > 4 + 2 * padding {
+                    continue;
+                }
+                let mut build = Build::default();
+                let mut operands = vec![build.param("x", &x_shape), build.param("weight", &w_shape)];
+                if bias {
+                    operands.push(build.param("bias", &[out]));
+                }
+                let op = Op::Conv2d { stride, padding, groups };
+                let title = format!("{op:?} of {x_shape:?} and {w_shape:?}, bias {bias}");
+                let y = build.op(op, &operands);
+                build.output("y", y);
+                sweep.check(build.case(title), |value| {
+                    let added = if bias { value("bias") } else { vec![0.0; out] };
+                    reference::conv2d(
+                        (&value("x"), x_shape),
+                        (&value("weight"), w_shape),
+                        &added,
+                        (stride, padding, groups),
+                    )
+                });
+            }
+        }
+    }
+    sweep.end();
+}

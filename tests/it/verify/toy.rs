@@ -72,6 +72,7 @@ pub fn program() -> Program {
         losses: vec![("fit".to_owned(), at(0))],
         total: Some(at(0)),
         monitors: vec![],
+        initial: Vec::new(),
         updates: vec![("norm.stat".to_owned(), at(0))],
         outputs: vec![("online.y".to_owned(), at(0))],
     };
@@ -109,6 +110,7 @@ fn spec() -> Spec {
             log_every_steps: 1,
         },
         evaluate: EvaluateSpec::default(),
+        imports: Vec::new(),
         export: None,
     }
 }

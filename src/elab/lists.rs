@@ -1,0 +1,135 @@
+//! Lists: comprehensions over what is known before the run, and what is made of lists.
+
+use std::rc::Rc;
+
+use crate::diag::{Code, Diagnostic};
+use crate::source::Span;
+use crate::syntax::ast::{BinaryOp, Expr, Loop};
+
+use super::args::wrong_type;
+use super::scope::Scope;
+use super::value::{Kind, Value};
+use super::{Checked, Machine, number};
+
+/// Functions of a list.
+pub const FUNCTIONS: &[(&str, &[&str])] = &[("sum", &["items"]), ("mean", &["items"]), ("len", &["items"])];
+
+/// Items that one loop may run over: more are a mistake, and would not end in sensible time.
+const MAX_ITEMS: i64 = 10_000;
+
+impl Machine<'_> {
+    /// The items that a loop runs over: those of a list, a tuple or repeated modules, or the whole numbers of a range, its
+    /// end left out.
+    pub fn iterated(&mut self, value: &Value) -> Checked<Vec<Value>> {
+        if let Some(items) = value.items() {
+            return Ok(items.to_vec());
+        }
+        match &value.kind {
+            Kind::Modules(ids) => Ok(ids.iter().map(|id| Value::new(Kind::Module(*id), value.span)).collect()),
+            Kind::Range(range) => match (&range.0.kind, &range.1.kind) {
+                (Kind::Int(low), Kind::Int(high)) if high - low <= MAX_ITEMS => {
+                    Ok((*low..*high).map(|i| Value::new(Kind::Int(i), value.span)).collect())
+                }
+                _ => self.fail(wrong_type("a loop", value, "a list, or a range of whole numbers such as 0..4")),
+            },
+            Kind::Poison => Err(crate::diag::Reported),
+            _ => self.fail(wrong_type("a loop", value, "a list, or a range of whole numbers such as 0..4")),
+        }
+    }
+
+    /// `item for a in …, b in … if condition`, the first loop slowest.
+    pub fn comprehension(
+        &mut self,
+        item: &Expr,
+        loops: &[Loop],
+        condition: Option<&Expr>,
+        span: Span,
+        scope: &Rc<Scope>,
+    ) -> Checked<Value> {
+        let mut items = Vec::new();
+        self.run_loops(item, loops, condition, scope, &mut items)?;
+        Ok(Value::new(Kind::List(Rc::new(items)), span))
+    }
+
+    fn run_loops(
+        &mut self,
+        item: &Expr,
+        loops: &[Loop],
+        condition: Option<&Expr>,
+        scope: &Rc<Scope>,
+        items: &mut Vec<Value>,
+    ) -> Checked<()> {
+        let Some((first, rest)) = loops.split_first() else {
+            let wanted = match condition {
+                Some(condition) => self.condition(condition, scope)?,
+                None => true,
+            };
+            if wanted {
+                items.push(self.eval(item, scope)?);
+            }
+            return Ok(());
+        };
+        let values = self.eval(&first.values, scope)?;
+        for value in self.iterated(&values)? {
+            let inner = Scope::inside(scope);
+            inner.bind(first.name.text.clone(), value);
+            self.run_loops(item, rest, condition, &inner, items)?;
+        }
+        Ok(())
+    }
+
+    /// Items `low..high` of a list.
+    pub fn part(&mut self, items: &[Value], low: &Value, high: &Value, span: Span) -> Checked<Value> {
+        let bound = |value: &Value| match value.kind {
+            Kind::Int(i) if i < 0 => usize::try_from(items.len() as i64 + i).ok(),
+            Kind::Int(i) => usize::try_from(i).ok(),
+            _ => None,
+        };
+        match (bound(low), bound(high)) {
+            (Some(low), Some(high)) if low <= high && high <= items.len() => {
+                Ok(Value::new(Kind::List(Rc::new(items[low..high].to_vec())), span))
+            }
+            _ => self.fail(
+                Diagnostic::new(Code::OutOfRange, format!("{low}..{high} of {} items", items.len()))
+                    .label(span, "out of range")
+                    .help(format!("write a range within 0..{}", items.len())),
+            ),
+        }
+    }
+
+    /// `sum(…)`, `mean(…)` or `len(…)` of a list of numbers or tensors.
+    pub fn call_on_list(&mut self, name: &str, list: &Value, span: Span) -> Checked<Value> {
+        let Some(items) = list.items().map(<[Value]>::to_vec) else {
+            return self.fail(wrong_type(&format!("`{name}`"), list, "a list, or a loop such as `x for x in items`"));
+        };
+        if name == "len" {
+            return Ok(Value::new(Kind::Int(items.len() as i64), span));
+        }
+        let mut items = items.into_iter();
+        let count = items.len();
+        let Some(mut total) = items.next() else {
+            return self.fail(
+                Diagnostic::new(Code::OutOfRange, format!("`{name}` of no items"))
+                    .label(list.span, "an empty list")
+                    .help("give the loop something to run over"),
+            );
+        };
+        for item in items {
+            total = self.combine(BinaryOp::Add, total, item, span)?;
+        }
+        if name == "sum" {
+            return Ok(Value::new(total.kind, span));
+        }
+        let mean = self.combine(BinaryOp::Div, total, Value::new(Kind::Float(count as f64), span), span)?;
+        Ok(Value::new(mean.kind, span))
+    }
+
+    /// An operation on two values, tensors or static ones.
+    fn combine(&mut self, op: BinaryOp, left: Value, right: Value, span: Span) -> Checked<Value> {
+        if left.is_tensor() || right.is_tensor() {
+            return self.tensor_binary(op, left, right, span);
+        }
+        let result = number::binary(op, &left, &right, span, ("the sum", "the item"));
+        self.check(result)
+    }
+}
