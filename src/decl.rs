@@ -88,9 +88,10 @@ pub enum Init {
     Normal {
         std: f64,
     },
-    /// Mean 0, redrawn outside ±2 std.
+    /// Mean 0, redrawn outside ±`cut` std.
     TruncNormal {
         std: f64,
+        cut: f64,
     },
     /// Uniform within ±√(6 / (fan_in + fan_out)); a weight of rank > 2 counts as `[first, rest]`.
     XavierUniform,

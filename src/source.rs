@@ -36,14 +36,22 @@ pub struct Source {
 /// The standard library's files as they were when the binary was built: (file name, text).
 const STDLIB: &[(&str, &str)] = &[
     ("attention.cmae", include_str!("../stdlib/attention.cmae")),
+    ("codebook.cmae", include_str!("../stdlib/codebook.cmae")),
+    ("convolution.cmae", include_str!("../stdlib/convolution.cmae")),
     ("decoder.cmae", include_str!("../stdlib/decoder.cmae")),
     ("heads.cmae", include_str!("../stdlib/heads.cmae")),
+    ("hog.cmae", include_str!("../stdlib/hog.cmae")),
     ("layers.cmae", include_str!("../stdlib/layers.cmae")),
     ("losses.cmae", include_str!("../stdlib/losses.cmae")),
     ("masks.cmae", include_str!("../stdlib/masks.cmae")),
     ("monitors.cmae", include_str!("../stdlib/monitors.cmae")),
     ("pictures.cmae", include_str!("../stdlib/pictures.cmae")),
     ("pooling.cmae", include_str!("../stdlib/pooling.cmae")),
+    ("positions.cmae", include_str!("../stdlib/positions.cmae")),
+    ("predictors.cmae", include_str!("../stdlib/predictors.cmae")),
+    ("teachers.cmae", include_str!("../stdlib/teachers.cmae")),
+    ("tokenizer.cmae", include_str!("../stdlib/tokenizer.cmae")),
+    ("views.cmae", include_str!("../stdlib/views.cmae")),
     ("vit.cmae", include_str!("../stdlib/vit.cmae")),
 ];
 

@@ -8,7 +8,7 @@ use cmae::diag::Diagnostics;
 use cmae::elab::{Set, evaluate_number};
 use cmae::graph::Program;
 use cmae::train::{Clock, Trainer, init};
-use cmae::verify::{self, Fixture, Map, Mode, Report, TrainerSteps, verify_eval, verify_train};
+use cmae::verify::{self, Fixture, Map, Mode, Report, TrainerSteps, verify_eval, verify_train, with_given};
 
 use super::output::{out, outln};
 use super::pipeline::{self, Options};
@@ -105,7 +105,10 @@ fn report<E: Element>(
     let report = match map.mode {
         Mode::Train => {
             // A file is one batch, given again in each step: an epoch has one step.
+            let program = &with_given(program, map);
             let mut trainer = Trainer::<E>::new(program, Clock::new(program.spec.train.epochs, 1));
+            // A state that the first batch would start comes from the file.
+            trainer.fresh_states = false;
             let mut steps = TrainerSteps { trainer: &mut trainer, backend: &mut *backend };
             verify_train(program, &mut steps, file, map, options)
         }

@@ -17,7 +17,7 @@ const PLAIN_INITS: &[&str] = &["zeros", "ones", "xavier_uniform"];
 const INITS: &[(&str, &[&str])] = &[
     ("constant", &["value"]),
     ("normal", &["std"]),
-    ("trunc_normal", &["std"]),
+    ("trunc_normal", &["std", "cut?"]),
     ("fan_in_uniform", &["fan_in"]),
     ("sincos_2d", &["grid", "zero_rows?", "column_first?"]),
 ];
@@ -287,7 +287,19 @@ fn call_init(name: &str, bag: &Bag) -> Result<Init, Diagnostic> {
     Ok(match name {
         "constant" => Init::Constant(bag.float("value", 0.0)?),
         "normal" => Init::Normal { std: bag.float("std", 0.02)? },
-        "trunc_normal" => Init::TruncNormal { std: bag.float("std", 0.02)? },
+        "trunc_normal" => {
+            let cut = bag.float("cut", 2.0)?;
+            // Drawn until a value lies inside: a cut of nothing would never end.
+            if cut < 0.1 {
+                let what = format!("`cut` of `trunc_normal` is {cut} deviations, 0.1 is the least");
+                let diagnostic = Diagnostic::new(Code::OutOfRange, what).help("write a number such as `2.0`");
+                return Err(match bag.get("cut") {
+                    Some(value) => diagnostic.label(value.span, "out of range"),
+                    None => diagnostic,
+                });
+            }
+            Init::TruncNormal { std: bag.float("std", 0.02)?, cut }
+        }
         "fan_in_uniform" => Init::FanInUniform { fan_in: bag.count("fan_in", 1)? },
         _ => {
             let grid = bag.get("grid").and_then(|g| match g.items()? {

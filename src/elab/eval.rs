@@ -230,7 +230,12 @@ impl Machine<'_> {
         let left = self.eval(value, scope)?;
         if matches!(left.kind, Kind::Source(_) | Kind::View(_) | Kind::Recipe(_)) && self.makes_recipe(callee, scope) {
             let steps = self.eval(callee, scope)?;
-            return self.extend_view(&left, &steps, span);
+            let Kind::List(several) = &steps.kind else { return self.extend_view(&left, &steps, span) };
+            let mut views = Vec::with_capacity(several.len());
+            for steps in several.iter() {
+                views.push(self.extend_view(&left, steps, span)?);
+            }
+            return Ok(Value::new(Kind::List(Rc::new(views)), span));
         }
         match &callee.kind {
             ExprKind::Call(function, arguments) => self.eval_call(function, Some(left), arguments, span, scope),
@@ -238,7 +243,8 @@ impl Machine<'_> {
         }
     }
 
-    /// Whether an expression gives view steps rather than takes a view: a step, or a function that returns `view`.
+    /// Whether an expression gives view steps rather than takes a view: a step, or a function that returns `view` or
+    /// `views`.
     fn makes_recipe(&mut self, callee: &Expr, scope: &Rc<Scope>) -> bool {
         let head = match &callee.kind {
             ExprKind::Call(head, _) => head,
@@ -251,7 +257,8 @@ impl Machine<'_> {
         let known = scope.get(&names[0].text).or_else(|| self.file_item(scope.file, &names[0].text));
         match known.map(|v| v.kind) {
             Some(Kind::Function(def)) => {
-                matches!(&def.item.returns, Some(ParamType::Named { name, .. }) if &*name.text == "view")
+                let is_recipe = |name: &Name| matches!(&*name.text, "view" | "views");
+                matches!(&def.item.returns, Some(ParamType::Named { name, .. }) if is_recipe(name))
             }
             Some(Kind::Recipe(_)) | None => true,
             Some(_) => false,

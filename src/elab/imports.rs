@@ -52,7 +52,7 @@ impl Machine<'_> {
         let mut resolved = self.resolve_variant(holder, Name { text: alias.clone(), span })?;
         let changes = self.imports.changes.get(&file).cloned().unwrap_or_default();
         let own = changes.into_iter().filter(|change| change.path[0].text == *alias);
-        resolved.changes.extend(own.map(|change| Override { path: change.path[1..].to_vec(), value: change.value }));
+        resolved.changes.extend(own.map(|change| Override { path: change.path[1..].to_vec(), ..change }));
         let (pipeline, scope) = self.apply_changes(resolved)?;
         let path = format!("{}{alias}", self.imports.prefix);
         // What the importing pipeline is in the middle of goes on afterwards as if nothing had been.

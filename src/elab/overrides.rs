@@ -9,6 +9,9 @@ use crate::syntax::ast::{Argument, Binding, Entry, Expr, ExprKind, Name, Overrid
 /// Applies one override to `pipeline`.
 pub fn apply(pipeline: &mut Pipeline, change: &Override) -> Result<(), Diagnostic> {
     let text = change.path.iter().map(|n| &*n.text).collect::<Vec<_>>().join(".");
+    if change.adds {
+        return add(pipeline, change, &text);
+    }
     match change.path.as_slice() {
         [name] if &*name.text == "export" => {
             let section = pipeline.sections.iter_mut().find(|s| s.kind == SectionKind::Export);
@@ -59,6 +62,42 @@ pub fn apply(pipeline: &mut Pipeline, change: &Override) -> Result<(), Diagnosti
             }
         }
         [] => Ok(()),
+    }
+}
+
+/// Declares a parameter, or a definition at the end of a section.
+fn add(pipeline: &mut Pipeline, change: &Override, text: &str) -> Result<(), Diagnostic> {
+    let taken = |span| {
+        Diagnostic::new(Code::DuplicateName, format!("the base has `{text}` already"))
+            .label(change.path[change.path.len() - 1].span, "added here")
+            .label(span, "defined here")
+            .help(format!("replace it: `{text} = …`, without `param` or `add`"))
+    };
+    match change.path.as_slice() {
+        [name] => match pipeline.params.iter().find(|(n, _)| n.text == name.text) {
+            Some((first, _)) => Err(taken(first.span)),
+            None => {
+                pipeline.params.push((name.clone(), change.value.clone()));
+                Ok(())
+            }
+        },
+        [section_name, name] => {
+            let (known, owner) = (section_words(pipeline), format!("pipeline `{}`", pipeline.name.text));
+            let section = pipeline.sections.iter_mut().find(|s| section_word(s) == *section_name.text);
+            let Some(section) = section else { return Err(unknown(section_name, &owner, known)) };
+            if let Some(first) = bindings(section).find(|b| b.name.text == name.text) {
+                return Err(taken(first.name.span));
+            }
+            let binding = Binding { name: name.clone(), value: change.value.clone(), repeat: None, when: None };
+            section.entries.push(Entry::Binding(binding));
+            Ok(())
+        }
+        path => {
+            let span = path.last().map_or(change.value.span, |name| name.span);
+            Err(Diagnostic::new(Code::UnknownSetting, format!("`add {text}` names no definition of a section"))
+                .label(span, "here")
+                .help("write `add losses.NAME = …`"))
+        }
     }
 }
 

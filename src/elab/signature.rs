@@ -15,7 +15,7 @@ use super::{Checked, Machine};
 /// Static types that a parameter may name.
 const TYPES: &[&str] = &[
     "int", "float", "ratio", "size", "px", "bool", "string", "record", "tuple", "init", "schedule", "number", "tensor",
-    "list", "view", "any",
+    "list", "view", "views", "any",
 ];
 
 impl Machine<'_> {
@@ -127,6 +127,12 @@ impl Machine<'_> {
             "view" => match &value.kind {
                 Kind::View(_) | Kind::Recipe(_) => Ok(value.kind.clone()),
                 _ => wanted("a view"),
+            },
+            "views" => match value.items() {
+                Some(items) if items.iter().all(|v| matches!(v.kind, Kind::View(_) | Kind::Recipe(_))) => {
+                    Ok(value.kind.clone())
+                }
+                _ => wanted("a list of views"),
             },
             "any" => Ok(value.kind.clone()),
             _ => Err(Diagnostic::new(Code::UnknownName, format!("there is no type `{ty}`"))

@@ -39,9 +39,20 @@ impl Machine<'_> {
     }
 
     pub(super) fn check_unused_in_function(&mut self, function: &Function) {
-        let mut used = Names::new();
+        let (mut used, mut body) = (Names::new(), Names::new());
         in_function(function, &mut used);
-        self.report_unused(&function.name, function.params.iter().map(|p| &p.name), &used);
+        in_body(function, &mut body);
+        // A tensor may be there for its sizes alone.
+        let gives_sizes = |param: &&Param| match &param.ty {
+            ParamType::Shape(shape) => {
+                let mut dims = Names::new();
+                in_shape(shape, &mut dims);
+                !dims.is_disjoint(&body)
+            }
+            _ => false,
+        };
+        let asked = function.params.iter().filter(|p| !gives_sizes(p)).map(|p| &p.name);
+        self.report_unused(&function.name, asked, &used);
     }
 
     /// `read` are the names that `pipeline` reads in any of its forms, from the text as written to the last change: who
@@ -112,6 +123,11 @@ fn in_function(function: &Function, used: &mut Names) {
     for param in &function.params {
         in_param(param, used);
     }
+    in_body(function, used);
+}
+
+/// What follows the parameters.
+fn in_body(function: &Function, used: &mut Names) {
     if let Some(returns) = &function.returns {
         in_type(returns, used);
     }

@@ -182,7 +182,10 @@ impl Machine<'_> {
         }
         let Some(repeat) = &binding.repeat else {
             let value = self.eval(&binding.value, scope)?;
-            return self.name_view(name, &value);
+            let Kind::List(items) = &value.kind else { return self.name_view(name, &value) };
+            let named: Checked<Vec<Value>> =
+                items.iter().enumerate().map(|(i, v)| self.name_view(&format!("{name}.{i}").into(), v)).collect();
+            return named.map(|views| Value::new(Kind::List(Rc::new(views)), value.span));
         };
         let count = self.eval(&repeat.count, scope)?;
         let Some(n) = count.whole().filter(|n| (1..=1000).contains(n)) else {

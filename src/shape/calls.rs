@@ -143,6 +143,21 @@ impl Args<'_> {
         counts.ok_or_else(|| self.wrong(name, "whole numbers such as (2, 3)"))
     }
 
+    /// The same, where one number may be −1: what `elements` leave for it.
+    fn filled_counts(&self, name: &str, elements: usize) -> Read<Vec<usize>> {
+        let items = self.get(name).and_then(Value::items).unwrap_or_default();
+        let open: Vec<usize> = (0..items.len()).filter(|i| items[*i].whole() == Some(-1)).collect();
+        let [open] = open.as_slice() else { return self.counts(name) };
+        let others: Option<usize> = (0..items.len())
+            .filter(|i| i != open)
+            .map(|i| items[i].whole().and_then(|n| usize::try_from(n).ok()))
+            .try_fold(1_usize, |product, n| product.checked_mul(n?));
+        let Some(others) = others.filter(|n| *n > 0) else { return Err(self.wrong(name, "whole numbers such as (2, -1)")) };
+        // Where it does not come out even, the rule of `reshape` says so with both numbers.
+        let fill = |i: usize| if i == *open { elements / others } else { items[i].whole().unwrap_or(0) as usize };
+        Ok((0..items.len()).map(fill).collect())
+    }
+
     /// Axes, counted from the end where negative, sorted; all of them where none are given.
     fn axes(&self, name: &str, rank: usize) -> Read<Vec<usize>> {
         let Some(value) = self.get(name) else { return Ok((0..rank).collect()) };
@@ -352,7 +367,8 @@ pub fn call(trace: &mut Trace, op: &str, values: &[Option<Value>], span: Span) -
         }
         "reshape" | "broadcast" => {
             let x = args.tensor("x")?;
-            let ty = Type { dtype: x.0.ty.dtype, shape: args.counts("shape")? };
+            let shape = if op == "reshape" { args.filled_counts("shape", x.0.ty.elements())? } else { args.counts("shape")? };
+            let ty = Type { dtype: x.0.ty.dtype, shape };
             let op = if op == "reshape" { Op::Reshape } else { Op::Broadcast };
             trace.emit(op, &[x], Some(ty), span)
         }

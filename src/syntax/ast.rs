@@ -215,6 +215,8 @@ pub struct Variant {
 pub struct Override {
     pub path: Vec<Name>,
     pub value: Expr,
+    /// Declares what the base does not have, and so may not have it.
+    pub adds: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -314,6 +314,13 @@ impl Builder {
             match inner.as_rule() {
                 Rule::name => names.push(self.name(inner)),
                 Rule::override_entry => overrides.push(self.override_entry(inner)?),
+                Rule::addition => overrides.push(Override { adds: true, ..self.override_entry(inner)? }),
+                Rule::pipeline_param => {
+                    let mut parts = inner.into_inner().skip(1);
+                    let name = self.name(parts.next().expect("a parameter has a name"));
+                    let value = self.expr(parts.next().expect("a parameter has a value"))?;
+                    overrides.push(Override { path: vec![name], value, adds: true });
+                }
                 _ => {}
             }
         }
@@ -326,10 +333,10 @@ impl Builder {
     }
 
     pub(super) fn override_entry(&self, pair: Pair<'_, Rule>) -> Built<Override> {
-        let mut inner = pair.into_inner();
+        let mut inner = pair.into_inner().filter(|p| p.as_rule() != Rule::kw_add);
         let path = inner.next().expect("an override has a path");
         let path = path.into_inner().map(|p| self.name(p)).collect();
-        Ok(Override { path, value: self.expr(inner.next().expect("an override has a value"))? })
+        Ok(Override { path, value: self.expr(inner.next().expect("an override has a value"))?, adds: false })
     }
 }
 

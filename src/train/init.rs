@@ -35,7 +35,7 @@ fn fill<E: Element>(values: &mut [E], decl: &TensorDecl, seed: u64) {
         Init::Ones => each(&mut |_| 1.0),
         Init::Constant(value) => each(&mut |_| *value),
         Init::Normal { std } => each(&mut |s| std * normal(s)),
-        Init::TruncNormal { std } => each(&mut |s| std * truncated_normal(s)),
+        Init::TruncNormal { std, cut } => each(&mut |s| std * truncated_normal(s, *cut)),
         Init::XavierUniform => {
             let fan_out = decl.shape.first().copied().unwrap_or(1);
             let fan_in = decl.shape.iter().skip(1).product::<usize>().max(1);
@@ -62,10 +62,10 @@ fn normal(stream: &mut Stream) -> f64 {
     radius * (std::f64::consts::TAU * stream.uniform()).cos()
 }
 
-fn truncated_normal(stream: &mut Stream) -> f64 {
+fn truncated_normal(stream: &mut Stream, cut: f64) -> f64 {
     loop {
         let value = normal(stream);
-        if value.abs() <= 2.0 {
+        if value.abs() <= cut {
             return value;
         }
     }

@@ -31,6 +31,8 @@
 //! `tensors`, which is written without the section. Everything else is named in `inputs`, `outputs`, `step_losses` or
 //! `ignore`: a tensor of the file that none of them names is an error, so that nothing is passed over by oversight.
 //!
+//! **Inputs.** A name that is no input of the graph but a value of it, such as `online.mask.mask`, is given instead of computed.
+//!
 //! **Expressions** (`set`, `steps`, `null_after`) are of the pipeline's language. In them the keys of the file's
 //! `config` are names: `adamw.lr` is nested, `image_size[0]` an item of a list. The compiler evaluates them, with the
 //! file's config as [`super::file::ConfigScope`]; this module carries their text.

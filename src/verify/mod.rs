@@ -8,6 +8,7 @@
 
 pub mod compare;
 pub mod file;
+mod given;
 pub mod links;
 pub mod map;
 pub mod pattern;
@@ -26,6 +27,7 @@ pub use file::{ConfigScope, Fixture};
 pub use map::{Map, Mode};
 pub use plan::Problem;
 pub use report::Report;
+pub use given::with_given;
 pub use steps::TrainerSteps;
 
 use compare::{Absolute, compare};
