@@ -212,9 +212,10 @@ def clip_each(limit: float) -> Callable[[nn.Module], None]:
     """Each gradient by its own norm, as DINO: factor limit / (norm + 1e-6) where that is below 1."""
 
     def clip(model: nn.Module) -> None:
-        for _, p in trained(model):
-            if p.grad is not None:
-                p.grad.mul_((limit / (p.grad.norm() + 1e-6)).clamp(max=1.0))
+        norms = [p.grad.norm() for _, p in trained(model)]
+        assert any(n > limit for n in norms) and any(n < limit for n in norms), f"clipping at {limit}: {norms}"
+        for (_, p), n in zip(trained(model), norms, strict=True):
+            p.grad.mul_((limit / (n + 1e-6)).clamp(max=1.0))
 
     return clip
 
