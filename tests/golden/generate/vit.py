@@ -43,6 +43,20 @@ def patchify(x: Tensor, patch: int) -> Tensor:
     return x.permute(0, 2, 4, 3, 5, 1).reshape(b, (h // patch) * (w // patch), patch * patch * c)
 
 
+def unpatchify(x: Tensor, patch: int) -> Tensor:
+    """The way back."""
+    b, n, values = x.shape
+    side, c = round(n**0.5), values // patch**2
+    x = x.reshape(b, side, side, patch, patch, c).permute(0, 5, 1, 3, 2, 4)
+    return x.reshape(b, c, side * patch, side * patch)
+
+
+def normalised(patches: Tensor) -> Tensor:
+    """Each patch to mean 0 and deviation 1: (x - mean) / sqrt(unbiased variance + 1e-6) (He et al. 2022)."""
+    variance, mean = torch.var_mean(patches, dim=-1, keepdim=True, correction=1)
+    return (patches - mean) / (variance + 1e-6).sqrt()
+
+
 def take(tokens: Tensor, ids: Tensor) -> Tensor:
     """tokens [B, N, D] at ids [B, K]."""
     return tokens.gather(1, ids[..., None].expand(-1, -1, tokens.shape[-1]))
