@@ -15,7 +15,8 @@ def make(seed: int = 5) -> None:
     head = head_config([24, 32, 32, 16], [False] * 3, [True, True, False])
     config = settings(BATCH) | {
         "projector": head, "off_diagonal_weight": 0.0051, "bn_eps": 1e-5,
-        "lars": {"lr": 0.2, "momentum": 0.9, "weight_decay": 1e-4, "trust_coefficient": 0.001}, "lars_vector_lr": 0.0048,
+        "lars": {"lr": 0.2, "momentum": 0.9, "weight_decay": 0.01, "trust_coefficient": 0.001},
+        "lars_vector_lr": 0.0048,
     }  # fmt: skip
     model = nn.ModuleDict({"encoder": Encoder(), "projector": make_head(head)})
     randomise(model)
@@ -39,13 +40,21 @@ def make(seed: int = 5) -> None:
         "barlow_twins",
         about="Barlow Twins: the cross-correlation of both views towards the identity; LARS with two rates.",
         source=f"{versions('lightly', 'timm', 'torch')}: BarlowTwinsLoss, LARS",
-        seed=seed, config=config, model=model, inputs=inputs, forward=forward,
+        seed=seed,
+        config=config,
+        model=model,
+        inputs=inputs,
+        forward=forward,
         optimizer=lars(model, config["lars"], vector, {"lr": config["lars_vector_lr"]}),
-        notes=[VIEWS_NOTE, LARS_NOTE, "exempt parameters have the rate lars_vector_lr",
-               "projections are normalised over the batch: biased variance, eps 1e-5, no running statistics here "
-               "(the official code keeps them in a batch norm without gain and bias and never reads them)",
-               "on_diagonal and off_diagonal are sums before weights"],
-    )  # fmt: skip
+        notes=[
+            VIEWS_NOTE,
+            LARS_NOTE,
+            "exempt parameters have the rate lars_vector_lr",
+            "projections are normalised over the batch: biased variance, eps 1e-5, no running statistics here "
+            "(the official code keeps them in a batch norm without gain and bias and never reads them)",
+            "on_diagonal and off_diagonal are sums before weights",
+        ],
+    )
 
 
 if __name__ == "__main__":

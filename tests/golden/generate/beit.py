@@ -79,16 +79,23 @@ def make(seed: int = 19) -> None:
         "beit",
         about="BEiT: masked patches predict the ids that a frozen tokenizer gives to a second rendering of the crop.",
         source=f"{versions('transformers', 'timm', 'torch')}: BeitForMaskedImageModeling",
-        seed=seed, config=config, model=model, inputs=inputs, forward=forward,
-        optimizer=adamw(model, config["adamw"], vector_or("cls_token")), clip=clip_all(config["clip"]),
-        notes=[BEIT_NOTE,
-               "one LayerNorm (encoder.norm) stands before head; logits are given for every patch; the loss is the mean "
-               "over all masked patches of the batch, whose counts differ per image",
-               "ids: nearest code of tokenizer.* on view_tokenizer (see vq_tokenizer for its parts; its decoder and "
-               f"to_pixels are not used); nearest two codes differ by more than {MARGIN:g} in squared distance",
-               "clip: all gradients by their common norm, factor clip / (norm + 1e-6); decay exempts one-dimensional "
-               "parameters (layer scale too) and the class token, not the mask token and the bias table"],
-    )  # fmt: skip
+        seed=seed,
+        config=config,
+        model=model,
+        inputs=inputs,
+        forward=forward,
+        optimizer=adamw(model, config["adamw"], vector_or("cls_token")),
+        clip=clip_all(config["clip"]),
+        notes=[
+            BEIT_NOTE,
+            "one LayerNorm (encoder.norm) stands before head; logits are given for every patch; the loss is the mean "
+            "over all masked patches of the batch, whose counts differ per image",
+            "ids: nearest code of tokenizer.* on view_tokenizer (see vq_tokenizer for its parts; its decoder and "
+            f"to_pixels are not used); nearest two codes differ by more than {MARGIN:g} in squared distance",
+            "clip: all gradients by their common norm, factor clip / (norm + 1e-6); decay exempts one-dimensional "
+            "parameters (layer scale too) and the class token, not the mask token and the bias table",
+        ],
+    )
 
 
 if __name__ == "__main__":

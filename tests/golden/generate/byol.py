@@ -39,12 +39,19 @@ def make(seed: int = 3) -> None:
         "byol",
         about="BYOL: squared distance of unit vectors in both directions, EMA after the optimizer.",
         source=f"{versions('lightly', 'timm', 'torch')}: NegativeCosineSimilarity (loss = 4 + 2 (D_ab + D_ba))",
-        seed=seed, config=config, model=model, inputs=inputs, forward=forward,
+        seed=seed,
+        config=config,
+        model=model,
+        inputs=inputs,
+        forward=forward,
         optimizer=adamw(model, config["adamw"], nothing),
         update=lambda step: move(model["momentum"], model, config["momentum"]),
-        notes=[VIEWS_NOTE, "weight decay acts on every trained parameter, as MoCo v3",
-               "momentum.* uses batch statistics and keeps running statistics of its own; the EMA moves parameters only"],
-    )  # fmt: skip
+        notes=[
+            VIEWS_NOTE,
+            "weight decay acts on every trained parameter, as MoCo v3",
+            "momentum.* uses batch statistics and keeps running statistics of its own; the EMA moves parameters only",
+        ],
+    )
 
 
 if __name__ == "__main__":

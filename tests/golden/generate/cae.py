@@ -154,20 +154,27 @@ def make(seed: int = 13) -> None:
         "cae",
         about="CAE: visible patches are encoded, a regressor guesses the masked ones' latents, a decoder their tokens.",
         source=f"{versions('mmpretrain', 'timm', 'torch')}: CAENeck, CAELoss; encoder of timm's beit.Attention",
-        seed=seed, config=config, model=model, inputs=inputs, forward=forward,
-        optimizer=adamw(model, config["adamw"], vector_or("cls_token")), clip=clip_all(config["clip"]),
-        notes=["encoder: class token, fixed sines y first, bias on queries and values, layer scale, final norm; no "
-               "relative bias; its class token does not reach the regressor",
-               "regressor block: x = q + gamma_1 CA(norm_q(q + pos), norm_k(kv + pos), norm_v(kv)), x = norm2(x), "
-               "x = x + gamma_2 mlp(x); kv = visible latents, then the current masked ones; positions are the encoder's",
-               "decoder: latent + positions of the masked patches, blocks as the encoder's, norm, head",
-               "latent_target: the same encoder on the masked patches and the class token, final norm, class token "
-               "dropped, no gradient (no EMA); in the second step with the weights of the second step",
-               "logits [B, M, K] and latents are in the order of ids_masked; token_ids are for all patches; mim is the "
-               "mean over all masked patches, align is 2 times the mean over masked patches and width",
-               "clip: all gradients by their common norm, factor clip / (norm + 1e-6); decay exempts one-dimensional "
-               "parameters and the class token, not the mask token"],
-    )  # fmt: skip
+        seed=seed,
+        config=config,
+        model=model,
+        inputs=inputs,
+        forward=forward,
+        optimizer=adamw(model, config["adamw"], vector_or("cls_token")),
+        clip=clip_all(config["clip"]),
+        notes=[
+            "encoder: class token, fixed sines y first, bias on queries and values, layer scale, final norm; no "
+            "relative bias; its class token does not reach the regressor",
+            "regressor block: x = q + gamma_1 CA(norm_q(q + pos), norm_k(kv + pos), norm_v(kv)), x = norm2(x), "
+            "x = x + gamma_2 mlp(x); kv = visible latents, then the current masked ones; positions are the encoder's",
+            "decoder: latent + positions of the masked patches, blocks as the encoder's, norm, head",
+            "latent_target: the same encoder on the masked patches and the class token, final norm, class token "
+            "dropped, no gradient (no EMA); in the second step with the weights of the second step",
+            "logits [B, M, K] and latents are in the order of ids_masked; token_ids are for all patches; mim is the "
+            "mean over all masked patches, align is 2 times the mean over masked patches and width",
+            "clip: all gradients by their common norm, factor clip / (norm + 1e-6); decay exempts one-dimensional "
+            "parameters and the class token, not the mask token",
+        ],
+    )
 
 
 if __name__ == "__main__":

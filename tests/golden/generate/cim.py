@@ -73,10 +73,11 @@ def make_one(name: str, seed: int) -> None:
         target = window_target(view)
         return {"gen": gen, "respix": (out - target).square().mean()}, values | {"target": target}
 
-    special = ["changed is 1 where the decoded id is not the gold one, masked or not; detect: binary cross entropy, mean "
-               "over all patches; a sampled id may equal the gold one"] if detect else [
-               "target: pixels of the clean view, normalised in windows of 8 x 8 pixels that do not overlap, all channels "
-               "together: (x - mean) / sqrt(unbiased variance + 1e-6), then cut into patches (row, column, channel); "
+    special = ["changed is 1 where the decoded id is not the gold one, masked or not; detect: binary cross entropy, "
+               "mean over all patches; a sampled id may equal the gold one"] if detect else [
+               "target: pixels of the clean view, normalised in windows of 8 x 8 pixels that do not overlap, all "
+               "channels together: (x - mean) / sqrt(unbiased variance + 1e-6), then cut into patches (row, column, "
+               "channel); "
                "respix: mean squared error over all patches and values. The paper calls the window a sliding one; "
                "without its code the stride is a guess"]  # fmt: skip
     record(
@@ -84,17 +85,24 @@ def make_one(name: str, seed: int) -> None:
         about="CIM: a small BEiT samples tokens at masked places, a frozen tokenizer decodes them into a corrupted "
         "picture, an enhancer " + ("finds the changed patches." if detect else "restores the clean pixels."),
         source=f"{versions('timm', 'torch')}: beit.Attention, cross_entropy, binary_cross_entropy_with_logits",
-        seed=seed, config=config, model=model, inputs=inputs, forward=forward,
+        seed=seed,
+        config=config,
+        model=model,
+        inputs=inputs,
+        forward=forward,
         optimizer=adamw(model, config["adamw"], vector_or("cls_token")),
-        notes=["generator: " + BEIT_NOTE, *special,
-               "encoder (the enhancer, which is kept): class token, fixed sines y first, final norm, then head on patches",
-               "gold ids: the frozen tokenizer on the same view (see vq_tokenizer for its parts; to_pixels gives pixels as "
-               "they are in the view); fake ids: argmax of logits + gumbel where mask is 1, else gold; corrupted: codes of "
-               "fake ids decoded, put back as a picture; no gradient from the enhancer to the generator",
-               "gen: cross entropy to gold, mean over all masked patches of the batch",
-               f"no choice of an id is closer than {MARGIN:g} in either step",
-               "decay exempts one-dimensional parameters and class tokens; tokenizer.* is frozen"],
-    )  # fmt: skip
+        notes=[
+            "generator: " + BEIT_NOTE,
+            *special,
+            "encoder (the enhancer, which is kept): class token, fixed sines y first, final norm, then head on patches",
+            "gold ids: the frozen tokenizer on the same view (see vq_tokenizer for its parts; to_pixels gives pixels "
+            "as they are in the view); fake ids: argmax of logits + gumbel where mask is 1, else gold; corrupted: the "
+            "codes of fake ids decoded, put back as a picture; no gradient from the enhancer to the generator",
+            "gen: cross entropy to gold, mean over all masked patches of the batch",
+            f"no choice of an id is closer than {MARGIN:g} in either step",
+            "decay exempts one-dimensional parameters and class tokens; tokenizer.* is frozen",
+        ],
+    )
 
 
 def make() -> None:

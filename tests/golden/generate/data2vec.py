@@ -59,19 +59,26 @@ def make(seed: int = 10) -> None:
         "data2vec",
         about="data2vec: masked patches predict the mean of the EMA's last block outputs, each normalised, normalised.",
         source=f"{versions('timm', 'torch')}: beit.Attention, beit.RelativePositionBias, smooth_l1_loss",
-        seed=seed, config=config, model=model, inputs=inputs, forward=forward,
-        optimizer=adamw(model, config["adamw"], vector_or("cls_token")), clip=clip_all(config["clip"]),
+        seed=seed,
+        config=config,
+        model=model,
+        inputs=inputs,
+        forward=forward,
+        optimizer=adamw(model, config["adamw"], vector_or("cls_token")),
+        clip=clip_all(config["clip"]),
         update=lambda step: move(copies, model, config["momentum"]),
-        notes=[BEIT_NOTE,
-               "target: outputs of the last target_blocks blocks of momentum.encoder on the whole picture, no final "
-               "norm; each normalised over its width (no gain or bias, eps 1e-5), mean, normalised again; the copy's "
-               "final norm and mask token are not used and follow all the same",
-               "student: final norm, then head; the loss is the mean over masked patches of the batch and over width; "
-               "smooth L1: x^2 / (2 beta) below beta, else |x| - beta / 2; counts differ per image",
-               "beta is 2 in the paper; 0.5 here reaches both branches",
-               "clip: all gradients by their common norm, factor clip / (norm + 1e-6); decay exempts one-dimensional "
-               "parameters (layer scale too) and the class token, not the mask token and the bias table; EMA after"],
-    )  # fmt: skip
+        notes=[
+            BEIT_NOTE,
+            "target: outputs of the last target_blocks blocks of momentum.encoder on the whole picture, no final "
+            "norm; each normalised over its width (no gain or bias, eps 1e-5), mean, normalised again; the copy's "
+            "final norm and mask token are not used and follow all the same",
+            "student: final norm, then head; the loss is the mean over masked patches of the batch and over width; "
+            "smooth L1: x^2 / (2 beta) below beta, else |x| - beta / 2; counts differ per image",
+            "beta is 2 in the paper; 0.5 here reaches both branches",
+            "clip: all gradients by their common norm, factor clip / (norm + 1e-6); decay exempts one-dimensional "
+            "parameters (layer scale too) and the class token, not the mask token and the bias table; EMA after",
+        ],
+    )
 
 
 if __name__ == "__main__":

@@ -106,15 +106,26 @@ def make(seed: int = 7) -> None:
         "dino",
         about="DINO: two global and two local views, centred teacher, per-tensor clipping, last layer frozen at first.",
         source=f"{versions('lightly', 'timm', 'torch')}: DINOLoss, DINOProjectionHead",
-        seed=seed, config=config, model=model, inputs=inputs, forward=forward,
-        optimizer=adamw(model, config["adamw"], vector), clip=clip_each(config["clip_each"]),
-        before_optimizer=lambda step: drop_last_layer(model, step), update=update,
-        notes=[HEAD_NOTE, POSITIONS_NOTE, CLIP_NOTE, FREEZE_NOTE,
-               "student_* and teacher_* are the head's outputs before temperature and centre; the loss is the mean "
-               "over the 6 pairs (teacher global u, student view v, u != v) and over images",
-               "center <- 0.9 center + 0.1 mean of the teacher's outputs over images and both global views, after use; "
-               "EMA after the optimizer"],
-    )  # fmt: skip
+        seed=seed,
+        config=config,
+        model=model,
+        inputs=inputs,
+        forward=forward,
+        optimizer=adamw(model, config["adamw"], vector),
+        clip=clip_each(config["clip_each"]),
+        before_optimizer=lambda step: drop_last_layer(model, step),
+        update=update,
+        notes=[
+            HEAD_NOTE,
+            POSITIONS_NOTE,
+            CLIP_NOTE,
+            FREEZE_NOTE,
+            "student_* and teacher_* are the head's outputs before temperature and centre; the loss is the mean "
+            "over the 6 pairs (teacher global u, student view v, u != v) and over images",
+            "center <- 0.9 center + 0.1 mean of the teacher's outputs over images and both global views, after use; "
+            "EMA after the optimizer",
+        ],
+    )
 
 
 if __name__ == "__main__":

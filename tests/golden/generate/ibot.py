@@ -95,17 +95,28 @@ def make(seed: int = 8) -> None:
         "ibot",
         about="iBOT: DINO's loss on class tokens plus the same on masked patches of each global view; shared head.",
         source=f"{versions('lightly', 'timm', 'torch')}: DINOLoss, IBOTPatchLoss; centres as bytedance/ibot",
-        seed=seed, config=config, model=model, inputs=inputs, forward=forward,
-        optimizer=adamw(model, config["adamw"], vector), clip=clip_each(config["clip_each"]),
-        before_optimizer=lambda step: drop_last_layer(model, step), update=update,
-        notes=[HEAD_NOTE, POSITIONS_NOTE, CLIP_NOTE, FREEZE_NOTE,
-               "mask_0 and mask_1 belong to the student's global views; the mask token replaces the patch projection's "
-               "output before positions; teacher and local views see everything; image 1 of mask_0 has no masked patch",
-               "cls: mean over the 6 pairs of different views and over images; patch: mean over masked patches of each "
-               "image (count at least 1, so an empty mask gives 0), then over images, then over both views",
-               "center moves towards the teacher's mean over class tokens, patch_center towards its mean over all "
-               "patches, masked or not; both after use; EMA after the optimizer"],
-    )  # fmt: skip
+        seed=seed,
+        config=config,
+        model=model,
+        inputs=inputs,
+        forward=forward,
+        optimizer=adamw(model, config["adamw"], vector),
+        clip=clip_each(config["clip_each"]),
+        before_optimizer=lambda step: drop_last_layer(model, step),
+        update=update,
+        notes=[
+            HEAD_NOTE,
+            POSITIONS_NOTE,
+            CLIP_NOTE,
+            FREEZE_NOTE,
+            "mask_0 and mask_1 belong to the student's global views; the mask token replaces the patch projection's "
+            "output before positions; teacher and local views see everything; image 1 of mask_0 has no masked patch",
+            "cls: mean over the 6 pairs of different views and over images; patch: mean over masked patches of each "
+            "image (count at least 1, so an empty mask gives 0), then over images, then over both views",
+            "center moves towards the teacher's mean over class tokens, patch_center towards its mean over all "
+            "patches, masked or not; both after use; EMA after the optimizer",
+        ],
+    )
 
 
 if __name__ == "__main__":

@@ -104,15 +104,21 @@ def make(seed: int = 11) -> None:
         "ijepa",
         about="I-JEPA: four target blocks predicted from context tokens, one pass of the predictor for each block.",
         source=f"{versions('lightly', 'timm', 'torch')}: IJEPAPredictorTIMM, smooth_l1_loss",
-        seed=seed, config=config, model=model, inputs=inputs, forward=forward,
+        seed=seed,
+        config=config,
+        model=model,
+        inputs=inputs,
+        forward=forward,
         optimizer=adamw(model, config["adamw"], vector),
         update=lambda step: move(copies, model, config["momentum"]),
-        notes=["no class token; positions are fixed sines, x first, in the encoder (width 24) and the predictor (12)",
-               "target [B, 16, 24]: all tokens of momentum.encoder after its final norm, normalised once more (no gain or "
-               "bias, eps 1e-5), then gathered at target_ids_i; predicted_i is the predictor's output there",
-               "loss: smooth L1, beta 1, mean over blocks, images, places and width",
-               "decay exempts one-dimensional parameters, not the mask token; no clipping; EMA after the optimizer"],
-    )  # fmt: skip
+        notes=[
+            "no class token; positions are fixed sines, x first, in the encoder (width 24) and the predictor (12)",
+            "target [B, 16, 24]: all tokens of momentum.encoder after its final norm, normalised once more (no gain or "
+            "bias, eps 1e-5), then gathered at target_ids_i; predicted_i is the predictor's output there",
+            "loss: smooth L1, beta 1, mean over blocks, images, places and width",
+            "decay exempts one-dimensional parameters, not the mask token; no clipping; EMA after the optimizer",
+        ],
+    )
 
 
 if __name__ == "__main__":

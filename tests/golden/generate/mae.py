@@ -14,8 +14,9 @@ KEPT = 4
 RENAMED = (
     ("encoder.cls_token", "vit.embeddings.cls_token"), ("encoder.pos_embed", "vit.embeddings.position_embeddings"),
     ("encoder.patch_embed.proj.", "vit.embeddings.patch_embeddings.projection."),
-    ("encoder.norm.", "vit.layernorm."), ("encoder.blocks.", "vit.layers."), ("decoder.embed.", "decoder.decoder_embed."),
-    ("decoder.pos_embed", "decoder.decoder_pos_embed"), ("decoder.blocks.", "decoder.decoder_layers."),
+    ("encoder.norm.", "vit.layernorm."), ("encoder.blocks.", "vit.layers."),
+    ("decoder.embed.", "decoder.decoder_embed."), ("decoder.pos_embed", "decoder.decoder_pos_embed"),
+    ("decoder.blocks.", "decoder.decoder_layers."),
     ("decoder.norm.", "decoder.decoder_norm."), ("decoder.pred.", "decoder.decoder_pred."),
     (".norm1.", ".layernorm_before."), (".norm2.", ".layernorm_after."), (".attn.proj.", ".attention.o_proj."),
 )  # fmt: skip
@@ -72,13 +73,19 @@ def make(seed: int = 21) -> None:
         "mae_steps",
         about="MAE: normalised pixels of masked patches, and two AdamW steps.",
         source=f"{versions('transformers', 'timm', 'torch')}: ViTMAEForPreTraining",
-        seed=seed, config=config, model=model, inputs=inputs, forward=forward,
+        seed=seed,
+        config=config,
+        model=model,
+        inputs=inputs,
+        forward=forward,
         optimizer=adamw(model, config["adamw"], vector),
-        notes=["the 4 smallest noise values of an image are kept, in the order of their values (ids_keep); mask is 1 where "
-               "hidden; fixed sines, x first, in encoder and decoder",
-               "target: (x - mean) / sqrt(unbiased variance + 1e-6) of each patch, in the order row, column, channel",
-               "decay exempts one-dimensional parameters, not class and mask tokens, as the official code"],
-    )  # fmt: skip
+        notes=[
+            "the 4 smallest noise values of an image are kept, in the order of their values (ids_keep); mask is 1 "
+            "where hidden; fixed sines, x first, in encoder and decoder",
+            "target: (x - mean) / sqrt(unbiased variance + 1e-6) of each patch, in the order row, column, channel",
+            "decay exempts one-dimensional parameters, not class and mask tokens, as the official code",
+        ],
+    )
 
 
 if __name__ == "__main__":

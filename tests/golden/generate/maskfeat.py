@@ -86,17 +86,24 @@ def make(seed: int = 12) -> None:
         "maskfeat",
         about="MaskFeat: masked patches predict the histogram of gradients of the normalised picture.",
         source=f"{versions('mmpretrain', 'timm', 'torch')}: HOGGenerator",
-        seed=seed, config=config, model=model, inputs=inputs, forward=forward,
-        optimizer=adamw(model, config["adamw"], vector_or("mask_token")), clip=clip_all(config["clip"]),
-        notes=["expect.hog [B, 9, 108]: per patch channel and bin (channel * 9 + bin), then the cell's row, then its "
-               "column; no angle lies within 1e-5 bins of the edge of a bin but for the first and last column of "
-               "pixels, where reflection makes gx exactly 0 and the bin 0 (for gy < 0 too: 9 mod 9): a sum of other "
-               "order that leaves a rounding error there gives bin 8 instead",
-               "loss: mean over 108 values, then over all masked patches of the batch (counts differ per image)",
-               "the mask token replaces the patch projection's output before positions; learned positions",
-               "clip: all gradients by their common norm, factor clip / (norm + 1e-6); decay exempts one-dimensional "
-               "parameters and the mask token"],
-    )  # fmt: skip
+        seed=seed,
+        config=config,
+        model=model,
+        inputs=inputs,
+        forward=forward,
+        optimizer=adamw(model, config["adamw"], vector_or("mask_token")),
+        clip=clip_all(config["clip"]),
+        notes=[
+            "expect.hog [B, 9, 108]: per patch channel and bin (channel * 9 + bin), then the cell's row, then its "
+            "column; no angle lies within 1e-5 bins of the edge of a bin but for the first and last column of "
+            "pixels, where reflection makes gx exactly 0 and the bin 0 (for gy < 0 too: 9 mod 9): a sum of other "
+            "order that leaves a rounding error there gives bin 8 instead",
+            "loss: mean over 108 values, then over all masked patches of the batch (counts differ per image)",
+            "the mask token replaces the patch projection's output before positions; learned positions",
+            "clip: all gradients by their common norm, factor clip / (norm + 1e-6); decay exempts one-dimensional "
+            "parameters and the mask token",
+        ],
+    )
 
 
 if __name__ == "__main__":

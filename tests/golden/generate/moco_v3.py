@@ -46,15 +46,22 @@ def make(seed: int = 2) -> None:
         "moco_v3",
         about="MoCo v3: InfoNCE in both directions, EMA moved before the keys are made, frozen patch projection.",
         source=f"{versions('mmpretrain', 'timm', 'torch')}: MoCoV3Head with CrossEntropyLoss(loss_weight=2 tau)",
-        seed=seed, config=config, model=model, inputs=inputs, forward=forward,
+        seed=seed,
+        config=config,
+        model=model,
+        inputs=inputs,
+        forward=forward,
         optimizer=adamw(model, config["adamw"], nothing),
-        notes=[VIEWS_NOTE, "weight decay acts on every trained parameter, biases, norms and class token too",
-               "in each step momentum.* <- m momentum.* + (1 - m) source, then the keys; so the EMA has moved once "
-               "before the first keys and twice in after.*; it moves the frozen patch projection's copy, too, which "
-               "starts off its source here; the EMA leaves running statistics alone",
-               "query is the predictor's and key the momentum projector's output before unit length; loss = sum over "
-               "(a, b), (b, a) of 2 tau CE; last batch norm of both heads has no gain and no bias"],
-    )  # fmt: skip
+        notes=[
+            VIEWS_NOTE,
+            "weight decay acts on every trained parameter, biases, norms and class token too",
+            "in each step momentum.* <- m momentum.* + (1 - m) source, then the keys; so the EMA has moved once "
+            "before the first keys and twice in after.*; it moves the frozen patch projection's copy, too, which "
+            "starts off its source here; the EMA leaves running statistics alone",
+            "query is the predictor's and key the momentum projector's output before unit length; loss = sum over "
+            "(a, b), (b, a) of 2 tau CE; last batch norm of both heads has no gain and no bias",
+        ],
+    )
 
 
 @torch.no_grad()

@@ -77,19 +77,26 @@ def make(seed: int = 9) -> None:
         "msn",
         about="MSN: a patch-dropped anchor and two focal ones against sharpened, balanced prototypes of the target.",
         source=f"{versions('lightly', 'timm', 'torch')}: MSNLoss; batch norm groups as facebookresearch/msn",
-        seed=seed, config=config, model=model, inputs=inputs, forward=forward, optimizer=optimizer,
+        seed=seed,
+        config=config,
+        model=model,
+        inputs=inputs,
+        forward=forward,
+        optimizer=optimizer,
         update=lambda step: move(copies, model, config["momentum"]),
-        notes=[POSITIONS_NOTE,
-               "ids_keep is one list for the whole batch, repeated per image; only the 16 px anchor drops patches",
-               "batch norm runs once per resolution: first the anchor (B rows), then focal_0 and focal_1 together "
-               "(2B rows), so running statistics move twice a step, the target's once; eps 1e-5, momentum 0.1",
-               "rows of anchors and probabilities: anchor, focal_0, focal_1; targets [B, K] are repeated for each; "
-               "the target is sharpened with p^(1 / 0.25) and then balanced; prototypes get no gradient through it and "
-               "are those of this step in both branches",
-               "memax is log K minus the entropy of the mean anchor probability; no clipping here (the official code "
-               "clips the encoder's and projector's common norm, the prototypes not among them)",
-               "decay exempts one-dimensional parameters and prototypes; EMA after the optimizer, parameters only"],
-    )  # fmt: skip
+        notes=[
+            POSITIONS_NOTE,
+            "ids_keep is one list for the whole batch, repeated per image; only the 16 px anchor drops patches",
+            "batch norm runs once per resolution: first the anchor (B rows), then focal_0 and focal_1 together "
+            "(2B rows), so running statistics move twice a step, the target's once; eps 1e-5, momentum 0.1",
+            "rows of anchors and probabilities: anchor, focal_0, focal_1; targets [B, K] are repeated for each; "
+            "the target is sharpened with p^(1 / 0.25) and then balanced; prototypes get no gradient through it and "
+            "are those of this step in both branches",
+            "memax is log K minus the entropy of the mean anchor probability; no clipping here (the official code "
+            "clips the encoder's and projector's common norm, the prototypes not among them)",
+            "decay exempts one-dimensional parameters and prototypes; EMA after the optimizer, parameters only",
+        ],
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """SIM, Siamese Image Modeling (Tao et al. 2023, 2206.01204; OpenGVLab/Siamese-Image-Modeling models_sim.py).
 
-No peer can be installed; the blocks are timm's with batch norm, and the relative positions and the loss are held against
-a second writing of the official code's formulas (util/pos_embed.py, compute_unigrad_loss).
+No peer can be installed; the blocks are timm's with batch norm, and the relative positions and the loss are held
+against a second writing of the official code's formulas (util/pos_embed.py, compute_unigrad_loss).
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def relative_positions(own: Tensor, other: Tensor) -> Tensor:
 
 
 def official_positions(own: Tensor, other: Tensor) -> Tensor:
-    """get_2d_sincos_pos_embed_relative; it mirrors the picture before it crops, so `left` counts from the other side."""
+    """get_2d_sincos_pos_embed_relative; it mirrors before it crops, so `left` counts from the other side."""
 
     def turned(g: Tensor) -> Tensor:
         return torch.where(g[:, 4] == 1, PICTURE[1] - g[:, 1] - g[:, 3], g[:, 1])
@@ -157,22 +157,30 @@ def make(seed: int = 14) -> None:
 
     record(
         "sim",
-        about="SIM: visible patches of one crop predict every patch of another, asked for by relative position; UniGrad.",
+        about="SIM: visible patches of one crop predict every patch of another, by relative position; UniGrad.",
         source=f"{versions('timm', 'torch')}: Block with batch norm; formulas of OpenGVLab/Siamese-Image-Modeling",
-        seed=seed, config=config, model=model, inputs=inputs, forward=forward,
-        optimizer=adamw(model, config["adamw"], vector), clip=clip_all(config["clip"]),
-        notes=["geometry: top, left, height, width of the crop in pixels of the unmirrored picture, then 1 if the crop "
-               "was mirrored; all four combinations of mirrored crops are there; relative_positions: sin, cos of the row, "
-               "the column, 10 log(height_2 / height_1), 10 log(width_2 / width_1), each times omega_i = 10000^(-i / 4), i = 0..3",
-               "batch norm of projector and predictor is over images and tokens (class token among them), eps 1e-5; the "
-               "momentum projector keeps running statistics of its own; encoder blocks have LayerNorm, no final norm",
-               "in each step: the online pass, then momentum.* <- m momentum.* + (1 - m) source (frozen patch projection, "
-               "too), then the target pass with all patches and the class token, which is dropped after the projector",
-               "target: normalised over width, no gain or bias, eps 1e-5; positive and negative are before weights and "
-               "1 / D; C is the mean of t t^T over all tokens",
-               "clip: all gradients by their common norm, factor clip / (norm + 1e-6); decay exempts one-dimensional "
-               "parameters, not class and mask token"],
-    )  # fmt: skip
+        seed=seed,
+        config=config,
+        model=model,
+        inputs=inputs,
+        forward=forward,
+        optimizer=adamw(model, config["adamw"], vector),
+        clip=clip_all(config["clip"]),
+        notes=[
+            "geometry: top, left, height, width of the crop in pixels of the unmirrored picture, then 1 if the crop "
+            "was mirrored; all four combinations of mirrored crops are there; relative_positions: sin, cos of the row, "
+            "the column, 10 log(height_2 / height_1), 10 log(width_2 / width_1), each times "
+            "omega_i = 10000^(-i / 4), i = 0..3",
+            "batch norm of projector and predictor is over images and tokens (class token among them), eps 1e-5; the "
+            "momentum projector keeps running statistics of its own; encoder blocks have LayerNorm, no final norm",
+            "in each step: the online pass, then momentum.* <- m momentum.* + (1 - m) source (frozen patch projection, "
+            "too), then the target pass with all patches and the class token, which is dropped after the projector",
+            "target: normalised over width, no gain or bias, eps 1e-5; positive and negative are before weights and "
+            "1 / D; C is the mean of t t^T over all tokens",
+            "clip: all gradients by their common norm, factor clip / (norm + 1e-6); decay exempts one-dimensional "
+            "parameters, not class and mask token",
+        ],
+    )
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def make(seed: int = 1) -> None:
     head = head_config([24, 32, 32, 16], [False, False, False], [True, True, False])
     config = settings(BATCH) | {
         "projector": head, "temperature": 0.1,
-        "lars": {"lr": 0.3, "momentum": 0.9, "weight_decay": 1e-4, "trust_coefficient": 0.001},
+        "lars": {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01, "trust_coefficient": 0.001},
     }  # fmt: skip
     model = nn.ModuleDict({"encoder": Encoder(), "projector": make_head(head)})
     randomise(model)
@@ -42,11 +42,19 @@ def make(seed: int = 1) -> None:
         "simclr",
         about="SimCLR: two views, NT-Xent over 2B rows, gradient through both sides, LARS.",
         source=f"{versions('lightly', 'timm', 'torch')}: NTXentLoss, LARS",
-        seed=seed, config=config, model=model, inputs=inputs, forward=forward,
+        seed=seed,
+        config=config,
+        model=model,
+        inputs=inputs,
+        forward=forward,
         optimizer=lars(model, config["lars"], vector),
-        notes=[VIEWS_NOTE, LARS_NOTE, "the loss is the sum of the two halves, twice what lightly reports",
-               "class token after the final norm; no bias in the projector; nothing follows its last linear layer"],
-    )  # fmt: skip
+        notes=[
+            VIEWS_NOTE,
+            LARS_NOTE,
+            "the loss is the sum of the two halves, twice what lightly reports",
+            "class token after the final norm; no bias in the projector; nothing follows its last linear layer",
+        ],
+    )
 
 
 if __name__ == "__main__":

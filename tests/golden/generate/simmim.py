@@ -43,16 +43,23 @@ def make(seed: int = 20) -> None:
         "simmim",
         about="SimMIM: L1 on masked pixels, mask token in the encoder, a linear head and pixel shuffle.",
         source=f"{versions('mmpretrain', 'timm', 'torch')}: PixelReconstructionLoss, pixel_shuffle",
-        seed=seed, config=config, model=model, inputs=inputs, forward=forward,
-        optimizer=adamw(model, config["adamw"], vector_or("cls_token")), clip=clip_all(config["clip"]),
-        notes=[BEIT_NOTE,
-               "the mask hides units of 2 x 2 patches (8 px); counts differ per image",
-               "loss: sum of |reconstruction - view| over masked pixels / (masked pixels + 1e-5) / 3 channels; pixels as "
-               "they are in the view; head's value (c * 4 + y) * 4 + x of patch (r, s) is pixel (4 r + y, 4 s + x) of "
-               "channel c",
-               "clip: all gradients by their common norm, factor clip / (norm + 1e-6); decay exempts one-dimensional "
-               "parameters (layer scale too) and the class token, not the mask token and the bias table"],
-    )  # fmt: skip
+        seed=seed,
+        config=config,
+        model=model,
+        inputs=inputs,
+        forward=forward,
+        optimizer=adamw(model, config["adamw"], vector_or("cls_token")),
+        clip=clip_all(config["clip"]),
+        notes=[
+            BEIT_NOTE,
+            "the mask hides units of 2 x 2 patches (8 px); counts differ per image",
+            "loss: sum of |reconstruction - view| over masked pixels / (masked pixels + 1e-5) / 3 channels; pixels as "
+            "they are in the view; head's value (c * 4 + y) * 4 + x of patch (r, s) is pixel (4 r + y, 4 s + x) of "
+            "channel c",
+            "clip: all gradients by their common norm, factor clip / (norm + 1e-6); decay exempts one-dimensional "
+            "parameters (layer scale too) and the class token, not the mask token and the bias table",
+        ],
+    )
 
 
 if __name__ == "__main__":

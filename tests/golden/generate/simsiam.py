@@ -44,15 +44,23 @@ def make(seed: int = 4) -> None:
 
     record(
         "simsiam",
-        about="SimSiam: negative cosine to the stopped projection of the other view; SGD, predictor at a constant rate.",
+        about="SimSiam: negative cosine to a stopped projection of the other view; SGD, the predictor at its own rate.",
         source=f"{versions('lightly', 'timm', 'torch')}: NegativeCosineSimilarity, SimSiamPredictionHead",
-        seed=seed, config=config, model=model, inputs=inputs, forward=forward, optimizer=optimizer,
+        seed=seed,
+        config=config,
+        model=model,
+        inputs=inputs,
+        forward=forward,
+        optimizer=optimizer,
         before_optimizer=set_lr,
-        notes=[VIEWS_NOTE, "SGD: g <- g + decay p; v <- momentum v + g (v starts as g); p <- p - lr v; decay acts on all",
-               "config.sgd.lr is the rate of each of the two steps, predictor_lr that of the predictor in both",
-               "the projector's last batch norm has no gain and no bias; the order of calls is encoder and projector "
-               "on a, on b, then the predictor on a, on b"],
-    )  # fmt: skip
+        notes=[
+            VIEWS_NOTE,
+            "SGD: g <- g + decay p; v <- momentum v + g (v starts as g); p <- p - lr v; decay acts on all",
+            "config.sgd.lr is the rate of each of the two steps, predictor_lr that of the predictor in both",
+            "the projector's last batch norm has no gain and no bias; the order of calls is encoder and projector "
+            "on a, on b, then the predictor on a, on b",
+        ],
+    )
 
 
 if __name__ == "__main__":

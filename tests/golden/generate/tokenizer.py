@@ -100,8 +100,8 @@ NOTES = [
     "codes get none",
     "commit is the mean over tokens and over the code's width of (z - stop(code))^2; recon the mean over patches and "
     "values",
-    "codebook.codes after each step: e <- unit(decay e + (1 - decay) unit(mean of the z with this id)), z and ids of the "
-    "step's forward pass; codes without tokens stay; codes are of unit length in float64, so not exact in float32",
+    "codebook.codes after each step: e <- unit(decay e + (1 - decay) unit(mean of the z with this id)), z and ids of "
+    "the step's forward pass; codes without tokens stay; codes are of unit length in float64, so not exact in float32",
     f"in both steps a token's nearest two codes differ by more than {MARGIN:g} in squared distance",
     "decay exempts one-dimensional parameters",
 ]
@@ -128,7 +128,9 @@ def run(name: str, about: str, seed: int, eye: Encoder | None, config: dict, not
         terms = {"recon": (patches - target).square().mean(), "commit": commit}
         if eye:
             seen, wanted = eye(unpatchify(patches, 4)).layers, eye(view).layers
-            pairs = [(F.normalize(a[:, 1:], dim=2), F.normalize(b[:, 1:], dim=2)) for a, b in zip(seen, wanted)]
+            pairs = [
+                (F.normalize(a[:, 1:], dim=2), F.normalize(b[:, 1:], dim=2)) for a, b in zip(seen, wanted, strict=True)
+            ]
             terms["see"] = sum((a - b).square().mean() for a, b in pairs) / len(pairs)
         return terms, {"codes": z, "ids": ids, "patches": patches}
 
@@ -136,10 +138,18 @@ def run(name: str, about: str, seed: int, eye: Encoder | None, config: dict, not
         codebook.codes.copy_(kept["codes"])
 
     record(
-        name, about=about, source=f"{versions('mmpretrain', 'timm', 'torch')}: NormEMAVectorQuantizer",
-        seed=seed, config=config, model=model, inputs=inputs, forward=forward,
-        optimizer=adamw(model, config["adamw"], vector), update=update, notes=NOTES + notes,
-    )  # fmt: skip
+        name,
+        about=about,
+        source=f"{versions('mmpretrain', 'timm', 'torch')}: NormEMAVectorQuantizer",
+        seed=seed,
+        config=config,
+        model=model,
+        inputs=inputs,
+        forward=forward,
+        optimizer=adamw(model, config["adamw"], vector),
+        update=update,
+        notes=NOTES + notes,
+    )
 
 
 def tokenizer_config() -> dict:

@@ -17,7 +17,7 @@ def make(seed: int = 6) -> None:
     config = settings(BATCH) | {
         "projector": head, "invariance_weight": 25.0, "variance_weight": 25.0, "covariance_weight": 1.0,
         "variance_eps": 1e-4,
-        "lars": {"lr": 0.02, "momentum": 0.9, "weight_decay": 1e-4, "trust_coefficient": 0.001},
+        "lars": {"lr": 0.02, "momentum": 0.9, "weight_decay": 0.01, "trust_coefficient": 0.001},
     }  # fmt: skip
     model = nn.ModuleDict({"encoder": Encoder(), "projector": make_head(head)})
     randomise(model, 0.15)
@@ -41,11 +41,19 @@ def make(seed: int = 6) -> None:
         "vicreg",
         about="VICReg: invariance, variance (half the sum of both views), covariance (sum of both views); LARS.",
         source=f"{versions('lightly', 'timm', 'torch')}: VICRegLoss, LARS",
-        seed=seed, config=config, model=model, inputs=inputs, forward=forward,
+        seed=seed,
+        config=config,
+        model=model,
+        inputs=inputs,
+        forward=forward,
         optimizer=lars(model, config["lars"], vector),
-        notes=[VIEWS_NOTE, LARS_NOTE, "variance and covariance are unbiased (B - 1)",
-               "the projector's hidden linear layers have a bias before their batch norm, so its gradient is null"],
-    )  # fmt: skip
+        notes=[
+            VIEWS_NOTE,
+            LARS_NOTE,
+            "variance and covariance are unbiased (B - 1)",
+            "the projector's hidden linear layers have a bias before their batch norm, so its gradient is null",
+        ],
+    )
 
 
 if __name__ == "__main__":

@@ -247,7 +247,13 @@ class DinoHead(nn.Module):
 
 def settings(batch: int, **changes) -> dict:
     """The config that says what `Encoder` is made with; `changes` are in its words."""
-    words = {"image": "image_size", "patch": "patch_size", "dim": "embed_dim", "heads": "num_heads", "ratio": "mlp_ratio"}
+    words = {
+        "image": "image_size",
+        "patch": "patch_size",
+        "dim": "embed_dim",
+        "heads": "num_heads",
+        "ratio": "mlp_ratio",
+    }
     made = {"image": 16, "patch": 4, "dim": 24, "depth": 2, "heads": 3, "ratio": 2.0, "positions": "y"} | changes
     return {"batch": batch, "channels": 3} | {words.get(k, k): v for k, v in made.items()} | {"norm_eps": EPS}
 
@@ -265,7 +271,12 @@ def check_encoder() -> None:
 
     ours = Encoder(positions="relative", beit_bias=True, layer_scale=0.1)
     randomise(ours)
-    settings = {"use_abs_pos_emb": False, "use_shared_rel_pos_bias": True, "use_rel_pos_bias": False, "init_values": 0.1}
+    settings = {
+        "use_abs_pos_emb": False,
+        "use_shared_rel_pos_bias": True,
+        "use_rel_pos_bias": False,
+        "init_values": 0.1,
+    }
     whole = beit.Beit(**common, **settings, num_classes=0, global_pool="token", qkv_bias=True)
     names = {"ls1.gamma": "gamma_1", "ls2.gamma": "gamma_2"}
     state = ours.state_dict()
