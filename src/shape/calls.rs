@@ -152,7 +152,9 @@ impl Args<'_> {
             .filter(|i| i != open)
             .map(|i| items[i].whole().and_then(|n| usize::try_from(n).ok()))
             .try_fold(1_usize, |product, n| product.checked_mul(n?));
-        let Some(others) = others.filter(|n| *n > 0) else { return Err(self.wrong(name, "whole numbers such as (2, -1)")) };
+        let Some(others) = others.filter(|n| *n > 0) else {
+            return Err(self.wrong(name, "whole numbers such as (2, -1)"));
+        };
         // Where it does not come out even, the rule of `reshape` says so with both numbers.
         let fill = |i: usize| if i == *open { elements / others } else { items[i].whole().unwrap_or(0) as usize };
         Ok((0..items.len()).map(fill).collect())
@@ -367,7 +369,8 @@ pub fn call(trace: &mut Trace, op: &str, values: &[Option<Value>], span: Span) -
         }
         "reshape" | "broadcast" => {
             let x = args.tensor("x")?;
-            let shape = if op == "reshape" { args.filled_counts("shape", x.0.ty.elements())? } else { args.counts("shape")? };
+            let shape =
+                if op == "reshape" { args.filled_counts("shape", x.0.ty.elements())? } else { args.counts("shape")? };
             let ty = Type { dtype: x.0.ty.dtype, shape };
             let op = if op == "reshape" { Op::Reshape } else { Op::Broadcast };
             trace.emit(op, &[x], Some(ty), span)

@@ -105,7 +105,9 @@ fn describe(rule: Rule) -> &'static str {
         Rule::sum_op | Rule::product_op | Rule::compare_op | Rule::kw_and | Rule::kw_or | Rule::kw_if => "an operator",
         Rule::field | Rule::call | Rule::index => "`.`, `(` or `[`",
         Rule::name | Rule::word | Rule::path | Rule::dotted | Rule::loop_over => "a name",
-        Rule::binding | Rule::assignment | Rule::statement | Rule::override_entry | Rule::initial | Rule::addition => "`name = value`",
+        Rule::binding | Rule::assignment | Rule::statement | Rule::override_entry | Rule::initial | Rule::addition => {
+            "`name = value`"
+        }
         Rule::call_entry => "`name = value`",
         Rule::section | Rule::section_name | Rule::branch | Rule::train | Rule::export => "a section",
         Rule::kw_branch | Rule::kw_train | Rule::kw_export => "a section",

@@ -24,10 +24,10 @@ use crate::graph::{Graph, Init, Layout, Program, TensorKind};
 
 pub use compare::{Comparison, Tolerance};
 pub use file::{ConfigScope, Fixture};
+pub use given::with_given;
 pub use map::{Map, Mode};
 pub use plan::Problem;
 pub use report::Report;
-pub use given::with_given;
 pub use steps::TrainerSteps;
 
 use compare::{Absolute, compare};

@@ -106,10 +106,10 @@ def randomise(model: nn.Module, scale: float = 0.2) -> None:
 
 @torch.no_grad()
 def follower(source: nn.Module) -> nn.Module:
-    """An EMA copy: no gradient, slightly off its source, with running statistics of its own."""
+    """An EMA copy: no gradient, slightly off its source where that is trained, with running statistics of its own."""
     made = copy.deepcopy(source).requires_grad_(False)
     for (name, p), q in zip(made.named_parameters(), source.parameters(), strict=True):
-        if not (name.endswith("pos_embed") and not q.requires_grad):
+        if q.requires_grad:  # what is frozen never moves: its copy is equal from the start and stays so
             p.copy_(single(p + 0.05 * torch.randn_like(p)))
     for name, b in made.named_buffers():
         if "running" in name:
@@ -119,9 +119,11 @@ def follower(source: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def move(followers: nn.Module, sources: nn.Module, momentum: float) -> None:
-    """copy <- momentum * copy + (1 - momentum) * source, parameters only, frozen ones too."""
+    """copy <- momentum * copy + (1 - momentum) * source, trained parameters only."""
     found = dict(sources.named_parameters())
     for name, p in followers.named_parameters():
+        if not found[name].requires_grad:
+            continue
         p.mul_(momentum).add_(found[name], alpha=1 - momentum)
 
 

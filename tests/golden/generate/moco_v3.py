@@ -56,8 +56,8 @@ def make(seed: int = 2) -> None:
             VIEWS_NOTE,
             "weight decay acts on every trained parameter, biases, norms and class token too",
             "in each step momentum.* <- m momentum.* + (1 - m) source, then the keys; so the EMA has moved once "
-            "before the first keys and twice in after.*; it moves the frozen patch projection's copy, too, which "
-            "starts off its source here; the EMA leaves running statistics alone",
+            "before the first keys and twice in after.*; the frozen patch projection's copy is "
+            "its source; the EMA leaves running statistics alone",
             "query is the predictor's and key the momentum projector's output before unit length; loss = sum over "
             "(a, b), (b, a) of 2 tau CE; last batch norm of both heads has no gain and no bias",
         ],

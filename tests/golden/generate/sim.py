@@ -173,8 +173,8 @@ def make(seed: int = 14) -> None:
             "omega_i = 10000^(-i / 4), i = 0..3",
             "batch norm of projector and predictor is over images and tokens (class token among them), eps 1e-5; the "
             "momentum projector keeps running statistics of its own; encoder blocks have LayerNorm, no final norm",
-            "in each step: the online pass, then momentum.* <- m momentum.* + (1 - m) source (frozen patch projection, "
-            "too), then the target pass with all patches and the class token, which is dropped after the projector",
+            "in each step: the online pass, then momentum.* <- m momentum.* + (1 - m) source (not the "
+            "frozen patch projection), then the target pass with all patches and the class token, which is dropped after the projector",
             "target: normalised over width, no gain or bias, eps 1e-5; positive and negative are before weights and "
             "1 / D; C is the mean of t t^T over all tokens",
             "clip: all gradients by their common norm, factor clip / (norm + 1e-6); decay exempts one-dimensional "
