@@ -9,6 +9,7 @@ use crate::diag::{Code, Diagnostic};
 use crate::source::Span;
 use crate::syntax::ast::BinaryOp;
 
+use super::args::wrong_type;
 use super::value::{Kind, Value};
 
 /// `left op right`; `names` are the operands' texts for messages.
@@ -37,6 +38,24 @@ pub fn binary(op: BinaryOp, left: &Value, right: &Value, span: Span, names: (&st
         }
     };
     Ok(Value::new(kind, span))
+}
+
+/// `base` to the power of `exponent`; of whole numbers, where it is whole, a whole number.
+pub fn power(base: &Value, exponent: &Value, span: Span) -> Result<Value, Diagnostic> {
+    let (Some(b), Some(e)) = (base.number(), exponent.number()) else {
+        let wrong = if base.number().is_none() { base } else { exponent };
+        return Err(wrong_type("`pow`", wrong, "two numbers such as pow(0.65, 12)"));
+    };
+    let kind = match (&base.kind, &exponent.kind) {
+        (Kind::Int(b), Kind::Int(e)) => u32::try_from(*e).ok().and_then(|e| b.checked_pow(e)).map(Kind::Int),
+        _ => None,
+    };
+    let result = b.powf(e);
+    if kind.is_none() && !result.is_finite() {
+        return Err(Diagnostic::new(Code::OutOfRange, format!("pow({base}, {exponent}) is no finite number"))
+            .label(span, "here"));
+    }
+    Ok(Value::new(kind.unwrap_or(Kind::Float(result)), span))
 }
 
 /// Negation of a number or a length.

@@ -172,8 +172,13 @@ fn check_modules(typed: &Typed, reached: &BTreeSet<String>, diagnostics: &mut Di
 }
 
 fn check_rules(typed: &Typed, diagnostics: &mut Diagnostics) {
+    let mut told = None;
     for (rule, span) in typed.spec.train.rules.iter().zip(&typed.rule_spans) {
         let Selector::Paths(globs) = &rule.selector else { continue };
+        // Rules that one loop made stand at one place: the first of them that is wrong tells enough.
+        if told == Some(*span) {
+            continue;
+        }
         let matches = |decl: &TensorDecl| rule.selector.matches(&decl.path, decl.role);
         let hits: Vec<&TensorDecl> = typed.stored.iter().map(|s| &s.decl).filter(|d| matches(d)).collect();
         if hits.iter().any(|d| d.kind == TensorKind::Trained) {
@@ -195,5 +200,6 @@ fn check_rules(typed: &Typed, diagnostics: &mut Diagnostics) {
                 .help(help)
         };
         diagnostics.push(diagnostic);
+        told = Some(*span);
     }
 }

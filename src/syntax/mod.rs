@@ -124,6 +124,8 @@ fn describe(rule: Rule) -> &'static str {
         Rule::kw_frozen => "`frozen`",
         Rule::kw_role => "`role`",
         Rule::kw_repeat => "`repeat`",
+        Rule::rule_loop | Rule::kw_for => "`for`",
+        Rule::kw_in => "`in`",
         Rule::EOI => "the end of the file",
         _ => "the rest of the construct",
     }
