@@ -53,7 +53,8 @@ pub fn power(base: &Value, exponent: &Value, span: Span) -> Result<Value, Diagno
     let result = b.powf(e);
     if kind.is_none() && !result.is_finite() {
         return Err(Diagnostic::new(Code::OutOfRange, format!("pow({base}, {exponent}) is no finite number"))
-            .label(span, "here"));
+            .label(span, "here")
+            .help("write a base above zero: `pow(0.65, 12)`"));
     }
     Ok(Value::new(kind.unwrap_or(Kind::Float(result)), span))
 }

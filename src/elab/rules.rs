@@ -32,8 +32,7 @@ impl Machine<'_> {
                 let message = format!("no path of this rule names `{}`", name.text);
                 return self.fail(
                     Diagnostic::new(Code::UnusedParameter, message)
-                        .label(name.span, "declared here")
-                        .label(rule.span, "the same paths each time")
+                        .label(name.span, "the same paths each time")
                         .help(format!("name it in braces: `path \"encoder.blocks.{{{}}}.*\"`", name.text)),
                 );
             }

@@ -1,6 +1,6 @@
 //! Settings that are called: sources, optimizers, clipping, schedules.
 
-use crate::diag::{Code, Diagnostic};
+use crate::diag::{Code, Diagnostic, suggest};
 use crate::spec::{Clip, Duration, End, Optimizer, Schedule, SourceSpec, Tick};
 
 use super::args::{Bag, wrong_type};
@@ -79,7 +79,10 @@ pub fn call(name: &str, bag: &Bag) -> Result<Kind, Diagnostic> {
                 Some(Value { kind: Kind::List(items), .. }) => {
                     items.iter().map(|item| as_duration("`at` of `steps`", item)).collect::<Result<_, _>>()?
                 }
-                Some(value) => return Err(wrong_type("`at` of `steps`", value, "a list such as [700 epochs]")),
+                Some(value) => {
+                    let wrong = wrong_type("`at` of `steps`", value, "a list such as [700 epochs]");
+                    return Err(wrong.maybe_help(as_duration("", value).is_ok().then(|| format!("write `[{value}]`"))));
+                }
                 None => Vec::new(),
             };
             read.per(Schedule::Steps {
@@ -201,7 +204,11 @@ impl Read<'_> {
             Some(value) => match &value.kind {
                 Kind::Str(text) if &**text == "step" => Ok(Tick::Step),
                 Kind::Str(text) if &**text == "epoch" => Ok(Tick::Epoch),
-                _ => Err(wrong_type(&self.what("by"), value, "\"step\" or \"epoch\"")),
+                kind => {
+                    let text = if let Kind::Str(text) = kind { text } else { "" };
+                    let help = suggest(text, ["\"step\"", "\"epoch\""]);
+                    Err(wrong_type(&self.what("by"), value, "\"step\" or \"epoch\"").maybe_help(help))
+                }
             },
         }
     }
@@ -235,7 +242,11 @@ pub fn as_weight_decay(what: &str, value: &Value) -> Result<Schedule, Diagnostic
                 .label(value.span, "out of range")
                 .help("write a number such as `0.05`, or a schedule such as `ramp(0.04, 0.4)`")),
         },
-        _ => Err(wrong_type(what, value, "a number or a schedule such as ramp(0.04, 0.4)")),
+        kind => {
+            let per = matches!(kind, Kind::SchedulePer(..));
+            let help = per.then(|| "leave `per` out: weight decay hangs on no batch size".to_owned());
+            Err(wrong_type(what, value, "a number or a schedule such as ramp(0.04, 0.4)").maybe_help(help))
+        }
     }
 }
 
