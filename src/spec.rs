@@ -5,27 +5,11 @@
 //!
 //! **Invariant:** plain data. No spans, no syntax, no tensors; serializable as it stands.
 
+mod schedule;
+
 use serde::{Deserialize, Serialize};
 
-/// A span of training time.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub enum Duration {
-    Steps(f64),
-    Epochs(f64),
-    /// Share of the whole run, in 0..=1.
-    Share(f64),
-}
-
-impl Duration {
-    /// In optimizer steps, for a run of `total_steps` with `steps_per_epoch`.
-    pub fn steps(self, steps_per_epoch: f64, total_steps: f64) -> f64 {
-        match self {
-            Duration::Steps(n) => n,
-            Duration::Epochs(n) => n * steps_per_epoch,
-            Duration::Share(share) => share * total_steps,
-        }
-    }
-}
+pub use schedule::{Duration, End, Schedule, Tick};
 
 /// Everything a pipeline says outside its graph.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -190,74 +174,74 @@ pub enum Precision {
     Bf16,
 }
 
+/// The `train` section.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainSpec {
+    /// `epochs = 300`: passes over the training data; half an epoch is one too.
     pub epochs: f64,
+    /// `seed = 0`: what initial weights, views and masks hang on.
     pub seed: u64,
+    /// `optimizer = adamw(…)`, `sgd(…)` or `lars(…)`.
     pub optimizer: Optimizer,
-    /// Already scaled: the peak is `base · batch_size / per` where the pipeline says `per`.
+    /// `learning_rate = cosine(…)`, another schedule or a number. Already scaled: the peak is `base · batch_size / per`
+    /// where the pipeline says `per`.
     pub learning_rate: Schedule,
-    /// Ordered; for each setting the first rule that matches a parameter and gives that setting counts.
+    /// `clip = global_norm(3.0)` or `each_norm(3.0)`.
+    pub clip: Option<Clip>,
+    /// `parameters { … }`. Ordered; for each setting the first rule that matches a parameter and gives that setting
+    /// counts.
     pub rules: Vec<ParameterRule>,
+    /// `precision = f32`: of parameters, gradients and moments. Sums over many of them are in f64.
     pub precision: Precision,
+    /// `checkpoint_every = 1 epochs`; one is written at the end too.
     pub checkpoint_every: Duration,
-    /// Checkpoints kept; older ones are removed.
+    /// `keep = 3`: checkpoints kept; older ones are removed.
     pub keep: usize,
+    /// `log_every_steps = 1`: steps between two lines of `metrics.jsonl`.
     pub log_every_steps: usize,
 }
 
+/// What turns gradients into updates. `g` is the gradient after clipping, `lr` the learning rate in force.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Optimizer {
     /// Decoupled weight decay (Loshchilov & Hutter 2019): `p ← p·(1 − lr·wd)`, then Adam's step with bias correction.
-    AdamW { betas: (f64, f64), eps: f64, weight_decay: f64 },
+    AdamW { betas: (f64, f64), eps: f64, weight_decay: Schedule },
+    /// PyTorch's SGD without dampening: `g ← g + wd·p`, `b ← μ·b + g`, `p ← p − lr·b`, or with Nesterov's momentum
+    /// `p ← p − lr·(g + μ·b)`.
+    Sgd { momentum: f64, nesterov: bool, weight_decay: Schedule },
+    /// LARS (You et al. 2017) as in the code of BYOL and Barlow Twins: `g ← g + wd·p`; if adapted,
+    /// `g ← g · η‖p‖ / (‖g‖ + eps)` where both norms are above zero; `b ← μ·b + g`, `p ← p − lr·b`. With `separate_norms` the
+    /// denominator is the paper's, as timm and lightly have it: the norm of the gradient without decay plus `wd·‖p‖`.
+    Lars { momentum: f64, trust_coefficient: f64, eps: f64, separate_norms: bool, weight_decay: Schedule },
 }
 
-/// A number over time.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub enum Schedule {
-    Constant(f64),
-    /// Linear from `warmup_from · peak` to `peak` over `warmup`, then half a cosine to `end` at the end of the run.
-    Cosine {
-        peak: f64,
-        end: f64,
-        warmup: Duration,
-        warmup_from: f64,
-    },
-    /// Straight line (`cosine: false`) or half a cosine from `from` at step 0 to `to` at the last step.
-    Ramp {
-        from: f64,
-        to: f64,
-        cosine: bool,
-    },
-}
-
-impl Schedule {
-    /// The value that it ends with.
-    pub fn last(&self) -> f64 {
-        self.at(1.0, 1.0, 1.0)
-    }
-
-    /// The value in force at optimizer step `step` (from 0).
-    pub fn at(&self, step: f64, steps_per_epoch: f64, total_steps: f64) -> f64 {
-        let half_cosine = |t: f64| 0.5 * (1.0 + (std::f64::consts::PI * t.clamp(0.0, 1.0)).cos());
+impl Optimizer {
+    /// For all parameters that no rule gives another.
+    pub fn weight_decay(&self) -> &Schedule {
         match self {
-            Schedule::Constant(value) => *value,
-            Schedule::Cosine { peak, end, warmup, warmup_from } => {
-                let warmup = warmup.steps(steps_per_epoch, total_steps);
-                if step < warmup {
-                    let start = warmup_from * peak;
-                    return start + (peak - start) * step / warmup;
-                }
-                let rest = (total_steps - warmup).max(f64::MIN_POSITIVE);
-                end + (peak - end) * half_cosine((step - warmup) / rest)
-            }
-            Schedule::Ramp { from, to, cosine } => {
-                let t = if total_steps > 0.0 { step / total_steps } else { 1.0 };
-                let kept = if *cosine { half_cosine(t) } else { 1.0 - t.clamp(0.0, 1.0) };
-                to - (to - from) * kept
-            }
+            Optimizer::AdamW { weight_decay, .. }
+            | Optimizer::Sgd { weight_decay, .. }
+            | Optimizer::Lars { weight_decay, .. } => weight_decay,
         }
     }
+
+    /// What is kept of each trained value from step to step, by the names that checkpoints give it.
+    pub fn slots(&self) -> &'static [&'static str] {
+        match self {
+            Optimizer::AdamW { .. } => &["first", "second"],
+            Optimizer::Sgd { .. } | Optimizer::Lars { .. } => &["momentum"],
+        }
+    }
+}
+
+/// A bound on gradients, as PyTorch's `clip_grad_norm_`: a gradient of norm `n` is scaled by `max / (n + 1e-6)` where
+/// that is below 1.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub enum Clip {
+    /// One norm over all parameters that a gradient reaches, one factor for all.
+    GlobalNorm(f64),
+    /// A norm and a factor for each tensor (DINO, iBOT).
+    EachNorm(f64),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -283,13 +267,20 @@ impl Role {
     }
 }
 
-/// Settings for the parameters that a selector matches.
+/// Settings for the parameters that a selector matches: `role bias, norm: weight_decay = 0`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ParameterRule {
     pub selector: Selector,
-    pub weight_decay: Option<f64>,
+    /// In place of the optimizer's.
+    pub weight_decay: Option<Schedule>,
+    /// In place of the section's.
+    pub learning_rate: Option<Schedule>,
+    /// Times whatever learning rate is in force.
     pub learning_rate_factor: Option<f64>,
-    /// Not updated before this time.
+    /// False: not adapted by LARS. Other optimizers adapt nothing.
+    pub adaptation: Option<bool>,
+    /// Not updated before this time. Its gradient counts in a global norm all the same, as in DINO's code, where it is
+    /// dropped after clipping.
     pub frozen_until: Option<Duration>,
 }
 

@@ -11,6 +11,7 @@ mod output;
 mod pipeline;
 mod progress;
 mod run;
+mod schedule;
 mod show;
 mod trained;
 mod verify;

@@ -9,6 +9,7 @@ use cmae::op::{Type, shape};
 
 use super::output::{out, outln};
 use super::pipeline::Options;
+use super::schedule;
 
 #[derive(Clone, Copy, ValueEnum)]
 enum What {
@@ -20,7 +21,7 @@ enum What {
     Ir,
     /// Views with their steps and sizes.
     Views,
-    /// Learning rate over the run.
+    /// Learning rate, weight decay and momenta of averaged copies over the run.
     Schedule,
 }
 
@@ -41,7 +42,7 @@ pub fn main(args: Args) -> Result<(), String> {
         What::Summary => summary(&program),
         What::Graph | What::Ir => graph(&program.train),
         What::Views => views(&program),
-        What::Schedule => schedule(&program),
+        What::Schedule => return schedule::show(&program),
     }
     Ok(())
 }
@@ -161,7 +162,7 @@ fn summary(program: &Program) {
         step as f64 / 1e12
     );
     let values: usize = program.train.nodes.iter().map(|n| n.ty.elements()).sum();
-    let stored = layout.total_len + 3 * layout.trained_len;
+    let stored = layout.total_len + (1 + spec.train.optimizer.slots().len()) * layout.trained_len;
     outln!(
         "memory: {} parameters, gradients and moments; {} values of the forward pass if all are kept (f32)",
         bytes(4 * stored),
@@ -195,16 +196,5 @@ fn views(program: &Program) {
         let size = view.size.map_or("of the picture".to_owned(), |(h, w)| format!("{h} × {w}"));
         outln!("{} = {from}, {} channels, size {size}", view.name, view.channels);
         view.ops.iter().for_each(|op| outln!("  {op:?}"));
-    }
-}
-
-fn schedule(program: &Program) {
-    let train = &program.spec.train;
-    outln!("{:>8}  {:>14}", "epoch", "learning rate");
-    let rows = 20;
-    for row in 0..=rows {
-        let epoch = train.epochs * f64::from(row) / f64::from(rows);
-        // One step an epoch: schedules are the same in either unit.
-        outln!("{epoch:>8.2}  {:>14.6e}", train.learning_rate.at(epoch, 1.0, train.epochs));
     }
 }

@@ -28,6 +28,7 @@ const STATIC: &[(&str, &[&str])] = &[
     ("sqrt", &["x"]),
     ("min", &["a", "b"]),
     ("max", &["a", "b"]),
+    ("pow", &["base", "exponent"]),
     ("pair", &["x"]),
 ];
 /// Words that stand for themselves.
@@ -269,6 +270,10 @@ impl Machine<'_> {
                     }
                     _ => return self.fail(wrong_type(&format!("`{name}`"), &a, "two numbers")),
                 }
+            }
+            "pow" => {
+                let (base, exponent) = (value("base"), value("exponent"));
+                return self.check(super::number::power(&base, &exponent, span));
             }
             _ => match x.number() {
                 Some(number) => match name {

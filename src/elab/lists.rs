@@ -26,14 +26,18 @@ impl Machine<'_> {
         }
         match &value.kind {
             Kind::Modules(ids) => Ok(ids.iter().map(|id| Value::new(Kind::Module(*id), value.span)).collect()),
-            Kind::Range(range) => match (&range.0.kind, &range.1.kind) {
-                (Kind::Int(low), Kind::Int(high)) if high - low <= MAX_ITEMS => {
-                    Ok((*low..*high).map(|i| Value::new(Kind::Int(i), value.span)).collect())
+            Kind::Range(range) => match (range.0.whole(), range.1.whole()) {
+                (Some(low), Some(high)) if high.saturating_sub(low) <= MAX_ITEMS => {
+                    Ok((low..high).map(|i| Value::new(Kind::Int(i), value.span)).collect())
                 }
-                _ => self.fail(wrong_type("a loop", value, "a list, or a range of whole numbers such as 0..4")),
+                (Some(_), Some(_)) => self.fail(
+                    Diagnostic::new(Code::OutOfRange, format!("{value} holds more than {MAX_ITEMS} numbers"))
+                        .label(value.span, "too many"),
+                ),
+                _ => self.fail(wrong_type("`in`", value, "whole numbers such as 0..12")),
             },
             Kind::Poison => Err(crate::diag::Reported),
-            _ => self.fail(wrong_type("a loop", value, "a list, or a range of whole numbers such as 0..4")),
+            _ => self.fail(wrong_type("`in`", value, "a range such as 0..12, or a list")),
         }
     }
 

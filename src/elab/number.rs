@@ -7,8 +7,10 @@ use std::rc::Rc;
 
 use crate::diag::{Code, Diagnostic};
 use crate::source::Span;
+use crate::spec::Duration;
 use crate::syntax::ast::BinaryOp;
 
+use super::args::wrong_type;
 use super::value::{Kind, Value};
 
 /// `left op right`; `names` are the operands' texts for messages.
@@ -40,6 +42,25 @@ pub fn binary(op: BinaryOp, left: &Value, right: &Value, span: Span, names: (&st
         }
     };
     Ok(Value::new(kind, span))
+}
+
+/// `base` to the power of `exponent`; of whole numbers, where it is whole, a whole number.
+pub fn power(base: &Value, exponent: &Value, span: Span) -> Result<Value, Diagnostic> {
+    let (Some(b), Some(e)) = (base.number(), exponent.number()) else {
+        let wrong = if base.number().is_none() { base } else { exponent };
+        return Err(wrong_type("`pow`", wrong, "two numbers such as pow(0.65, 12)"));
+    };
+    let kind = match (&base.kind, &exponent.kind) {
+        (Kind::Int(b), Kind::Int(e)) => u32::try_from(*e).ok().and_then(|e| b.checked_pow(e)).map(Kind::Int),
+        _ => None,
+    };
+    let result = b.powf(e);
+    if kind.is_none() && !result.is_finite() {
+        return Err(Diagnostic::new(Code::OutOfRange, format!("pow({base}, {exponent}) is no finite number"))
+            .label(span, "here")
+            .help("write a base above zero: `pow(0.65, 12)`"));
+    }
+    Ok(Value::new(kind.unwrap_or(Kind::Float(result)), span))
 }
 
 /// Negation of a number or a length.
@@ -108,6 +129,16 @@ fn arithmetic(op: BinaryOp, left: &Value, right: &Value, span: Span, names: (&st
         (Kind::Int(a), Kind::Pixels(b)) if op == BinaryOp::Mul => Kind::Pixels(whole(*a, *b)?),
         (Kind::Pixels(_), Kind::Int(n)) | (Kind::Int(n), Kind::Pixels(_)) => {
             return Err(bad_operands(op, left, right, span).help(format!("write `{n}px`")));
+        }
+        (Kind::Int(_) | Kind::Float(_), Kind::Duration(time)) | (Kind::Duration(time), Kind::Int(_) | Kind::Float(_))
+            if op == BinaryOp::Mul =>
+        {
+            let factor = left.number().or(right.number()).unwrap_or(f64::NAN);
+            Kind::Duration(match time {
+                Duration::Steps(n) => Duration::Steps(n * factor),
+                Duration::Epochs(n) => Duration::Epochs(n * factor),
+                Duration::Share(n) => Duration::Share(n * factor),
+            })
         }
         // A ratio scaled stays a ratio: 0.75 * 100% is 75%.
         (Kind::Int(_) | Kind::Float(_), Kind::Ratio(r)) | (Kind::Ratio(r), Kind::Int(_) | Kind::Float(_))

@@ -1,4 +1,4 @@
-//! A pipeline's static sections: parameters, `data`, `views`, `model`, `train`, `export`.
+//! A pipeline's static sections: parameters, `data`, `views`, `model`, `export`; `train` is in [`super::train`].
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,15 +7,12 @@ use std::sync::Arc;
 
 use crate::diag::{Code, Diagnostic, Diagnostics, Reported, suggest};
 use crate::source::{Sources, Span};
-use crate::spec::{
-    DataSpec, Duration, EvaluateSpec, Optimizer, ParameterRule, Precision, Role, Schedule, Selector, Spec, TrainSpec,
-};
-use crate::syntax::ast::{Entry, Pipeline, Rule, RuleSelector, Section, SectionKind};
+use crate::spec::{DataSpec, EvaluateSpec, Spec};
+use crate::syntax::ast::{Entry, Pipeline, Section, SectionKind};
 
 use super::args::wrong_type;
 use super::config::Set;
 use super::scope::Scope;
-use super::settings::{as_duration, as_schedule};
 use super::value::{Kind, Value};
 use super::{Checked, Machine};
 
@@ -79,7 +76,7 @@ pub fn model_definitions(pipeline: &Pipeline) -> Vec<(String, Span)> {
 }
 
 /// Sections of `pipeline` of one kind.
-fn sections(pipeline: &Pipeline, kind: SectionKind) -> impl Iterator<Item = &Section> {
+pub(super) fn sections(pipeline: &Pipeline, kind: SectionKind) -> impl Iterator<Item = &Section> {
     pipeline.sections.iter().filter(move |s| s.kind == kind)
 }
 
@@ -247,179 +244,9 @@ impl Machine<'_> {
             }
         }
     }
-
-    fn train(&mut self, pipeline: &Pipeline, scope: &Rc<Scope>, batch_size: usize) -> Checked<(TrainSpec, Vec<Span>)> {
-        const KNOWN: [&str; 8] = [
-            "epochs",
-            "seed",
-            "optimizer",
-            "learning_rate",
-            "precision",
-            "checkpoint_every",
-            "keep",
-            "log_every_steps",
-        ];
-        let mut spec = TrainSpec {
-            epochs: 0.0,
-            seed: 0,
-            optimizer: Optimizer::AdamW { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0 },
-            learning_rate: Schedule::Constant(0.0),
-            rules: Vec::new(),
-            precision: Precision::F32,
-            checkpoint_every: Duration::Epochs(1.0),
-            keep: 3,
-            log_every_steps: 1,
-        };
-        let mut given: Vec<Arc<str>> = Vec::new();
-        let mut spans = Vec::new();
-        let mut at = pipeline.name.span;
-        for section in sections(pipeline, SectionKind::Train) {
-            at = section.span;
-            for entry in &section.entries {
-                match entry {
-                    Entry::Binding(binding) => {
-                        let name = &binding.name.text;
-                        given.push(name.clone());
-                        let Ok(value) = self.eval(&binding.value, scope) else { continue };
-                        let what = format!("`train.{name}`");
-                        let result = match (&**name, &value.kind) {
-                            ("epochs", _) => match value.number().filter(|n| *n > 0.0) {
-                                Some(n) => {
-                                    let _: () = spec.epochs = n;
-                                    Ok(())
-                                }
-                                None => Err(wrong_type(&what, &value, "a number above zero")),
-                            },
-                            ("seed", Kind::Int(n)) if *n >= 0 => {
-                                let _: () = spec.seed = *n as u64;
-                                Ok(())
-                            }
-                            ("seed", _) => Err(wrong_type(&what, &value, "a whole number from 0")),
-                            ("optimizer", Kind::Optimizer(optimizer)) => {
-                                let _: () = spec.optimizer = optimizer.clone();
-                                Ok(())
-                            }
-                            ("optimizer", _) => Err(wrong_type(&what, &value, "an optimizer such as adamw(…)")),
-                            ("learning_rate", _) => match as_schedule(&value, batch_size) {
-                                Some(schedule) => {
-                                    let _: () = spec.learning_rate = schedule;
-                                    Ok(())
-                                }
-                                None => Err(wrong_type(&what, &value, "a number or a schedule such as cosine(…)")),
-                            },
-                            ("precision", Kind::Str(text)) if &**text == "f32" => {
-                                let _: () = spec.precision = Precision::F32;
-                                Ok(())
-                            }
-                            ("precision", Kind::Str(text)) if &**text == "f64" => {
-                                let _: () = spec.precision = Precision::F64;
-                                Ok(())
-                            }
-                            ("precision", Kind::Str(text)) if &**text == "bf16" => {
-                                let _: () = spec.precision = Precision::Bf16;
-                                Ok(())
-                            }
-                            ("precision", _) => Err(wrong_type(&what, &value, "`f32`, `f64` or `bf16`")),
-                            ("checkpoint_every", _) => as_duration(&what, &value).map(|d| spec.checkpoint_every = d),
-                            ("keep", _) => whole(&what, &value).map(|n| spec.keep = n),
-                            ("log_every_steps", _) => whole(&what, &value).map(|n| spec.log_every_steps = n),
-                            _ => Err(Diagnostic::new(Code::UnknownSetting, format!("`train` has no setting `{name}`"))
-                                .label(binding.name.span, "not known")
-                                .maybe_help(suggest(name, KNOWN))),
-                        };
-                        let _ = self.check(result);
-                    }
-                    Entry::Rule(rule) => {
-                        if let Ok(parsed) = self.rule(rule, scope) {
-                            spec.rules.push(parsed);
-                            spans.push(rule.span);
-                        }
-                    }
-                    Entry::Expr(_) | Entry::Require(_) => {}
-                }
-            }
-        }
-        for (name, example) in [
-            ("epochs", "epochs = 300"),
-            ("optimizer", "optimizer = adamw(betas: (0.9, 0.95), weight_decay: 0.05)"),
-            ("learning_rate", "learning_rate = cosine(base: 1.5e-4, per: 256, warmup: 40 epochs)"),
-        ] {
-            if !given.iter().any(|g| &**g == name) {
-                self.diagnostics.push(
-                    Diagnostic::new(Code::MissingSetting, format!("`train` does not say `{name}`"))
-                        .label(at, "missing in this section")
-                        .help(format!("write `{example}`")),
-                );
-            }
-        }
-        Ok((spec, spans))
-    }
-
-    fn rule(&mut self, rule: &Rule, scope: &Rc<Scope>) -> Checked<ParameterRule> {
-        let selector = match &rule.selector {
-            RuleSelector::Roles(names) => {
-                let mut roles = Vec::new();
-                for name in names {
-                    match Role::ALL.iter().find(|r| r.name() == &*name.text) {
-                        Some(role) => roles.push(*role),
-                        None => {
-                            let help = suggest(&name.text, Role::ALL.iter().map(|r| r.name()));
-                            return self.fail(
-                                Diagnostic::new(Code::UnknownName, format!("there is no role `{}`", name.text))
-                                    .label(name.span, "not known")
-                                    .maybe_help(help),
-                            );
-                        }
-                    }
-                }
-                Selector::Roles(roles)
-            }
-            RuleSelector::Paths(exprs) => {
-                let mut globs = Vec::new();
-                for expr in exprs {
-                    let value = self.eval(expr, scope)?;
-                    match &value.kind {
-                        Kind::Str(text) => globs.push(text.to_string()),
-                        Kind::Module(id) => globs.push(format!("{}.*", self.modules[id.0].path)),
-                        Kind::Stored(path, _) => globs.push(path.to_string()),
-                        _ => return self.fail(wrong_type("`path`", &value, "a string such as \"encoder.blocks.*\"")),
-                    }
-                }
-                Selector::Paths(globs)
-            }
-        };
-        let mut parsed = ParameterRule { selector, weight_decay: None, learning_rate_factor: None, frozen_until: None };
-        for (name, expr) in &rule.settings {
-            let value = self.eval(expr, scope)?;
-            let number = value.number().filter(|n| *n >= 0.0);
-            let what = format!("`{}`", name.text);
-            let result = match &*name.text {
-                "weight_decay" => number.map(|n| parsed.weight_decay = Some(n)).ok_or("a number from 0"),
-                "learning_rate_factor" => {
-                    number.map(|n| parsed.learning_rate_factor = Some(n)).ok_or("a number from 0")
-                }
-                "frozen_until" => {
-                    let duration = as_duration(&what, &value);
-                    parsed.frozen_until = Some(self.check(duration)?);
-                    Ok(())
-                }
-                other => {
-                    let help = suggest(other, ["weight_decay", "learning_rate_factor", "frozen_until"]);
-                    return self.fail(
-                        Diagnostic::new(Code::UnknownSetting, format!("a parameter rule has no setting `{other}`"))
-                            .label(name.span, "not known")
-                            .maybe_help(help),
-                    );
-                }
-            };
-            let result = result.map_err(|wanted| wrong_type(&what, &value, wanted));
-            self.check(result)?;
-        }
-        Ok(parsed)
-    }
 }
 
-fn whole(what: &str, value: &Value) -> Result<usize, Diagnostic> {
+pub(super) fn whole(what: &str, value: &Value) -> Result<usize, Diagnostic> {
     match value.whole() {
         Some(n) if n > 0 => Ok(n as usize),
         _ => Err(wrong_type(what, value, "a whole number from 1")),

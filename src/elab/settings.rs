@@ -1,7 +1,7 @@
-//! Settings that are called: sources, optimizers, schedules.
+//! Settings that are called: sources, optimizers, clipping, schedules.
 
-use crate::diag::Diagnostic;
-use crate::spec::{Duration, Optimizer, Schedule, SourceSpec};
+use crate::diag::{Code, Diagnostic, suggest};
+use crate::spec::{Clip, Duration, End, Optimizer, Schedule, SourceSpec, Tick};
 
 use super::args::{Bag, wrong_type};
 use super::value::{Kind, Value};
@@ -11,11 +11,17 @@ pub const SETTINGS: &[(&str, &[&str])] = &[
     ("digits", &["split?"]),
     ("image_folder", &["path"]),
     ("adamw", &["betas?", "eps?", "weight_decay?"]),
-    ("cosine", &["base", "per?", "warmup?", "warmup_from?", "end?"]),
-    ("ramp", &["from", "to", "cosine?"]),
+    ("sgd", &["momentum?", "weight_decay?", "nesterov?"]),
+    ("lars", &["momentum?", "weight_decay?", "trust_coefficient?", "eps?", "separate_norms?"]),
+    ("global_norm", &["max"]),
+    ("each_norm", &["max"]),
+    ("cosine", &["base", "per?", "warmup?", "warmup_from?", "end?", "over?", "by?"]),
+    ("ramp", &["from", "to", "over?", "cosine?", "by?"]),
+    ("steps", &["base", "per?", "warmup?", "warmup_from?", "factor?", "at"]),
 ];
 
 pub fn call(name: &str, bag: &Bag) -> Result<Kind, Diagnostic> {
+    let read = Read { callee: name, bag };
     Ok(match name {
         "digits" => {
             let split = bag.string("split")?;
@@ -30,70 +36,233 @@ pub fn call(name: &str, bag: &Bag) -> Result<Kind, Diagnostic> {
             let path = bag.string("path")?.map_or_else(String::new, |p| p.to_string());
             Kind::NewSource(SourceSpec::ImageFolder { path })
         }
-        "adamw" => {
-            let betas = match bag.get("betas") {
-                None => (0.9, 0.999),
-                Some(value) => match value.items() {
-                    Some([first, second]) => match (first.number(), second.number()) {
-                        (Some(a), Some(b)) if (0.0..1.0).contains(&a) && (0.0..1.0).contains(&b) => (a, b),
-                        _ => return Err(wrong_type("`betas` of `adamw`", value, "two numbers in 0..1")),
-                    },
-                    _ => return Err(wrong_type("`betas` of `adamw`", value, "two numbers such as (0.9, 0.95)")),
-                },
-            };
-            Kind::Optimizer(Optimizer::AdamW {
-                betas,
-                eps: bag.float("eps", 1e-8)?,
-                weight_decay: bag.float("weight_decay", 0.0)?,
-            })
-        }
-        "cosine" => {
-            let warmup = match bag.get("warmup") {
-                None => Duration::Steps(0.0),
-                Some(value) => as_duration("`warmup` of `cosine`", value)?,
-            };
-            let schedule = Schedule::Cosine {
-                peak: bag.float("base", 0.0)?,
-                end: bag.float("end", 0.0)?,
-                warmup,
-                warmup_from: bag.float("warmup_from", 0.0)?,
-            };
-            match bag.get("per") {
-                None => Kind::Schedule(schedule),
-                // Scaled once the batch size is known: see `as_schedule`.
-                Some(_) => Kind::SchedulePer(schedule, bag.float("per", 256.0)?),
+        "adamw" => Kind::Optimizer(Optimizer::AdamW {
+            betas: read.betas()?,
+            eps: read.not_negative("eps", 1e-8)?,
+            weight_decay: read.weight_decay()?,
+        }),
+        "sgd" => {
+            let momentum = read.momentum()?;
+            let nesterov = read.flag("nesterov", false)?;
+            if let (true, 0.0, Some(value)) = (nesterov, momentum, bag.get("momentum")) {
+                let message = "`nesterov` of `sgd` needs a momentum above zero, found 0";
+                return Err(Diagnostic::new(Code::OutOfRange, message)
+                    .label(value.span, "no momentum")
+                    .help("write `momentum: 0.9`, or leave `nesterov` out"));
             }
+            Kind::Optimizer(Optimizer::Sgd { momentum, nesterov, weight_decay: read.weight_decay()? })
+        }
+        "lars" => Kind::Optimizer(Optimizer::Lars {
+            momentum: read.momentum()?,
+            trust_coefficient: read.positive("trust_coefficient", 0.001)?,
+            eps: read.not_negative("eps", 0.0)?,
+            separate_norms: read.flag("separate_norms", false)?,
+            weight_decay: read.weight_decay()?,
+        }),
+        "global_norm" => Kind::Clip(Clip::GlobalNorm(read.positive("max", 1.0)?)),
+        "each_norm" => Kind::Clip(Clip::EachNorm(read.positive("max", 1.0)?)),
+        "cosine" => {
+            let end = match bag.get("end") {
+                Some(Value { kind: Kind::Ratio(share), .. }) => End::OfPeak(*share),
+                _ => End::Value(bag.float("end", 0.0)?),
+            };
+            read.per(Schedule::Cosine {
+                peak: bag.float("base", 0.0)?,
+                end,
+                warmup: read.duration("warmup", Duration::Steps(0.0))?,
+                warmup_from: read.share("warmup_from")?,
+                over: read.span("over")?,
+                by: read.tick()?,
+            })?
+        }
+        "steps" => {
+            let at = match bag.get("at") {
+                Some(Value { kind: Kind::List(items), .. }) => {
+                    items.iter().map(|item| as_duration("`at` of `steps`", item)).collect::<Result<_, _>>()?
+                }
+                Some(value) => {
+                    let wrong = wrong_type("`at` of `steps`", value, "a list such as [700 epochs]");
+                    return Err(wrong.maybe_help(as_duration("", value).is_ok().then(|| format!("write `[{value}]`"))));
+                }
+                None => Vec::new(),
+            };
+            read.per(Schedule::Steps {
+                peak: bag.float("base", 0.0)?,
+                warmup: read.duration("warmup", Duration::Steps(0.0))?,
+                warmup_from: read.share("warmup_from")?,
+                factor: read.positive("factor", 0.1)?,
+                at,
+            })?
         }
         _ => Kind::Schedule(Schedule::Ramp {
             from: bag.float("from", 0.0)?,
             to: bag.float("to", 0.0)?,
-            cosine: bag.get("cosine").is_none_or(|v| !matches!(v.kind, Kind::Bool(false))),
+            cosine: read.flag("cosine", true)?,
+            over: read.span("over")?,
+            by: read.tick()?,
         }),
     })
 }
 
-/// The schedule of a value, its numbers scaled by `batch_size / per` where it says `per`.
+/// Arguments of one call, read with the range that each must lie in.
+struct Read<'a> {
+    callee: &'a str,
+    bag: &'a Bag,
+}
+
+impl Read<'_> {
+    fn what(&self, name: &str) -> String {
+        format!("`{name}` of `{}`", self.callee)
+    }
+
+    fn number(
+        &self,
+        name: &str,
+        default: f64,
+        fits: fn(f64) -> bool,
+        range: &str,
+        help: &str,
+    ) -> Result<f64, Diagnostic> {
+        let number = self.bag.float(name, default)?;
+        match self.bag.get(name) {
+            Some(value) if !fits(number) => {
+                Err(Diagnostic::new(Code::OutOfRange, format!("{} is {value}, {range}", self.what(name)))
+                    .label(value.span, "out of range")
+                    .help(format!("write a number such as `{name}: {help}`")))
+            }
+            _ => Ok(number),
+        }
+    }
+
+    fn positive(&self, name: &str, default: f64) -> Result<f64, Diagnostic> {
+        self.number(name, default, |n| n > 0.0, "not above zero", &default.to_string())
+    }
+
+    fn not_negative(&self, name: &str, default: f64) -> Result<f64, Diagnostic> {
+        self.number(name, default, |n| n >= 0.0, "below zero", &default.to_string())
+    }
+
+    fn momentum(&self) -> Result<f64, Diagnostic> {
+        self.number("momentum", 0.9, |n| (0.0..1.0).contains(&n), "outside 0..1", "0.9")
+    }
+
+    fn betas(&self) -> Result<(f64, f64), Diagnostic> {
+        let Some(value) = self.bag.get("betas") else { return Ok((0.9, 0.999)) };
+        match value.items() {
+            Some([first, second]) => match (first.number(), second.number()) {
+                (Some(a), Some(b)) if (0.0..1.0).contains(&a) && (0.0..1.0).contains(&b) => Ok((a, b)),
+                _ => Err(wrong_type(&self.what("betas"), value, "two numbers in 0..1")),
+            },
+            _ => Err(wrong_type(&self.what("betas"), value, "two numbers such as (0.9, 0.95)")),
+        }
+    }
+
+    fn weight_decay(&self) -> Result<Schedule, Diagnostic> {
+        match self.bag.get("weight_decay") {
+            Some(value) => as_weight_decay(&self.what("weight_decay"), value),
+            None => Ok(Schedule::Constant(0.0)),
+        }
+    }
+
+    fn flag(&self, name: &str, default: bool) -> Result<bool, Diagnostic> {
+        match self.bag.get(name) {
+            None => Ok(default),
+            Some(Value { kind: Kind::Bool(flag), .. }) => Ok(*flag),
+            Some(value) => Err(wrong_type(&self.what(name), value, "true or false")),
+        }
+    }
+
+    fn duration(&self, name: &str, default: Duration) -> Result<Duration, Diagnostic> {
+        self.bag.get(name).map_or(Ok(default), |value| as_duration(&self.what(name), value))
+    }
+
+    /// What a schedule runs over: the whole run, or a time that is not nothing.
+    fn span(&self, name: &str) -> Result<Duration, Diagnostic> {
+        let duration = self.duration(name, Duration::Share(1.0))?;
+        match (duration, self.bag.get(name)) {
+            (Duration::Steps(n) | Duration::Epochs(n) | Duration::Share(n), Some(value)) if n <= 0.0 => {
+                Err(Diagnostic::new(Code::OutOfRange, format!("{} is {value}, which is no time", self.what(name)))
+                    .label(value.span, "out of range")
+                    .help(format!(
+                        "write `{name}: 30 epochs`, or `{name}: 125%` for a schedule that the run's end cuts off"
+                    )))
+            }
+            _ => Ok(duration),
+        }
+    }
+
+    /// A share of the peak, as a ratio or a number.
+    fn share(&self, name: &str) -> Result<f64, Diagnostic> {
+        match self.bag.get(name) {
+            Some(Value { kind: Kind::Ratio(share), .. }) => Ok(*share),
+            _ => self.bag.float(name, 0.0),
+        }
+    }
+
+    fn tick(&self) -> Result<Tick, Diagnostic> {
+        match self.bag.get("by") {
+            None => Ok(Tick::Step),
+            Some(value) => match &value.kind {
+                Kind::Str(text) if &**text == "step" => Ok(Tick::Step),
+                Kind::Str(text) if &**text == "epoch" => Ok(Tick::Epoch),
+                kind => {
+                    let text = if let Kind::Str(text) = kind { text } else { "" };
+                    let help = suggest(text, ["\"step\"", "\"epoch\""]);
+                    Err(wrong_type(&self.what("by"), value, "\"step\" or \"epoch\"").maybe_help(help))
+                }
+            },
+        }
+    }
+
+    /// A learning rate that is scaled, where the call says `per`, once the batch size is known: see [`as_schedule`].
+    fn per(&self, schedule: Schedule) -> Result<Kind, Diagnostic> {
+        match self.bag.get("per") {
+            None => Ok(Kind::Schedule(schedule)),
+            Some(_) => Ok(Kind::SchedulePer(schedule, self.positive("per", 256.0)?)),
+        }
+    }
+}
+
+/// The schedule of a value, its peak scaled by `batch_size / per` where it says `per`. `end: 1e-6` is no part of that:
+/// methods that say "cosine to 1e-6" mean it at any batch size.
 pub fn as_schedule(value: &Value, batch_size: usize) -> Option<Schedule> {
     match &value.kind {
         Kind::Schedule(schedule) => Some(schedule.clone()),
-        Kind::SchedulePer(Schedule::Cosine { peak, end, warmup, warmup_from }, per) => {
-            let factor = batch_size as f64 / per;
-            let (peak, end) = (peak * factor, end * factor);
-            Some(Schedule::Cosine { peak, end, warmup: *warmup, warmup_from: *warmup_from })
-        }
+        Kind::SchedulePer(schedule, per) => Some(schedule.clone().scaled(batch_size as f64 / per)),
         _ => value.number().map(Schedule::Constant),
+    }
+}
+
+/// A number from 0, or a schedule.
+pub fn as_weight_decay(what: &str, value: &Value) -> Result<Schedule, Diagnostic> {
+    match &value.kind {
+        Kind::Schedule(schedule) => Ok(schedule.clone()),
+        Kind::Int(_) | Kind::Float(_) => match value.number().filter(|number| *number >= 0.0) {
+            Some(number) => Ok(Schedule::Constant(number)),
+            None => Err(Diagnostic::new(Code::OutOfRange, format!("{what} is {value}, below zero"))
+                .label(value.span, "out of range")
+                .help("write a number such as `0.05`, or a schedule such as `ramp(0.04, 0.4)`")),
+        },
+        kind => {
+            let per = matches!(kind, Kind::SchedulePer(..));
+            let help = per.then(|| "leave `per` out: weight decay hangs on no batch size".to_owned());
+            Err(wrong_type(what, value, "a number or a schedule such as ramp(0.04, 0.4)").maybe_help(help))
+        }
     }
 }
 
 pub fn as_duration(what: &str, value: &Value) -> Result<Duration, Diagnostic> {
     match value.kind {
         Kind::Duration(duration) => Ok(duration),
-        Kind::Ratio(share) => Ok(Duration::Share(share)),
-        Kind::Int(n) => {
-            Err(Diagnostic::new(crate::diag::Code::WrongUnit, format!("{what} wants a duration, found the number {n}"))
-                .label(value.span, "no unit")
-                .help(format!("write `{n} epochs` or `{n} steps`")))
+        Kind::Ratio(share) if share < 0.0 => {
+            Err(Diagnostic::new(Code::OutOfRange, format!("{what} is {value} of the run, below zero"))
+                .label(value.span, "out of range")
+                .help("write a share such as `10%`, or `40 epochs`"))
         }
+        Kind::Ratio(share) => Ok(Duration::Share(share)),
+        Kind::Int(n) => Err(Diagnostic::new(Code::WrongUnit, format!("{what} wants a duration, found the number {n}"))
+            .label(value.span, "no unit")
+            .help(format!("write `{n} epochs` or `{n} steps`"))),
         _ => Err(wrong_type(what, value, "a duration such as 40 epochs")),
     }
 }

@@ -110,8 +110,9 @@ pub(super) fn names_read(pipeline: &Pipeline) -> Names {
             Entry::Require(require) => in_require(require, &mut used),
             Entry::Rule(rule) => {
                 rule.settings.iter().for_each(|(_, e)| in_expr(e, &mut used));
+                rule.each.iter().for_each(|l| in_expr(&l.values, &mut used));
                 if let RuleSelector::Paths(paths) = &rule.selector {
-                    paths.iter().for_each(|e| in_expr(e, &mut used));
+                    paths.iter().for_each(|e| in_path(e, &mut used));
                 }
             }
         }
@@ -165,6 +166,14 @@ fn in_shape(shape: &ShapeType, used: &mut Names) {
 
 fn in_require(require: &Require, used: &mut Names) {
     in_expr(&require.condition, used);
+}
+
+/// A path of a parameter rule, whose text may name values: `"encoder.blocks.{i}.*"`.
+fn in_path(expr: &Expr, used: &mut Names) {
+    match &expr.kind {
+        ExprKind::Str(text) => used.extend(super::rules::names_in(text).map(Arc::from)),
+        _ => in_expr(expr, used),
+    }
 }
 
 fn in_expr(expr: &Expr, used: &mut Names) {

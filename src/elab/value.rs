@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::decl::Init;
 use crate::op::Type;
 use crate::source::Span;
-use crate::spec::{Duration, Optimizer, Schedule, SourceSpec};
+use crate::spec::{Clip, Duration, Optimizer, Schedule, SourceSpec};
 use crate::syntax::ast;
 
 use super::views::Step;
@@ -71,6 +71,7 @@ pub enum Kind {
     /// A schedule whose numbers are meant for a batch of that size.
     SchedulePer(Schedule, f64),
     Optimizer(Optimizer),
+    Clip(Clip),
     Init(Init),
     /// What a state starts from: the centres of a tensor's rows, found in that many rounds.
     KMeans(Tensor, usize),
@@ -114,8 +115,10 @@ impl Value {
             Kind::Source(name) => format!("the data source `{name}`"),
             Kind::View(_) => "a view".into(),
             Kind::Recipe(_) => "a view recipe".into(),
-            Kind::Schedule(_) | Kind::SchedulePer(..) => "a schedule".into(),
+            Kind::Schedule(_) => "a schedule".into(),
+            Kind::SchedulePer(..) => "a learning rate's schedule, which says `per`".into(),
             Kind::Optimizer(_) => "an optimizer".into(),
+            Kind::Clip(_) => "a bound on gradients".into(),
             Kind::Init(_) | Kind::KMeans(..) => "an initial value".into(),
             Kind::Poison => "an error".into(),
         }

@@ -196,11 +196,17 @@ fn check_modules(typed: &Typed, reached: &BTreeSet<String>, diagnostics: &mut Di
 }
 
 fn check_rules(typed: &Typed, diagnostics: &mut Diagnostics) {
+    let (mut told, mut fits) = (None, None);
     for (rule, span) in typed.spec.train.rules.iter().zip(&typed.rule_spans) {
         let Selector::Paths(globs) = &rule.selector else { continue };
+        // Rules that one loop made stand at one place: the first of them that is wrong tells enough.
+        if told == Some(*span) {
+            continue;
+        }
         let matches = |decl: &TensorDecl| rule.selector.matches(&decl.path, decl.role);
         let hits: Vec<&TensorDecl> = typed.stored.iter().map(|s| &s.decl).filter(|d| matches(d)).collect();
         if hits.iter().any(|d| d.kind == TensorKind::Trained) {
+            fits = Some(*span);
             continue;
         }
         let shown = globs.join("`, `");
@@ -212,12 +218,16 @@ fn check_rules(typed: &Typed, diagnostics: &mut Diagnostics) {
                 .maybe_help(help)
         } else {
             let known = typed.stored.iter().filter(|s| s.decl.kind == TensorKind::Trained);
-            let help = crate::diag::suggest(&globs[0], known.map(|s| s.decl.path.as_str()))
+            let past = (fits == Some(*span)).then(|| format!("let the loop end before `{shown}`"));
+            let suggested = || crate::diag::suggest(&globs[0], known.map(|s| s.decl.path.as_str()));
+            let help = past
+                .or_else(suggested)
                 .unwrap_or_else(|| "`*` stands for any text: `path \"encoder.blocks.*\"`".into());
             Diagnostic::new(Code::RuleMatchesNothing, format!("`{shown}` matches no parameter"))
                 .label(*span, "changes nothing")
                 .help(help)
         };
         diagnostics.push(diagnostic);
+        told = Some(*span);
     }
 }

@@ -1,4 +1,4 @@
-//! Checkpoints: parameters, copies, states, moments and the position in the data.
+//! Checkpoints: parameters, copies, states, what the optimizer keeps, and the position in the data.
 //!
 //! **Invariant:** a folder `step-NNNNNNNN` is whole, or its checksums tell that it is not; the one before it is kept
 //! until the next is in place.
@@ -41,6 +41,10 @@ pub struct State {
     pub backend: String,
     /// Kind of processor; another kind rounds otherwise.
     pub machine: String,
+    /// What `optimizer.safetensors` holds of each trained tensor, as the optimizer names it: `first`, `second`. None in
+    /// checkpoints of versions that knew one optimizer only.
+    #[serde(default)]
+    pub slots: Vec<String>,
     /// Updates that each trained tensor has had.
     pub updates: Vec<u64>,
     pub files: Vec<FileSum>,
@@ -52,17 +56,28 @@ pub struct Checkpoint<E> {
     pub state: State,
     /// All tensors, by the layout.
     pub arena: Vec<E>,
-    /// Both moments; empty where only the model was read.
-    pub first: Vec<E>,
-    pub second: Vec<E>,
+    /// In the order of `state.slots`, `layout.trained_len` values each.
+    pub slots: Vec<Vec<E>>,
+}
+
+/// Why a checkpoint cannot be used.
+enum Fault {
+    Damaged(String),
+    OtherVersion(String),
+}
+
+impl From<String> for Fault {
+    fn from(reason: String) -> Self {
+        Fault::Damaged(reason)
+    }
 }
 
 /// A checkpoint about to be written; its sums are made on the way.
 pub struct NewCheckpoint<'a, E> {
     pub state: State,
     pub arena: &'a [E],
-    pub first: &'a [E],
-    pub second: &'a [E],
+    /// In the order of `state.slots`.
+    pub slots: &'a [Vec<E>],
 }
 
 /// Name of the checkpoint after `step` steps.
@@ -94,15 +109,18 @@ impl<E: Element> NewCheckpoint<'_, E> {
             .enumerate()
             .map(|(i, t)| FileTensor::of(&t.path, t.shape.clone(), &self.arena[layout.range(i)]))
             .collect();
-        let moments: Vec<FileTensor> = [("first", self.first), ("second", self.second)]
+        let slots: Vec<FileTensor> = self
+            .state
+            .slots
             .iter()
-            .flat_map(|(moment, values)| {
+            .zip(self.slots)
+            .flat_map(|(slot, values)| {
                 layout.tensors[..layout.trained()].iter().enumerate().map(move |(i, t)| {
-                    FileTensor::of(format!("{moment}.{}", t.path), t.shape.clone(), &values[layout.range(i)])
+                    FileTensor::of(format!("{slot}.{}", t.path), t.shape.clone(), &values[layout.range(i)])
                 })
             })
             .collect();
-        for (file, tensors) in [(MODEL, model), (OPTIMIZER, moments)] {
+        for (file, tensors) in [(MODEL, model), (OPTIMIZER, slots)] {
             let path = beside.join(file);
             let bytes = tensor_file::to_bytes(&path, &tensors, &metadata)?;
             write_synced(&path, &bytes)?;
@@ -131,7 +149,9 @@ impl<E: Element> Checkpoint<E> {
         for (_, path) in list(folder)? {
             match Self::load(&path, layout) {
                 Ok(checkpoint) => return Ok(Some((checkpoint, damaged))),
-                Err(reason) => damaged.push(format!("{} is damaged: {reason}", path.display())),
+                Err(Fault::Damaged(reason)) => damaged.push(format!("{} is damaged: {reason}", path.display())),
+                // Nothing is wrong with it, and one that is older still would be no better.
+                Err(Fault::OtherVersion(message)) => return Err(RunError::OtherVersion { path, message }),
             }
         }
         match damaged.into_iter().next() {
@@ -141,10 +161,14 @@ impl<E: Element> Checkpoint<E> {
     }
 
     /// The checkpoint in the folder `path`; the error says what is damaged.
-    fn load(path: &Path, layout: &Layout) -> Result<Self, String> {
+    fn load(path: &Path, layout: &Layout) -> Result<Self, Fault> {
         let state_path = path.join(STATE);
         let text = fs::read_to_string(&state_path).map_err(|e| format!("{STATE}: {e}"))?;
         let state: State = from_ron(&state_path, &text).map_err(|e| e.to_string())?;
+        if state.slots.is_empty() {
+            let message = format!("{STATE} does not name what the optimizer keeps");
+            return Err(Fault::OtherVersion(message));
+        }
         let read = |name: &str| -> Result<Vec<u8>, String> {
             let sum = state.files.iter().find(|f| f.name == name).ok_or(format!("{STATE} does not list {name}"))?;
             let bytes = fs::read(path.join(name)).map_err(|e| format!("{name}: {e}"))?;
@@ -158,14 +182,15 @@ impl<E: Element> Checkpoint<E> {
             Ok(bytes)
         };
         let arena = fill(MODEL, &read(MODEL)?, layout, "", layout.tensors.len(), layout.total_len)?;
-        let moments = read(OPTIMIZER)?;
-        let moment = |prefix: &str| fill(OPTIMIZER, &moments, layout, prefix, layout.trained(), layout.trained_len);
-        let (first, second) = (moment("first.")?, moment("second.")?);
+        let kept = read(OPTIMIZER)?;
+        let slot =
+            |slot: &String| fill(OPTIMIZER, &kept, layout, &format!("{slot}."), layout.trained(), layout.trained_len);
+        let slots = state.slots.iter().map(slot).collect::<Result<_, _>>()?;
         if state.updates.len() != layout.trained() {
             let (found, expected) = (state.updates.len(), layout.trained());
-            return Err(format!("{STATE} counts the updates of {found} tensors, the pipeline has {expected}"));
+            return Err(format!("{STATE} counts the updates of {found} tensors, the pipeline has {expected}").into());
         }
-        Ok(Checkpoint { state, arena, first, second })
+        Ok(Checkpoint { state, arena, slots })
     }
 }
 

@@ -76,7 +76,8 @@ impl RunFolder {
     pub fn program(&self) -> Result<Program, RunError> {
         let path = self.path.join("program.ron");
         let text = fs::read_to_string(&path).map_err(RunError::io("read", &path))?;
-        from_ron(&path, &text)
+        // It was renamed in whole, so that what cannot be read is not torn but older or newer.
+        ron::from_str(&text).map_err(|error| RunError::OtherVersion { path, message: error.to_string() })
     }
 
     /// Whether a run was started here.

@@ -46,6 +46,12 @@ pub enum RunError {
     #[error("cannot read {}: {message}", path.display())]
     Format { path: PathBuf, message: String },
     #[error(
+        "{} is of another version of this program: {message} (help: go on with that version, or start another run with \
+         --out)",
+        path.display()
+    )]
+    OtherVersion { path: PathBuf, message: String },
+    #[error(
         "{} was trained with other settings: {what} (help: resume with the settings of its resolved.ron, or start \
          another run with --out)",
         path.display()

@@ -193,6 +193,8 @@ pub enum Entry {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rule {
     pub selector: RuleSelector,
+    /// `for i in 0..12`: a rule for each.
+    pub each: Option<Loop>,
     pub settings: Vec<(Name, Expr)>,
     pub span: Span,
 }

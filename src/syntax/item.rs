@@ -299,12 +299,18 @@ impl Builder {
         let span = self.span(&pair);
         let mut inner = pair.into_inner();
         let selector = inner.next().expect("a rule has a selector");
-        let selector = match selector.as_rule() {
-            Rule::rule_roles => RuleSelector::Roles(selector.into_inner().skip(1).map(|p| self.name(p)).collect()),
-            _ => RuleSelector::Paths(selector.into_inner().skip(1).map(|p| self.expr(p)).collect::<Built<_>>()?),
-        };
+        let is_roles = selector.as_rule() == Rule::rule_roles;
+        let (mut roles, mut paths, mut each) = (Vec::new(), Vec::new(), None);
+        for part in selector.into_inner().skip(1) {
+            match part.as_rule() {
+                Rule::name => roles.push(self.name(part)),
+                Rule::for_loop => each = Some(self.a_loop(part)?),
+                _ => paths.push(self.expr(part)?),
+            }
+        }
+        let selector = if is_roles { RuleSelector::Roles(roles) } else { RuleSelector::Paths(paths) };
         let settings = inner.map(|p| self.name_and_value(p)).collect::<Built<_>>()?;
-        Ok(ast::Rule { selector, settings, span })
+        Ok(ast::Rule { selector, each, settings, span })
     }
 
     fn variant(&self, pair: Pair<'_, Rule>) -> Built<Variant> {

@@ -22,6 +22,7 @@ use crate::graph::Program;
 use crate::graph::masking::maskings;
 use crate::run::checkpoint::{Checkpoint, NewCheckpoint, State, machine};
 use crate::run::{Metrics, RunError, RunFolder};
+use crate::spec::TrainSpec;
 
 /// What a session tells while it runs, and how it learns that it shall stop.
 pub trait Watch {
@@ -162,6 +163,7 @@ impl<'a, E: Element> Session<'a, E> {
                 Some((checkpoint, damaged)) => {
                     damaged.iter().for_each(|line| watch.say(&format!("warning: {line}")));
                     saved = Some(checkpoint.state.step);
+                    check_slots(folder, &spec.train, &checkpoint.state)?;
                     restore(&mut trainer, checkpoint, backend.name(), watch);
                 }
                 None => watch.say("no checkpoint yet: starting afresh"),
@@ -298,7 +300,7 @@ impl<'a, E: Element> Session<'a, E> {
         let object = |pairs: Vec<(&str, f64)>| -> Value {
             Value::Object(pairs.into_iter().map(|(name, value)| (name.to_owned(), json!(value))).collect::<Map<_, _>>())
         };
-        self.metrics.write(&json!({
+        let mut line = json!({
             "step": report.step,
             "epoch": epoch,
             "learning_rate": learning_rate,
@@ -309,7 +311,11 @@ impl<'a, E: Element> Session<'a, E> {
             "images_per_second": self.program.spec.data.batch_size as f64 / seconds,
             "batches_ready": counters.ready,
             "data_wait_ms": counters.waited.as_secs_f64() * 1e3,
-        }))?;
+        });
+        if let (Some(norm), Value::Object(entries)) = (report.gradient_norm, &mut line) {
+            entries.insert("gradient_norm".to_owned(), json!(norm));
+        }
+        self.metrics.write(&line)?;
         Ok(())
     }
 
@@ -363,15 +369,12 @@ impl<'a, E: Element> Session<'a, E> {
             precision: E::NAME.to_owned(),
             backend: self.backend.name().to_owned(),
             machine: machine(),
+            slots: slot_names(&spec.train),
             updates: trainer.optimizer.updates.clone(),
             files: Vec::new(),
         };
-        let (first, second) = (&trainer.optimizer.first, &trainer.optimizer.second);
-        NewCheckpoint { state, arena: &trainer.arena, first, second }.save(
-            self.folder,
-            &self.program.layout,
-            spec.train.keep,
-        )?;
+        let new = NewCheckpoint { state, arena: &trainer.arena, slots: &trainer.optimizer.slots };
+        new.save(self.folder, &self.program.layout, spec.train.keep)?;
         self.saved = Some(trainer.step);
         Ok(())
     }
@@ -399,9 +402,26 @@ fn restore<E: Element>(trainer: &mut Trainer<'_, E>, checkpoint: Checkpoint<E>, 
     }
     trainer.step = state.step;
     trainer.arena = checkpoint.arena;
-    trainer.optimizer.first = checkpoint.first;
-    trainer.optimizer.second = checkpoint.second;
+    trainer.optimizer.slots = checkpoint.slots;
     trainer.optimizer.updates = state.updates;
+}
+
+fn slot_names(train: &TrainSpec) -> Vec<String> {
+    train.optimizer.slots().iter().map(|name| (*name).to_owned()).collect()
+}
+
+/// Refuses a checkpoint of another optimizer, whose folder somebody put together by hand.
+fn check_slots(folder: &RunFolder, train: &TrainSpec, state: &State) -> Result<(), RunError> {
+    let wanted = slot_names(train);
+    if state.slots == wanted {
+        return Ok(());
+    }
+    let what = format!(
+        "its checkpoint holds `{}` of the optimizer, `{}` is wanted",
+        state.slots.join("`, `"),
+        wanted.join("`, `"),
+    );
+    Err(RunError::OtherSettings { path: folder.path().to_owned(), what })
 }
 
 /// Refuses to resume with another graph or other settings than the run was started with.

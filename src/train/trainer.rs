@@ -7,7 +7,7 @@ use crate::backend::{Backend, BackendError, Element, HostTensor, InputValue, Out
 use crate::graph::{Graph, InputKind, Program};
 use crate::spec::EmaMoment;
 
-use super::optimizer::AdamW;
+use super::optimizer::Optimizer;
 use super::{Clock, ema, init, kmeans};
 
 /// Why a step was not made. The arena is as it was.
@@ -25,15 +25,17 @@ pub struct StepReport<E> {
     /// Steps made, this one included.
     pub step: u64,
     pub learning_rate: f64,
+    /// Of all gradients before clipping, where `train` clips.
+    pub gradient_norm: Option<f64>,
     pub results: Results<E>,
 }
 
-/// Parameters, moments and the clock of a run.
+/// Parameters, the optimizer and the clock of a run.
 pub struct Trainer<'p, E> {
     pub program: &'p Program,
     /// All tensors, laid out by `program.layout`.
     pub arena: Vec<E>,
-    pub optimizer: AdamW<E>,
+    pub optimizer: Optimizer<E>,
     /// Steps made.
     pub step: u64,
     pub clock: Clock,
@@ -49,7 +51,7 @@ impl<'p, E: Element> Trainer<'p, E> {
         Trainer {
             program,
             arena: init::initialise(&program.layout, train.seed),
-            optimizer: AdamW::new(&train.optimizer, &train.rules, &program.layout, &reached),
+            optimizer: Optimizer::new(train, &program.layout, &reached),
             step: 0,
             clock,
             fresh_states: true,
@@ -99,10 +101,10 @@ impl<'p, E: Element> Trainer<'p, E> {
         }
         ema::apply(emas, EmaMoment::AfterForward, layout, &mut self.arena, step, &self.clock);
         let learning_rate = self.clock.value(&program.spec.train.learning_rate, step);
-        self.optimizer.update(layout, &mut self.arena, &results.gradients, learning_rate, step, &self.clock);
+        let gradient_norm = self.optimizer.update(layout, &mut self.arena, &results.gradients, step, &self.clock);
         ema::apply(emas, EmaMoment::AfterStep, layout, &mut self.arena, step, &self.clock);
         self.step += 1;
-        Ok(StepReport { step: self.step, learning_rate, results })
+        Ok(StepReport { step: self.step, learning_rate, gradient_norm, results })
     }
 }
 

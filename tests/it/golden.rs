@@ -95,6 +95,69 @@ fn averaging_before_the_step_fails() {
     }
 }
 
+/// One step of SGD with Nesterov's momentum at rate 0.1 and decay 0.05, its gradient clipped, as `after.*` of a copy of
+/// the MAE file: worked out here from the file's own weights and gradients.
+fn after_sgd(clip: Option<f64>, folder: &Path) -> String {
+    let bytes = fs::read(file("mae_hf")).expect("it is in the repository");
+    let tensors = SafeTensors::deserialize(&bytes).expect("it is a safetensors file");
+    let values = |name: &str| -> Vec<f64> {
+        let data = tensors.tensor(name).expect("the file has it").data();
+        data.chunks_exact(4).map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect()
+    };
+    let mut names: Vec<&str> = tensors.names().into_iter().filter_map(|name| name.strip_prefix("grad.")).collect();
+    names.sort_unstable();
+    let squares = names.iter().flat_map(|name| values(&format!("grad.{name}"))).map(|g| g * g);
+    let norm = squares.sum::<f64>().sqrt();
+    let factor = clip.map_or(1.0, |max| max / (norm + 1e-6));
+    assert!(factor < 1.0 || clip.is_none(), "the bound of the test bites: {norm}");
+    let after = names.iter().map(|name| {
+        let decay = if name.ends_with(".bias") || name.contains("norm") { 0.0 } else { 0.05 };
+        let update = |(p, g): (f64, f64)| p - 0.1 * 1.9 * (factor * g + decay * p);
+        let gradients = values(&format!("grad.{name}"));
+        let new: Vec<f64> = values(&format!("weights.{name}")).into_iter().zip(gradients).map(update).collect();
+        let shape = tensors.tensor(&format!("grad.{name}")).expect("the file has it").shape().to_vec();
+        (format!("after.{name}"), shape, new.iter().flat_map(|v| (*v as f32).to_le_bytes()).collect::<Vec<u8>>())
+    });
+    let after: Vec<(String, Vec<usize>, Vec<u8>)> = after.collect();
+    let added = after.iter().map(|(name, shape, bytes)| {
+        let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes);
+        (name.clone(), view.expect("as many values as the shape says"))
+    });
+    let all = tensors.tensors().into_iter().chain(added);
+    let (_, metadata) = SafeTensors::read_metadata(&bytes).expect("it is a safetensors file");
+    let text = safetensors::serialize(all, metadata.metadata().clone()).expect("names are unique");
+    let path = folder.join("sgd.safetensors");
+    fs::write(&path, text).expect("the folder is there");
+    path.display().to_string()
+}
+
+#[test]
+fn a_mapping_sets_the_optimizer() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let text = fs::read_to_string(map("mae_hf")).expect("it is in the repository");
+    let mut mapping = cmae::verify::Map::parse(&text).expect("it is sound");
+    for (name, value) in [
+        ("train.optimizer", "sgd(momentum: 0.9, weight_decay: 0.05, nesterov: true)"),
+        ("train.learning_rate", "mask_ratio * 0.1 / 0.75"),
+        ("train.clip", "global_norm(0.05)"),
+    ] {
+        mapping.set.push((name.to_owned(), value.to_owned()));
+    }
+    let mapping_file = folder.path().join("sgd.ron");
+    fs::write(&mapping_file, ron::to_string(&mapping).expect("plain data")).expect("a temporary folder");
+    let mapping_file = mapping_file.display().to_string();
+    let with = |against: &str| {
+        let options = ["--map", &mapping_file, "--precision", "f64", "--tolerance", "1e-6"];
+        run(&[&["verify", "--against", against][..], &options].concat())
+    };
+    let (code, report, error) = with(&after_sgd(Some(0.05), folder.path()));
+    assert_eq!(code, 0, "{report}{error}");
+    assert!(report.contains("after.vit.layers.0.attention.q_proj.weight"), "{report}");
+    let (code, report, _) = with(&after_sgd(None, folder.path()));
+    assert!(code == 1 && report.contains("FAIL after."), "without clipping it is another step: {report}");
+    assert!(!report.contains("FAIL grad."), "gradients are compared before clipping: {report}");
+}
+
 #[test]
 fn what_cannot_be_verified_is_said() {
     let error = fail(&["verify", "--against", "tests/golden/nothing.safetensors", "--map", &map("mae_hf")]);

@@ -8,6 +8,7 @@ mod lang;
 mod layers;
 mod loader;
 mod ops;
+mod optimizers;
 mod pages;
 mod pictures;
 mod pipelines;

@@ -97,6 +97,58 @@ fn a_killed_run_ends_with_the_same_bytes() {
 }
 
 #[test]
+fn so_does_one_with_another_optimizer_and_clipping() {
+    let more = [
+        "--set",
+        "train.optimizer=lars(momentum: 0.8, weight_decay: ramp(0.01, 0.1))",
+        "--set",
+        "train.learning_rate=cosine(base: 0.5, per: 128, warmup: 10%, over: 125%)",
+        "--set",
+        "train.clip=global_norm(0.5)",
+    ];
+    let base = with(&SMALL, &more);
+    survives_a_kill(&base, 10);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = folder.path().join("run");
+    succeed(&with(&base, &["--out", text(&out), "--set", "train.epochs=0.2"]));
+    for line in metrics(&out).iter().filter(|line| line.get("loss").is_some()) {
+        assert!(line["gradient_norm"].as_f64().is_some_and(|norm| norm > 0.0), "{line}");
+    }
+    let last = fs::read_to_string(out.join("last")).expect("a run names its last checkpoint");
+    let bytes = fs::read(out.join("checkpoints").join(last).join("optimizer.safetensors")).expect("it was written");
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("it is whole");
+    assert!(tensors.names().iter().all(|name| name.starts_with("momentum.")), "{:?}", tensors.names());
+}
+
+#[test]
+fn folders_of_other_versions_are_refused() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = folder.path().join("run");
+    let short = with(&SMALL, &["--set", "train.epochs=0.1", "--out", text(&out)]);
+    succeed(&short);
+    let last = fs::read_to_string(out.join("last")).expect("a run names its last checkpoint");
+    let change = |path: &Path, from: &str, to: &str| {
+        let old = fs::read_to_string(path).expect("a run has it");
+        assert!(old.contains(from), "{from} is not in {}", path.display());
+        fs::write(path, old.replace(from, to)).expect("it can be written");
+        old
+    };
+    let refused = || {
+        for arguments in [with(&short, &["--resume"]), vec!["eval", "knn", text(&out)]] {
+            let error = fail(&arguments);
+            assert!(error.contains("of another version of this program") && error.contains("--out"), "{error}");
+        }
+    };
+    // As checkpoints were when AdamW was the only optimizer.
+    let state = out.join("checkpoints").join(last).join("state.ron");
+    let old = change(&state, "slots:", "other:");
+    refused();
+    fs::write(&state, old).expect("it can be written");
+    change(&out.join("program.ron"), "weight_decay:Constant(0.05)", "weight_decay:0.05");
+    refused();
+}
+
+#[test]
 fn so_does_one_on_a_folder_of_pictures_of_every_kind() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let data = folder.path().join("pictures");

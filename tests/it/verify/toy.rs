@@ -101,8 +101,9 @@ fn spec() -> Spec {
         train: TrainSpec {
             epochs: 1.0,
             seed: 0,
-            optimizer: Optimizer::AdamW { betas: (0.9, 0.95), eps: 1e-8, weight_decay: 0.0 },
+            optimizer: Optimizer::AdamW { betas: (0.9, 0.95), eps: 1e-8, weight_decay: Schedule::Constant(0.0) },
             learning_rate: Schedule::Constant(LR),
+            clip: None,
             rules: vec![],
             precision: Precision::F64,
             checkpoint_every: Duration::Steps(1.0),

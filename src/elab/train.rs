@@ -1,0 +1,131 @@
+//! The `train` section. Its parameter rules are in [`super::rules`].
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::diag::{Code, Diagnostic, suggest};
+use crate::source::Span;
+use crate::spec::{Duration, Optimizer, Precision, Schedule, TrainSpec};
+use crate::syntax::ast::{Binding, Entry, Pipeline, SectionKind};
+
+use super::args::wrong_type;
+use super::pipeline::{sections, whole};
+use super::scope::Scope;
+use super::settings::{as_duration, as_schedule};
+use super::value::{Kind, Value};
+use super::{Checked, Machine};
+
+const KNOWN: [&str; 9] = [
+    "epochs",
+    "seed",
+    "optimizer",
+    "learning_rate",
+    "clip",
+    "precision",
+    "checkpoint_every",
+    "keep",
+    "log_every_steps",
+];
+
+impl Machine<'_> {
+    /// The section's settings, and the place of each rule.
+    pub(super) fn train(
+        &mut self,
+        pipeline: &Pipeline,
+        scope: &Rc<Scope>,
+        batch_size: usize,
+    ) -> Checked<(TrainSpec, Vec<Span>)> {
+        let mut spec = TrainSpec {
+            epochs: 0.0,
+            seed: 0,
+            optimizer: Optimizer::AdamW { betas: (0.9, 0.999), eps: 1e-8, weight_decay: Schedule::Constant(0.0) },
+            learning_rate: Schedule::Constant(0.0),
+            clip: None,
+            rules: Vec::new(),
+            precision: Precision::F32,
+            checkpoint_every: Duration::Epochs(1.0),
+            keep: 3,
+            log_every_steps: 1,
+        };
+        let mut given: Vec<Arc<str>> = Vec::new();
+        let mut spans = Vec::new();
+        let mut at = pipeline.name.span;
+        for section in sections(pipeline, SectionKind::Train) {
+            at = section.span;
+            for entry in &section.entries {
+                match entry {
+                    Entry::Binding(binding) => {
+                        given.push(binding.name.text.clone());
+                        let Ok(value) = self.eval(&binding.value, scope) else { continue };
+                        let result = set(&mut spec, binding, &value, batch_size);
+                        let _ = self.check(result);
+                    }
+                    Entry::Rule(rule) => {
+                        if let Ok(rules) = self.rules(rule, scope, batch_size) {
+                            spans.extend(rules.iter().map(|_| rule.span));
+                            spec.rules.extend(rules);
+                        }
+                    }
+                    Entry::Expr(_) | Entry::Require(_) => {}
+                }
+            }
+        }
+        for (name, example) in [
+            ("epochs", "epochs = 300"),
+            ("optimizer", "optimizer = adamw(betas: (0.9, 0.95), weight_decay: 0.05)"),
+            ("learning_rate", "learning_rate = cosine(base: 1.5e-4, per: 256, warmup: 40 epochs)"),
+        ] {
+            if !given.iter().any(|g| &**g == name) {
+                self.diagnostics.push(
+                    Diagnostic::new(Code::MissingSetting, format!("`train` does not say `{name}`"))
+                        .label(at, "missing in this section")
+                        .help(format!("write `{example}`")),
+                );
+            }
+        }
+        Ok((spec, spans))
+    }
+}
+
+/// Sets what `binding`, whose value is `value`, names.
+fn set(spec: &mut TrainSpec, binding: &Binding, value: &Value, batch_size: usize) -> Result<(), Diagnostic> {
+    let name = &binding.name.text;
+    let what = format!("`train.{name}`");
+    let wrong = |wanted: &str| Err(wrong_type(&what, value, wanted));
+    match (&**name, &value.kind) {
+        ("epochs", _) => match value.number().filter(|n| *n > 0.0) {
+            Some(n) => spec.epochs = n,
+            None => return wrong("a number above zero"),
+        },
+        ("seed", Kind::Int(n)) if *n >= 0 => spec.seed = *n as u64,
+        ("seed", _) => return wrong("a whole number from 0"),
+        ("optimizer", Kind::Optimizer(optimizer)) => spec.optimizer = optimizer.clone(),
+        ("optimizer", _) => return wrong("an optimizer such as adamw(…)"),
+        ("learning_rate", _) => match as_schedule(value, batch_size) {
+            Some(schedule) => spec.learning_rate = schedule,
+            None => return wrong("a number or a schedule such as cosine(…)"),
+        },
+        ("clip", Kind::Clip(clip)) => spec.clip = Some(*clip),
+        ("clip", Kind::None) => spec.clip = None,
+        ("clip", _) => {
+            let max = value.number().filter(|max| *max > 0.0);
+            let help =
+                max.map(|max| format!("write `global_norm({max})`, or `each_norm({max})` for each tensor by itself"));
+            let wanted = "global_norm(…) or each_norm(…)";
+            return Err(wrong_type(&what, value, wanted).maybe_help(help));
+        }
+        ("precision", Kind::Str(text)) if &**text == "f32" => spec.precision = Precision::F32,
+        ("precision", Kind::Str(text)) if &**text == "f64" => spec.precision = Precision::F64,
+        ("precision", Kind::Str(text)) if &**text == "bf16" => spec.precision = Precision::Bf16,
+        ("precision", _) => return wrong("`f32`, `f64` or `bf16`"),
+        ("checkpoint_every", _) => spec.checkpoint_every = as_duration(&what, value)?,
+        ("keep", _) => spec.keep = whole(&what, value)?,
+        ("log_every_steps", _) => spec.log_every_steps = whole(&what, value)?,
+        _ => {
+            return Err(Diagnostic::new(Code::UnknownSetting, format!("`train` has no setting `{name}`"))
+                .label(binding.name.span, "not known")
+                .maybe_help(suggest(name, KNOWN)));
+        }
+    }
+    Ok(())
+}
