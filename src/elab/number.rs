@@ -130,7 +130,8 @@ fn arithmetic(op: BinaryOp, left: &Value, right: &Value, span: Span, names: (&st
         (Kind::Pixels(_), Kind::Int(n)) | (Kind::Int(n), Kind::Pixels(_)) => {
             return Err(bad_operands(op, left, right, span).help(format!("write `{n}px`")));
         }
-        (Kind::Int(_) | Kind::Float(_), Kind::Duration(time)) | (Kind::Duration(time), Kind::Int(_) | Kind::Float(_))
+        (Kind::Int(_) | Kind::Float(_), Kind::Duration(time))
+        | (Kind::Duration(time), Kind::Int(_) | Kind::Float(_))
             if op == BinaryOp::Mul =>
         {
             let factor = left.number().or(right.number()).unwrap_or(f64::NAN);

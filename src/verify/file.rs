@@ -119,6 +119,8 @@ pub struct Fixture {
     pub tensors: Vec<(String, Tensor)>,
     pub config: ConfigScope,
     pub tolerances: Tolerances,
+    /// The same for runs in f32, where the file's own are those of f64.
+    pub single: Tolerances,
     pub null_gradients: Vec<NullGradient>,
     index: HashMap<String, usize>,
 }
@@ -151,7 +153,8 @@ impl Fixture {
         Ok(Fixture {
             tensors,
             config: ConfigScope(json("config")?.unwrap_or_else(|| Value::Object(Default::default()))),
-            tolerances: json("tolerance")?.map(|value| tolerances(&value)).transpose()?.unwrap_or_default(),
+            tolerances: json("tolerance")?.map(|value| tolerances(&value, false)).transpose()?.unwrap_or_default(),
+            single: json("tolerance")?.map(|value| tolerances(&value, true)).transpose()?.unwrap_or_default(),
             null_gradients: json("null_gradient")?.map(|value| null_gradients(&value)).transpose()?.unwrap_or_default(),
             index,
         })
@@ -190,12 +193,14 @@ fn cut<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> + '_ {
     bytes.chunks_exact(N).map(|chunk| chunk.try_into().expect("chunks_exact gives chunks of N bytes"))
 }
 
-/// Groups whose advice is `{"max": _, "rms": _}`; advice in words is for people.
-fn tolerances(value: &Value) -> Result<Tolerances, FileError> {
+/// Groups whose advice is `{"max": _, "rms": _}`; advice in words is for people. Within it `"single": {…}` may hold other
+/// numbers for f32.
+fn tolerances(value: &Value, single: bool) -> Result<Tolerances, FileError> {
     let wrong = |message: String| FileError::Metadata { key: "tolerance", message };
     let object = value.as_object().ok_or_else(|| wrong("it is no object".to_owned()))?;
     let mut groups = Vec::new();
     for (group, advice) in object.iter().filter(|(_, advice)| advice.is_object()) {
+        let advice = advice.get("single").filter(|_| single).unwrap_or(advice);
         let number = |key: &str| {
             let found = advice.get(key).and_then(Value::as_f64).filter(|x| *x >= 0.0);
             found.ok_or_else(|| wrong(format!("group `{group}` has no number `{key}`")))

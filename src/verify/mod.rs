@@ -103,7 +103,7 @@ pub fn verify_train<E: Element>(
     }
     let (layout, graph) = (&program.layout, &program.train);
     let plan = Plan::new(program, graph, file, map)?;
-    let mut rows = Rows::new(file, map, options);
+    let mut rows = Rows::new(file, map, options, E::NAME);
     check_arena(layout, steps.arena())?;
     if map.fixed == FixedPositions::Compare {
         compare_positions(&plan, layout, steps.arena(), &mut rows);
@@ -152,7 +152,7 @@ pub fn verify_eval<E: Element>(
     let graph = program.features.as_ref().ok_or(VerifyError::NoFeatures)?;
     let layout = &program.layout;
     let plan = Plan::new(program, graph, file, map)?;
-    let mut rows = Rows::new(file, map, options);
+    let mut rows = Rows::new(file, map, options, E::NAME);
     check_arena(layout, arena)?;
     plan.links.load(layout, file, arena);
     let request = Request { gradients: false, outputs: plan.requested.clone(), ..Request::default() };
@@ -167,19 +167,22 @@ struct Rows<'a> {
     file: &'a Fixture,
     map: &'a Map,
     tolerance: Option<f64>,
+    /// Whether the run is in f32.
+    single: bool,
     /// Several where a mapping compares several values with one tensor.
     rows: HashMap<String, Vec<Comparison>>,
 }
 
 impl<'a> Rows<'a> {
-    fn new(file: &'a Fixture, map: &'a Map, options: &Options) -> Self {
-        Rows { file, map, tolerance: options.tolerance, rows: HashMap::new() }
+    fn new(file: &'a Fixture, map: &'a Map, options: &Options, precision: &str) -> Self {
+        Rows { file, map, tolerance: options.tolerance, single: precision == "f32", rows: HashMap::new() }
     }
 
     /// Compares `found` with the file's tensor `name`, unless the mapping ignores it.
     fn add(&mut self, name: &str, found: &Tensor, absolute: Option<&Absolute>) {
         let Some(reference) = self.file.tensor(name).filter(|_| !is_ignored(self.map, name)) else { return };
-        let (group, advised) = self.file.tolerances.of(name);
+        let advice = if self.single { &self.file.single } else { &self.file.tolerances };
+        let (group, advised) = advice.of(name);
         let tolerance = self.tolerance.map_or(advised, |t| Tolerance { max: t, rms: t });
         let row = compare(name, found, reference, (group, tolerance), absolute);
         self.rows.entry(name.to_owned()).or_default().push(row);

@@ -1,16 +1,42 @@
 //! The shipped pipelines against tensors that PyTorch wrote, and twins that must fail.
 //!
-//! Tolerances: in f32 each file's own advice; in f64 1e-6, since the files hold float64 results rounded to f32, whose
-//! spacing is 6e-8 of a value, and a figure is relative to the largest of its tensor.
+//! Tolerances: in f32 each file's own advice. In f64 1e-6 for [`FILES`], which hold float64 results rounded to f32, whose
+//! spacing is 6e-8 of a value, and a figure is relative to the largest of its tensor; 1e-9, their own, for [`METHODS`], which
+//! hold float64.
 
 use std::fs;
 use std::path::Path;
 
-use safetensors::SafeTensors;
+use safetensors::{Dtype, SafeTensors};
 
 use crate::command::{fail, root, run, succeed};
 
-const FILES: [&str; 4] = ["cmae_random", "cmae_grid2", "mae_hf", "vit_timm"];
+const FILES: [&str; 7] = ["cmae_random", "cmae_grid2", "mae_hf", "vit_timm", "simmim_hf", "beit_hf", "beit_hf_relpos"];
+
+/// Written by `tests/golden/generate`: two steps of each method. Beside it a moment at which its averaged copies do not move.
+const METHODS: [(&str, Option<&str>); 21] = [
+    ("mae_steps", None),
+    ("simmim", None),
+    ("maskfeat", None),
+    ("beit", None),
+    ("cim_respix", None),
+    ("cim_revdet", None),
+    ("vq_tokenizer", None),
+    ("peco_tokenizer", None),
+    ("cae", None),
+    ("ibot", Some("after_forward")),
+    ("sim", Some("after_step")),
+    ("msn", Some("after_forward")),
+    ("moco_v3", Some("after_step")),
+    ("byol", Some("after_forward")),
+    ("simclr", None),
+    ("simsiam", None),
+    ("dino", Some("after_forward")),
+    ("data2vec", Some("after_forward")),
+    ("ijepa", Some("after_forward")),
+    ("barlow_twins", None),
+    ("vicreg", None),
+];
 
 fn file(name: &str) -> String {
     root(&format!("tests/golden/{name}.safetensors")).display().to_string()
@@ -37,14 +63,68 @@ fn the_shipped_pipelines_agree_in_f64() {
     }
 }
 
+#[test]
+fn every_method_agrees_in_f32() {
+    for (name, _) in METHODS {
+        let text = succeed(&["verify", "--against", &file(name)]);
+        assert!(text.contains("within tolerance"), "{text}");
+    }
+}
+
+#[test]
+fn every_method_agrees_in_f64() {
+    for (name, _) in METHODS {
+        let text = succeed(&["verify", "--against", &file(name), "--precision", "f64"]);
+        assert!(text.contains("within tolerance"), "{text}");
+    }
+}
+
+/// The lines of a failed verification.
+fn failures(options: &[&str]) -> Vec<String> {
+    let (code, report, error) = run(options);
+    assert_eq!(code, 1, "{report}{error}");
+    report.lines().filter(|line| line.starts_with("FAIL")).map(str::to_owned).collect()
+}
+
+#[test]
+fn twins_of_every_method_fail() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for (name, moved) in METHODS {
+        let verify = |file: &str, more: &[&str]| {
+            let options = ["verify", "--against", file, "--map", &map(name), "--precision", "f64"];
+            failures(&[&options, more].concat())
+        };
+        let weight = edited(name, "weights.encoder.blocks.0.mlp.fc1.weight", |v| v * 1.01, folder.path());
+        let failed = verify(&weight, &[]);
+        assert!(failed.iter().any(|line| line.contains("grad.encoder.")), "{name}, a weight off by 1 %: {failed:?}");
+        let tensor = "grad.encoder.blocks.1.attn.proj.weight";
+        let tensor = if name.ends_with("tokenizer") { "grad.encoder.blocks.0.attn.proj.weight" } else { tensor };
+        let gradient = edited(name, tensor, |v| -v, folder.path());
+        let failed = verify(&gradient, &[]);
+        assert!(failed.len() == 1 && failed[0].contains(tensor), "{name}, a gradient's sign: {failed:?}");
+        if let Some(moment) = moved {
+            let failed = verify(&file(name), &["--set", &format!("model.momentum.when={moment}")]);
+            assert!(failed.iter().any(|line| line.contains("momentum.")), "{name}, averaged {moment}: {failed:?}");
+        }
+    }
+}
+
 /// A copy of a file of reference tensors in which `change` was applied to every value of `tensor`.
-fn edited(name: &str, tensor: &str, change: fn(f32) -> f32, folder: &Path) -> String {
+fn edited(name: &str, tensor: &str, change: fn(f64) -> f64, folder: &Path) -> String {
     let mut bytes = fs::read(file(name)).expect("it is in the repository");
     let (header, metadata) = SafeTensors::read_metadata(&bytes).expect("it is a safetensors file");
-    let (start, end) = metadata.info(tensor).expect("the file has the tensor").data_offsets;
-    for value in bytes[8 + header..][start..end].chunks_exact_mut(4) {
-        let old = f32::from_le_bytes([value[0], value[1], value[2], value[3]]);
-        value.copy_from_slice(&change(old).to_le_bytes());
+    let info = metadata.info(tensor).unwrap_or_else(|| panic!("{name} has no {tensor}"));
+    let (start, end) = info.data_offsets;
+    let data = &mut bytes[8 + header..][start..end];
+    match info.dtype {
+        Dtype::F64 => data.chunks_exact_mut(8).for_each(|value| {
+            let old = f64::from_le_bytes(value.try_into().expect("eight bytes"));
+            value.copy_from_slice(&change(old).to_le_bytes());
+        }),
+        _ => data.chunks_exact_mut(4).for_each(|value| {
+            let old = f32::from_le_bytes(value.try_into().expect("four bytes"));
+            value.copy_from_slice(&(change(f64::from(old)) as f32).to_le_bytes());
+        }),
     }
     let path = folder.join(format!("{name}.safetensors"));
     fs::write(&path, bytes).expect("the folder is there");

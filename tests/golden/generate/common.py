@@ -32,7 +32,10 @@ from torch import Tensor, nn
 OUT = Path(__file__).resolve().parent.parent
 STEPS = 2
 NULL = 1e-11  # float64 gradients below this are zero but for rounding
-TOLERANCE = {"max": 1e-9, "rms": 1e-9, "float32_max": 1e-3, "float32_rms": 1e-4}
+TOLERANCE = {"max": 1e-9, "rms": 1e-9, "single": {"max": 1e-3, "rms": 1e-4}}
+# Adam turns the rounding noise of a null gradient before a batch norm into steps of up to the rate, in any direction: they
+# change no output, but running means see them.
+NOISY_MEANS = TOLERANCE | {"single": {"max": 0.05, "rms": 0.05}}
 UNROUNDED = ("weights.codebook.codes", "weights.tokenizer.codebook.codes")  # of unit length in float64
 Terms = dict[str, Tensor]
 
@@ -303,7 +306,9 @@ def record(
         "source": source,
         "seed": str(seed),
         "config": json.dumps(config | {"steps": STEPS, "step_losses": columns}),
-        "tolerance": json.dumps({group: TOLERANCE for group in ("expect", "grad", "after")}),
+        "tolerance": json.dumps(
+            {group: TOLERANCE for group in ("expect", "grad", "after")} | {"after.*.running_mean": NOISY_MEANS}
+        ),
         "notes": json.dumps(list(notes)),
         "null_gradient": json.dumps(null_gradients(gradients)),
     }
