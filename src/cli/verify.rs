@@ -59,7 +59,12 @@ pub fn main(args: Args) -> Result<(), String> {
         .map_err(|error| format!("cannot read the mapping {}: {error}", map_path.display()))?;
     let map = Map::parse(&text).map_err(|error| format!("{}: {error}", map_path.display()))?;
     let file = Fixture::read(&args.against).map_err(|error| format!("{}: {error}", args.against.display()))?;
-    let config = &file.config.0;
+    let file = file.renamed(&map.renaming().map_err(|error| format!("{}: {error}", map_path.display()))?);
+    let mut config = file.config.0.clone();
+    if let Some(config) = config.as_object_mut() {
+        config.insert("shape_of".to_owned(), file.shapes());
+    }
+    let config = &config;
     let pipeline = match &args.file {
         Some(path) => path.clone(),
         None => find_pipeline(&map.pipeline, &map_path)?,

@@ -105,7 +105,7 @@ fn describe(rule: Rule) -> &'static str {
         Rule::sum_op | Rule::product_op | Rule::compare_op | Rule::kw_and | Rule::kw_or | Rule::kw_if => "an operator",
         Rule::field | Rule::call | Rule::index => "`.`, `(` or `[`",
         Rule::name | Rule::word | Rule::path | Rule::dotted | Rule::loop_over => "a name",
-        Rule::binding | Rule::assignment | Rule::statement | Rule::override_entry | Rule::initial | Rule::addition => {
+        Rule::binding | Rule::assignment | Rule::statement | Rule::override_entry | Rule::initial | Rule::kw_init => {
             "`name = value`"
         }
         Rule::call_entry => "`name = value`",
@@ -128,6 +128,7 @@ fn describe(rule: Rule) -> &'static str {
         Rule::kw_repeat => "`repeat`",
         Rule::kw_for | Rule::comprehension | Rule::for_loop => "`for`",
         Rule::kw_in => "`in`",
+        Rule::kw_add | Rule::addition => "`add`",
         Rule::EOI => "the end of the file",
         _ => "the rest of the construct",
     }

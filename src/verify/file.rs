@@ -13,6 +13,7 @@ use safetensors::tensor::Dtype;
 use serde_json::Value;
 
 use super::compare::{Tolerance, Tolerances};
+use super::map::Rule;
 use super::pattern::closest;
 
 /// Values of a tensor, row-major.
@@ -123,6 +124,8 @@ pub struct Fixture {
     pub single: Tolerances,
     pub null_gradients: Vec<NullGradient>,
     index: HashMap<String, usize>,
+    /// The file's own names of tensors that a mapping renamed.
+    own_names: HashMap<String, String>,
 }
 
 impl Fixture {
@@ -157,7 +160,46 @@ impl Fixture {
             single: json("tolerance")?.map(|value| tolerances(&value, true)).transpose()?.unwrap_or_default(),
             null_gradients: json("null_gradient")?.map(|value| null_gradients(&value)).transpose()?.unwrap_or_default(),
             index,
+            own_names: HashMap::new(),
         })
+    }
+
+    /// The same file with its tensors under the names that `rules` give them.
+    pub fn renamed(mut self, rules: &[Rule]) -> Fixture {
+        for (name, _) in &mut self.tensors {
+            let Some(new) =
+                rules.iter().find_map(|rule| rule.names_for(name)).and_then(|names| names.into_iter().next())
+            else {
+                continue;
+            };
+            self.own_names.insert(new.clone(), std::mem::replace(name, new));
+        }
+        self.index = self.tensors.iter().enumerate().map(|(i, (name, _))| (name.clone(), i)).collect();
+        self
+    }
+
+    /// What the file itself calls a tensor.
+    pub fn own_name<'a>(&'a self, name: &'a str) -> &'a str {
+        self.own_names.get(name).map_or(name, String::as_str)
+    }
+
+    /// Shapes by name, nested at the dots, for a mapping's expressions.
+    pub fn shapes(&self) -> Value {
+        let mut shapes = Value::Object(Default::default());
+        for (name, tensor) in &self.tensors {
+            let mut place = &mut shapes;
+            for part in self.own_name(name).split('.') {
+                // A name that is the beginning of another gives way to it.
+                if !place.is_object() {
+                    *place = Value::Object(Default::default());
+                }
+                place = &mut place[part];
+            }
+            if place.is_null() {
+                *place = tensor.shape.iter().copied().collect();
+            }
+        }
+        shapes
     }
 
     pub fn tensor(&self, name: &str) -> Option<&Tensor> {

@@ -10,6 +10,7 @@
 //! (
 //!     pipeline: "pipelines/mae_vitb.cmae",   // path from the project's root
 //!     mode: Train,                           // Train: a step with gradients. Eval: the graph of `evaluate.features`
+//!     rename: [("{loss}.grad.{x}", "grad.{loss}.{x}")],  // (file's pattern, name that it goes by)
 //!     set: [("mask_ratio", "mask_ratio")],   // (setting, expression)
 //!     inputs: [("views.train", "input.pixel_values")],   // (graph's input, file's tensor)
 //!     tensors: [("{rest}", ["{rest}"])],     // (pipeline's path, file's names joined along axis 0)
@@ -31,11 +32,15 @@
 //! `tensors`, which is written without the section. Everything else is named in `inputs`, `outputs`, `step_losses` or
 //! `ignore`: a tensor of the file that none of them names is an error, so that nothing is passed over by oversight.
 //!
+//! **Other names.** A file whose names have their section elsewhere is read as if they had the names that `rename` gives; the first
+//! pattern that matches counts. Reports and tolerances keep the file's own.
+//!
 //! **Inputs.** A name that is no input of the graph but a value of it, such as `online.mask.mask`, is given instead of computed.
 //!
 //! **Expressions** (`set`, `steps`, `null_after`) are of the pipeline's language. In them the keys of the file's
 //! `config` are names: `adamw.lr` is nested, `image_size[0]` an item of a list. The compiler evaluates them, with the
-//! file's config as [`super::file::ConfigScope`]; this module carries their text.
+//! file's config as [`super::file::ConfigScope`]; this module carries their text. `shape_of.NAME` is the shape of the file's tensor
+//! NAME: `shape_of.input.img[0]`.
 //!
 //! **Patterns** (`tensors`): `{i}`, or any other name, stands for one path component, `{rest}` (or a name that starts
 //! so, such as `{rest2}`) for any text with dots. The first rule whose pattern matches the pipeline's path and whose
@@ -93,6 +98,8 @@ pub struct Map {
     #[serde(default)]
     pub inputs: Vec<(String, String)>,
     #[serde(default)]
+    pub rename: Vec<(String, String)>,
+    #[serde(default)]
     pub tensors: Vec<(String, Vec<String>)>,
     #[serde(default)]
     pub reshape: Vec<String>,
@@ -148,33 +155,40 @@ impl Map {
             message: error.code.to_string(),
         })?;
         map.rules()?;
+        map.renaming()?;
         Ok(map)
+    }
+
+    /// The rules of `rename`, in order.
+    pub fn renaming(&self) -> Result<Vec<Rule>, MapError> {
+        self.rename.iter().map(|(path, name)| rule(path, std::slice::from_ref(name))).collect()
     }
 
     /// The rules of `tensors`, in order.
     pub fn rules(&self) -> Result<Vec<Rule>, MapError> {
-        let mut rules = Vec::with_capacity(self.tensors.len());
-        for (path, names) in &self.tensors {
-            let pattern = Pattern::parse(path)?;
-            if names.is_empty() {
-                return Err(MapError::NoNames { path: path.clone() });
-            }
-            let mut patterns = Vec::with_capacity(names.len());
-            for name in names {
-                let parsed = Pattern::parse(name)?;
-                let there = pattern.placeholders();
-                if let Some(unknown) = parsed.placeholders().into_iter().find(|p| !there.contains(p)) {
-                    return Err(MapError::Placeholder {
-                        path: path.clone(),
-                        name: name.clone(),
-                        placeholder: unknown.to_owned(),
-                        there: there.iter().map(|p| format!("{{{p}}}")).collect::<Vec<_>>().join(", "),
-                    });
-                }
-                patterns.push(parsed);
-            }
-            rules.push(Rule { path: pattern, names: patterns });
-        }
-        Ok(rules)
+        self.tensors.iter().map(|(path, names)| rule(path, names)).collect()
     }
+}
+
+/// A rule from its text.
+fn rule(path: &str, names: &[String]) -> Result<Rule, MapError> {
+    let pattern = Pattern::parse(path)?;
+    if names.is_empty() {
+        return Err(MapError::NoNames { path: path.to_owned() });
+    }
+    let mut patterns = Vec::with_capacity(names.len());
+    for name in names {
+        let parsed = Pattern::parse(name)?;
+        let there = pattern.placeholders();
+        if let Some(unknown) = parsed.placeholders().into_iter().find(|p| !there.contains(p)) {
+            return Err(MapError::Placeholder {
+                path: path.to_owned(),
+                name: name.clone(),
+                placeholder: unknown.to_owned(),
+                there: there.iter().map(|p| format!("{{{p}}}")).collect::<Vec<_>>().join(", "),
+            });
+        }
+        patterns.push(parsed);
+    }
+    Ok(Rule { path: pattern, names: patterns })
 }

@@ -182,7 +182,7 @@ impl<'a> Rows<'a> {
     fn add(&mut self, name: &str, found: &Tensor, absolute: Option<&Absolute>) {
         let Some(reference) = self.file.tensor(name).filter(|_| !is_ignored(self.map, name)) else { return };
         let advice = if self.single { &self.file.single } else { &self.file.tolerances };
-        let (group, advised) = advice.of(name);
+        let (group, advised) = advice.of(self.file.own_name(name));
         let tolerance = self.tolerance.map_or(advised, |t| Tolerance { max: t, rms: t });
         let row = compare(name, found, reference, (group, tolerance), absolute);
         self.rows.entry(name.to_owned()).or_default().push(row);

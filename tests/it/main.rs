@@ -7,6 +7,7 @@ mod golden;
 mod lang;
 mod layers;
 mod loader;
+mod methods;
 mod ops;
 mod optimizers;
 mod pages;

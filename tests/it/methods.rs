@@ -1,0 +1,185 @@
+//! Every pipeline at a reduced size (`tests/methods.ron`), on every backend: `cargo test methods::`.
+//!
+//! Where the loss is anchored (pixels, ids, other samples), it overfits one fixed batch. Self-distillation has no such floor:
+//! there losses stay finite, parameters move, and the features of digits it never saw do not collapse.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use cmae::backend::{Backend, Element, InputValue, OutputValue, Request};
+use cmae::data::evaluation::EvalBatches;
+use cmae::data::loader::{Loader, LoaderOptions};
+use cmae::data::source::{self, Source};
+use cmae::diag::{Diagnostics, render};
+use cmae::eval::collapse::collapse;
+use cmae::eval::features::Features;
+use cmae::graph::Program;
+use cmae::source::Sources;
+use cmae::train::imports::{self, ImportedRun};
+use cmae::train::{Clock, Trainer, init};
+use serde::Deserialize;
+
+use crate::command::root;
+
+/// Backends that this build has and that run everywhere.
+const BACKENDS: [&str; 1] = ["dfdx"];
+
+#[derive(Deserialize)]
+struct Page {
+    /// For every pipeline, before its own.
+    common: Vec<String>,
+    methods: Vec<Method>,
+}
+
+#[derive(Deserialize)]
+struct Method {
+    pipeline: String,
+    #[serde(default)]
+    set: Vec<String>,
+    steps: u64,
+    learns: Learns,
+}
+
+#[derive(Deserialize)]
+enum Learns {
+    /// The total loss ends below this share of what it starts with.
+    Overfits(f64),
+    /// (deviation of the features in shares of that of features spread evenly, effective rank): both at least.
+    Distils(f64, f64),
+}
+
+fn page() -> Page {
+    let text = std::fs::read_to_string(root("tests/methods.ron")).expect("it is in the repository");
+    ron::from_str(&text).unwrap_or_else(|error| panic!("tests/methods.ron: {error}"))
+}
+
+fn compile(pipeline: &str, sets: &[String]) -> Program {
+    let (mut sources, mut diagnostics) = (Sources::new(), Diagnostics::default());
+    let path = root(&format!("pipelines/{pipeline}.cmae"));
+    let sets: Vec<_> = sets.iter().map(|set| set.as_str().into()).collect();
+    match cmae::compile(&mut sources, &mut diagnostics, &path, &sets) {
+        Ok(compiled) => compiled.program,
+        Err(_) => panic!("{pipeline}:\n{}", render(diagnostics.list(), &sources, false)),
+    }
+}
+
+/// Untrained weights stand for the runs that imported modules come from.
+fn imported(program: &Program, sets: &[String]) -> Vec<ImportedRun> {
+    let run = |import: &cmae::spec::ImportSpec| {
+        let prefix = format!("{}.", import.alias);
+        let own: Vec<String> = sets.iter().filter_map(|set| set.strip_prefix(&prefix)).map(str::to_owned).collect();
+        let layout = compile(&import.pipeline, &own).layout;
+        let arena = init::initialise(&layout, 1);
+        ImportedRun { alias: import.alias.clone(), run: "untrained".to_owned(), layout, arena }
+    };
+    program.spec.imports.iter().map(run).collect()
+}
+
+fn train_source(program: &Program) -> Arc<dyn Source> {
+    let spec = program.spec.data.source("train").expect("every pipeline has one");
+    source::open(spec, program.spec.data.channels).expect("digits are embedded")
+}
+
+fn batch(program: &Program) -> Vec<(String, InputValue)> {
+    let data = &program.spec.data;
+    let options = LoaderOptions { seed: 3, threads: 1, prefetch: 1, max_broken: 0.0 };
+    let (views, inputs) = (&program.spec.views, &program.train.inputs);
+    let mut loader = Loader::start(train_source(program), views, inputs, data.batch_size, options, 0..1)
+        .unwrap_or_else(|error| panic!("{}: {error}", program.spec.name));
+    let batch =
+        loader.next_batch().expect("there is one").unwrap_or_else(|error| panic!("{}: {error}", program.spec.name));
+    batch.inputs
+}
+
+/// Features of 64 digits of the other half.
+fn features<E: Element>(program: &Program, backend: &mut dyn Backend<E>, arena: &[E]) -> Features {
+    let graph = program.features.as_ref().expect("every pipeline judges its features");
+    let spec = program.spec.data.source("val").expect("every pipeline has one");
+    let source = source::open(spec, program.spec.data.channels).expect("digits are embedded");
+    let batches = EvalBatches::new(source, &program.spec.views, &graph.inputs, program.spec.data.batch_size, 0);
+    let request = Request { outputs: vec!["features".to_owned()], ..Request::default() };
+    let mut features = Features::default();
+    for batch in batches.expect("a recipe fits digits").take(64 / program.spec.data.batch_size) {
+        let (inputs, _, _) = batch.expect("no digit is broken");
+        let results = backend.run(graph, &program.layout, arena, &inputs, &request).expect("it runs");
+        let OutputValue::Float(tensor) = &results.outputs[0] else { panic!("features are floats") };
+        features.rows += tensor.shape[0];
+        features.dim = tensor.shape[1];
+        features.data.extend(tensor.data.iter().map(|v| v.to_f64() as f32));
+    }
+    features
+}
+
+fn learns(method: &Method, common: &[String], backend: &str) {
+    let sets: Vec<String> = common.iter().chain(&method.set).cloned().collect();
+    // What an import sets is known by its prefix; the common sets are for the pipeline alone.
+    let name = &method.pipeline;
+    let program = compile(name, &sets);
+    let mut backend = f32::backend(backend).expect("this build has it");
+    let mut trainer = Trainer::<f32>::new(&program, Clock::new(1.0, method.steps));
+    imports::fill(&program, &mut trainer.arena, &imported(&program, &sets)).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let start = trainer.arena.clone();
+    let inputs = batch(&program);
+    let mut totals = Vec::new();
+    for _ in 0..method.steps {
+        let report = trainer.step(&mut *backend, &inputs, &[]).unwrap_or_else(|error| panic!("{name}: {error}"));
+        totals.push(report.results.total);
+    }
+    let (first, last) = (totals[0], totals[totals.len() - 1]);
+    assert!(totals.iter().all(|total| total.is_finite()), "{name}: {totals:?}");
+    let moved =
+        program.train.reached(&program.layout).iter().enumerate().filter(|(_, reached)| **reached).all(|(i, _)| {
+            let range = program.layout.range(i);
+            start[range.clone()] != trainer.arena[range]
+        });
+    assert!(moved, "{name}: a parameter with a gradient never moved");
+    match method.learns {
+        Learns::Overfits(share) => {
+            println!("{name}: total loss {first:.4} → {last:.4}, {:.2} of it, at most {share}", last / first);
+            assert!(last < share * first, "{name}: {first} → {last}");
+        }
+        Learns::Distils(std, rank) => {
+            let found = collapse(&features(&program, &mut *backend, &trainer.arena)).expect("features are finite");
+            let spread = found.std / found.uniform_std;
+            println!(
+                "{name}: deviation {spread:.2}, at least {std}; rank {:.1}, at least {rank}",
+                found.effective_rank
+            );
+            assert!(spread >= std && found.effective_rank >= rank, "{name}: {found:?}");
+        }
+    }
+}
+
+/// All methods of a share of the page, so that two cores take them side by side.
+fn share(part: usize, parts: usize) {
+    let page = page();
+    for backend in BACKENDS {
+        let mine = page.methods.iter().skip(part).step_by(parts);
+        // All are tried, so that one run tells of every pipeline that fails.
+        let fails = |method: &&Method| std::panic::catch_unwind(|| learns(method, &page.common, backend)).is_err();
+        let failed: Vec<&str> = mine.filter(fails).map(|method| method.pipeline.as_str()).collect();
+        assert!(failed.is_empty(), "{backend}: {failed:?}");
+    }
+}
+
+#[test]
+fn every_pipeline_learns_first_half() {
+    share(0, 2);
+}
+
+#[test]
+fn every_pipeline_learns_second_half() {
+    share(1, 2);
+}
+
+#[test]
+fn the_page_names_every_pipeline() {
+    let named: BTreeSet<String> = page().methods.into_iter().map(|method| method.pipeline).collect();
+    for entry in std::fs::read_dir(root("pipelines")).expect("it is in the repository") {
+        let path = entry.expect("it can be read").path();
+        if path.extension().is_some_and(|e| e == "cmae") {
+            let name = path.file_stem().expect("it has a name").to_string_lossy().into_owned();
+            assert!(named.contains(&name), "tests/methods.ron does not train {name}");
+        }
+    }
+}
