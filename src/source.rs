@@ -37,10 +37,10 @@ pub struct Source {
 const STDLIB: &[(&str, &str)] = &[
     ("attention.cmae", include_str!("../stdlib/attention.cmae")),
     ("codebook.cmae", include_str!("../stdlib/codebook.cmae")),
-    ("convolution.cmae", include_str!("../stdlib/convolution.cmae")),
     ("decoder.cmae", include_str!("../stdlib/decoder.cmae")),
     ("heads.cmae", include_str!("../stdlib/heads.cmae")),
     ("hog.cmae", include_str!("../stdlib/hog.cmae")),
+    ("hybrid.cmae", include_str!("../stdlib/hybrid.cmae")),
     ("layers.cmae", include_str!("../stdlib/layers.cmae")),
     ("losses.cmae", include_str!("../stdlib/losses.cmae")),
     ("masks.cmae", include_str!("../stdlib/masks.cmae")),

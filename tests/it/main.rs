@@ -2,6 +2,7 @@
 
 mod codes;
 mod command;
+mod docs;
 mod eval;
 mod golden;
 mod lang;
