@@ -14,7 +14,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::decl::{Init, InputDecl, InputKind, TensorDecl, TensorKind};
+pub use crate::decl::{BlockMask, Init, InputDecl, InputKind, MultiBlock, TensorDecl, TensorKind};
 use crate::op::{Op, Type};
 use crate::spec::{EmaSpec, Spec};
 

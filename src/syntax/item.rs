@@ -9,13 +9,14 @@ use super::ast::{
     Repeat, Require, RuleSelector, Section, SectionKind, ShapeType, Statement, TensorDecl, Use, Variant,
 };
 use super::{Builder, Built, Rule, ast};
+use crate::source::Span;
 
 impl Builder {
     pub(super) fn file(&self, pair: Pair<'_, Rule>) -> Built<File> {
         let mut file = File::default();
         for inner in pair.into_inner() {
             match inner.as_rule() {
-                Rule::use_item => file.uses.push(self.use_item(inner)),
+                Rule::use_item => self.use_item(inner, &mut file.uses),
                 Rule::item => file.items.push(self.item(only(inner))?),
                 _ => {}
             }
@@ -23,23 +24,45 @@ impl Builder {
         Ok(file)
     }
 
-    fn use_item(&self, pair: Pair<'_, Rule>) -> Use {
+    fn use_item(&self, pair: Pair<'_, Rule>, uses: &mut Vec<Use>) {
         let span = self.span(&pair);
         let what = pair.into_inner().nth(1).expect("`use` is followed by what is used");
         if what.as_rule() == Rule::use_pipeline {
             let mut names = what.into_inner().filter(|p| p.as_rule() == Rule::name).map(|p| self.name(p));
             let name = names.next().expect("`use pipeline` has a name");
             let alias = names.next().unwrap_or_else(|| name.clone());
-            return Use::Pipeline { name, alias, span };
+            uses.push(Use::Pipeline { name, alias, span });
+            return;
         }
-        let mut inner = what.into_inner();
+        self.use_names(what, &[], span, uses);
+    }
+
+    /// A path behind `prefix`, or all of the group that it ends in.
+    fn use_names(&self, pair: Pair<'_, Rule>, prefix: &[Name], span: Span, uses: &mut Vec<Use>) {
+        let mut inner = pair.into_inner();
         let path = inner.next().expect("`use` has a path");
-        let mut module: Vec<Name> = path.into_inner().map(|p| self.name(p)).collect();
-        let mut items: Vec<Name> = inner.map(|p| self.name(p)).collect();
-        if items.is_empty() {
-            items.extend(module.pop());
+        let mut module: Vec<Name> = prefix.iter().cloned().chain(path.into_inner().map(|p| self.name(p))).collect();
+        let Some(group) = inner.next() else {
+            let items: Vec<Name> = module.pop().into_iter().collect();
+            uses.push(Use::Items { module, items, span });
+            return;
+        };
+        // Items of one file stay together; what has a path of its own is another file.
+        let mut items = Vec::new();
+        for tree in group.into_inner() {
+            let mut parts = tree.clone().into_inner();
+            let names: Vec<Name> = parts.next().into_iter().flat_map(Pair::into_inner).map(|p| self.name(p)).collect();
+            match (names.as_slice(), parts.next()) {
+                ([item], None) => items.push(item.clone()),
+                _ => {
+                    let span = self.span(&tree);
+                    self.use_names(tree, &module, span, uses);
+                }
+            }
         }
-        Use::Items { module, items, span }
+        if !items.is_empty() {
+            uses.push(Use::Items { module, items, span });
+        }
     }
 
     fn item(&self, pair: Pair<'_, Rule>) -> Built<Item> {

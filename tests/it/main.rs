@@ -8,6 +8,7 @@ mod golden;
 mod lang;
 mod layers;
 mod loader;
+mod masks;
 mod methods;
 mod ops;
 mod optimizers;

@@ -28,6 +28,8 @@ const BACKENDS: [&str; 1] = ["dfdx"];
 struct Page {
     /// For every pipeline, before its own.
     common: Vec<String>,
+    /// Pipelines that are another at a larger or smaller size.
+    sizes: Vec<String>,
     methods: Vec<Method>,
 }
 
@@ -174,7 +176,8 @@ fn every_pipeline_learns_second_half() {
 
 #[test]
 fn the_page_names_every_pipeline() {
-    let named: BTreeSet<String> = page().methods.into_iter().map(|method| method.pipeline).collect();
+    let page = page();
+    let named: BTreeSet<String> = page.methods.into_iter().map(|method| method.pipeline).chain(page.sizes).collect();
     for entry in std::fs::read_dir(root("pipelines")).expect("it is in the repository") {
         let path = entry.expect("it can be read").path();
         if path.extension().is_some_and(|e| e == "cmae") {

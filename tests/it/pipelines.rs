@@ -83,6 +83,25 @@ fn every_pipeline_checks_and_has_its_header() {
     assert!(names >= 5);
 }
 
+#[test]
+fn headers_say_what_a_step_costs() {
+    for entry in fs::read_dir(root("pipelines")).expect("it is in the repository") {
+        let path = entry.expect("it can be read").path();
+        let text = fs::read_to_string(&path).expect("it can be read");
+        let cost = text.lines().find_map(|line| line.strip_prefix("// cost:")).unwrap_or_default().trim();
+        let Some((said, rest)) = cost.split_once(" GMAC an image and step; ") else { continue };
+        let summary = succeed(&["show", "summary", &path.display().to_string()]);
+        let flops = summary.split("a step computes ").nth(1).and_then(|t| t.split(" GFLOP").next()).expect("it counts");
+        let gmac = flops.parse::<f64>().expect("it is a number") / 2.0;
+        let said: f64 = said.parse().unwrap_or_else(|_| panic!("{}: {cost}", path.display()));
+        assert!((said - gmac).abs() <= 0.06, "{}: {said} GMAC, counted {gmac}", path.display());
+        let all = summary.lines().find(|line| line.starts_with("all ")).expect("a line for all modules");
+        let trained: Vec<&str> = rest.split(" trained").next().unwrap_or_default().split(' ').collect();
+        let counted: Vec<&str> = all.split_whitespace().skip(1).take(2).collect();
+        assert_eq!(trained, counted, "{}: {cost}", path.display());
+    }
+}
+
 /// Sizes at which any of the big pipelines trains in seconds.
 const SMALL: [&str; 9] = [
     "image_size=32px",
