@@ -310,3 +310,87 @@ fn a_request_to_stop_saves_first() {
 fn metrics_len(run: &Path) -> u64 {
     fs::metadata(run.join("metrics.jsonl")).map_or(0, |m| m.len())
 }
+
+/// Arguments that set what the words say.
+fn sets<'a>(words: &[&'a str]) -> Vec<&'a str> {
+    words.iter().flat_map(|word| ["--set", *word]).collect()
+}
+
+/// Any big pipeline on digits, 22 steps.
+const ON_DIGITS: [&str; 11] = [
+    "image_size=32px",
+    "patch_size=8px",
+    "data.train=digits(\"train\")",
+    "data.val=digits(\"val\")",
+    "data.channels=3",
+    "data.batch_size=64",
+    "model.encoder.embed_dim=16",
+    "model.encoder.depth=2",
+    "model.encoder.num_heads=2",
+    "train.checkpoint_every=4 steps",
+    "train.epochs=1",
+];
+
+#[test]
+fn so_does_one_that_drops_paths_draws_blocks_and_remembers_centres() {
+    let own = [
+        "local_size=16px",
+        "local_views=1",
+        "prototypes=16",
+        "student.mask.min_patches=2",
+        "model.encoder.drop_path=30%",
+        "model.head.hidden=16",
+        "model.head.bottleneck=8",
+        "views.eval.resized=36px",
+        "train.epochs=0.7",
+    ];
+    let arguments = with(&["run", "pipelines/ibot_vitb.cmae"], &sets(&[&ON_DIGITS[..], &own].concat()));
+    survives_a_kill(&arguments, 7);
+}
+
+#[test]
+fn a_tokenizer_is_trained_and_another_pipeline_takes_its_weights() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (tokenizer, beit) = (folder.path().join("tokenizer"), folder.path().join("beit"));
+    let codes = ["codes=16", "code_dim=4", "views.eval.resized=36px", "train.epochs=0.3"];
+    let decoder = ["model.decoder.embed_dim=16", "model.decoder.depth=1", "model.decoder.num_heads=2"];
+    let of_tokenizer = [&ON_DIGITS[..], &codes, &decoder].concat();
+    let run_tokenizer = with(&["run", "pipelines/vq_tokenizer.cmae"], &sets(&of_tokenizer));
+    succeed(&with(&run_tokenizer, &["--out", text(&tokenizer)]));
+    // Codes start from the first batch and follow it: a run that starts afresh has the same.
+    let again = folder.path().join("again");
+    succeed(&with(&run_tokenizer, &["--out", text(&again), "--threads", "1"]));
+    assert!(weights(&tokenizer) == weights(&again));
+
+    let imported: Vec<String> = of_tokenizer
+        .iter()
+        .filter(|set| !set.starts_with("data.train=") && !set.starts_with("train.") && !set.starts_with("views."))
+        .map(|set| format!("tok.{set}"))
+        .collect();
+    let imported: Vec<&str> = imported.iter().map(String::as_str).collect();
+    let own = ["removed=8", "online.mask.min_patches=2", "views.eval.resized=36px", "train.epochs=0.3"];
+    let run_beit = with(&["run", "pipelines/beit_vitb.cmae"], &sets(&[&ON_DIGITS[..], &own, &imported].concat()));
+    let out = ["--out", text(&beit)];
+    let error = fail(&with(&run_beit, &out));
+    assert!(error.contains("uses `vq_tokenizer` as `tok`, which needs a trained run of it"), "{error}");
+    assert!(error.contains("cmaec run pipelines/vq_tokenizer.cmae"), "{error}");
+    let given = format!("tok={}", text(&tokenizer));
+    let error = fail(&with(&run_beit, &[&out[..], &["--with", &given.replace("tok=", "words=")]].concat()));
+    assert!(error.contains("imports nothing as `words`") && error.contains("`tok`"), "{error}");
+    let smaller = with(&run_beit, &["--set", "tok.codes=8"]);
+    let error = fail(&with(&smaller, &[&out[..], &["--with", &given]].concat()));
+    assert!(error.contains("`codebook.codes` is [16, 4] there, [8, 4] here"), "{error}");
+
+    succeed(&with(&run_beit, &[&out[..], &["--with", &given]].concat()));
+    let tensor = |run: &Path, name: &str| {
+        let bytes = weights(run)[0].clone();
+        let file = safetensors::SafeTensors::deserialize(&bytes).expect("it is whole");
+        file.tensor(name).unwrap_or_else(|_| panic!("no {name}: {:?}", file.names())).data().to_vec()
+    };
+    for name in ["codebook.codes", "encoder.blocks.0.attn.qkv.weight", "to_code.fc1.weight"] {
+        assert_eq!(tensor(&tokenizer, name), tensor(&beit, &format!("tok.{name}")), "{name} stays as it was trained");
+    }
+    // A checkpoint holds what was imported: a resumed run needs the tokenizer no more.
+    fs::remove_dir_all(&tokenizer).expect("it is ours");
+    succeed(&with(&run_beit, &[&out[..], &["--resume"]].concat()));
+}
