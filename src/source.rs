@@ -44,6 +44,7 @@ const STDLIB: &[(&str, &str)] = &[
     ("layers.cmae", include_str!("../stdlib/layers.cmae")),
     ("losses.cmae", include_str!("../stdlib/losses.cmae")),
     ("masks.cmae", include_str!("../stdlib/masks.cmae")),
+    ("memory.cmae", include_str!("../stdlib/memory.cmae")),
     ("monitors.cmae", include_str!("../stdlib/monitors.cmae")),
     ("pictures.cmae", include_str!("../stdlib/pictures.cmae")),
     ("pooling.cmae", include_str!("../stdlib/pooling.cmae")),

@@ -3,6 +3,7 @@
 //! A path names a parameter (`mask_ratio`), a definition of a section (`train.epochs`, `online.mask`), or an argument of
 //! the call that a definition makes (`model.encoder.depth`).
 
+use super::unused;
 use crate::diag::{Code, Diagnostic, suggest};
 use crate::syntax::ast::{Argument, Binding, Entry, Expr, ExprKind, Name, Override, Pipeline, Section, SectionKind};
 
@@ -47,6 +48,11 @@ pub fn apply(pipeline: &mut Pipeline, change: &Override) -> Result<(), Diagnosti
                 section.entries.push(Entry::Binding(binding));
                 return Ok(());
             }
+            if let (Some(call), [argument]) = (called_mut(section, &name.text), rest) {
+                return set_argument(call, argument, &change.value, &text);
+            }
+            let calls: Vec<String> = called(section).collect();
+            let names: Vec<String> = names.into_iter().chain(calls).collect();
             match (bindings_mut(section).find(|b| b.name.text == name.text), rest) {
                 (Some(binding), []) => {
                     binding.value = change.value.clone();
@@ -126,6 +132,50 @@ fn set_argument(value: &mut Expr, name: &Name, new: &Expr, text: &str) -> Result
         None => arguments.push(argument),
     }
     Ok(())
+}
+
+/// Puts what a variant added before the first definition of its section that reads it: a definition sees those above it.
+pub fn order_additions(pipeline: &mut Pipeline, changes: &[Override]) {
+    for change in changes.iter().filter(|change| change.adds) {
+        let [section_name, name] = change.path.as_slice() else { continue };
+        let Some(section) = pipeline.sections.iter_mut().find(|s| section_word(s) == *section_name.text) else {
+            continue;
+        };
+        let entries = &mut section.entries;
+        let reads = |entry: &Entry| match entry {
+            Entry::Binding(binding) => unused::reads(&binding.value, &name.text),
+            _ => false,
+        };
+        let is_it = |entry: &Entry| matches!(entry, Entry::Binding(binding) if binding.name.text == name.text);
+        let (reader, added) = (entries.iter().position(reads), entries.iter().position(is_it));
+        if let (Some(reader), Some(added)) = (reader, added)
+            && reader < added
+        {
+            let entry = entries.remove(added);
+            entries.insert(reader, entry);
+        }
+    }
+}
+
+/// Names of the calls that stand by themselves: `knn(…)` in `evaluate`.
+fn called(section: &Section) -> impl Iterator<Item = String> {
+    section.entries.iter().filter_map(|entry| match entry {
+        Entry::Expr(Expr { kind: ExprKind::Call(callee, _), .. }) => match &callee.kind {
+            ExprKind::Path(names) => names.last().map(|name| name.text.to_string()),
+            _ => None,
+        },
+        _ => None,
+    })
+}
+
+fn called_mut<'s>(section: &'s mut Section, name: &str) -> Option<&'s mut Expr> {
+    section.entries.iter_mut().find_map(|entry| match entry {
+        Entry::Expr(expr) => {
+            let ExprKind::Call(callee, _) = &expr.kind else { return None };
+            matches!(&callee.kind, ExprKind::Path(names) if names.len() == 1 && *names[0].text == *name).then_some(expr)
+        }
+        _ => None,
+    })
 }
 
 fn unknown(name: &Name, owner: &str, known: Vec<String>) -> Diagnostic {

@@ -120,6 +120,13 @@ pub(super) fn names_read(pipeline: &Pipeline) -> Names {
     used
 }
 
+/// Whether an expression reads `name`.
+pub(super) fn reads(expr: &Expr, name: &str) -> bool {
+    let mut names = Names::new();
+    in_expr(expr, &mut names);
+    names.contains(name)
+}
+
 fn in_function(function: &Function, used: &mut Names) {
     for param in &function.params {
         in_param(param, used);

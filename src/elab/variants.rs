@@ -79,6 +79,7 @@ impl Machine<'_> {
             }
             read.extend(unused::names_read(&pipeline));
         }
+        overrides::order_additions(&mut pipeline, &changes);
         self.check_unused_in_pipeline(&pipeline, &read, &changes);
         failed.map(|()| (pipeline, scope))
     }

@@ -68,10 +68,12 @@ const CALLS: &[(&str, &[&str])] = &[
     ("all_gather", &["x"]),
 ];
 
+/// Parameters of `op::NAME`, in order; `?` ends those that may be left out.
 pub fn signature(op: &str) -> Option<&'static [&'static str]> {
     CALLS.iter().find(|(name, _)| *name == op).map(|(_, params)| *params)
 }
 
+/// Every operation that the language can call.
 pub fn names() -> Vec<&'static str> {
     CALLS.iter().map(|(name, _)| *name).collect()
 }

@@ -206,14 +206,76 @@ fn the_page_of_the_standard_library_is_that_of_its_files() {
             }
             let is_item = ["block ", "fn "].iter().any(|word| line.starts_with(word));
             if is_item && !doc.is_empty() {
-                let lines: Vec<&str> =
-                    doc.iter().take_while(|l| !l.is_empty() && !l.starts_with("Source:")).copied().collect();
-                let _ = writeln!(text, "- `{}`  \n  {}", signature(&source[here..]), lines.join(" "));
+                let _ = writeln!(text, "- `{}`  \n  {}", signature(&source[here..]), doc.join(" "));
             }
             doc.clear();
         }
     }
     expect("docs/stdlib.md", &text);
+}
+
+/// What the variant of `Op` that goes by `name` says of itself.
+fn op_comment(name: &str) -> String {
+    let source = include_str!("../../src/op/mod.rs");
+    let mut doc: Vec<&str> = Vec::new();
+    for line in source.lines().map(str::trim) {
+        if let Some(comment) = line.strip_prefix("///") {
+            doc.push(comment.trim());
+            continue;
+        }
+        let variant: String = line.chars().take_while(char::is_ascii_alphanumeric).collect();
+        let mut snake = String::new();
+        for c in variant.chars() {
+            if c.is_ascii_uppercase() && !snake.is_empty() {
+                snake.push('_');
+            }
+            snake.push(c.to_ascii_lowercase());
+        }
+        if !variant.is_empty() && snake == name {
+            return doc.join(" ");
+        }
+        doc.clear();
+    }
+    String::new()
+}
+
+/// What is no operation of the graph itself, but an input that the run fills, or another's spelling.
+const SPECIAL: [(&str, &str); 6] = [
+    (
+        "noise",
+        "`[B, count]`, uniform over [0, 1), for each sample: keyed by seed, epoch, sample and place in the pipeline.",
+    ),
+    ("random", "Of any shape, uniform over [0, 1), for the batch: keyed by seed, step and place in the pipeline."),
+    (
+        "geometry",
+        "`[B, 5]`: where a view lies in its source: top, left, height, width in shares of its sides, 1 where flipped.",
+    ),
+    (
+        "block_mask",
+        "`[B, N]`, 1 where removed: rectangles of patches, drawn for each sample (`std::masks::block_mask`).",
+    ),
+    ("multi_block", "Ids of a context block and of target blocks, drawn for each sample (`std::masks::multi_block`)."),
+    ("pow", "x to a constant power."),
+];
+
+#[test]
+fn the_page_of_the_operations_is_that_of_the_table() {
+    let mut text = String::from(
+        "# Operations\n\nWhat `op::NAME(…)` computes; a `?` ends parameters that may be left out. Beside them tensors know \
+         `+ - * / < ==`, indexing of their first axis (`x[0]`), and `stop_gradient(x)`. Where shapes differ, axes are aligned from the \
+         right and those of size 1 repeated. [`tests/ops`](../tests/ops) explains each with examples and holds it against finite \
+         differences. The tests keep this page up to date.\n\n",
+    );
+    let mut names = cmae::shape::op_names();
+    names.push("geometry");
+    names.sort_unstable();
+    for name in names {
+        let parameters = cmae::shape::op_signature(name).unwrap_or(&["view"]).join(", ");
+        let special = SPECIAL.iter().find(|(n, _)| *n == name).map(|(_, about)| (*about).to_owned());
+        let about = special.unwrap_or_else(|| op_comment(name));
+        let _ = writeln!(text, "- `op::{name}({parameters})` {about}");
+    }
+    expect("docs/ops.md", &text);
 }
 
 #[test]

@@ -17,5 +17,6 @@ mod pictures;
 mod pipelines;
 mod runs;
 mod schedules;
+mod states;
 mod verify;
 mod views;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use cmae::backend::{Backend, Element, InputValue, OutputValue, Request};
+use cmae::backend::{Element, InputValue, OutputValue, Request};
 use cmae::data::Image;
 use cmae::data::mask::{block_mask, multi_block};
 use cmae::data::rng::{Key, Stream};
@@ -167,12 +167,12 @@ fn hidden_pixels_change_nothing(pipeline: &str, sets: &[&str], output: &str) {
                 let mut stream = stream(input.ty.elements() as u64);
                 let mut data: Vec<f32> =
                     (0..input.ty.elements()).map(|_| view::Draw::uniform(&mut stream) as f32).collect();
-                if let [batch, channels, height, width] = shape[..] {
+                if let [_, _, height, width] = shape[..] {
                     // Noise is drawn by the same rule, so that its smallest values are known: all groups but these are hidden.
-                    for i in 0..batch * channels * height * width {
+                    for (i, value) in data.iter_mut().enumerate() {
                         let (row, column) = (i / width % height, i % width);
                         if row >= height / 2 || column >= width / 2 {
-                            data[i] += hidden;
+                            *value += hidden;
                         }
                     }
                 } else {

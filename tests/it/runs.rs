@@ -341,7 +341,6 @@ fn so_does_one_that_drops_paths_draws_blocks_and_remembers_centres() {
         "model.encoder.drop_path=30%",
         "model.head.hidden=16",
         "model.head.bottleneck=8",
-        "views.eval.resized=36px",
         "train.epochs=0.7",
     ];
     let arguments = with(&["run", "pipelines/ibot_vitb.cmae"], &sets(&[&ON_DIGITS[..], &own].concat()));
@@ -352,7 +351,7 @@ fn so_does_one_that_drops_paths_draws_blocks_and_remembers_centres() {
 fn a_tokenizer_is_trained_and_another_pipeline_takes_its_weights() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (tokenizer, beit) = (folder.path().join("tokenizer"), folder.path().join("beit"));
-    let codes = ["codes=16", "code_dim=4", "views.eval.resized=36px", "train.epochs=0.3"];
+    let codes = ["codes=16", "code_dim=4", "train.epochs=0.3"];
     let decoder = ["model.decoder.embed_dim=16", "model.decoder.depth=1", "model.decoder.num_heads=2"];
     let of_tokenizer = [&ON_DIGITS[..], &codes, &decoder].concat();
     let run_tokenizer = with(&["run", "pipelines/vq_tokenizer.cmae"], &sets(&of_tokenizer));
@@ -368,7 +367,7 @@ fn a_tokenizer_is_trained_and_another_pipeline_takes_its_weights() {
         .map(|set| format!("tok.{set}"))
         .collect();
     let imported: Vec<&str> = imported.iter().map(String::as_str).collect();
-    let own = ["removed=8", "online.mask.min_patches=2", "views.eval.resized=36px", "train.epochs=0.3"];
+    let own = ["removed=8", "online.mask.min_patches=2", "train.epochs=0.3"];
     let run_beit = with(&["run", "pipelines/beit_vitb.cmae"], &sets(&[&ON_DIGITS[..], &own, &imported].concat()));
     let out = ["--out", text(&beit)];
     let error = fail(&with(&run_beit, &out));

@@ -1,0 +1,131 @@
+//! States: queues, centres and codebooks, as steps write them and evaluation leaves them alone.
+
+use cmae::backend::{Element, HostTensor, InputValue};
+use cmae::diag::{Diagnostics, render};
+use cmae::graph::{Program, TensorKind};
+use cmae::source::Sources;
+use cmae::train::{Clock, Trainer};
+
+fn compile(text: &str) -> Program {
+    let (mut sources, mut diagnostics) = (Sources::new(), Diagnostics::default());
+    sources.add_file("pipelines/example.cmae", text);
+    match cmae::compile(&mut sources, &mut diagnostics, "pipelines/example.cmae".as_ref(), &[]) {
+        Ok(compiled) => compiled.program,
+        Err(_) => panic!("{}", render(diagnostics.list(), &sources, false)),
+    }
+}
+
+/// A pipeline around a model and a branch, whose loss is `loss`.
+fn pipeline(uses: &str, model: &str, branch: &str, loss: &str) -> String {
+    format!(
+        "use std::layers::linear
+        {uses}
+        pipeline example {{
+          data {{ train = digits(\"train\")  channels = 1  batch_size = 2 }}
+          views {{ image = data.train |> center_crop(2px) |> normalize(mean: 0.0, std: 1.0) }}
+          model {{ net = linear(4, 3)  {model} }}
+          branch online {{ x = op::reshape(views.image, (2, 4))  y = net(x)  {branch} }}
+          losses {{ all = {loss} }}
+          train {{ epochs = 1  optimizer = sgd()  learning_rate = 0.0 }}
+          evaluate {{ features = net(online.x) }}
+        }}"
+    )
+}
+
+fn picture(step: u64) -> Vec<(String, InputValue)> {
+    let data = (0..8).map(|i| ((i * 7 + step as usize * 3) % 11) as f32 / 11.0).collect();
+    vec![("views.image".to_owned(), InputValue::Float(HostTensor { shape: vec![2, 1, 2, 2], data }))]
+}
+
+/// The state at `path` before the first step and after each.
+fn states(program: &Program, path: &str, steps: u64) -> Vec<Vec<f64>> {
+    let mut backend = f64::backend("auto").expect("there is one");
+    let mut trainer = Trainer::<f64>::new(program, Clock::new(1.0, steps));
+    let (decl, range) = program.layout.get(path).expect("the pipeline has it");
+    assert_eq!(decl.kind, TensorKind::State);
+    let mut found = vec![trainer.arena[range.clone()].to_vec()];
+    for step in 0..steps {
+        trainer.step(&mut *backend, &picture(step), &[]).unwrap_or_else(|error| panic!("{error}"));
+        found.push(trainer.arena[range.clone()].to_vec());
+    }
+    found
+}
+
+#[test]
+fn a_queue_holds_the_newest_keys_first() {
+    let text = pipeline(
+        "use std::memory::queue
+         use std::losses::info_nce_queue",
+        "memory = queue(5, 3)",
+        "negatives = memory(y)",
+        "info_nce_queue(online.y, online.y, online.negatives, 0.2)",
+    );
+    let found = states(&compile(&text), "memory.keys", 3);
+    for pair in found.windows(2).skip(1) {
+        let (before, after) = (&pair[0], &pair[1]);
+        // Normalised once more, which moves the last digit.
+        let kept = after[6..].iter().zip(&before[..9]).all(|(a, b)| (a - b).abs() < 1e-12);
+        assert!(kept, "two keys join at the front, the oldest two leave: {before:?}, {after:?}");
+        let norm: f64 = after[..3].iter().map(|v| v * v).sum();
+        assert!((norm - 1.0).abs() < 1e-12, "{after:?}");
+    }
+}
+
+#[test]
+fn two_calls_of_one_module_update_its_state_in_turn() {
+    let text = pipeline(
+        "use std::teachers::centering",
+        "center = centering(3, 0.9)",
+        "first = center([y])[0]  second = center([2.0 * y])[0]",
+        "op::mean(online.first) + op::mean(online.second)",
+    );
+    let program = compile(&text);
+    let found = states(&program, "center.center", 1);
+    let trainer = Trainer::<f64>::new(&program, Clock::new(1.0, 1));
+    let tensor = |path: &str| {
+        let (_, range) = program.layout.get(path).expect("the pipeline has it");
+        trainer.arena[range].to_vec()
+    };
+    let (weight, bias) = (tensor("net.weight"), tensor("net.bias"));
+    let InputValue::Float(image) = &picture(0)[0].1 else { panic!("pictures are floats") };
+    for feature in 0..3 {
+        let output = |row: usize| -> f64 {
+            (0..4).map(|i| weight[feature * 4 + i] * f64::from(image.data[row * 4 + i])).sum::<f64>() + bias[feature]
+        };
+        let mean = (output(0) + output(1)) / 2.0;
+        // 0.9 · (0.9 · 0 + 0.1 · mean) + 0.1 · 2 · mean
+        let expected = 0.9 * 0.1 * mean + 0.1 * 2.0 * mean;
+        assert!((found[1][feature] - expected).abs() < 1e-12, "{found:?}, {expected}");
+    }
+}
+
+#[test]
+fn what_is_frozen_neither_learns_nor_remembers() {
+    let text = pipeline(
+        "use std::layers::batch_norm
+         block small() {
+           net  = linear(3, 3)
+           norm = batch_norm(3)
+           forward(x: [B, 3]) -> [B, 3] { norm(net(x)) }
+         }",
+        "eye = frozen(small())",
+        "z = eye(y)",
+        "op::mean(online.z * online.z)",
+    );
+    let program = compile(&text);
+    let fixed = program.layout.tensors.iter().filter(|t| t.path.starts_with("eye."));
+    assert!(fixed.clone().count() == 6 && fixed.clone().all(|t| t.kind == TensorKind::Fixed));
+    assert!(program.train.updates.is_empty(), "{:?}", program.train.updates);
+    // The gradient passes through to what is trained.
+    assert_eq!(program.train.reached(&program.layout), [true, true], "net.weight and net.bias");
+}
+
+#[test]
+fn evaluation_updates_nothing() {
+    let text =
+        pipeline("use std::layers::batch_norm", "norm = batch_norm(3)", "z = norm(y)", "op::mean(online.z * online.y)")
+            .replace("features = net(online.x)", "features = norm(net(online.x))");
+    let program = compile(&text);
+    let features = program.features.expect("the pipeline has them");
+    assert!(features.updates.is_empty() && program.train.updates.len() == 2);
+}
