@@ -13,5 +13,6 @@ mod pictures;
 mod pipelines;
 mod runs;
 mod schedules;
+mod shapes;
 mod verify;
 mod views;

@@ -73,10 +73,8 @@ impl Shapes {
         let mut stream = self.stream("picture", index);
         let diameter = (DIAMETER.0 + DIAMETER.1 * scale * symmetric(&mut stream)) * height.min(width);
         let room = |side: f64| (side - diameter) / 2.0 * position;
-        let center = (
-            width / 2.0 + room(width) * symmetric(&mut stream),
-            height / 2.0 + room(height) * symmetric(&mut stream),
-        );
+        let center =
+            (width / 2.0 + room(width) * symmetric(&mut stream), height / 2.0 + room(height) * symmetric(&mut stream));
         let turns = symmetric(&mut stream) * rotation / 2.0;
         let luma = toward(BACKGROUND, background, &mut stream);
         let object = luma + toward(CONTRAST, color, &mut stream);
