@@ -105,7 +105,7 @@ fn shapes(bag: &Bag) -> Result<ShapesSpec, Diagnostic> {
         color: bag.ratio("color", 0.5)?,
         position: bag.ratio("position", 1.0)?,
         scale: bag.ratio("scale", 0.5)?,
-        rotation: bag.ratio("rotation", 0.05)?,
+        rotation: bag.ratio("rotation", 0.2)?,
         background: bag.ratio("background", 1.0)?,
         texture: bag.ratio("texture", 0.0)?,
     };
