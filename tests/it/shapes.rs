@@ -165,7 +165,7 @@ fn defaults() -> ShapesSpec {
     let (mut sources, mut diagnostics) = (Sources::new(), Diagnostics::default());
     // The name is resolved against the folder of the file, wherever the tests run.
     let path = root("pipelines/example.cmae");
-    sources.add_file(&path.display().to_string(), text);
+    sources.add_file(path.clone(), text);
     let compiled = cmae::compile(&mut sources, &mut diagnostics, &path, &[]);
     let program = compiled.unwrap_or_else(|_| panic!("{:?}", diagnostics.list())).program;
     match program.spec.data.source("train") {
