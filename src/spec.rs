@@ -56,12 +56,36 @@ impl DataSpec {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum SourceSpec {
     /// The embedded handwritten digits; `split` is `train` or `val`.
     Digits { split: String },
     /// `path/CLASS/**/*.{jpg,jpeg,png,webp}`; classes are the sorted folder names.
     ImageFolder { path: String },
+    /// Rendered objects.
+    Shapes(ShapesSpec),
+}
+
+/// `count` rendered pictures of `size` (height, width), of `classes` classes. The others are strengths of nuisances:
+/// at 0 all pictures have the same, at 1 it takes its full range (`docs/shapes.md`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ShapesSpec {
+    pub split: Split,
+    pub count: usize,
+    pub size: (usize, usize),
+    pub classes: usize,
+    pub color: f64,
+    pub position: f64,
+    pub scale: f64,
+    pub rotation: f64,
+    pub background: f64,
+    pub texture: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Split {
+    Train,
+    Val,
 }
 
 /// What a view's pixels come from.

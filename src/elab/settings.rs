@@ -1,7 +1,7 @@
 //! Settings that are called: sources, optimizers, clipping, schedules.
 
 use crate::diag::{Code, Diagnostic, suggest};
-use crate::spec::{Clip, Duration, End, Optimizer, Schedule, SourceSpec, Tick};
+use crate::spec::{Clip, Duration, End, Optimizer, Schedule, ShapesSpec, SourceSpec, Split, Tick};
 
 use super::args::{Bag, wrong_type};
 use super::value::{Kind, Value};
@@ -10,6 +10,21 @@ use super::value::{Kind, Value};
 pub const SETTINGS: &[(&str, &[&str])] = &[
     ("digits", &["split?"]),
     ("image_folder", &["path"]),
+    (
+        "shapes",
+        &[
+            "split?",
+            "count?",
+            "size?",
+            "classes?",
+            "color?",
+            "position?",
+            "scale?",
+            "rotation?",
+            "background?",
+            "texture?",
+        ],
+    ),
     ("adamw", &["betas?", "eps?", "weight_decay?"]),
     ("sgd", &["momentum?", "weight_decay?", "nesterov?"]),
     ("lars", &["momentum?", "weight_decay?", "trust_coefficient?", "eps?", "separate_norms?"]),
@@ -24,14 +39,13 @@ pub fn call(name: &str, bag: &Bag) -> Result<Kind, Diagnostic> {
     let read = Read { callee: name, bag };
     Ok(match name {
         "digits" => {
-            let split = bag.string("split")?;
-            if let Some(value) = bag.get("split")
-                && !matches!(split.as_deref(), Some("train" | "val"))
-            {
-                return Err(wrong_type("`split` of `digits`", value, "\"train\" or \"val\""));
-            }
-            Kind::NewSource(SourceSpec::Digits { split: split.map_or_else(|| "train".to_owned(), |s| s.to_string()) })
+            let split = match split(name, bag)? {
+                Split::Train => "train",
+                Split::Val => "val",
+            };
+            Kind::NewSource(SourceSpec::Digits { split: split.to_owned() })
         }
+        "shapes" => Kind::NewSource(SourceSpec::Shapes(shapes(bag)?)),
         "image_folder" => {
             let path = bag.string("path")?.map_or_else(String::new, |p| p.to_string());
             Kind::NewSource(SourceSpec::ImageFolder { path })
@@ -221,6 +235,47 @@ impl Read<'_> {
             Some(_) => Ok(Kind::SchedulePer(schedule, self.positive("per", 256.0)?)),
         }
     }
+}
+
+fn split(source: &str, bag: &Bag) -> Result<Split, Diagnostic> {
+    match (bag.get("split"), bag.string("split")?.as_deref()) {
+        (None, _) | (_, Some("train")) => Ok(Split::Train),
+        (_, Some("val")) => Ok(Split::Val),
+        (Some(value), _) => Err(wrong_type(&format!("`split` of `{source}`"), value, "\"train\" or \"val\"")),
+    }
+}
+
+fn shapes(bag: &Bag) -> Result<ShapesSpec, Diagnostic> {
+    let split = split("shapes", bag)?;
+    let spec = ShapesSpec {
+        split,
+        count: bag.count("count", if split == Split::Train { 8000 } else { 1000 })?,
+        size: bag.size("size")?.unwrap_or((48, 48)),
+        classes: bag.count("classes", 10)?,
+        // At these a small encoder learns within minutes what raw pixels do not show: see docs/shapes.md.
+        color: bag.ratio("color", 0.5)?,
+        position: bag.ratio("position", 1.0)?,
+        scale: bag.ratio("scale", 0.5)?,
+        rotation: bag.ratio("rotation", 0.2)?,
+        background: bag.ratio("background", 1.0)?,
+        texture: bag.ratio("texture", 0.0)?,
+    };
+    let within = |name: &str, found: usize, low: usize, high: usize, unit: &str| match bag.get(name) {
+        Some(value) if !(low..=high).contains(&found) => {
+            let message = format!("`{name}` of `shapes` is {value}, outside {low}{unit}..{high}{unit}");
+            let nearest = found.clamp(low, high);
+            Err(Diagnostic::new(Code::OutOfRange, message)
+                .label(value.span, "out of range")
+                .help(format!("write `{name}: {nearest}{unit}`")))
+        }
+        _ => Ok(()),
+    };
+    // The loader numbers pictures by 32 bits; below 8 px a star is no star, above 1024 px nothing is gained.
+    within("count", spec.count, 1, 1_000_000_000, "")?;
+    within("size", spec.size.0.min(spec.size.1), 8, 1024, "px")?;
+    within("size", spec.size.0.max(spec.size.1), 8, 1024, "px")?;
+    within("classes", spec.classes, 2, 12, "")?;
+    Ok(spec)
 }
 
 /// The schedule of a value, its peak scaled by `batch_size / per` where it says `per`. `end: 1e-6` is no part of that:

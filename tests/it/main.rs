@@ -17,6 +17,7 @@ mod pictures;
 mod pipelines;
 mod runs;
 mod schedules;
+mod shapes;
 mod states;
 mod verify;
 mod views;

@@ -4,6 +4,7 @@
 
 mod digits;
 mod folder;
+mod shapes;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -43,5 +44,6 @@ pub fn open(spec: &SourceSpec, channels: usize) -> Result<Arc<dyn Source>, DataE
     Ok(match spec {
         SourceSpec::Digits { split } => Arc::new(digits::Digits::open(split, channels)?),
         SourceSpec::ImageFolder { path } => Arc::new(folder::ImageFolder::open(Path::new(path), channels)?),
+        SourceSpec::Shapes(spec) => Arc::new(shapes::Shapes::open(spec, channels)),
     })
 }
