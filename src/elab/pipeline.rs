@@ -139,13 +139,16 @@ impl Machine<'_> {
             DataSpec { sources: Vec::new(), batch_size: 0, channels: 3, prefetch_batches: 4, max_broken: 0.01 };
         let mut spans = Vec::new();
         let mut record: Vec<(Arc<str>, Value)> = Vec::new();
+        // Also those whose value is wrong: that is reported, and nothing is missing.
+        let mut written: Vec<&str> = Vec::new();
         let mut at = pipeline.name.span;
         for section in sections(pipeline, SectionKind::Data) {
             at = section.span;
             for entry in &section.entries {
                 let Entry::Binding(binding) = entry else { continue };
-                let Ok(value) = self.eval(&binding.value, scope) else { continue };
                 let name = &binding.name.text;
+                written.push(name);
+                let Ok(value) = self.eval(&binding.value, scope) else { continue };
                 let what = format!("`data.{name}`");
                 let result = match (&**name, &value.kind) {
                     ("batch_size", _) => whole(&what, &value).map(|n| spec.batch_size = n),
@@ -173,13 +176,13 @@ impl Machine<'_> {
                 record.push((name.clone(), Value::new(kind, value.span)));
             }
         }
-        if spec.source("train").is_none() {
+        if !written.contains(&"train") {
             let diagnostic = Diagnostic::new(Code::MissingSetting, "the pipeline names no training data")
                 .label(at, "`train` is missing")
                 .help("write `data { train = image_folder(\"data/train\") … }`");
             self.diagnostics.push(diagnostic);
         }
-        if spec.batch_size == 0 && !record.iter().any(|(n, _)| &**n == "batch_size") {
+        if !written.contains(&"batch_size") {
             let diagnostic = Diagnostic::new(Code::MissingSetting, "the pipeline has no batch size")
                 .label(at, "`batch_size` is missing")
                 .help("write `batch_size = 256` in `data`");
