@@ -75,6 +75,7 @@ pub fn program() -> Program {
         initial: Vec::new(),
         updates: vec![("norm.stat".to_owned(), at(0))],
         outputs: vec![("online.y".to_owned(), at(0))],
+        ..Graph::default()
     };
     let features = Graph {
         nodes: params(|path| path == "pos"),
