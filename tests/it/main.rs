@@ -2,6 +2,7 @@
 
 mod codes;
 mod command;
+mod cpu;
 mod eval;
 mod golden;
 mod lang;
