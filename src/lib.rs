@@ -5,13 +5,14 @@
 //! - [`elab`]: AST → bound pipeline: names, parameters, units, overrides; blocks expanded to modules with paths.
 //! - [`shape`]: bound → typed: branches, losses and evaluation evaluated, every value with its shape.
 //! - [`graph`]: typed → [`graph::Program`]: a graph for each mode and one layout for all tensors.
+//! - [`graph::grad`] and [`plan`]: for a backend without a tape of its own, a graph with its gradients and one static step.
 //! - [`backend`] runs the graph; [`data`] fills its inputs; [`train`] drives both; [`eval`] and [`verify`] look at the
 //!   result; [`run`] keeps it.
 //!
 //! ```text
 //! text ──syntax──▶ AST ──elab──▶ bound pipeline ──shape──▶ typed ──graph──▶ Program ──▶ backend
 //!         pest            names, params,            every value       forward, SSA      dfdx: ops and its tape
-//!         grammar         units, blocks expanded    has a shape
+//!         grammar         units, blocks expanded    has a shape                         cpu: grad ─▶ plan ─▶ static step
 //! ```
 //! The pipeline's `data`, `train` and `evaluate` sections become a [`spec::Spec`]: plain data for the run time.
 //!
@@ -26,6 +27,7 @@ pub mod elab;
 pub mod eval;
 pub mod graph;
 pub mod op;
+pub mod plan;
 pub mod run;
 pub mod shape;
 pub mod source;

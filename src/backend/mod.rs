@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** a backend sees graphs and arenas, never syntax or spans; `train` and `eval` see only this trait.
 
+pub mod cpu;
 pub mod dfdx;
 
 use std::fmt::{Debug, Display};
@@ -14,7 +15,7 @@ pub trait Element: Copy + Debug + Display + Default + PartialOrd + Send + Sync +
     fn from_f64(value: f64) -> Self;
     fn to_f64(self) -> f64;
     fn is_finite(self) -> bool;
-    /// The backend that `--backend` names: `auto`, `dfdx`, or `dfdx-cuda`.
+    /// The backend that `--backend` names: one of [`NAMES`].
     fn backend(name: &str) -> Result<Box<dyn Backend<Self>>, BackendError>;
 }
 
@@ -51,15 +52,16 @@ impl Element for f64 {
 }
 
 /// Names that `--backend` takes.
-pub const NAMES: [&str; 3] = ["auto", "dfdx", "dfdx-cuda"];
+pub const NAMES: [&str; 4] = ["auto", "cpu", "dfdx", "dfdx-cuda"];
 
 type Opened<E> = Result<Box<dyn Backend<E>>, BackendError>;
 
-/// `auto` takes the GPU where this build has it and there is one.
-fn open<E: Element>(name: &str, cpu: fn() -> Opened<E>, cuda: fn() -> Opened<E>) -> Opened<E> {
+/// `auto` takes the GPU where this build has it and there is one, else `cpu`.
+fn open<E: cpu::Real>(name: &str, dfdx: fn() -> Opened<E>, cuda: fn() -> Opened<E>) -> Opened<E> {
     match name {
-        "auto" => cuda().or_else(|_| cpu()),
-        "dfdx" => cpu(),
+        "auto" => cuda().or_else(|_| Ok(cpu::cpu())),
+        "cpu" => Ok(cpu::cpu()),
+        "dfdx" => dfdx(),
         "dfdx-cuda" => cuda(),
         _ => Err(BackendError::Unknown { name: name.to_owned(), known: NAMES.join(", ") }),
     }
@@ -105,7 +107,7 @@ pub enum OutputValue<E> {
 }
 
 /// What a run shall give back besides losses and monitors.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Request {
     /// Gradients of `graph.total` with respect to all trained tensors.
     pub gradients: bool,
@@ -117,7 +119,7 @@ pub struct Request {
 }
 
 /// Results of one run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Results<E> {
     /// In the order of `graph.losses`.
     pub losses: Vec<f64>,
@@ -155,7 +157,19 @@ pub trait Backend<E: Element> {
     /// As in `--backend NAME`.
     fn name(&self) -> &'static str;
 
-    /// Runs `graph` on the tensors of `arena` (laid out by `layout`) and `inputs` (by input name).
+    /// Runs `graph` on the tensors of `arena` (laid out by `layout`) and `inputs` (by input name). What `results` holds is
+    /// overwritten; its memory is used again. After an error it holds anything.
+    fn run_into(
+        &mut self,
+        graph: &Graph,
+        layout: &Layout,
+        arena: &[E],
+        inputs: &[(String, InputValue)],
+        request: &Request,
+        results: &mut Results<E>,
+    ) -> Result<(), BackendError>;
+
+    /// [`Backend::run_into`] new results.
     fn run(
         &mut self,
         graph: &Graph,
@@ -163,5 +177,9 @@ pub trait Backend<E: Element> {
         arena: &[E],
         inputs: &[(String, InputValue)],
         request: &Request,
-    ) -> Result<Results<E>, BackendError>;
+    ) -> Result<Results<E>, BackendError> {
+        let mut results = Results::default();
+        self.run_into(graph, layout, arena, inputs, request, &mut results)?;
+        Ok(results)
+    }
 }

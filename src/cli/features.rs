@@ -19,7 +19,7 @@ pub struct Args {
     data: String,
     #[arg(short, long, value_name = "FILE.safetensors")]
     output: PathBuf,
-    /// What runs the graph: auto, dfdx or dfdx-cuda.
+    /// What runs the graph: auto, cpu, dfdx or dfdx-cuda.
     #[arg(long, default_value = "auto")]
     backend: String,
 }

@@ -34,7 +34,7 @@ pub struct Args {
     /// of its own below the run's.
     #[arg(long = "sweep", value_name = "NAME=A,B")]
     sweeps: Vec<String>,
-    /// What runs the graph: auto, dfdx or dfdx-cuda.
+    /// What runs the graph: auto, cpu, dfdx or dfdx-cuda.
     #[arg(long, default_value = "auto")]
     backend: String,
     /// Threads that compute, and as many that load images. By default one for each core.
@@ -89,7 +89,7 @@ pub fn main(args: Args) -> Result<(), String> {
             Precision::F64 => train::<f64>,
             Precision::Bf16 => {
                 return Err(format!(
-                    "{}: the dfdx backend has no bf16\nhelp: --set train.precision=f32",
+                    "{}: no backend of this build has bf16\nhelp: --set train.precision=f32",
                     Code::PrecisionMissing.as_str()
                 ));
             }

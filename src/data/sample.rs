@@ -159,7 +159,7 @@ impl SamplePlan {
 }
 
 /// Uniform over [0, 1), in steps that a float holds: 24 bits, so that rounding never gives 1.
-pub(super) fn noise(stream: &mut Stream, len: usize) -> Vec<f32> {
+pub fn noise(stream: &mut Stream, len: usize) -> Vec<f32> {
     (0..len).map(|_| stream.below(1 << 24) as f32 / (1 << 24) as f32).collect()
 }
 

@@ -6,7 +6,9 @@
 //! invariant of this module after each pass.
 
 pub mod build;
+pub mod grad;
 pub mod masking;
+pub mod prune;
 pub mod text;
 pub mod verify;
 
@@ -74,6 +76,9 @@ pub struct Graph {
     pub initial: Vec<Initial>,
     /// Named values that a caller may ask for: `online.query`, `features`.
     pub outputs: Vec<(String, ValueId)>,
+    /// Gradients of the total by the path of the trained tensor: of a graph that `grad` differentiated.
+    #[serde(default)]
+    pub gradients: Vec<(String, ValueId)>,
 }
 
 impl Graph {

@@ -1,5 +1,5 @@
-//! Text form of graphs: inputs, one line a value, then losses, monitors, updates, outputs, first values of states and the
-//! total.
+//! Text form of graphs: inputs, one line a value, then losses, monitors, updates, outputs, gradients, first values of
+//! states and the total.
 //!
 //! **Invariant:** `parse(print(graph))` is the graph and `print(parse(text))` a printed text, byte for byte: attributes
 //! are RON, whose numbers read back to the same bits.
@@ -35,6 +35,7 @@ pub fn print(graph: &Graph) -> String {
     named("monitor", &graph.monitors);
     named("update", &graph.updates);
     named("output", &graph.outputs);
+    named("gradient", &graph.gradients);
     for initial in &graph.initial {
         let _ = writeln!(text, "initial {} {} = %{}", initial.rounds, initial.path, initial.value.0);
     }
@@ -105,6 +106,7 @@ fn parse_line(line: &str, graph: &mut Graph) -> Result<(), String> {
         "monitor" => &mut graph.monitors,
         "update" => &mut graph.updates,
         "output" => &mut graph.outputs,
+        "gradient" => &mut graph.gradients,
         _ => return Err(format!("`{what}` is no part of a graph")),
     };
     list.push((name.to_owned(), id));

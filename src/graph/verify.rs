@@ -2,7 +2,7 @@
 //!
 //! Checked: operands come before their users; every node's type is what `op::shape::infer` says; inputs are declared
 //! once with the type of their node; parameters exist with their shape; losses, total and monitors are scalars; updates
-//! name states of the same shape.
+//! name states of the same shape, gradients trained tensors.
 
 use std::collections::BTreeMap;
 
@@ -58,6 +58,12 @@ pub fn verify(graph: &Graph, layout: &Layout) -> Result<(), Vec<String>> {
             (Some((decl, _)), Some(ty)) if decl.kind == TensorKind::State && decl.shape == ty.shape => {}
             (Some(_), found) => errors.push(format!("the update of `{path}` does not fit: {found:?}")),
             (None, _) => errors.push(format!("the update of `{path}` names no state")),
+        }
+    }
+    for (path, id) in &graph.gradients {
+        match (layout.get(path), ty(*id)) {
+            (Some((decl, _)), Some(ty)) if decl.kind == TensorKind::Trained && decl.shape == ty.shape => {}
+            (_, found) => errors.push(format!("the gradient of `{path}` is not that of a trained tensor: {found:?}")),
         }
     }
     for initial in &graph.initial {

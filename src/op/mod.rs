@@ -1,10 +1,15 @@
 //! The closed set of primitive operations: what the language calls `op::…`, what a graph's nodes are, and what every
-//! backend implements. Its shape rules stand in [`shape`], its derivatives in the backends.
+//! backend implements. Its shape rules stand in [`shape`], its derivatives in `graph::grad`.
 //!
-//! **Invariant:** an op is an arm in each exhaustive table (`shape::infer`, each backend's `ops`); none has a `_` arm.
+//! The last group is the backward pass's own: `graph::grad` makes those ops and the language has no word for them. A
+//! backend that differentiates with a tape of its own never meets them.
+//!
+//! **Invariant:** an op is an arm in each exhaustive table (`shape::infer`, `grad::vjp`, each backend's `ops`); none has a
+//! `_` arm.
 //!
 //! Dims: `B` batch, `N` tokens, `D` width, `P` patch, `C` channels, `H` height, `W` width, `h` heads.
 
+mod backward;
 pub mod interpolate;
 pub mod shape;
 
@@ -211,6 +216,51 @@ pub enum Op {
     StopGradient,
     /// Rows of all processes along axis 0; the identity with one.
     AllGather,
+
+    // The backward pass. `g` is the gradient of the op's result, `y` the result. An op with several gradients gives them
+    // one behind the other in one flat value, of which slices are read: a value a node, and no copy.
+    /// (a `[.., k, m]`, b `[.., k, n]`) → `[.., m, n]`: aᵀ·b.
+    TransposedMatmul,
+    /// (x, g) → g·(Φ(x) + x·φ(x)).
+    GeluGrad,
+    /// (y, g) → y·(g − Σ g·y) over the last axis.
+    SoftmaxGrad,
+    /// (y, g) → g − eʸ·Σ g over the last axis.
+    LogSoftmaxGrad,
+    /// (logits `[.., K]`, ids Int `[..]`, g `[..]`) → `[.., K]`.
+    CrossEntropyGrad,
+    /// (x, g) → the gradient of x.
+    L2NormalizeGrad {
+        eps: f64,
+    },
+    /// (x, g, weight?) → flat: x, then weight and bias where there is a weight.
+    LayerNormGrad {
+        eps: f64,
+    },
+    /// (x, g, weight?) → flat: x, then weight and bias where there is a weight.
+    BatchNormGrad {
+        eps: f64,
+    },
+    /// (q, k, v, g, bias?) → flat: q, k, v, then the bias where there is one.
+    AttentionGrad {
+        scale: f64,
+    },
+    /// (g `[B, O, H', W']`, weight) → the node's shape `[B, C, H, W]`.
+    Conv2dInputGrad {
+        stride: usize,
+        padding: usize,
+        groups: usize,
+    },
+    /// (g `[B, O, H', W']`, x `[B, C, H, W]`) → the node's shape `[O, C / groups, kh, kw]`.
+    Conv2dWeightGrad {
+        stride: usize,
+        padding: usize,
+        groups: usize,
+    },
+    /// (g `[B, K, D]`, ids Int `[B, K]`) → `[B, tokens, D]`: rows added up where ids are equal, zero where none is.
+    ScatterTokens {
+        tokens: usize,
+    },
 }
 
 impl Op {
@@ -274,27 +324,59 @@ impl Op {
             Op::Argsort => "argsort",
             Op::StopGradient => "stop_gradient",
             Op::AllGather => "all_gather",
+            Op::TransposedMatmul => "transposed_matmul",
+            Op::GeluGrad => "gelu_grad",
+            Op::SoftmaxGrad => "softmax_grad",
+            Op::LogSoftmaxGrad => "log_softmax_grad",
+            Op::CrossEntropyGrad => "cross_entropy_grad",
+            Op::L2NormalizeGrad { .. } => "l2_normalize_grad",
+            Op::LayerNormGrad { .. } => "layer_norm_grad",
+            Op::BatchNormGrad { .. } => "batch_norm_grad",
+            Op::AttentionGrad { .. } => "attention_grad",
+            Op::Conv2dInputGrad { .. } => "conv2d_input_grad",
+            Op::Conv2dWeightGrad { .. } => "conv2d_weight_grad",
+            Op::ScatterTokens { .. } => "scatter_tokens",
         }
+    }
+
+    /// Whether the op belongs to the backward pass, which is not differentiated again.
+    pub fn is_backward(&self) -> bool {
+        matches!(
+            self,
+            Op::TransposedMatmul
+                | Op::GeluGrad
+                | Op::SoftmaxGrad
+                | Op::LogSoftmaxGrad
+                | Op::CrossEntropyGrad
+                | Op::L2NormalizeGrad { .. }
+                | Op::LayerNormGrad { .. }
+                | Op::BatchNormGrad { .. }
+                | Op::AttentionGrad { .. }
+                | Op::Conv2dInputGrad { .. }
+                | Op::Conv2dWeightGrad { .. }
+                | Op::ScatterTokens { .. }
+        )
     }
 
     /// Whether a gradient can flow from the result to any operand.
     pub fn is_differentiable(&self) -> bool {
-        !matches!(
-            self,
-            Op::Input { .. }
-                | Op::Full { .. }
-                | Op::Iota
-                | Op::ResizeWeights { .. }
-                | Op::Floor
-                | Op::Atan2
-                | Op::ToInt
-                | Op::Less
-                | Op::Equal
-                | Op::ToFloat
-                | Op::OneHot { .. }
-                | Op::Argmax
-                | Op::Argsort
-                | Op::StopGradient
-        )
+        !self.is_backward()
+            && !matches!(
+                self,
+                Op::Input { .. }
+                    | Op::Full { .. }
+                    | Op::Iota
+                    | Op::ResizeWeights { .. }
+                    | Op::Floor
+                    | Op::Atan2
+                    | Op::ToInt
+                    | Op::Less
+                    | Op::Equal
+                    | Op::ToFloat
+                    | Op::OneHot { .. }
+                    | Op::Argmax
+                    | Op::Argsort
+                    | Op::StopGradient
+            )
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** one arm for each op, no `_`: a new op stops the build here.
 
-use super::{DType, Op, Type};
+use super::{DType, Op, Type, backward};
 
 /// Why operands do not fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,14 +14,14 @@ pub struct ShapeError {
     pub help: Option<String>,
 }
 
-type Inferred = Result<Type, ShapeError>;
+pub(super) type Inferred = Result<Type, ShapeError>;
 
-fn error<T>(operands: &[usize], message: impl Into<String>) -> Result<T, ShapeError> {
+pub(super) fn error<T>(operands: &[usize], message: impl Into<String>) -> Result<T, ShapeError> {
     Err(ShapeError { message: message.into(), operands: operands.to_vec(), help: None })
 }
 
-/// Result type of `op` on `inputs`. `declared` is the type of leaves and the target of `reshape`, `broadcast` and
-/// `unpatchify`.
+/// Result type of `op` on `inputs`. `declared` is the type of leaves and the target of `reshape`, `broadcast`,
+/// `unpatchify` and the gradients of a convolution.
 pub fn infer(op: &Op, inputs: &[&Type], declared: Option<&Type>) -> Inferred {
     count_operands(op, inputs.len())?;
     check_dtypes(op, inputs)?;
@@ -167,6 +167,24 @@ pub fn infer(op: &Op, inputs: &[&Type], declared: Option<&Type>) -> Inferred {
             [] => error(&[0], "a scalar has no last axis"),
             _ => Ok(Type::int(shape(0))),
         },
+        Op::TransposedMatmul => backward::transposed_matmul(shape(0), shape(1)),
+        Op::GeluGrad | Op::SoftmaxGrad | Op::LogSoftmaxGrad | Op::L2NormalizeGrad { .. } => {
+            same_shapes(inputs).map(|()| inputs[0].clone())
+        }
+        Op::CrossEntropyGrad => backward::cross_entropy(inputs),
+        Op::LayerNormGrad { .. } | Op::BatchNormGrad { .. } => backward::norm(inputs),
+        Op::AttentionGrad { .. } => backward::attention(inputs),
+        Op::Conv2dInputGrad { stride, padding, groups } => {
+            let ty = target(declared)?;
+            let sizes = conv2d(&[&ty, inputs[1]], *stride, *padding, *groups)?;
+            backward::of_convolution(inputs[0], &sizes, ty)
+        }
+        Op::Conv2dWeightGrad { stride, padding, groups } => {
+            let ty = target(declared)?;
+            let sizes = conv2d(&[inputs[1], &ty], *stride, *padding, *groups)?;
+            backward::of_convolution(inputs[0], &sizes, ty)
+        }
+        Op::ScatterTokens { tokens } => backward::scatter_tokens(shape(0), shape(1), *tokens),
     }
 }
 
@@ -225,8 +243,18 @@ fn arity(op: &Op) -> (usize, usize) {
         | Op::Atan2
         | Op::Matmul { .. }
         | Op::CrossEntropy
-        | Op::GatherTokens => (2, 2),
-        Op::Select => (3, 3),
+        | Op::GatherTokens
+        | Op::TransposedMatmul
+        | Op::GeluGrad
+        | Op::SoftmaxGrad
+        | Op::LogSoftmaxGrad
+        | Op::L2NormalizeGrad { .. }
+        | Op::Conv2dInputGrad { .. }
+        | Op::Conv2dWeightGrad { .. }
+        | Op::ScatterTokens { .. } => (2, 2),
+        Op::Select | Op::CrossEntropyGrad => (3, 3),
+        Op::LayerNormGrad { .. } | Op::BatchNormGrad { .. } => (2, 3),
+        Op::AttentionGrad { .. } => (4, 5),
         Op::Concat { .. } => (2, usize::MAX),
         Op::Linear | Op::Conv2d { .. } => (2, 3),
         Op::Attention { .. } => (3, 4),
@@ -249,7 +277,7 @@ fn count_operands(op: &Op, found: usize) -> Result<(), ShapeError> {
 
 fn check_dtypes(op: &Op, inputs: &[&Type]) -> Result<(), ShapeError> {
     let wants_int = |i: usize| match op {
-        Op::CrossEntropy | Op::GatherTokens => i == 1,
+        Op::CrossEntropy | Op::GatherTokens | Op::CrossEntropyGrad | Op::ScatterTokens { .. } => i == 1,
         Op::OneHot { .. } | Op::ToFloat => true,
         _ => false,
     };
@@ -278,7 +306,7 @@ fn check_dtypes(op: &Op, inputs: &[&Type]) -> Result<(), ShapeError> {
     Ok(())
 }
 
-fn same_shapes(inputs: &[&Type]) -> Result<(), ShapeError> {
+pub(super) fn same_shapes(inputs: &[&Type]) -> Result<(), ShapeError> {
     match inputs.iter().position(|t| t.shape != inputs[0].shape) {
         Some(i) => error(&[0, i], format!("{:?} and {:?} differ", inputs[0].shape, inputs[i].shape)),
         None => Ok(()),
@@ -334,7 +362,7 @@ fn linear(inputs: &[&Type]) -> Inferred {
     Ok(Type::float(dims))
 }
 
-fn attention(inputs: &[&Type]) -> Inferred {
+pub(super) fn attention(inputs: &[&Type]) -> Inferred {
     let (q, k, v) = (&inputs[0].shape, &inputs[1].shape, &inputs[2].shape);
     let ([b, h, n, d], [bk, hk, m, dk]) = (q.as_slice(), k.as_slice()) else {
         return error(&[0, 1], format!("attention wants [B, heads, N, d], found {q:?} and {k:?}"));
@@ -409,11 +437,21 @@ pub fn flops(op: &Op, inputs: &[&Type], output: &Type) -> u64 {
         | Op::GatherTokens
         | Op::OneHot { .. }
         | Op::StopGradient
-        | Op::AllGather => 0,
+        | Op::AllGather
+        | Op::ScatterTokens { .. } => 0,
         Op::Matmul { .. } | Op::Linear => 2 * elements * last(inputs[0]),
+        Op::TransposedMatmul => 2 * inputs[0].elements() as u64 * last(inputs[1]),
         Op::Conv2d { .. } => 2 * elements * inputs[1].shape[1..].iter().product::<usize>() as u64,
         // q·kᵀ and the product with v.
         Op::Attention { .. } => 4 * elements * inputs[1].shape[2] as u64,
+        // As the forward product, plus the scores once more: they are not kept.
+        Op::AttentionGrad { .. } => 10 * inputs[0].elements() as u64 * inputs[1].shape[2] as u64,
+        Op::Conv2dInputGrad { .. } => {
+            2 * inputs[0].elements() as u64 * inputs[1].shape[1..].iter().product::<usize>() as u64
+        }
+        Op::Conv2dWeightGrad { .. } => {
+            2 * inputs[0].elements() as u64 * output.shape[1..].iter().product::<usize>() as u64
+        }
         Op::Sum { .. } | Op::Mean { .. } | Op::CrossEntropy | Op::Argmax => inputs[0].elements() as u64,
         Op::Add
         | Op::Sub
@@ -445,6 +483,13 @@ pub fn flops(op: &Op, inputs: &[&Type], output: &Type) -> u64 {
         | Op::Softmax
         | Op::LogSoftmax
         | Op::L2Normalize { .. }
-        | Op::Argsort => elements,
+        | Op::Argsort
+        | Op::GeluGrad
+        | Op::SoftmaxGrad
+        | Op::LogSoftmaxGrad
+        | Op::CrossEntropyGrad
+        | Op::L2NormalizeGrad { .. }
+        | Op::LayerNormGrad { .. }
+        | Op::BatchNormGrad { .. } => elements,
     }
 }

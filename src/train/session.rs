@@ -232,6 +232,7 @@ impl<'a, E: Element> Session<'a, E> {
                 self.trainer.step(self.backend, &batch?.inputs, &[]).map_err(|error| self.step_error(error))?;
             self.log(&report, start.elapsed().as_secs_f64(), loader.counters(), watch)?;
             let (step, clock) = (report.step, self.trainer.clock);
+            self.trainer.reuse(report.results);
             if let Some(knn) = &spec.evaluate.knn
                 && clock.is_due(knn.every, step)
             {

@@ -41,6 +41,8 @@ pub struct Trainer<'p, E> {
     pub clock: Clock,
     /// Whether states that the first batch starts are still to be filled: not where they were given.
     pub fresh_states: bool,
+    /// Memory of earlier results: see [`Trainer::reuse`].
+    spare: Results<E>,
 }
 
 impl<'p, E: Element> Trainer<'p, E> {
@@ -55,7 +57,13 @@ impl<'p, E: Element> Trainer<'p, E> {
             step: 0,
             clock,
             fresh_states: true,
+            spare: Results::default(),
         }
+    }
+
+    /// Takes results back that nobody looks at any more, so that the next step need not allocate.
+    pub fn reuse(&mut self, results: Results<E>) {
+        self.spare = results;
     }
 
     /// One step on `inputs`; `outputs` names values of the graph that the results shall hold.
@@ -73,8 +81,9 @@ impl<'p, E: Element> Trainer<'p, E> {
         let before = moves_before.then(|| self.arena.clone());
         ema::apply(emas, EmaMoment::BeforeForward, layout, &mut self.arena, step, &self.clock);
         let request = Request { gradients: true, outputs: outputs.to_vec(), check_finite: false };
-        let run = backend.run(graph, layout, &self.arena, inputs, &request);
-        let checked = run.map_err(StepError::from).and_then(|results| match not_finite(graph, layout, &results) {
+        let mut results = std::mem::take(&mut self.spare);
+        let run = backend.run_into(graph, layout, &self.arena, inputs, &request, &mut results);
+        let checked = run.map_err(StepError::from).and_then(|()| match not_finite(graph, layout, &results) {
             None => Ok(results),
             Some(what) => {
                 let request = Request { check_finite: true, ..request };

@@ -184,14 +184,15 @@ impl Backend<f64> for Doubler {
         "doubler"
     }
 
-    fn run(
+    fn run_into(
         &mut self,
         _: &Graph,
         _: &Layout,
         arena: &[f64],
         inputs: &[(String, InputValue)],
         request: &Request,
-    ) -> Result<Results<f64>, BackendError> {
+        results: &mut Results<f64>,
+    ) -> Result<(), BackendError> {
         assert_eq!((request.gradients, request.outputs.as_slice()), (false, ["features".to_owned()].as_slice()));
         let InputValue::Float(pictures) = &inputs[0].1 else { panic!("pictures are float") };
         let rows = pictures.shape[0];
@@ -199,7 +200,8 @@ impl Backend<f64> for Doubler {
         let data =
             pictures.data.chunks(each).flat_map(|p| [2.0 * f64::from(p.iter().sum::<f32>()), arena[0]]).collect();
         let outputs = vec![OutputValue::Float(HostTensor { shape: vec![rows, 2], data })];
-        Ok(Results { losses: vec![], total: 0.0, monitors: vec![], updates: vec![], outputs, gradients: vec![] })
+        *results = Results { outputs, ..Results::default() };
+        Ok(())
     }
 }
 

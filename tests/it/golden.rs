@@ -46,37 +46,37 @@ fn map(name: &str) -> String {
     root(&format!("tests/golden/maps/{name}.ron")).display().to_string()
 }
 
+/// Backends that every build has.
+const BACKENDS: [&str; 2] = ["cpu", "dfdx"];
+
+fn agree(names: impl Iterator<Item = &'static str>, options: &[&str]) {
+    for name in names {
+        for backend in BACKENDS {
+            let file = file(name);
+            let text = succeed(&[&["verify", "--against", &file, "--backend", backend][..], options].concat());
+            assert!(text.contains("within tolerance"), "{backend}: {text}");
+        }
+    }
+}
+
 #[test]
 fn the_shipped_pipelines_agree_in_f32() {
-    for name in FILES {
-        let text = succeed(&["verify", "--against", &file(name)]);
-        assert!(text.contains("within tolerance"), "{text}");
-    }
+    agree(FILES.into_iter(), &[]);
 }
 
 #[test]
 fn the_shipped_pipelines_agree_in_f64() {
-    for name in FILES {
-        let options = ["verify", "--against", &file(name), "--precision", "f64", "--tolerance", "1e-6"];
-        let text = succeed(&options);
-        assert!(text.contains("within tolerance"), "{text}");
-    }
+    agree(FILES.into_iter(), &["--precision", "f64", "--tolerance", "1e-6"]);
 }
 
 #[test]
 fn every_method_agrees_in_f32() {
-    for (name, _) in METHODS {
-        let text = succeed(&["verify", "--against", &file(name)]);
-        assert!(text.contains("within tolerance"), "{text}");
-    }
+    agree(METHODS.into_iter().map(|(name, _)| name), &[]);
 }
 
 #[test]
 fn every_method_agrees_in_f64() {
-    for (name, _) in METHODS {
-        let text = succeed(&["verify", "--against", &file(name), "--precision", "f64"]);
-        assert!(text.contains("within tolerance"), "{text}");
-    }
+    agree(METHODS.into_iter().map(|(name, _)| name), &["--precision", "f64"]);
 }
 
 /// The lines of a failed verification.

@@ -8,10 +8,11 @@ use crate::command::root;
 
 /// Modules of one floor import those of the floors below, and themselves; what is listed behind a module is the one
 /// thing of its own floor that it may import. The highest floor first.
-const FLOORS: [&[(&str, &[&str])]; 9] = [
+const FLOORS: [&[(&str, &[&str])]; 10] = [
     &[("cli", &[])],
     &[("verify", &["train"]), ("train", &["eval"]), ("eval", &[])],
     &[("data", &["backend"]), ("run", &["backend"]), ("backend", &[])],
+    &[("plan", &[])],
     &[("graph", &[])],
     &[("shape", &[])],
     &[("elab", &[])],

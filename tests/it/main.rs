@@ -2,6 +2,7 @@
 
 mod codes;
 mod command;
+mod cpu;
 mod docs;
 mod eval;
 mod golden;

@@ -22,20 +22,20 @@ use serde::Deserialize;
 use crate::command::root;
 
 /// Backends that this build has and that run everywhere.
-const BACKENDS: [&str; 1] = ["dfdx"];
+const BACKENDS: [&str; 2] = ["cpu", "dfdx"];
 
 #[derive(Deserialize)]
-struct Page {
+pub struct Page {
     /// For every pipeline, before its own.
     common: Vec<String>,
     /// Pipelines that are another at a larger or smaller size.
     sizes: Vec<String>,
-    methods: Vec<Method>,
+    pub methods: Vec<Method>,
 }
 
 #[derive(Deserialize)]
-struct Method {
-    pipeline: String,
+pub struct Method {
+    pub pipeline: String,
     #[serde(default)]
     set: Vec<String>,
     steps: u64,
@@ -50,12 +50,12 @@ enum Learns {
     Distils(f64, f64),
 }
 
-fn page() -> Page {
+pub fn page() -> Page {
     let text = std::fs::read_to_string(root("tests/methods.ron")).expect("it is in the repository");
     ron::from_str(&text).unwrap_or_else(|error| panic!("tests/methods.ron: {error}"))
 }
 
-fn compile(pipeline: &str, sets: &[String]) -> Program {
+pub fn compile(pipeline: &str, sets: &[String]) -> Program {
     let (mut sources, mut diagnostics) = (Sources::new(), Diagnostics::default());
     let path = root(&format!("pipelines/{pipeline}.cmae"));
     let sets: Vec<_> = sets.iter().map(|set| set.as_str().into()).collect();
@@ -82,7 +82,7 @@ fn train_source(program: &Program) -> Arc<dyn Source> {
     source::open(spec, program.spec.data.channels).expect("digits are embedded")
 }
 
-fn batch(program: &Program) -> Vec<(String, InputValue)> {
+pub fn batch(program: &Program) -> Vec<(String, InputValue)> {
     let data = &program.spec.data;
     let options = LoaderOptions { seed: 3, threads: 1, prefetch: 1, max_broken: 0.0 };
     let (views, inputs) = (&program.spec.views, &program.train.inputs);
@@ -112,8 +112,20 @@ fn features<E: Element>(program: &Program, backend: &mut dyn Backend<E>, arena: 
     features
 }
 
-fn learns(method: &Method, common: &[String], backend: &str) {
-    let sets: Vec<String> = common.iter().chain(&method.set).cloned().collect();
+/// What is set for a pipeline, and no import.
+pub fn sets_of(page: &Page, method: &Method) -> Vec<String> {
+    page.common.iter().chain(&method.set).cloned().collect()
+}
+
+/// The tensors that a pipeline starts with.
+pub fn start<E: Element>(program: &Program, sets: &[String]) -> Vec<E> {
+    let mut arena = init::initialise(&program.layout, 1);
+    imports::fill(program, &mut arena, &imported(program, sets)).unwrap_or_else(|error| panic!("{error}"));
+    arena
+}
+
+fn learns(page: &Page, method: &Method, backend: &str) {
+    let sets = sets_of(page, method);
     // What an import sets is known by its prefix; the common sets are for the pipeline alone.
     let name = &method.pipeline;
     let program = compile(name, &sets);
@@ -158,7 +170,7 @@ fn share(part: usize, parts: usize) {
     for backend in BACKENDS {
         let mine = page.methods.iter().skip(part).step_by(parts);
         // All are tried, so that one run tells of every pipeline that fails.
-        let fails = |method: &&Method| std::panic::catch_unwind(|| learns(method, &page.common, backend)).is_err();
+        let fails = |method: &&Method| std::panic::catch_unwind(|| learns(&page, method, backend)).is_err();
         let failed: Vec<&str> = mine.filter(fails).map(|method| method.pipeline.as_str()).collect();
         assert!(failed.is_empty(), "{backend}: {failed:?}");
     }

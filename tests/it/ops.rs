@@ -1,8 +1,9 @@
-//! Every op of the closed set on the `dfdx` backend: pages in `tests/ops` with values worked out apart from it, sweeps over
+//! Every op of the closed set on each backend: pages in `tests/ops` with values worked out apart from it, sweeps over
 //! shapes against plain loops, gradients against finite differences in f64, f32 against f64, and the shape rules.
 
 mod aliasing;
 mod case;
+mod grad;
 mod page;
 mod pipelines;
 mod reference;
@@ -58,19 +59,24 @@ fn pages_hold() {
 fn op_names() -> BTreeSet<String> {
     let source = include_str!("../../src/op/mod.rs");
     let (_, arms) = source.split_once("pub fn name(&self)").expect("the method is there");
-    let (arms, _) = arms.split_once("pub fn is_differentiable").expect("it follows `name`");
+    let (arms, _) = arms.split_once("pub fn is_backward").expect("it follows `name`");
     arms.lines().filter_map(|line| line.split('"').nth(1)).map(str::to_owned).collect()
 }
 
 #[test]
 fn every_op_has_a_page() {
     let names = op_names();
-    assert_eq!(names.len(), 57, "the list is read wrongly, or ops were added: {names:?}");
+    assert_eq!(names.len(), 69, "the list is read wrongly, or ops were added: {names:?}");
     let mut covered = BTreeSet::new();
     for (_, text, cases) in pages() {
-        // A graph that only passes through an op says nothing of it: the page must name it.
-        let ops = cases.iter().flat_map(|c| &c.case.graph.nodes).map(|n| n.op.name());
-        covered.extend(ops.filter(|op| text.contains(&format!("`{op}`"))).map(str::to_owned));
+        // A graph that only passes through an op says nothing of it: the page must name it. Ops of the backward pass are
+        // run where a case's gradient is taken.
+        for case in &cases {
+            let (graph, layout) = case.case.with_total(true);
+            let whole = cmae::graph::grad::differentiate(&graph, &layout);
+            let ops = case.case.graph.nodes.iter().chain(&whole.nodes).map(|node| node.op.name());
+            covered.extend(ops.filter(|op| text.contains(&format!("`{op}`"))).map(str::to_owned));
+        }
     }
     let missing: Vec<_> = names.difference(&covered).collect();
     assert!(missing.is_empty(), "no page in tests/ops explains and runs: {missing:?}");

@@ -209,14 +209,15 @@ impl<E: Element + Dtype, D: Kernels<E>> Backend<E> for Dfdx<D> {
         self.name
     }
 
-    fn run(
+    fn run_into(
         &mut self,
         graph: &Graph,
         layout: &Layout,
         arena: &[E],
         inputs: &[(String, InputValue)],
         request: &Request,
-    ) -> Result<Results<E>, BackendError> {
+        results: &mut Results<E>,
+    ) -> Result<(), BackendError> {
         let needs = needs(graph, layout, request)?;
         let count = graph.nodes.len();
         let mut context = Context { device: self.device.clone(), tape: OwnedTape::default(), next_root: count };
@@ -293,7 +294,8 @@ impl<E: Element + Dtype, D: Kernels<E>> Backend<E> for Dfdx<D> {
                 }
             }
         }
-        Ok(Results { losses, total: total_value, monitors, updates, outputs, gradients })
+        *results = Results { losses, total: total_value, monitors, updates, outputs, gradients };
+        Ok(())
     }
 }
 

@@ -41,6 +41,18 @@ impl<E: Element + Dtype, D: Kernels<E>> Context<E, D> {
         let last = |i: usize| shape(i).last().copied().unwrap_or(1);
         let result = match &node.op {
             Op::Input { .. } | Op::Param { .. } => return Err("a leaf is no operation".into()),
+            Op::TransposedMatmul
+            | Op::GeluGrad
+            | Op::SoftmaxGrad
+            | Op::LogSoftmaxGrad
+            | Op::CrossEntropyGrad
+            | Op::L2NormalizeGrad { .. }
+            | Op::LayerNormGrad { .. }
+            | Op::BatchNormGrad { .. }
+            | Op::AttentionGrad { .. }
+            | Op::Conv2dInputGrad { .. }
+            | Op::Conv2dWeightGrad { .. }
+            | Op::ScatterTokens { .. } => return Err("dfdx differentiates with a tape of its own".into()),
             Op::Full { value } => self.upload(vec![constant(*value); node.ty.elements()])?,
             Op::Iota => return Ok(Value::Int((0..node.ty.elements() as i64).collect())),
             Op::ResizeWeights { from, to } => {

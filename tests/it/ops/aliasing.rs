@@ -5,7 +5,7 @@ use cmae::backend::InputValue;
 use cmae::graph::ValueId;
 use cmae::op::{Op, Type};
 
-use super::case::{Case, Values, push, run};
+use super::case::{Case, Values, on_each, push, run};
 use super::sweep::Build;
 
 fn hold(cases: Vec<Case>) {
@@ -186,17 +186,29 @@ fn stopped_and_unused_parameters_have_no_gradient() {
     let case = build.case("stopped".to_owned());
     let (graph, layout) = case.with_total(true);
     let arena = case.arena(&layout, true);
-    let results = run::<f64>(&graph, &layout, &arena, &[]).expect("it runs");
-    let range = |path: &str| layout.range(layout.index(path).expect("the case has it"));
-    let (x, y) = (&arena[range("x")], &arena[range("y")]);
-    let expected: Vec<f64> = x.iter().zip(y).map(|(x, y)| x * y).collect();
-    assert_eq!(results.gradients[range("x")], expected);
-    assert_eq!(results.gradients[range("y")], [0.0; 3]);
-    assert_eq!(results.gradients[range("unused")], [0.0; 2]);
+    let faults = on_each(|| {
+        let results = run::<f64>(&graph, &layout, &arena, &[]).expect("it runs");
+        let range = |path: &str| layout.range(layout.index(path).expect("the case has it"));
+        let (x, y) = (&arena[range("x")], &arena[range("y")]);
+        let expected: Vec<f64> = x.iter().zip(y).map(|(x, y)| x * y).collect();
+        assert_eq!(results.gradients[range("x")], expected);
+        assert_eq!(results.gradients[range("y")], [0.0; 3]);
+        assert_eq!(results.gradients[range("unused")], [0.0; 2]);
+        Vec::new()
+    });
+    assert!(faults.is_empty(), "{faults:?}");
 }
 
 #[test]
 fn inputs_that_are_missing_or_misshapen_are_errors() {
+    let faults = on_each(|| {
+        wrong_inputs();
+        Vec::new()
+    });
+    assert!(faults.is_empty(), "{faults:?}");
+}
+
+fn wrong_inputs() {
     let mut build = Build::default();
     let ids = build.ids("labels", &[2], &[0, 7]);
     let y = build.op(Op::OneHot { classes: 3 }, &[ids]);

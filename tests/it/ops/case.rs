@@ -1,5 +1,7 @@
 //! One graph with values: runs it in f64 and f32 and holds gradients against finite differences.
 
+use std::cell::RefCell;
+
 use cmae::backend::{Backend, Element, HostTensor, InputValue, OutputValue, Request, Results};
 use cmae::graph::{Graph, Init, Layout, Node, TensorDecl, TensorKind, ValueId, verify};
 use cmae::op::{DType, Op, Type};
@@ -30,23 +32,29 @@ const STEP: f64 = 1e-5;
 const TOLERANCE: f64 = 1e-7;
 
 impl Case {
-    /// Every fault of the case, each with the title before it.
+    /// Every fault of the case on any backend, each with the title before it.
     pub fn faults(&self) -> Vec<String> {
-        let mut faults = Vec::new();
-        let run = std::panic::AssertUnwindSafe(|| self.check(&mut faults));
-        if let Err(panic) = std::panic::catch_unwind(run) {
-            let text = panic.downcast_ref::<String>().cloned();
-            faults.push(text.unwrap_or_else(|| "the backend panicked".to_owned()));
+        let mut found: Vec<Results<f64>> = Vec::new();
+        let mut faults = on_each(|| {
+            let mut faults = Vec::new();
+            found.extend(self.check(&mut faults));
+            faults
+        });
+        if let [first, others @ ..] = found.as_slice() {
+            others.iter().for_each(|other| same(first, other, &mut faults));
         }
         faults.iter().map(|fault| format!("{}: {fault}", self.title)).collect()
     }
 
-    fn check(&self, faults: &mut Vec<String>) {
+    fn check(&self, faults: &mut Vec<String>) -> Option<Results<f64>> {
         let (graph, layout) = self.with_total(true);
         let arena = self.arena(&layout, true);
         let exact = match run::<f64>(&graph, &layout, &arena, &self.inputs(&graph)) {
             Ok(results) => results,
-            Err(error) => return faults.push(error),
+            Err(error) => {
+                faults.push(error);
+                return None;
+            }
         };
         if !self.by_hand && graph.total.is_some() {
             self.finite_differences(&graph, &layout, &arena, &exact.gradients, faults);
@@ -55,6 +63,7 @@ impl Case {
             Ok(single) => agreement(&graph, &exact, &single, faults),
             Err(error) => faults.push(format!("f32: {error}")),
         }
+        Some(exact)
     }
 
     fn finite_differences(
@@ -181,10 +190,42 @@ pub fn run<E: Element>(
     backend::<E>().run(graph, layout, arena, inputs, &request).map_err(|error| error.to_string())
 }
 
-/// The backend under test: dfdx on the CPU, or what `CMAE_TEST_BACKEND` names.
+/// Backends that this build has and that run everywhere. `CMAE_TEST_BACKEND` names another to be tested instead.
+const BACKENDS: [&str; 2] = ["dfdx", "cpu"];
+
+thread_local!(static UNDER_TEST: RefCell<String> = RefCell::new(BACKENDS[0].to_owned()));
+
+/// Collects what `work` finds with each backend under test, each fault with the backend's name before it. A panic is a fault.
+pub fn on_each(mut work: impl FnMut() -> Vec<String>) -> Vec<String> {
+    let named = std::env::var("CMAE_TEST_BACKEND").map(|name| vec![name]);
+    let mut faults = Vec::new();
+    for name in named.unwrap_or_else(|_| BACKENDS.map(str::to_owned).to_vec()) {
+        UNDER_TEST.set(name.clone());
+        let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(&mut work)).unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().cloned();
+            vec![text.unwrap_or_else(|| "the backend panicked".to_owned())]
+        });
+        faults.extend(found.iter().map(|fault| format!("{name}: {fault}")));
+    }
+    faults
+}
+
 fn backend<E: Element>() -> Box<dyn Backend<E>> {
-    let name = std::env::var("CMAE_TEST_BACKEND").unwrap_or_else(|_| "dfdx".to_owned());
-    E::backend(&name).expect("the backend under test is there")
+    UNDER_TEST.with_borrow(|name| E::backend(name)).expect("the backend under test is there")
+}
+
+/// Two backends in f64 from the same numbers: they differ in the order of sums alone. 1e-12 of the largest value is some
+/// thousand roundings; the largest sums of the cases have some hundred terms.
+fn same(a: &Results<f64>, b: &Results<f64>, faults: &mut Vec<String>) {
+    let mut compare = |what: &str, a: &[f64], b: &[f64]| {
+        let scale = a.iter().fold(1.0_f64, |s, v| if v.is_finite() { s.max(v.abs()) } else { s });
+        let agree = |(a, b): (&f64, &f64)| a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= 1e-12 * scale;
+        if a.len() != b.len() || !a.iter().zip(b).all(agree) {
+            faults.push(format!("backends differ in {what}: {a:?}, {b:?}"));
+        }
+    };
+    a.outputs.iter().zip(&b.outputs).for_each(|(a, b)| compare("an output", &flat(a), &flat(b)));
+    compare("the gradient", &a.gradients, &b.gradients);
 }
 
 pub fn forward(graph: &Graph, layout: &Layout, arena: &[f64], inputs: &[(String, InputValue)]) -> f64 {

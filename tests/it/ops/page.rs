@@ -7,7 +7,7 @@
 
 use cmae::graph::text;
 
-use super::case::{Case, Values, flat, run};
+use super::case::{Case, Values, flat, on_each, run};
 
 /// One case and the lines of its `expect` block.
 pub struct PageCase {
@@ -117,22 +117,23 @@ impl PageCase {
         self.expect.iter().map(|(name, _)| one(name)).collect()
     }
 
-    /// Faults of the written values; those of gradients and precisions come from the case itself.
+    /// Faults of the written values on any backend; those of gradients and precisions come from the case itself.
     pub fn faults(&self) -> Vec<String> {
-        let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.found()));
-        let found = match found {
-            Ok(Ok(found)) => found,
-            Ok(Err(error)) => return vec![format!("{}: {error}", self.case.title)],
-            // The case itself reports it.
-            Err(_) => return vec![format!("{}: panicked", self.case.title)],
-        };
+        let faults = on_each(|| match self.found() {
+            Ok(found) => self.unexpected(&found),
+            Err(error) => vec![error],
+        });
+        faults.iter().map(|fault| format!("{}: {fault}", self.case.title)).collect()
+    }
+
+    fn unexpected(&self, found: &[Found]) -> Vec<String> {
         let mut faults = Vec::new();
-        for ((name, expected), Found { values: found, .. }) in self.expect.iter().zip(&found) {
+        for ((name, expected), Found { values: found, .. }) in self.expect.iter().zip(found) {
             let same = |a: &f64, b: &f64| {
                 a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= TOLERANCE * a.abs().max(1.0)
             };
             if expected.len() != found.len() || !expected.iter().zip(found).all(|(a, b)| same(a, b)) {
-                faults.push(format!("{}: {name} is {found:?}, expected {expected:?}", self.case.title));
+                faults.push(format!("{name} is {found:?}, expected {expected:?}"));
             }
         }
         faults

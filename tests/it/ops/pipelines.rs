@@ -9,7 +9,7 @@ use cmae::graph::{Graph, Program, TensorKind};
 use cmae::op::DType;
 use cmae::source::Sources;
 
-use super::case::{agreement, forward, random, run};
+use super::case::{agreement, forward, on_each, random, run};
 
 /// Sizes at which a step takes milliseconds: 64 patches, two heads, one layer, and features that no two axes share.
 const ENCODER: [&str; 6] = [
@@ -63,6 +63,10 @@ fn inputs(graph: &Graph) -> Vec<(String, InputValue)> {
 }
 
 fn check(name: &str, sets: &[&str]) -> Vec<String> {
+    on_each(|| check_here(name, sets))
+}
+
+fn check_here(name: &str, sets: &[&str]) -> Vec<String> {
     let program = program(name, sets);
     let (graph, layout) = (&program.train, &program.layout);
     let inputs = inputs(graph);

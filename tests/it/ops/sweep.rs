@@ -3,7 +3,7 @@
 use cmae::graph::{Graph, InputDecl, InputKind, ValueId};
 use cmae::op::{Op, PatchOrder, Type, shape};
 
-use super::case::{Case, Values, flat, push, run};
+use super::case::{Case, Values, flat, on_each, push, run};
 use super::reference;
 
 /// A graph under construction.
@@ -58,18 +58,18 @@ impl Sweep {
         let (graph, layout) = case.with_total(true);
         let arena = case.arena(&layout, true);
         let value = |path: &str| arena[layout.range(layout.index(path).expect("the case has it"))].to_vec();
-        let run = || run::<f64>(&graph, &layout, &arena, &case.inputs(&graph));
-        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)) {
-            Ok(Ok(results)) => {
+        let faults = on_each(|| match run::<f64>(&graph, &layout, &arena, &case.inputs(&graph)) {
+            Ok(results) => {
                 let (found, expected) = (flat(&results.outputs[0]), expected(&value));
                 let same = |(a, b): (&f64, &f64)| (a - b).abs() <= 1e-12 * b.abs().max(1.0);
                 if found.len() != expected.len() || !found.iter().zip(&expected).all(same) {
-                    self.faults.push(format!("{}: {found:?}, expected {expected:?}", case.title));
+                    return vec![format!("{found:?}, expected {expected:?}")];
                 }
+                Vec::new()
             }
-            Ok(Err(error)) => self.faults.push(format!("{}: {error}", case.title)),
-            Err(_) => self.faults.push(format!("{}: panicked", case.title)),
-        }
+            Err(error) => vec![error],
+        });
+        self.faults.extend(faults.iter().map(|fault| format!("{}: {fault}", case.title)));
         self.faults.extend(case.faults());
     }
 

@@ -1,0 +1,204 @@
+//! The `cpu` backend: one static step, planned once.
+//!
+//! The first run of a graph differentiates it if gradients are asked for, plans it, and takes its arenas; runs after it only
+//! compute. f32, and f64 for the oracle's sake.
+//!
+//! **Invariant:** results do not depend on the number of threads, bit for bit: see [`share`] and [`product`].
+//!
+//! **Invariant:** only [`memory`] and [`product`] are unsafe, beside the calls of [`wide`]: a step's places are checked to
+//! lie apart whenever it runs.
+
+mod attention;
+mod chain;
+mod conv;
+mod ids;
+mod memory;
+mod moves;
+mod norm;
+mod product;
+mod real;
+mod reduce;
+mod rows;
+mod share;
+mod step;
+mod wide;
+
+pub use real::Real;
+
+use super::{Backend, BackendError, HostTensor, InputValue, OutputValue, Request, Results};
+use crate::graph::{Graph, Layout, Node, TensorDecl, ValueId, grad, prune};
+use crate::op::{DType, Op};
+use crate::plan::{self, Options, Plan, Space};
+use memory::Memory;
+use step::Prepared;
+
+/// Graphs that are kept planned: training, evaluation, pictures, and one for what else is looked at.
+const PLANS: usize = 4;
+
+/// Runs graphs on the CPU.
+pub struct Cpu<E> {
+    /// The one used last comes last.
+    planned: Vec<Planned<E>>,
+}
+
+pub fn cpu<E: Real>() -> Box<dyn Backend<E>> {
+    Box::new(Cpu { planned: Vec::new() })
+}
+
+/// A plan, what it was made for, and its arenas.
+struct Planned<E> {
+    graph: Graph,
+    tensors: Vec<TensorDecl>,
+    request: Request,
+    plan: Plan,
+    prepared: Vec<Prepared>,
+    floats: Vec<E>,
+    ints: Vec<i64>,
+    /// Whether the values that no input changes are there.
+    has_constants: bool,
+}
+
+/// The plan of `graph` for what `request` asks.
+pub fn planned(graph: &Graph, layout: &Layout, request: &Request) -> Result<Plan, BackendError> {
+    let mut wanted = graph.clone();
+    wanted.initial.clear();
+    wanted.outputs.clear();
+    for name in &request.outputs {
+        let id = graph.output(name).ok_or_else(|| BackendError::UnknownOutput { name: name.clone() })?;
+        wanted.outputs.push((name.clone(), id));
+    }
+    let wanted = if request.gradients { grad::differentiate(&wanted, layout) } else { prune::prune(&wanted) };
+    Ok(plan::plan(wanted, layout, Options { fuse: !request.check_finite }, &step::scratch))
+}
+
+impl<E: Real> Cpu<E> {
+    /// Puts the plan for a run last.
+    fn find(&mut self, graph: &Graph, layout: &Layout, request: &Request) -> Result<(), BackendError> {
+        // Compared as a whole: it takes some microseconds, and no name or address could be trusted instead.
+        let fits = |p: &Planned<E>| p.request == *request && p.graph == *graph && p.tensors == layout.tensors;
+        if let Some(at) = self.planned.iter().position(fits) {
+            self.planned[at..].rotate_left(1);
+            return Ok(());
+        }
+        let plan = planned(graph, layout, request)?;
+        if self.planned.len() == PLANS {
+            self.planned.remove(0);
+        }
+        self.planned.push(Planned {
+            graph: graph.clone(),
+            tensors: layout.tensors.clone(),
+            request: request.clone(),
+            prepared: plan.steps.iter().map(|step| step::prepare(&plan.graph, step)).collect(),
+            floats: vec![E::ZERO; plan.floats],
+            ints: vec![0; plan.ints],
+            plan,
+            has_constants: false,
+        });
+        Ok(())
+    }
+}
+
+impl<E: Real> Backend<E> for Cpu<E> {
+    fn name(&self) -> &'static str {
+        "cpu"
+    }
+
+    fn run_into(
+        &mut self,
+        graph: &Graph,
+        layout: &Layout,
+        arena: &[E],
+        inputs: &[(String, InputValue)],
+        request: &Request,
+        results: &mut Results<E>,
+    ) -> Result<(), BackendError> {
+        self.find(graph, layout, request)?;
+        let planned = self.planned.last_mut().expect("`find` has put it there");
+        let Results { losses, total, monitors, updates, outputs, gradients } = results;
+        gradients.resize(if request.gradients { layout.trained_len } else { 0 }, E::ZERO);
+        let mut memory = Memory::new(arena, gradients, &mut planned.floats, &mut planned.ints);
+        let plan = &planned.plan;
+        for (step, prepared) in plan.steps.iter().zip(&planned.prepared) {
+            if step.once && planned.has_constants {
+                continue;
+            }
+            let node = plan.graph.node(step.node);
+            let place = |message: String| BackendError::Op { op: node.op.name(), scope: node.scope.clone(), message };
+            let views = memory.views(step);
+            match &node.op {
+                Op::Input { name } => fill(views.out, views.out_ids, node, name, inputs)?,
+                _ => step::run(&plan.graph, step, prepared, views).map_err(place)?,
+            }
+            if request.check_finite
+                && step.writes.space != Space::Ints
+                && let Some(bad) = memory.floats(step.writes).iter().find(|value| !value.is_finite())
+            {
+                return Err(place(format!("the first value that is not finite ({bad})")));
+            }
+        }
+        planned.has_constants = true;
+        if request.gradients {
+            plan.copies.iter().for_each(|(from, to)| memory.copy(*from, *to));
+            plan.zeros.iter().for_each(|place| memory.fill(*place, E::ZERO));
+        }
+        let graph = &plan.graph;
+        let place = |id: ValueId| plan.places[id.index()].expect("results keep their place");
+        let scalar = |id: ValueId| memory.floats(place(id))[0].to_f64();
+        let scalars = |of: &[(String, ValueId)], values: &mut Vec<f64>| {
+            values.clear();
+            values.extend(of.iter().map(|(_, id)| scalar(*id)));
+        };
+        scalars(&graph.losses, losses);
+        scalars(&graph.monitors, monitors);
+        *total = graph.total.map_or(0.0, scalar);
+        updates.resize(graph.updates.len(), Vec::new());
+        for (values, (_, id)) in updates.iter_mut().zip(&graph.updates) {
+            values.clear();
+            values.extend_from_slice(memory.floats(place(*id)));
+        }
+        outputs.clear();
+        outputs.extend(graph.outputs.iter().map(|(_, id)| {
+            let ty = &graph.node(*id).ty;
+            let shape = ty.shape.clone();
+            match ty.dtype {
+                DType::Float => OutputValue::Float(HostTensor { shape, data: memory.floats(place(*id)).to_vec() }),
+                DType::Int => OutputValue::Int(HostTensor { shape, data: memory.ids(place(*id)).to_vec() }),
+            }
+        }));
+        Ok(())
+    }
+}
+
+/// Copies an input of the batch to its place.
+fn fill<E: Real>(
+    floats: &mut [E],
+    ids: &mut [i64],
+    node: &Node,
+    name: &str,
+    inputs: &[(String, InputValue)],
+) -> Result<(), BackendError> {
+    let (_, value) =
+        inputs.iter().find(|(n, _)| n == name).ok_or_else(|| BackendError::MissingInput { name: name.to_owned() })?;
+    let shape = match value {
+        InputValue::Float(tensor) => &tensor.shape,
+        InputValue::Double(tensor) => &tensor.shape,
+        InputValue::Int(tensor) => &tensor.shape,
+    };
+    if *shape != node.ty.shape {
+        return Err(BackendError::InputShape {
+            name: name.to_owned(),
+            found: shape.clone(),
+            expected: node.ty.shape.clone(),
+        });
+    }
+    match value {
+        InputValue::Float(tensor) => {
+            floats.iter_mut().zip(&tensor.data).for_each(|(to, from)| *to = E::from_f64(f64::from(*from)));
+        }
+        InputValue::Double(tensor) => {
+            floats.iter_mut().zip(&tensor.data).for_each(|(to, from)| *to = E::from_f64(*from));
+        }
+        InputValue::Int(tensor) => ids.copy_from_slice(&tensor.data),
+    }
+    Ok(())
+}

@@ -1,0 +1,242 @@
+//! One step of a plan: the kernel of its op on the places it reads and writes.
+
+use super::memory::Views;
+use super::moves::{self, Strided};
+use super::real::Real;
+use super::reduce::Sum;
+use super::{attention, chain, conv, ids, norm, product, rows};
+use crate::graph::{Graph, Node, ValueId};
+use crate::op::{Op, interpolate};
+use crate::plan::{Step, Work};
+
+/// What is worked out of a step once, when it is planned.
+pub(super) enum Prepared {
+    /// The values of an input of the batch.
+    Input,
+    Strided(Strided),
+    Sum(Sum),
+    /// The op says it all.
+    Plain,
+}
+
+fn shape(graph: &Graph, node: &Node, i: usize) -> Vec<usize> {
+    graph.node(node.inputs[i]).ty.shape.clone()
+}
+
+pub(super) fn prepare(graph: &Graph, step: &Step) -> Prepared {
+    let node = graph.node(step.node);
+    match &node.op {
+        Op::Input { .. } => Prepared::Input,
+        Op::Permute { axes } => Prepared::Strided(Strided::permute(&shape(graph, node, 0), axes)),
+        Op::Broadcast => Prepared::Strided(Strided::broadcast(&shape(graph, node, 0), &node.ty.shape)),
+        Op::Slice { axis, start, end } => {
+            Prepared::Strided(Strided::slice(&shape(graph, node, 0), *axis, *start, *end))
+        }
+        Op::Patchify { patch, order } => {
+            Prepared::Strided(Strided::patchify(&shape(graph, node, 0), *patch, *order, false))
+        }
+        Op::Unpatchify { patch, order } => Prepared::Strided(Strided::patchify(&node.ty.shape, *patch, *order, true)),
+        Op::Sum { axes, .. } => Prepared::Sum(Sum::new(&shape(graph, node, 0), axes, false)),
+        Op::Mean { axes, .. } => Prepared::Sum(Sum::new(&shape(graph, node, 0), axes, true)),
+        _ => Prepared::Plain,
+    }
+}
+
+/// Floats that the kernel of a node works in.
+pub(super) fn scratch(graph: &Graph, id: ValueId) -> usize {
+    let node = graph.node(id);
+    let shape = |i: usize| graph.node(node.inputs[i]).ty.shape.as_slice();
+    let width = |i: usize| shape(i).last().copied().unwrap_or(1);
+    match &node.op {
+        Op::Sum { axes, .. } => Sum::new(shape(0), axes, false).scratch(),
+        Op::Mean { axes, .. } => Sum::new(shape(0), axes, true).scratch(),
+        Op::LayerNormGrad { .. } if node.inputs.len() > 2 => {
+            norm::layer_norm_grad_scratch(shape(0).iter().product::<usize>() / width(0), width(0))
+        }
+        Op::BatchNorm { .. } | Op::BatchNormGrad { .. } => norm::batch_norm_scratch(width(0)),
+        Op::AttentionGrad { .. } if node.inputs.len() > 4 => attention::Sizes::new(shape(0), shape(1)).bias_scratch(),
+        _ => 0,
+    }
+}
+
+/// Runs a step that is no input.
+pub(super) fn run<E: Real>(graph: &Graph, step: &Step, prepared: &Prepared, views: Views<E>) -> Result<(), String> {
+    if let Work::Chain(chain) = &step.work {
+        chain::run(chain, views);
+        return Ok(());
+    }
+    let writes_ids = views.out.is_empty();
+    match prepared {
+        Prepared::Strided(map) if writes_ids => map.run(views.ids(0), views.out_ids),
+        Prepared::Strided(map) => map.run(views.read(0), views.out),
+        Prepared::Sum(sum) => sum.run(views.read(0), views.out, views.scratch),
+        Prepared::Input => return Err("an input is no operation".to_owned()),
+        Prepared::Plain => return plain(graph, graph.node(step.node), views),
+    }
+    Ok(())
+}
+
+/// One arm for each op that is no move, no sum and not element-wise; those were told apart when the step was planned.
+fn plain<E: Real>(graph: &Graph, node: &Node, views: Views<E>) -> Result<(), String> {
+    let shape = |i: usize| graph.node(node.inputs[i]).ty.shape.as_slice();
+    let width = |i: usize| shape(i).last().copied().unwrap_or(1);
+    let has = |i: usize| i < node.inputs.len();
+    match &node.op {
+        Op::Full { value } => views.out.fill(E::from_f64(*value)),
+        Op::Iota => views.out_ids.iter_mut().zip(0..).for_each(|(id, i)| *id = i),
+        Op::ResizeWeights { from, to } => {
+            let weights = interpolate::cubic_weights(*from, *to);
+            views.out.iter_mut().zip(weights).for_each(|(out, weight)| *out = E::from_f64(weight));
+        }
+        Op::Less => ids::compare(views, |a, b| a < b),
+        Op::Equal => ids::compare(views, |a, b| a == b),
+        Op::ToFloat => {
+            let ids = views.ids(0);
+            views.out.iter_mut().zip(ids).for_each(|(out, id)| *out = E::from_f64(*id as f64));
+        }
+        Op::ToInt => {
+            let x = views.read(0);
+            views.out_ids.iter_mut().zip(x).for_each(|(id, x)| *id = ids::to_id(x.to_f64()));
+        }
+        Op::Concat { axis } => {
+            let run = |i: usize| shape(i)[*axis..].iter().product::<usize>();
+            let row = node.ty.shape[*axis..].iter().product();
+            let mut at = 0;
+            for i in 0..node.inputs.len() {
+                if views.is_ids(i) {
+                    moves::concat(views.out_ids, row, at, views.ids(i), run(i));
+                } else {
+                    moves::concat(views.out, row, at, views.read(i), run(i));
+                }
+                at += run(i);
+            }
+        }
+        Op::Matmul { transpose_b } => {
+            let (a, rank) = (shape(0), shape(0).len());
+            let batch = a[..rank - 2].iter().product();
+            let sizes = (batch, a[rank - 2], a[rank - 1], node.ty.shape[rank - 1]);
+            product::batched(views.out, sizes, (views.read(0), false), (views.read(1), *transpose_b));
+        }
+        Op::TransposedMatmul => {
+            let (a, rank) = (shape(0), shape(0).len());
+            let batch = a[..rank - 2].iter().product();
+            let sizes = (batch, a[rank - 1], a[rank - 2], width(1));
+            product::batched(views.out, sizes, (views.read(0), true), (views.read(1), false));
+        }
+        Op::Linear => {
+            let bias = has(2).then(|| views.read(2));
+            product::linear(views.out, views.read(0), views.read(1), bias, (shape(1)[1], shape(1)[0]));
+        }
+        Op::Attention { scale } => {
+            let bias = has(3).then(|| views.read(3));
+            let operands = [views.read(0), views.read(1), views.read(2)];
+            attention::forward(operands, bias, views.out, attention::Sizes::new(shape(0), shape(1)), *scale);
+        }
+        Op::AttentionGrad { scale } => {
+            let bias = has(4).then(|| views.read(4));
+            let operands = [views.read(0), views.read(1), views.read(2), views.read(3)];
+            let sizes = attention::Sizes::new(shape(0), shape(1));
+            attention::backward(operands, bias, views.out, views.scratch, sizes, *scale);
+        }
+        Op::Conv2d { stride, padding, groups } => {
+            let sizes = conv::Sizes::new(shape(0), shape(1), &node.ty.shape, (*stride, *padding, *groups));
+            let bias = has(2).then(|| views.read(2));
+            conv::forward(views.read(0), views.read(1), bias, views.out, sizes);
+        }
+        Op::Conv2dInputGrad { stride, padding, groups } => {
+            let sizes = conv::Sizes::new(&node.ty.shape, shape(1), shape(0), (*stride, *padding, *groups));
+            conv::input_grad(views.read(0), views.read(1), views.out, sizes);
+        }
+        Op::Conv2dWeightGrad { stride, padding, groups } => {
+            let sizes = conv::Sizes::new(shape(1), &node.ty.shape, shape(0), (*stride, *padding, *groups));
+            conv::weight_grad(views.read(0), views.read(1), views.out, sizes);
+        }
+        Op::LayerNorm { eps } => {
+            let affine = has(2).then(|| (views.read(1), views.read(2)));
+            norm::layer_norm(views.read(0), affine, views.out, width(0), *eps);
+        }
+        Op::BatchNorm { eps } => {
+            let affine = has(2).then(|| (views.read(1), views.read(2)));
+            norm::batch_norm(views.read(0), affine, views.out, views.scratch, width(0), *eps);
+        }
+        Op::LayerNormGrad { eps } => {
+            let (operands, weight) = ((views.read(0), views.read(1)), has(2).then(|| views.read(2)));
+            norm::layer_norm_grad(operands, weight, views.out, views.scratch, width(0), *eps);
+        }
+        Op::BatchNormGrad { eps } => {
+            let (operands, weight) = ((views.read(0), views.read(1)), has(2).then(|| views.read(2)));
+            norm::batch_norm_grad(operands, weight, views.out, views.scratch, width(0), *eps);
+        }
+        Op::Softmax => rows::softmax(views.read(0), views.out, width(0)),
+        Op::LogSoftmax => rows::log_softmax(views.read(0), views.out, width(0)),
+        Op::SoftmaxGrad => rows::softmax_grad(views.read(0), views.read(1), views.out, width(0)),
+        Op::LogSoftmaxGrad => rows::log_softmax_grad(views.read(0), views.read(1), views.out, width(0)),
+        Op::CrossEntropy => {
+            moves::in_range(views.ids(1), width(0), "class")?;
+            rows::cross_entropy(views.read(0), views.ids(1), views.out, width(0));
+        }
+        Op::CrossEntropyGrad => {
+            moves::in_range(views.ids(1), width(0), "class")?;
+            rows::cross_entropy_grad(views.read(0), views.ids(1), views.read(2), views.out, width(0));
+        }
+        Op::L2Normalize { eps } => rows::l2_normalize(views.read(0), views.out, width(0), *eps),
+        Op::L2NormalizeGrad { eps } => {
+            rows::l2_normalize_grad(views.read(0), views.read(1), views.out, width(0), *eps);
+        }
+        Op::GatherTokens => {
+            let (tokens, picked) = (shape(0)[1], shape(1)[1]);
+            moves::in_range(views.ids(1), tokens, "token")?;
+            moves::gather_tokens(views.out, views.read(0), views.ids(1), tokens, picked, width(0));
+        }
+        Op::ScatterTokens { tokens } => {
+            moves::in_range(views.ids(1), *tokens, "token")?;
+            moves::scatter_tokens(views.out, views.read(0), views.ids(1), *tokens, shape(1)[1], width(0));
+        }
+        Op::OneHot { classes } => {
+            let ids = views.ids(0);
+            moves::in_range(ids, *classes, "class")?;
+            views.out.fill(E::ZERO);
+            let rows = views.out.chunks_exact_mut(*classes);
+            rows.zip(ids).for_each(|(row, id)| row[*id as usize] = E::ONE);
+        }
+        Op::Argmax => ids::argmax(views, width(0)),
+        Op::Argsort => ids::argsort(views, width(0)),
+        Op::Input { .. }
+        | Op::Param { .. }
+        | Op::Add
+        | Op::Sub
+        | Op::Mul
+        | Op::Div
+        | Op::Maximum
+        | Op::Minimum
+        | Op::Select
+        | Op::AddConst { .. }
+        | Op::MulConst { .. }
+        | Op::PowConst { .. }
+        | Op::Neg
+        | Op::Exp
+        | Op::Log
+        | Op::Sqrt
+        | Op::Abs
+        | Op::Relu
+        | Op::Gelu
+        | Op::GeluGrad
+        | Op::Tanh
+        | Op::Sigmoid
+        | Op::Sin
+        | Op::Cos
+        | Op::Floor
+        | Op::Atan2
+        | Op::Sum { .. }
+        | Op::Mean { .. }
+        | Op::Reshape
+        | Op::Permute { .. }
+        | Op::Broadcast
+        | Op::Slice { .. }
+        | Op::Patchify { .. }
+        | Op::Unpatchify { .. }
+        | Op::StopGradient
+        | Op::AllGather => return Err("the plan has another kernel for it".to_owned()),
+    }
+    Ok(())
+}

@@ -1,0 +1,45 @@
+//! Removes what no result needs.
+
+use super::{Graph, ValueId};
+
+/// `graph` with the nodes and inputs that its losses, total, monitors, updates, first values, outputs and gradients need,
+/// in their order.
+pub fn prune(graph: &Graph) -> Graph {
+    let mut needed = vec![false; graph.nodes.len()];
+    let named = [&graph.losses, &graph.monitors, &graph.updates, &graph.outputs, &graph.gradients];
+    let roots = named.into_iter().flatten().map(|(_, id)| *id).chain(graph.total);
+    for root in roots.chain(graph.initial.iter().map(|initial| initial.value)) {
+        needed[root.index()] = true;
+    }
+    // Operands have smaller ids, so one pass from the end reaches all.
+    for (id, node) in graph.nodes.iter().enumerate().rev() {
+        if needed[id] {
+            node.inputs.iter().for_each(|input| needed[input.index()] = true);
+        }
+    }
+    let mut next = 0;
+    let new_ids: Vec<ValueId> = needed
+        .iter()
+        .map(|needed| {
+            let id = ValueId(next);
+            next += u32::from(*needed);
+            id
+        })
+        .collect();
+    let mut pruned = graph.clone();
+    let mut keep = needed.iter().copied();
+    pruned.nodes.retain(|_| keep.next().unwrap_or(false));
+    let new = |id: &mut ValueId| *id = new_ids[id.index()];
+    pruned.nodes.iter_mut().flat_map(|node| &mut node.inputs).for_each(new);
+    let Graph { losses, total, monitors, updates, initial, outputs, gradients, .. } = &mut pruned;
+    for list in [losses, monitors, updates, outputs, gradients] {
+        list.iter_mut().for_each(|(_, id)| new(id));
+    }
+    total.iter_mut().for_each(new);
+    initial.iter_mut().for_each(|initial| new(&mut initial.value));
+    let read =
+        |name: &str| pruned.nodes.iter().any(|n| matches!(&n.op, crate::op::Op::Input { name: of } if of == name));
+    let inputs = pruned.inputs.iter().filter(|input| read(&input.name)).cloned().collect();
+    pruned.inputs = inputs;
+    pruned
+}

@@ -1,0 +1,114 @@
+//! One static step: which nodes are computed, in which order, where each value lies, and what is computed in one pass.
+//!
+//! Before: `graph::grad`. After: a backend runs the steps one by one, without asking the graph again.
+//!
+//! Values live in one arena of floats and one of ids. A value's place is free again after its last reader, a reader may
+//! write where an operand lay that it is the last to read ([`Step::in_place`]), and ops that move nothing (reshape, slices of
+//! the first axis) have no step: their value is a part of their operand's place. Gradients are written where the caller wants
+//! them, and parameters are read where they are.
+//!
+//! **Invariant:** a step's place and scratch overlap no place that it reads, but for the operand `in_place`.
+
+mod fuse;
+mod place;
+
+use crate::graph::{Graph, Layout, ValueId};
+use crate::op::{DType, Op};
+
+pub use fuse::{Chain, Instruction, Operand, Pattern};
+pub use place::{Place, Space};
+
+/// What a plan is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Element-wise chains are one step. Without, every value is computed by a step of its own, so that each can be looked
+    /// at.
+    pub fuse: bool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Work {
+    /// The node's op on the places of its operands.
+    Op,
+    /// Element-wise ops in one pass.
+    Chain(Chain),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// Whose value it makes.
+    pub node: ValueId,
+    pub work: Work,
+    pub reads: Vec<Place>,
+    pub writes: Place,
+    /// Floats that the step needs for itself; empty for most.
+    pub scratch: Place,
+    /// The read whose place is also written.
+    pub in_place: Option<usize>,
+    /// A value that no input changes: computed in the first run, and its place is its own for ever.
+    pub once: bool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    pub graph: Graph,
+    pub steps: Vec<Step>,
+    /// Where each node's value lies, if it lies anywhere: at the plan's end only results still do.
+    pub places: Vec<Option<Place>>,
+    /// Elements of the arenas.
+    pub floats: usize,
+    pub ints: usize,
+    /// Gradients that no step writes into the caller's arena: they are copied, from and to.
+    pub copies: Vec<(Place, Place)>,
+    /// Gradients of trained tensors that the total does not depend on: the caller's ranges to be zeroed.
+    pub zeros: Vec<Place>,
+}
+
+/// Plans `graph`, which must hold what is wanted and nothing else (see `graph::prune`); `scratch` says how many floats the
+/// backend's kernel for a node needs.
+pub fn plan(graph: Graph, layout: &Layout, options: Options, scratch: &dyn Fn(&Graph, ValueId) -> usize) -> Plan {
+    let bases = place::bases(&graph);
+    let works = fuse::fuse(&graph, &bases, options.fuse);
+    place::place(graph, layout, &bases, works, scratch)
+}
+
+impl Plan {
+    /// One line a step, for `cmaec show plan` and for tests.
+    pub fn text(&self) -> String {
+        use std::fmt::Write;
+        let mut text = String::new();
+        let _ = writeln!(text, "{} steps, {} floats, {} ids", self.steps.len(), self.floats, self.ints);
+        for step in &self.steps {
+            let node = self.graph.node(step.node);
+            let work = match &step.work {
+                Work::Op => node.op.name().to_owned(),
+                Work::Chain(chain) => chain.to_string(),
+            };
+            let reads: Vec<String> = step.reads.iter().map(Place::to_string).collect();
+            let _ = write!(text, "{} = {work}({})", step.writes, reads.join(", "));
+            if step.in_place.is_some() {
+                let _ = write!(text, " in place");
+            }
+            if !step.scratch.is_empty() {
+                let _ = write!(text, " with {}", step.scratch);
+            }
+            if !node.scope.is_empty() {
+                let _ = write!(text, "  ; {}", node.scope);
+            }
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// Whether the value depends on no input and no tensor.
+fn is_constant(op: &Op) -> bool {
+    matches!(op, Op::Full { .. } | Op::Iota | Op::ResizeWeights { .. })
+}
+
+fn space_of(graph: &Graph, id: ValueId) -> Space {
+    match graph.node(id).ty.dtype {
+        DType::Float => Space::Floats,
+        DType::Int => Space::Ints,
+    }
+}
