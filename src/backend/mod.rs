@@ -5,7 +5,9 @@
 pub mod cpu;
 pub mod dfdx;
 
+use std::collections::BTreeMap;
 use std::fmt::{Debug, Display};
+use std::time::Duration;
 
 use crate::graph::{Graph, Layout};
 
@@ -168,6 +170,26 @@ pub trait Backend<E: Element> {
         request: &Request,
         results: &mut Results<E>,
     ) -> Result<(), BackendError>;
+
+    /// Makes ready what the first run of `graph` for `request` needs, so that its time can be told apart. Never needed.
+    fn prepare(&mut self, _graph: &Graph, _layout: &Layout, _request: &Request) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    /// From now on runs add up where their time goes; what was counted before is forgotten. Costs nothing where it was
+    /// never called.
+    fn start_timing(&mut self) {}
+
+    /// Ends that, and gives the time of each kind of step; empty from backends that cannot tell.
+    fn take_times(&mut self) -> BTreeMap<String, Duration> {
+        BTreeMap::new()
+    }
+
+    /// FLOP a second of a large matrix product in this precision on the threads at hand, measured now: what a step could
+    /// reach at best. `None` from backends that do not say.
+    fn product_rate(&self) -> Option<f64> {
+        None
+    }
 
     /// [`Backend::run_into`] new results.
     fn run(

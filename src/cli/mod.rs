@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage.
 
+mod bench;
 mod check;
 mod eval;
 mod explain;
@@ -34,6 +35,7 @@ enum Command {
     Check(check::Args),
     Show(show::Args),
     Verify(verify::Args),
+    Bench(bench::Args),
     Eval(eval::Args),
     Features(features::Args),
     Export(export::Args),
@@ -45,6 +47,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::main(args),
         Command::Check(args) => check::main(args),
         Command::Show(args) => show::main(args),
+        Command::Bench(args) => bench::main(args),
         Command::Eval(args) => eval::main(args),
         Command::Features(args) => features::main(args),
         Command::Export(args) => export::main(args),

@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-use cmae::diag::{Diagnostic, Diagnostics, render};
+use cmae::diag::{Code, Diagnostic, Diagnostics, render};
 use cmae::elab::Set;
 use cmae::graph::build::Compiled;
 use cmae::source::Sources;
@@ -44,6 +44,23 @@ pub fn compile(mut sources: Sources, path: &Path, sets: &[Set]) -> Result<(Compi
         Ok(compiled) => Ok((compiled, sources)),
         Err(_) => Err(draw(diagnostics.list(), &sources)),
     }
+}
+
+/// Starts the threads that compute, one for each core unless a number is given; gives how many.
+pub fn start_threads(wanted: Option<u16>) -> Result<usize, String> {
+    let threads = match wanted {
+        Some(threads) => usize::from(threads),
+        None => std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    pool.map_err(|error| format!("the threads cannot be started: {error}"))?;
+    Ok(threads)
+}
+
+/// Why a pipeline in bf16 does not run.
+pub fn no_bf16() -> String {
+    let code = Code::PrecisionMissing.as_str();
+    format!("{code}: no backend of this build has bf16\nhelp: --set train.precision=f32")
 }
 
 /// Draws diagnostics as stderr allows.

@@ -48,14 +48,7 @@ pub struct Args {
 }
 
 pub fn main(args: Args) -> Result<(), String> {
-    let threads = match args.threads {
-        Some(threads) => usize::from(threads),
-        None => std::thread::available_parallelism().map_or(1, usize::from),
-    };
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build_global()
-        .map_err(|error| format!("the threads cannot be started: {error}"))?;
+    let threads = pipeline::start_threads(args.threads)?;
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
     ctrlc::set_handler(move || {
@@ -87,12 +80,7 @@ pub fn main(args: Args) -> Result<(), String> {
         let run = match compiled.program.spec.train.precision {
             Precision::F32 => train::<f32>,
             Precision::F64 => train::<f64>,
-            Precision::Bf16 => {
-                return Err(format!(
-                    "{}: no backend of this build has bf16\nhelp: --set train.precision=f32",
-                    Code::PrecisionMissing.as_str()
-                ));
-            }
+            Precision::Bf16 => return Err(pipeline::no_bf16()),
         };
         let options = SessionOptions { threads, resume: args.resume, imports: imports.clone() };
         run(compiled, sources, &text, &out, &args, &options, &stop)?;

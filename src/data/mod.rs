@@ -6,6 +6,7 @@ pub mod evaluation;
 pub mod image;
 pub mod loader;
 pub mod mask;
+pub mod random;
 pub mod rng;
 pub mod sample;
 pub mod source;

@@ -32,6 +32,16 @@ impl Key {
 /// Random numbers of one key.
 pub struct Stream(ChaCha8Rng);
 
+impl Stream {
+    /// Mean 0, deviation 1.
+    /// Source: Box and Muller 1958.
+    pub fn normal(&mut self) -> f64 {
+        // 1 − u lies in (0, 1]: its logarithm is finite.
+        let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
+        radius * (std::f64::consts::TAU * self.uniform()).cos()
+    }
+}
+
 impl Draw for Stream {
     fn uniform(&mut self) -> f64 {
         // The 53 bits of a double's significand: every multiple of 2⁻⁵³ in [0, 1) is as likely.

@@ -8,6 +8,7 @@
 pub mod build;
 pub mod grad;
 pub mod masking;
+pub mod products;
 pub mod prune;
 pub mod text;
 pub mod verify;

@@ -46,17 +46,19 @@ const MAX_DEPTH: usize = 8;
 /// Of a chain: each is a stream to read.
 const MAX_OPERANDS: usize = 8;
 
+impl Chain {
+    /// In the order in which they are computed.
+    pub fn ops(&self) -> impl Iterator<Item = &Op> {
+        self.code.iter().filter_map(|instruction| match instruction {
+            Instruction::Apply(op) => Some(op),
+            Instruction::Load(_) | Instruction::Constant(_) => None,
+        })
+    }
+}
+
 impl fmt::Display for Chain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<&str> = self
-            .code
-            .iter()
-            .filter_map(|i| match i {
-                Instruction::Apply(op) => Some(op.name()),
-                _ => None,
-            })
-            .collect();
-        f.write_str(&names.join("+"))
+        f.write_str(&self.ops().map(Op::name).collect::<Vec<_>>().join("+"))
     }
 }
 

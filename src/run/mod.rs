@@ -16,6 +16,7 @@
 
 pub mod checkpoint;
 pub mod folder;
+pub mod memory;
 pub mod metrics;
 pub mod tensor_file;
 

@@ -34,7 +34,7 @@ fn fill<E: Element>(values: &mut [E], decl: &TensorDecl, seed: u64) {
         Init::Zeros | Init::CopyOf(_) | Init::Imported { .. } => each(&mut |_| 0.0),
         Init::Ones => each(&mut |_| 1.0),
         Init::Constant(value) => each(&mut |_| *value),
-        Init::Normal { std } => each(&mut |s| std * normal(s)),
+        Init::Normal { std } => each(&mut |s| std * s.normal()),
         Init::TruncNormal { std, cut } => each(&mut |s| std * truncated_normal(s, *cut)),
         Init::XavierUniform => {
             let fan_out = decl.shape.first().copied().unwrap_or(1);
@@ -55,16 +55,9 @@ fn fill<E: Element>(values: &mut [E], decl: &TensorDecl, seed: u64) {
     }
 }
 
-/// Box and Muller 1958.
-fn normal(stream: &mut Stream) -> f64 {
-    // 1 − u lies in (0, 1]: its logarithm is finite.
-    let radius = (-2.0 * (1.0 - stream.uniform()).ln()).sqrt();
-    radius * (std::f64::consts::TAU * stream.uniform()).cos()
-}
-
 fn truncated_normal(stream: &mut Stream, cut: f64) -> f64 {
     loop {
-        let value = normal(stream);
+        let value = stream.normal();
         if value.abs() <= cut {
             return value;
         }

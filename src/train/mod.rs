@@ -5,6 +5,7 @@
 //!
 //! **Invariant:** the same program, seed and batches give the same bytes for any number of threads.
 
+pub mod bench;
 pub mod ema;
 pub mod imports;
 pub mod init;

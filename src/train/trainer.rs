@@ -3,6 +3,8 @@
 //! **Invariant:** nothing is written to the arena before losses and gradients are known to be finite, so that the
 //! step before is always whole.
 
+use std::time::{Duration, Instant};
+
 use crate::backend::{Backend, BackendError, Element, HostTensor, InputValue, OutputValue, Request, Results};
 use crate::graph::{Graph, InputKind, Program};
 use crate::spec::EmaMoment;
@@ -27,6 +29,8 @@ pub struct StepReport<E> {
     pub learning_rate: f64,
     /// Of all gradients before clipping, where `train` clips.
     pub gradient_norm: Option<f64>,
+    /// What optimizer and averaged copies took.
+    pub update_time: Duration,
     pub results: Results<E>,
 }
 
@@ -80,7 +84,7 @@ impl<'p, E: Element> Trainer<'p, E> {
         let moves_before = emas.iter().any(|e| e.when == EmaMoment::BeforeForward);
         let before = moves_before.then(|| self.arena.clone());
         ema::apply(emas, EmaMoment::BeforeForward, layout, &mut self.arena, step, &self.clock);
-        let request = Request { gradients: true, outputs: outputs.to_vec(), check_finite: false };
+        let request = request(outputs);
         let mut results = std::mem::take(&mut self.spare);
         let run = backend.run_into(graph, layout, &self.arena, inputs, &request, &mut results);
         let checked = run.map_err(StepError::from).and_then(|()| match not_finite(graph, layout, &results) {
@@ -108,16 +112,28 @@ impl<'p, E: Element> Trainer<'p, E> {
                 self.arena[range].copy_from_slice(values);
             }
         }
+        let update_start = Instant::now();
         ema::apply(emas, EmaMoment::AfterForward, layout, &mut self.arena, step, &self.clock);
         let learning_rate = self.clock.value(&program.spec.train.learning_rate, step);
         let gradient_norm = self.optimizer.update(layout, &mut self.arena, &results.gradients, step, &self.clock);
         ema::apply(emas, EmaMoment::AfterStep, layout, &mut self.arena, step, &self.clock);
         self.step += 1;
-        Ok(StepReport { step: self.step, learning_rate, gradient_norm, results })
+        let update_time = update_start.elapsed();
+        Ok(StepReport { step: self.step, learning_rate, gradient_norm, update_time, results })
     }
 }
 
+/// What a step asks the backend for beside losses, monitors and updates.
+fn request(outputs: &[String]) -> Request {
+    Request { gradients: true, outputs: outputs.to_vec(), check_finite: false }
+}
+
 impl<E: Element> Trainer<'_, E> {
+    /// Makes ready what the first step needs of the backend: see [`Backend::prepare`].
+    pub fn prepare(&self, backend: &mut dyn Backend<E>) -> Result<(), BackendError> {
+        backend.prepare(&self.program.train, &self.program.layout, &request(&[]))
+    }
+
     /// The numbers in force at this step beside what the batch brings; a given one stays.
     fn with_schedules(&self, inputs: &[(String, InputValue)]) -> Vec<(String, InputValue)> {
         let mut all = inputs.to_vec();

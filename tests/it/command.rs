@@ -32,6 +32,24 @@ pub fn fail(arguments: &[&str]) -> String {
     stderr
 }
 
+/// Every shipped pipeline by its path below `pipelines/`, without the ending: `cmae_vitb`, `bench/mae_tiny64`.
+pub fn pipelines() -> Vec<String> {
+    let mut names = Vec::new();
+    for folder in ["", "bench/"] {
+        for entry in std::fs::read_dir(root(&format!("pipelines/{folder}"))).expect("it is in the repository") {
+            let path = entry.expect("it can be read").path();
+            match path.extension() {
+                Some(extension) if extension == "cmae" => {
+                    names.push(format!("{folder}{}", path.file_stem().expect("it has a name").to_string_lossy()));
+                }
+                _ => assert!(path.ends_with("pipelines/bench"), "{} is no pipeline", path.display()),
+            }
+        }
+    }
+    names.sort();
+    names
+}
+
 /// A path below the repository's root.
 pub fn root(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)

@@ -10,7 +10,7 @@ use cmae::source::{Sources, Span};
 use cmae::syntax::ast::{Entry, Expr, ExprKind, Item, Pipeline, SectionKind};
 use cmae::syntax::parse_file;
 
-use crate::command::root;
+use crate::command::{pipelines, root};
 
 /// Compares a page with what it should hold, or writes it.
 fn expect(path: &str, text: &str) {
@@ -21,14 +21,6 @@ fn expect(path: &str, text: &str) {
     }
     let found = fs::read_to_string(&path).unwrap_or_default();
     assert!(found == text, "{} is not up to date: UPDATE_EXPECT=1 cargo test docs:: writes it anew", path.display());
-}
-
-fn paths(folder: &str) -> Vec<std::path::PathBuf> {
-    let entries = fs::read_dir(root(folder)).expect("it is in the repository");
-    let mut paths: Vec<_> = entries.map(|entry| entry.expect("it can be read").path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|e| e == "cmae"));
-    paths.sort();
-    paths
 }
 
 /// On one line, as a table's cell holds it.
@@ -125,10 +117,10 @@ fn the_table_of_methods_is_that_of_the_pipelines() {
          | pipeline | views | mask | routing | networks | loss | update | optimizer |\n|---|---|---|---|---|---|---|---|\n",
     );
     let mut variants = String::new();
-    for path in paths("pipelines") {
-        let name = path.file_stem().expect("it has a name").to_string_lossy().into_owned();
+    for path in pipelines() {
+        let name = path.rsplit('/').next().unwrap_or_default();
         let (mut sources, mut diagnostics) = (Sources::new(), Diagnostics::default());
-        let id = sources.load(&path).expect("it can be read");
+        let id = sources.load(&root(&format!("pipelines/{path}.cmae"))).expect("it can be read");
         let file = parse_file(&sources, id, &mut diagnostics).unwrap_or_else(|_| panic!("{name} does not parse"));
         for item in &file.items {
             match item {
@@ -136,7 +128,7 @@ fn the_table_of_methods_is_that_of_the_pipelines() {
                     let row = axes(pipeline, &sources);
                     let axis = |axis: &str| row.get(axis).map_or_else(|| "–".to_owned(), |list| list.join("<br>"));
                     let cells = ["views", "mask", "routing", "networks", "loss", "update", "optimizer"].map(axis);
-                    let _ = writeln!(text, "| [{name}](../pipelines/{name}.cmae) | {} |", cells.join(" | "));
+                    let _ = writeln!(text, "| [{name}](../pipelines/{path}.cmae) | {} |", cells.join(" | "));
                 }
                 Item::Variant(variant) => {
                     let changes: Vec<String> = variant
@@ -149,7 +141,7 @@ fn the_table_of_methods_is_that_of_the_pipelines() {
                         .collect();
                     let changes = if changes.is_empty() { "its imports".to_owned() } else { changes.join("<br>") };
                     let base = &variant.base.text;
-                    let _ = writeln!(variants, "| [{name}](../pipelines/{name}.cmae) | {base} | {changes} |");
+                    let _ = writeln!(variants, "| [{name}](../pipelines/{path}.cmae) | {base} | {changes} |");
                 }
                 Item::Block(_) | Item::Function(_) => {}
             }
@@ -190,7 +182,10 @@ fn the_page_of_the_standard_library_is_that_of_its_files() {
         "# Standard library\n\nBlocks and functions of [`stdlib/`](../stdlib), written in the language itself; `use std::FILE::NAME` brings \
          one in. The tests keep this page up to date.\n",
     );
-    for path in paths("stdlib") {
+    let entries = fs::read_dir(root("stdlib")).expect("it is in the repository");
+    let mut files: Vec<_> = entries.map(|entry| entry.expect("it can be read").path()).collect();
+    files.sort();
+    for path in files {
         let module = path.file_stem().expect("it has a name").to_string_lossy().into_owned();
         let source = fs::read_to_string(&path).expect("it can be read");
         let about = source.lines().next().unwrap_or_default().trim_start_matches("//").trim();

@@ -1,5 +1,6 @@
 //! The one test binary.
 
+mod bench;
 mod codes;
 mod command;
 mod cpu;

@@ -15,6 +15,7 @@ mod ids;
 mod memory;
 mod moves;
 mod norm;
+mod peak;
 mod product;
 mod real;
 mod reduce;
@@ -23,12 +24,15 @@ mod share;
 mod step;
 mod wide;
 
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
 pub use real::Real;
 
 use super::{Backend, BackendError, HostTensor, InputValue, OutputValue, Request, Results};
 use crate::graph::{Graph, Layout, Node, TensorDecl, ValueId, grad, prune};
 use crate::op::{DType, Op};
-use crate::plan::{self, Options, Plan, Space};
+use crate::plan::{self, Options, Plan, Space, Step, Work};
 use memory::Memory;
 use step::Prepared;
 
@@ -39,10 +43,12 @@ const PLANS: usize = 4;
 pub struct Cpu<E> {
     /// The one used last comes last.
     planned: Vec<Planned<E>>,
+    /// Time by kind of step, where somebody asks.
+    times: Option<BTreeMap<String, Duration>>,
 }
 
 pub fn cpu<E: Real>() -> Box<dyn Backend<E>> {
-    Box::new(Cpu { planned: Vec::new() })
+    Box::new(Cpu { planned: Vec::new(), times: None })
 }
 
 /// A plan, what it was made for, and its arenas.
@@ -103,6 +109,22 @@ impl<E: Real> Backend<E> for Cpu<E> {
         "cpu"
     }
 
+    fn prepare(&mut self, graph: &Graph, layout: &Layout, request: &Request) -> Result<(), BackendError> {
+        self.find(graph, layout, request)
+    }
+
+    fn start_timing(&mut self) {
+        self.times = Some(BTreeMap::new());
+    }
+
+    fn take_times(&mut self) -> BTreeMap<String, Duration> {
+        self.times.take().unwrap_or_default()
+    }
+
+    fn product_rate(&self) -> Option<f64> {
+        Some(peak::product_rate::<E>())
+    }
+
     fn run_into(
         &mut self,
         graph: &Graph,
@@ -125,9 +147,13 @@ impl<E: Real> Backend<E> for Cpu<E> {
             let node = plan.graph.node(step.node);
             let place = |message: String| BackendError::Op { op: node.op.name(), scope: node.scope.clone(), message };
             let views = memory.views(step);
+            let start = self.times.is_some().then(Instant::now);
             match &node.op {
                 Op::Input { name } => fill(views.out, views.out_ids, node, name, inputs)?,
                 _ => step::run(&plan.graph, step, prepared, views).map_err(place)?,
+            }
+            if let (Some(start), Some(times)) = (start, &mut self.times) {
+                *times.entry(kind(&plan.graph, step)).or_default() += start.elapsed();
             }
             if request.check_finite
                 && step.writes.space != Space::Ints
@@ -166,6 +192,18 @@ impl<E: Real> Backend<E> for Cpu<E> {
             }
         }));
         Ok(())
+    }
+}
+
+/// The name that a step's time is counted under: its op's. Element-wise chains that hold a GELU, which costs more than all
+/// else in them, go by its name.
+fn kind(graph: &Graph, step: &Step) -> String {
+    match &step.work {
+        Work::Op => graph.node(step.node).op.name().to_owned(),
+        Work::Chain(chain) => match chain.ops().find(|op| matches!(op, Op::Gelu | Op::GeluGrad)) {
+            Some(gelu) => gelu.name().to_owned(),
+            None => "element-wise".to_owned(),
+        },
     }
 }
 

@@ -1,10 +1,10 @@
 //! The text form of graphs reads back: real pipelines' graphs, every attribute, and texts that are wrong.
 
-use std::path::Path;
-
 use cmae::diag::Diagnostics;
 use cmae::graph::text::{parse, print};
 use cmae::source::Sources;
+
+use crate::command::{pipelines, root};
 
 fn round_trip(text: &str) {
     let graph = parse(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
@@ -13,12 +13,8 @@ fn round_trip(text: &str) {
 
 #[test]
 fn pipelines_graphs_read_back() {
-    let mut count = 0;
-    for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines")).expect("it is there") {
-        let path = entry.expect("it is readable").path();
-        if path.extension().is_none_or(|e| e != "cmae") {
-            continue;
-        }
+    for name in pipelines() {
+        let path = root(&format!("pipelines/{name}.cmae"));
         let (mut sources, mut diagnostics) = (Sources::default(), Diagnostics::default());
         let compiled = cmae::compile(&mut sources, &mut diagnostics, &path, &[]);
         let Ok(compiled) = compiled else { panic!("{} does not compile", path.display()) };
@@ -29,10 +25,8 @@ fn pipelines_graphs_read_back() {
             let read = parse(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             assert!(read == *graph, "{} reads back as another graph", path.display());
             assert_eq!(print(&read), text);
-            count += 1;
         }
     }
-    assert!(count > 4, "only {count} graphs");
 }
 
 #[test]

@@ -1,0 +1,24 @@
+//! How fast the machine multiplies matrices at its best: what a step's rate is held against.
+
+use std::time::Instant;
+
+use super::product;
+use super::real::Real;
+
+/// Rows and columns: 3 × 16 MiB in f32, beyond caches, where packing costs next to nothing.
+const SIZE: usize = 2048;
+/// The best of so many: others on the machine only ever take time away.
+const TIMES: usize = 6;
+
+/// FLOP a second of one square product on all threads of the pool.
+pub(super) fn product_rate<E: Real>() -> f64 {
+    let values = |step: usize| (0..SIZE * SIZE).map(|i| E::from_f64((i * step % 17) as f64 / 17.0)).collect::<Vec<E>>();
+    let (a, b, mut out) = (values(3), values(5), vec![E::ZERO; SIZE * SIZE]);
+    let mut best = f64::INFINITY;
+    for _ in 0..TIMES {
+        let start = Instant::now();
+        product::batched(&mut out, (1, SIZE, SIZE, SIZE), (&a, false), (&b, false));
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    2.0 * (SIZE as f64).powi(3) / best
+}

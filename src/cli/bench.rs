@@ -1,0 +1,153 @@
+//! `cmaec bench`: how long a training step takes, and where the time goes.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::ValueEnum;
+use cmae::backend::Element;
+use cmae::graph::Program;
+use cmae::run::memory::peak_memory;
+use cmae::spec::Precision;
+use cmae::train::bench::{BenchOptions, Report, bench};
+use serde_json::{Value, json};
+
+use super::output::outln;
+use super::pipeline::{self, Options};
+
+#[derive(Clone, Copy, ValueEnum)]
+enum PrecisionName {
+    F32,
+    Bf16,
+    F64,
+}
+
+/// Times whole training steps of a pipeline on pictures of noise; no data is read and nothing is written.
+#[derive(clap::Args)]
+pub struct Args {
+    #[arg(value_name = "PIPELINE")]
+    file: PathBuf,
+    /// What runs the graph: auto, cpu, dfdx or dfdx-cuda.
+    #[arg(long, default_value = "auto")]
+    backend: String,
+    /// In place of `train.precision`.
+    #[arg(long)]
+    precision: Option<PrecisionName>,
+    /// Threads that compute. By default one for each core.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+    /// Steps that are timed.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    steps: u32,
+    /// Steps before the clock counts; the first is one of them.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    warmup: u32,
+    /// Prints one line of JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// What is known of a run before it starts.
+struct Setting {
+    threads: usize,
+    compile_ms: f64,
+    /// Bytes held at most before anything was compiled.
+    memory_before: Option<u64>,
+}
+
+pub fn main(args: Args) -> Result<(), String> {
+    let memory_before = peak_memory();
+    let threads = pipeline::start_threads(args.threads)?;
+    let mut options = args.options.clone();
+    if let Some(precision) = args.precision.as_ref().and_then(ValueEnum::to_possible_value) {
+        options.sets.push(format!("train.precision={}", precision.get_name()));
+    }
+    let start = Instant::now();
+    let (compiled, _) = options.compile(&args.file)?;
+    let setting = Setting { threads, compile_ms: start.elapsed().as_secs_f64() * 1e3, memory_before };
+    let measure = match compiled.program.spec.train.precision {
+        Precision::F32 => measure::<f32>,
+        Precision::F64 => measure::<f64>,
+        Precision::Bf16 => return Err(pipeline::no_bf16()),
+    };
+    measure(&compiled.program, &args, &setting)
+}
+
+fn measure<E: Element>(program: &Program, args: &Args, setting: &Setting) -> Result<(), String> {
+    let mut backend = E::backend(&args.backend).map_err(|error| error.to_string())?;
+    let options = BenchOptions { warmup: args.warmup as usize, steps: args.steps as usize };
+    let report = bench(program, &mut *backend, &options).map_err(|error| error.to_string())?;
+    if args.json {
+        outln!("{}", line(program, backend.name(), E::NAME, setting, &report));
+    } else {
+        show(program, backend.name(), E::NAME, setting, &report);
+    }
+    Ok(())
+}
+
+fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+fn line(program: &Program, backend: &str, precision: &str, setting: &Setting, report: &Report) -> Value {
+    let before = setting.memory_before.map(megabytes);
+    let mut line = json!(report);
+    line["pipeline"] = json!(program.spec.name);
+    line["backend"] = json!(backend);
+    line["precision"] = json!(precision);
+    line["threads"] = json!(setting.threads);
+    line["compile_ms"] = json!(setting.compile_ms);
+    line["memory_before_mb"] = json!(before);
+    line["memory_mb"] = json!(report.peak_memory_mb.zip(before).map(|(peak, before)| peak - before));
+    line
+}
+
+fn show(program: &Program, backend: &str, precision: &str, setting: &Setting, report: &Report) {
+    outln!(
+        "{}: {:.2} M trained parameters, batches of {}, backend {backend}, {precision}, {} threads",
+        program.spec.name,
+        report.trained_parameters as f64 / 1e6,
+        report.batch_size,
+        setting.threads,
+    );
+    outln!(
+        "step      {:.1} ms, the median of {}; {:.1} to {:.1} ms",
+        report.step_ms,
+        report.steps,
+        report.step_ms_min,
+        report.step_ms_max
+    );
+    outln!("images    {:.1} a second", report.images_per_second);
+    let best = match report.gemm_peak_gflops {
+        Some(peak) => format!(
+            ", {:.0} % of the {peak:.1} GFLOP/s that a large product reaches here",
+            100.0 * report.gflops / peak
+        ),
+        None => String::new(),
+    };
+    outln!("products  {:.1} GFLOP a step, {:.1} GFLOP/s{best}", report.gflop_per_step, report.gflops);
+    match (report.peak_memory_mb, setting.memory_before.map(megabytes)) {
+        (Some(peak), Some(before)) => {
+            outln!("memory    {peak:.0} MB at most, {before:.0} MB of them before the pipeline was read");
+        }
+        _ => outln!("memory    not known: this system does not say"),
+    }
+    outln!(
+        "start     compiled in {:.0} ms, built in {:.0} ms, planned in {:.0} ms, first step {:.0} ms",
+        setting.compile_ms,
+        report.build_ms,
+        report.plan_ms,
+        report.first_step_ms
+    );
+    let losses: Vec<String> = report.losses.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
+    outln!("losses    {}", losses.join("  "));
+    outln!();
+    outln!("{:<24} {:>10} {:>8}", "a step's time by kind", "ms", "share");
+    let mut kinds: Vec<(&String, &f64)> = report.ops.iter().collect();
+    kinds.sort_by(|a, b| b.1.total_cmp(a.1));
+    let all: f64 = report.ops.values().sum();
+    for (name, ms) in kinds {
+        outln!("{name:<24} {ms:>10.2} {:>6.1} %", 100.0 * ms / all);
+    }
+}

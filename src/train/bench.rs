@@ -1,0 +1,161 @@
+//! Times whole training steps: forward, backward, states, optimizer, averaged copies; no data is loaded.
+//!
+//! Before: a compiled [`Program`] and a backend. After: `cmaec bench` shows the [`Report`].
+//!
+//! **Invariant:** what is measured beside the time of steps (kinds of steps, the machine's best) runs after them, so that it
+//! changes neither their time nor the memory that is told.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::{Clock, StepError, Trainer};
+use crate::backend::{Backend, BackendError, Element};
+use crate::data::random::RandomBatches;
+use crate::graph::{Program, products};
+use crate::run::memory::peak_memory;
+
+/// Steps whose time is told by kind, where as many are timed.
+const STEPS_BY_KIND: usize = 3;
+
+#[derive(Debug, Clone, Copy)]
+pub struct BenchOptions {
+    /// Steps before the clock counts; at least the first, which takes memory from the system.
+    pub warmup: usize,
+    /// Steps that are timed; at least one.
+    pub steps: usize,
+}
+
+/// What was measured. Times are in milliseconds, rates in 10⁹ FLOP a second, memory in units of 2²⁰ bytes.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    pub batch_size: usize,
+    pub trained_parameters: usize,
+    pub steps: usize,
+    /// Their median.
+    pub step_ms: f64,
+    pub step_ms_min: f64,
+    pub step_ms_max: f64,
+    /// At the median.
+    pub images_per_second: f64,
+    /// Matrix products of one step: see [`products::step_flops`].
+    pub gflop_per_step: f64,
+    /// At the median.
+    pub gflops: f64,
+    /// Of one large product; `None` where the backend does not say.
+    pub gemm_peak_gflops: Option<f64>,
+    /// Of the process, after the timed steps; `None` where the system does not say.
+    pub peak_memory_mb: Option<f64>,
+    /// Initial values, optimizer, batch.
+    pub build_ms: f64,
+    pub plan_ms: f64,
+    pub first_step_ms: f64,
+    /// By name, in the last timed step.
+    pub losses: BTreeMap<String, f64>,
+    /// Where the time of a step goes, by kind; measured in steps of their own.
+    pub ops: BTreeMap<String, f64>,
+}
+
+/// Makes steps of `program` on pictures of noise. Modules of other pipelines keep the zeros that they start with.
+pub fn bench<E: Element>(
+    program: &Program,
+    backend: &mut dyn Backend<E>,
+    options: &BenchOptions,
+) -> Result<Report, StepError> {
+    let batch_size = program.spec.data.batch_size;
+    let (warmup, steps) = (options.warmup.max(1), options.steps.max(1));
+    let start = Instant::now();
+    // An epoch is a step: what is frozen for an epoch is not while the clock counts.
+    let clock = Clock { steps_per_epoch: 1.0, total_steps: (warmup + steps + STEPS_BY_KIND) as f64 };
+    let mut bench = Bench {
+        trainer: Trainer::new(program, clock),
+        batches: RandomBatches::new(&program.train.inputs, batch_size, program.spec.train.seed),
+        backend,
+        losses: Vec::new(),
+    };
+    let build_ms = milliseconds(start.elapsed());
+    let plan_ms = bench.prepare()?;
+    let first_step_ms = bench.step()?.0;
+    for _ in 1..warmup {
+        bench.step()?;
+    }
+    let mut times = Vec::with_capacity(steps);
+    for _ in 0..steps {
+        times.push(bench.step()?.0);
+    }
+    let peak_memory_mb = peak_memory().map(|bytes| bytes as f64 / f64::from(1 << 20));
+    let names = program.train.losses.iter().map(|(name, _)| name.clone());
+    let losses = names.zip(bench.losses.iter().copied()).collect();
+    let ops = bench.by_kind(steps.min(STEPS_BY_KIND))?;
+    times.sort_by(f64::total_cmp);
+    let step_ms = f64::midpoint(times[(steps - 1) / 2], times[steps / 2]);
+    let flops = products::step_flops(&program.train, &program.layout) as f64;
+    Ok(Report {
+        batch_size,
+        trained_parameters: program.layout.trained_len,
+        steps,
+        step_ms,
+        step_ms_min: times[0],
+        step_ms_max: times[steps - 1],
+        images_per_second: batch_size as f64 / (step_ms / 1e3),
+        gflop_per_step: flops / 1e9,
+        gflops: flops / 1e6 / step_ms,
+        gemm_peak_gflops: bench.backend.product_rate().map(|rate| rate / 1e9),
+        peak_memory_mb,
+        build_ms,
+        plan_ms,
+        first_step_ms,
+        losses,
+        ops,
+    })
+}
+
+struct Bench<'a, E> {
+    trainer: Trainer<'a, E>,
+    batches: RandomBatches<'a>,
+    backend: &'a mut dyn Backend<E>,
+    /// Of the last step.
+    losses: Vec<f64>,
+}
+
+impl<E: Element> Bench<'_, E> {
+    fn prepare(&mut self) -> Result<f64, BackendError> {
+        let start = Instant::now();
+        self.trainer.prepare(self.backend)?;
+        Ok(milliseconds(start.elapsed()))
+    }
+
+    /// One step with masks of its own: milliseconds in all, and of optimizer and averaged copies.
+    fn step(&mut self) -> Result<(f64, f64), StepError> {
+        let start = Instant::now();
+        let inputs = self.batches.batch(self.trainer.step);
+        let report = self.trainer.step(self.backend, inputs, &[])?;
+        let time = start.elapsed();
+        self.losses.clone_from(&report.results.losses);
+        self.trainer.reuse(report.results);
+        Ok((milliseconds(time), milliseconds(report.update_time)))
+    }
+
+    /// Milliseconds a step by kind, the mean of `steps`.
+    fn by_kind(&mut self, steps: usize) -> Result<BTreeMap<String, f64>, StepError> {
+        self.backend.start_timing();
+        let (mut all, mut updates) = (0.0, 0.0);
+        for _ in 0..steps {
+            let (step, update) = self.step()?;
+            all += step;
+            updates += update;
+        }
+        let mut kinds: BTreeMap<String, f64> =
+            self.backend.take_times().into_iter().map(|(name, time)| (name, milliseconds(time))).collect();
+        let rest = all - updates - kinds.values().sum::<f64>();
+        kinds.insert("optimizer and averages".to_owned(), updates);
+        kinds.insert("rest".to_owned(), rest);
+        kinds.values_mut().for_each(|sum| *sum /= steps as f64);
+        Ok(kinds)
+    }
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
