@@ -14,6 +14,9 @@ use serde_json::{Value, json};
 use super::output::outln;
 use super::pipeline::{self, Options};
 
+/// Share of a step below which people need no line of its own for a kind.
+const SMALL: f64 = 0.005;
+
 #[derive(Clone, Copy, ValueEnum)]
 enum PrecisionName {
     F32,
@@ -147,7 +150,10 @@ fn show(program: &Program, backend: &str, precision: &str, setting: &Setting, re
     let mut kinds: Vec<(&String, &f64)> = report.ops.iter().collect();
     kinds.sort_by(|a, b| b.1.total_cmp(a.1));
     let all: f64 = report.ops.values().sum();
-    for (name, ms) in kinds {
-        outln!("{name:<24} {ms:>10.2} {:>6.1} %", 100.0 * ms / all);
+    let row = |name: &str, ms: f64| outln!("{name:<24} {ms:>10.2} {:>6.1} %", 100.0 * ms / all);
+    let (large, small): (Vec<_>, Vec<_>) = kinds.into_iter().partition(|(_, ms)| **ms >= SMALL * all);
+    large.into_iter().for_each(|(name, ms)| row(name, *ms));
+    if !small.is_empty() {
+        row(&format!("{} smaller ones", small.len()), small.iter().map(|(_, ms)| **ms).sum());
     }
 }

@@ -39,11 +39,13 @@ fn a_line_of_json_holds_what_was_measured() {
     for (name, expected) in [("threads", 1.0), ("batch_size", 4.0), ("steps", 3.0)] {
         assert_eq!(number(&report, name), expected, "{report}");
     }
-    let above_zero = ["gflop_per_step", "gflops", "gemm_peak_gflops", "compile_ms", "build_ms", "plan_ms", "first_step_ms"];
+    let above_zero =
+        ["gflop_per_step", "gflops", "gemm_peak_gflops", "compile_ms", "build_ms", "plan_ms", "first_step_ms"];
     for name in above_zero {
         assert!(number(&report, name) > 0.0, "{name}: {report}");
     }
-    let (least, median, most) = (number(&report, "step_ms_min"), number(&report, "step_ms"), number(&report, "step_ms_max"));
+    let (least, median, most) =
+        (number(&report, "step_ms_min"), number(&report, "step_ms"), number(&report, "step_ms_max"));
     assert!(0.0 < least && least <= median && median <= most, "{report}");
     // Twice the rounding of a division and a product.
     assert!((number(&report, "images_per_second") * median / 4e3 - 1.0).abs() < 1e-12, "{report}");
@@ -85,7 +87,9 @@ fn people_get_a_table() {
     let mut arguments = vec!["bench", file, "--steps", "1", "--warmup", "1"];
     arguments.extend(SMALL.iter().flat_map(|set| ["--set", *set]));
     let text = succeed(&arguments);
-    for part in ["ms, the median of 1", "images", "GFLOP/s", "planned in", "reconstruction", "a step's time by kind", "linear"] {
+    for part in
+        ["ms, the median of 1", "images", "GFLOP/s", "planned in", "reconstruction", "a step's time by kind", "linear"]
+    {
         assert!(text.contains(part), "`{part}` is missing:\n{text}");
     }
 }
@@ -94,7 +98,10 @@ fn people_get_a_table() {
 fn wrong_arguments_are_errors() {
     let file = "pipelines/bench/mae_tiny64.cmae";
     let error = fail(&["bench", file, "--precision", "bf16"]);
-    assert!(error.contains("no backend of this build has bf16") && error.contains("--set train.precision=f32"), "{error}");
+    assert!(
+        error.contains("no backend of this build has bf16") && error.contains("--set train.precision=f32"),
+        "{error}"
+    );
     let error = fail(&["bench", file, "--backend", "gpu"]);
     assert!(error.contains("there is no backend `gpu` (help: use one of auto, cpu"), "{error}");
     let error = fail(&["bench", "pipelines/bench/mae_tiny6.cmae"]);
