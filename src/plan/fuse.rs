@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use super::heads::{self, Heads};
 use super::place::Base;
 use crate::graph::{Graph, ValueId};
 use crate::op::{DType, Op};
@@ -69,6 +70,19 @@ pub(super) enum Fused {
     Nothing,
     Op,
     Chain(Chain),
+    /// A matrix product, and the chain that its operand `at`, the product, goes through at once.
+    Product {
+        product: ValueId,
+        chain: Chain,
+        at: usize,
+    },
+    /// Attention or its gradient, on heads in whatever place.
+    Attention {
+        attention: ValueId,
+        /// Values read, and where in each the heads of the operand lie.
+        reads: Vec<(ValueId, Heads)>,
+        writes: Vec<Heads>,
+    },
 }
 
 /// Ops on floats whose element i depends on the operands' elements i alone.
@@ -145,14 +159,93 @@ pub(super) fn fuse(graph: &Graph, bases: &[Base], enabled: bool) -> Vec<Fused> {
         }
         fused[index] = match &graph.node(id).op {
             Op::Param { .. } => Fused::Nothing,
-            _ if is_element_wise(graph, id) => Fused::Chain(fuser.chain(id, enabled)),
+            _ if is_element_wise(graph, id) => {
+                let chain = fuser.chain(id, enabled);
+                match fuser.product(&chain).filter(|_| enabled) {
+                    Some((at, product)) => {
+                        fuser.inlined[product.index()] = true;
+                        Fused::Product { product, chain, at }
+                    }
+                    None => Fused::Chain(chain),
+                }
+            }
+            Op::Attention { .. } | Op::AttentionGrad { .. } => {
+                let parts = parts(graph, id);
+                let writes = parts.iter().map(|(start, shape)| Heads::contiguous(shape, *start)).collect();
+                fuser.attention(id, writes, enabled)
+            }
+            Op::Permute { .. } if enabled => match fuser.permuted_attention(id) {
+                Some((attention, writes)) => {
+                    fuser.inlined[attention.index()] = true;
+                    fuser.attention(attention, writes, enabled)
+                }
+                None => Fused::Op,
+            },
             _ => Fused::Op,
         };
     }
     fused
 }
 
+/// The parts `[B, h, N, d]` of what attention or its gradient makes: where each starts, and its shape.
+fn parts(graph: &Graph, attention: ValueId) -> Vec<(usize, &[usize])> {
+    let node = graph.node(attention);
+    let operands = if matches!(node.op, Op::Attention { .. }) { 1 } else { 3 };
+    let shapes = node.inputs[..operands].iter().map(|id| graph.node(*id).ty.shape.as_slice());
+    let mut start = 0;
+    shapes
+        .map(|shape| {
+            let at = start;
+            start += shape.iter().product::<usize>();
+            (at, shape)
+        })
+        .collect()
+}
+
 impl Fuser<'_> {
+    /// The operand of a chain that is a matrix product which the chain alone reads.
+    fn product(&self, chain: &Chain) -> Option<(usize, ValueId)> {
+        chain.operands.iter().enumerate().find_map(|(at, operand)| {
+            let base = self.bases[operand.value.index()];
+            let is_product =
+                matches!(self.graph.node(base.node).op, Op::Linear | Op::Matmul { .. } | Op::TransposedMatmul);
+            let loads = chain.code.iter().filter(|i| **i == Instruction::Load(at)).count();
+            let alone = loads == 1 && self.read_once(operand.value);
+            (operand.pattern.is_none() && base.start == 0 && is_product && alone).then_some((at, base.node))
+        })
+    }
+
+    /// Attention that the permutation `id` alone reads, and where the permutation puts its heads.
+    fn permuted_attention(&self, id: ValueId) -> Option<(ValueId, Vec<Heads>)> {
+        let node = self.graph.node(id);
+        let (from, base) = (node.inputs[0], self.bases[node.inputs[0].index()]);
+        let of = self.graph.node(base.node);
+        let is_attention = matches!(of.op, Op::Attention { .. } | Op::AttentionGrad { .. });
+        // A gradient of the bias lies behind those of the operands, and would have to lie apart.
+        let whole = base.start == 0 && of.ty.elements() == node.ty.elements();
+        if !is_attention || !whole || !self.read_once(from) {
+            return None;
+        }
+        Some((base.node, heads::written(self.graph, id, &parts(self.graph, base.node))?))
+    }
+
+    fn attention(&mut self, attention: ValueId, writes: Vec<Heads>, enabled: bool) -> Fused {
+        let node = self.graph.node(attention);
+        let operands = if matches!(node.op, Op::Attention { .. }) { 3 } else { 4 };
+        let mut reads = Vec::with_capacity(operands);
+        for id in &node.inputs[..operands] {
+            let contiguous = (*id, Heads::contiguous(&self.graph.node(*id).ty.shape, 0));
+            let (from, heads) = if enabled { heads::read(self.graph, self.bases, *id) } else { contiguous };
+            if from != *id {
+                // Read here now, whether or not the permuted copy is still stored for others.
+                self.uses[from.index()] += 1;
+                self.leave(*id);
+            }
+            reads.push((from, heads));
+        }
+        Fused::Attention { attention, reads, writes }
+    }
+
     fn chain(&mut self, root: ValueId, enabled: bool) -> Chain {
         let mut chain = Chain { operands: Vec::new(), code: Vec::new(), depth: 0 };
         self.apply(root, &mut chain, 0, enabled);
@@ -237,14 +330,19 @@ impl Fuser<'_> {
     /// Whether one reader alone reads the value, under whatever shape.
     fn read_once(&self, id: ValueId) -> bool {
         let base = self.bases[id.index()].node;
-        let mut at = id;
-        while at != base {
-            if self.uses[at.index()] != 1 {
-                return false;
-            }
-            at = self.graph.node(at).inputs[0];
+        let uses = if id == base { Some(1) } else { self.uses_through(id, base) };
+        self.uses[id.index()] == 1 && uses == Some(self.uses[base.index()])
+    }
+
+    /// How many of the uses of `base` lead to `id`, which is a part of it, if each value between has one reader.
+    fn uses_through(&self, id: ValueId, base: ValueId) -> Option<usize> {
+        if id == base {
+            return Some(1);
         }
-        self.uses[base.index()] == 1
+        if self.uses[id.index()] != 1 {
+            return None;
+        }
+        self.graph.node(id).inputs.iter().map(|input| self.uses_through(*input, base)).sum()
     }
 }
 

@@ -10,12 +10,14 @@
 //! **Invariant:** a step's place and scratch overlap no place that it reads, but for the operand `in_place`.
 
 mod fuse;
+mod heads;
 mod place;
 
 use crate::graph::{Graph, Layout, ValueId};
 use crate::op::{DType, Op};
 
 pub use fuse::{Chain, Instruction, Operand, Pattern};
+pub use heads::Heads;
 pub use place::{Place, Space};
 
 /// What a plan is made for.
@@ -32,6 +34,11 @@ pub enum Work {
     Op,
     /// Element-wise ops in one pass.
     Chain(Chain),
+    /// A matrix product and the chain that goes over each part of it as soon as it is there; the product is the chain's
+    /// operand `at`. The product's operands are read first, then the chain's others.
+    Product { product: ValueId, chain: Chain, at: usize },
+    /// Attention or its gradient: where in the operands, and in what is written, the heads lie. A bias is read last.
+    Attention { attention: ValueId, reads: Vec<Heads>, writes: Vec<Heads> },
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -72,6 +79,16 @@ pub fn plan(graph: Graph, layout: &Layout, options: Options, scratch: &dyn Fn(&G
     place::place(graph, layout, &bases, works, scratch)
 }
 
+impl Step {
+    /// The node whose op a kernel of its own computes: that of the value, or the one that is fused with what follows it.
+    pub fn kernel(&self) -> ValueId {
+        match &self.work {
+            Work::Op | Work::Chain(_) => self.node,
+            Work::Product { product: node, .. } | Work::Attention { attention: node, .. } => *node,
+        }
+    }
+}
+
 impl Plan {
     /// One line a step, for `cmaec show plan` and for tests.
     pub fn text(&self) -> String {
@@ -83,6 +100,8 @@ impl Plan {
             let work = match &step.work {
                 Work::Op => node.op.name().to_owned(),
                 Work::Chain(chain) => chain.to_string(),
+                Work::Product { product, chain, .. } => format!("{}+{chain}", self.graph.node(*product).op.name()),
+                Work::Attention { attention, .. } => self.graph.node(*attention).op.name().to_owned(),
             };
             let reads: Vec<String> = step.reads.iter().map(Place::to_string).collect();
             let _ = write!(text, "{} = {work}({})", step.writes, reads.join(", "));

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::fuse::Fused;
 use super::{Plan, Step, Work, is_constant, space_of};
-use crate::graph::{Graph, Layout, ValueId};
+use crate::graph::{Graph, Layout, Node, ValueId};
 use crate::op::Op;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +73,7 @@ pub(super) fn bases(graph: &Graph) -> Vec<Base> {
                 let moved: Vec<usize> = axes.iter().copied().filter(|a| shape(0)[*a] != 1).collect();
                 moved.is_sorted().then_some(0)
             }
+            Op::Concat { axis } => joined(graph, &bases, node, *axis),
             Op::Broadcast => (shape(0).iter().product::<usize>() == node.ty.elements()).then_some(0),
             Op::Sum { axes, .. } | Op::Mean { axes, .. } => axes.iter().all(|a| shape(0)[*a] == 1).then_some(0),
             _ => None,
@@ -86,6 +87,21 @@ pub(super) fn bases(graph: &Graph) -> Vec<Base> {
         });
     }
     bases
+}
+
+/// Parts of one value put together again, in their order.
+fn joined(graph: &Graph, bases: &[Base], node: &Node, axis: usize) -> Option<usize> {
+    let parts = node.inputs.iter().map(|id| (bases[id.index()], graph.node(*id).ty.elements()));
+    let outer: usize = node.ty.shape[..axis].iter().product();
+    let first = bases[node.inputs[0].index()];
+    let mut end = first.start;
+    for (base, len) in parts {
+        if outer != 1 || base != (Base { node: first.node, start: end }) {
+            return None;
+        }
+        end += len;
+    }
+    Some(0)
 }
 
 /// 64 bytes of f32: places begin at the start of a cache line and of the widest vector.
@@ -160,6 +176,18 @@ pub(super) fn place(
                 let reads = chain.operands.iter().map(|operand| operand.value).collect();
                 pending.push(Pending { node, work: Work::Chain(chain), reads });
             }
+            Fused::Product { product, chain, at } => {
+                let others = chain.operands.iter().enumerate().filter(|(i, _)| *i != at);
+                let mut reads = graph.node(product).inputs.clone();
+                reads.extend(others.map(|(_, operand)| operand.value));
+                pending.push(Pending { node, work: Work::Product { product, chain, at }, reads });
+            }
+            Fused::Attention { attention, reads, writes } => {
+                let bias = graph.node(attention).inputs.get(reads.len()).copied();
+                let values = reads.iter().map(|(value, _)| *value).chain(bias).collect();
+                let reads = reads.into_iter().map(|(_, heads)| heads).collect();
+                pending.push(Pending { node, work: Work::Attention { attention, reads, writes }, reads: values });
+            }
         }
     }
     let last = last_reads(&graph, bases, &pending);
@@ -200,7 +228,11 @@ pub(super) fn place(
             }
         };
         placed[step.node.index()] = Some(writes);
-        let needed = if step.work == Work::Op { scratch(&graph, step.node) } else { 0 };
+        let needed = match &step.work {
+            Work::Op => scratch(&graph, step.node),
+            Work::Product { product: node, .. } | Work::Attention { attention: node, .. } => scratch(&graph, *node),
+            Work::Chain(_) => 0,
+        };
         let scratch = match needed {
             0 => Place { space: Space::Floats, start: 0, len: 0 },
             len => Place { space: Space::Floats, start: floats.take(len).start, len },

@@ -32,6 +32,21 @@ pub(super) fn run<E: Real>(chain: &Chain, views: Views<E>) {
     share::pieces(views.out, 1, |start, out| piece(&chain.code, &streams, start, out));
 }
 
+/// What becomes of a part of a product: a chain whose operand `product` lies where it writes. `others` gives its other operands,
+/// counted without that one.
+pub(super) fn finish<'a, E: Real>(
+    chain: &'a Chain,
+    product: usize,
+    others: impl Fn(usize) -> &'a [E],
+) -> impl Fn(usize, &mut [E]) + Sync + 'a {
+    assert!(chain.depth <= DEPTH && chain.operands.len() <= STREAMS, "the plan keeps chains short");
+    let mut streams = [Stream { data: None, pattern: None }; STREAMS];
+    for (i, (stream, operand)) in streams.iter_mut().zip(&chain.operands).enumerate().filter(|(i, _)| *i != product) {
+        *stream = Stream { data: Some(others(i - usize::from(i > product))), pattern: operand.pattern };
+    }
+    move |start, out| piece(&chain.code, &streams, start, out)
+}
+
 wide! {
     fn piece<E>(code: &[Instruction], streams: &[Stream<E>], start: usize, out: &mut [E]) {
         let mut stack = [[E::ZERO; RUN]; DEPTH];

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::product::{Matrix, Threads, multiply};
+use super::product::{self, How, Matrix, Threads, multiply};
 use super::real::Real;
 
 /// Sizes of one convolution.
@@ -52,6 +52,15 @@ impl Sizes {
         self.out_channels / self.groups
     }
 
+    /// Floats that a thread needs: windows of one sample and group, and what products work in.
+    pub fn room(&self) -> usize {
+        let (window, area, channels) = (self.window(), self.area(), self.out_per_group());
+        let products =
+            [((channels, window, area), false), ((window, channels, area), true), ((channels, area, window), false)];
+        let room = products.map(|(sizes, transposed)| product::scratch(sizes, transposed));
+        window * area + room.into_iter().max().unwrap_or(0)
+    }
+
     /// Of one sample.
     fn image(&self) -> usize {
         self.channels * self.height * self.width
@@ -94,11 +103,12 @@ pub(super) fn forward<E: Real>(x: &[E], weight: &[E], bias: Option<&[E]>, out: &
     let plane = sizes.image() / sizes.groups;
     out.par_chunks_exact_mut(per_group * area).enumerate().for_each(|(i, out)| {
         let group = i % sizes.groups;
-        E::with_scratch(window * area, |windows| {
+        E::with_scratch(sizes.room(), |room| {
+            let (windows, room) = room.split_at_mut(window * area);
             sizes.windows(&x[i * plane..(i + 1) * plane], windows);
             let weight = Matrix::rows(&weight[group * per_group * window..], window);
-            let windows = Matrix::rows(windows, area);
-            multiply(out, (per_group, window, area), weight, windows, E::ONE, false, Threads::One);
+            let windows = Matrix::rows(&*windows, area);
+            multiply(out, (per_group, window, area), weight, windows, &How::plain(area), Threads::One, room);
         });
         if let Some(bias) = bias {
             for (out, bias) in out.chunks_exact_mut(area).zip(&bias[group * per_group..]) {
@@ -112,10 +122,11 @@ pub(super) fn input_grad<E: Real>(g: &[E], weight: &[E], out: &mut [E], sizes: S
     let (area, window, per_group) = (sizes.area(), sizes.window(), sizes.out_per_group());
     let plane = sizes.image() / sizes.groups;
     out.par_chunks_exact_mut(plane).enumerate().for_each(|(i, out)| {
-        E::with_scratch(window * area, |windows| {
+        E::with_scratch(sizes.room(), |room| {
+            let (windows, room) = room.split_at_mut(window * area);
             let weight = Matrix::rows(&weight[i % sizes.groups * per_group * window..], window).transposed();
             let g = Matrix::rows(&g[i * per_group * area..(i + 1) * per_group * area], area);
-            multiply(windows, (window, per_group, area), weight, g, E::ONE, false, Threads::One);
+            multiply(windows, (window, per_group, area), weight, g, &How::plain(area), Threads::One, room);
             out.fill(E::ZERO);
             sizes.each(|from, to| out[to] += windows[from]);
         });
@@ -127,13 +138,15 @@ pub(super) fn weight_grad<E: Real>(g: &[E], x: &[E], out: &mut [E], sizes: Sizes
     let (area, window, per_group) = (sizes.area(), sizes.window(), sizes.out_per_group());
     let plane = sizes.image() / sizes.groups;
     out.par_chunks_exact_mut(per_group * window).enumerate().for_each(|(group, out)| {
-        E::with_scratch(window * area, |windows| {
+        E::with_scratch(sizes.room(), |room| {
+            let (windows, room) = room.split_at_mut(window * area);
             for sample in 0..sizes.batch {
                 let i = sample * sizes.groups + group;
                 sizes.windows(&x[i * plane..(i + 1) * plane], windows);
                 let g = Matrix::rows(&g[i * per_group * area..(i + 1) * per_group * area], area);
                 let windows = Matrix::rows(&*windows, area).transposed();
-                multiply(out, (per_group, area, window), g, windows, E::ONE, sample > 0, Threads::One);
+                let how = How { add: sample > 0, ..How::plain(window) };
+                multiply(out, (per_group, area, window), g, windows, &how, Threads::One, room);
             }
         });
     });

@@ -199,7 +199,7 @@ impl<E: Real> Backend<E> for Cpu<E> {
 /// else in them, go by its name.
 fn kind(graph: &Graph, step: &Step) -> String {
     match &step.work {
-        Work::Op => graph.node(step.node).op.name().to_owned(),
+        Work::Op | Work::Product { .. } | Work::Attention { .. } => graph.node(step.kernel()).op.name().to_owned(),
         Work::Chain(chain) => match chain.ops().find(|op| matches!(op, Op::Gelu | Op::GeluGrad)) {
             Some(gelu) => gelu.name().to_owned(),
             None => "element-wise".to_owned(),

@@ -3,10 +3,12 @@
 use std::cell::RefCell;
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
+use super::product::Products;
 use crate::backend::Element;
 
 pub trait Real:
     Element
+    + Products
     + Add<Output = Self>
     + Sub<Output = Self>
     + Mul<Output = Self>

@@ -1,5 +1,6 @@
 //! One step of a plan: the kernel of its op on the places it reads and writes.
 
+use super::attention::Operand;
 use super::memory::Views;
 use super::moves::{self, Strided};
 use super::real::Real;
@@ -7,7 +8,7 @@ use super::reduce::Sum;
 use super::{attention, chain, conv, ids, norm, product, rows};
 use crate::graph::{Graph, Node, ValueId};
 use crate::op::{Op, interpolate};
-use crate::plan::{Step, Work};
+use crate::plan::{Heads, Step, Work};
 
 /// What is worked out of a step once, when it is planned.
 pub(super) enum Prepared {
@@ -54,16 +55,80 @@ pub(super) fn scratch(graph: &Graph, id: ValueId) -> usize {
             norm::layer_norm_grad_scratch(shape(0).iter().product::<usize>() / width(0), width(0))
         }
         Op::BatchNorm { .. } | Op::BatchNormGrad { .. } => norm::batch_norm_scratch(width(0)),
+        Op::Linear | Op::Matmul { .. } | Op::TransposedMatmul => {
+            let (batch, sizes) = product_sizes(graph, node);
+            if batch == 1 { product::scratch(sizes, node.op == Op::TransposedMatmul) } else { 0 }
+        }
         Op::AttentionGrad { .. } if node.inputs.len() > 4 => attention::Sizes::new(shape(0), shape(1)).bias_scratch(),
         _ => 0,
     }
 }
 
+/// How many products a node is, and (m, k, n) of each.
+fn product_sizes(graph: &Graph, node: &Node) -> (usize, product::Sizes) {
+    let shape = |i: usize| graph.node(node.inputs[i]).ty.shape.as_slice();
+    let (a, rank) = (shape(0), shape(0).len());
+    let n = node.ty.shape[node.ty.shape.len() - 1];
+    match node.op {
+        Op::Linear => (1, (a[..rank - 1].iter().product(), a[rank - 1], n)),
+        Op::TransposedMatmul => (a[..rank - 2].iter().product(), (a[rank - 1], a[rank - 2], n)),
+        _ => (a[..rank - 2].iter().product(), (a[rank - 2], a[rank - 1], n)),
+    }
+}
+
+/// A matrix product of whatever op.
+fn multiply<E: Real>(graph: &Graph, node: &Node, views: Views<E>, finish: Option<product::Finish<E>>) {
+    let (batch, sizes) = product_sizes(graph, node);
+    let (a, b) = (views.read(0), views.read(1));
+    let (a_t, b_t) = match node.op {
+        Op::Linear => {
+            let bias = (node.inputs.len() > 2).then(|| views.read(2));
+            return product::linear(views.out, (a, b, bias), sizes, finish, views.scratch);
+        }
+        Op::TransposedMatmul => (true, false),
+        Op::Matmul { transpose_b } => (false, transpose_b),
+        _ => unreachable!("{} is no product", node.op.name()),
+    };
+    product::batched(views.out, batch, sizes, (a, a_t), (b, b_t), finish, views.scratch);
+}
+
+/// Attention or its gradient.
+fn attend<E: Real>(graph: &Graph, node: &Node, views: Views<E>, reads: &[Heads], writes: &[Heads]) {
+    let shape = |i: usize| graph.node(node.inputs[i]).ty.shape.as_slice();
+    let sizes = attention::Sizes::new(shape(0), shape(1));
+    let operand = |i: usize| Operand { data: views.read(i), heads: reads[i] };
+    let bias = (node.inputs.len() > reads.len()).then(|| views.read(reads.len()));
+    match node.op {
+        Op::Attention { scale } => {
+            attention::forward([operand(0), operand(1), operand(2)], bias, (views.out, writes[0]), sizes, scale);
+        }
+        Op::AttentionGrad { scale } => {
+            let operands = [operand(0), operand(1), operand(2), operand(3)];
+            let to = (views.out, [writes[0], writes[1], writes[2]]);
+            attention::backward(operands, bias, to, views.scratch, sizes, scale);
+        }
+        _ => unreachable!("{} is no attention", node.op.name()),
+    }
+}
+
 /// Runs a step that is no input.
 pub(super) fn run<E: Real>(graph: &Graph, step: &Step, prepared: &Prepared, views: Views<E>) -> Result<(), String> {
-    if let Work::Chain(chain) = &step.work {
-        chain::run(chain, views);
-        return Ok(());
+    match &step.work {
+        Work::Op => {}
+        Work::Chain(chain) => {
+            chain::run(chain, views);
+            return Ok(());
+        }
+        Work::Product { product, chain, at } => {
+            let node = graph.node(*product);
+            let finish = chain::finish(chain, *at, |i| views.read(node.inputs.len() + i));
+            multiply(graph, node, views, Some(&finish));
+            return Ok(());
+        }
+        Work::Attention { attention, reads, writes } => {
+            attend(graph, graph.node(*attention), views, reads, writes);
+            return Ok(());
+        }
     }
     let writes_ids = views.out.is_empty();
     match prepared {
@@ -111,33 +176,7 @@ fn plain<E: Real>(graph: &Graph, node: &Node, views: Views<E>) -> Result<(), Str
                 at += run(i);
             }
         }
-        Op::Matmul { transpose_b } => {
-            let (a, rank) = (shape(0), shape(0).len());
-            let batch = a[..rank - 2].iter().product();
-            let sizes = (batch, a[rank - 2], a[rank - 1], node.ty.shape[rank - 1]);
-            product::batched(views.out, sizes, (views.read(0), false), (views.read(1), *transpose_b));
-        }
-        Op::TransposedMatmul => {
-            let (a, rank) = (shape(0), shape(0).len());
-            let batch = a[..rank - 2].iter().product();
-            let sizes = (batch, a[rank - 1], a[rank - 2], width(1));
-            product::batched(views.out, sizes, (views.read(0), true), (views.read(1), false));
-        }
-        Op::Linear => {
-            let bias = has(2).then(|| views.read(2));
-            product::linear(views.out, views.read(0), views.read(1), bias, (shape(1)[1], shape(1)[0]));
-        }
-        Op::Attention { scale } => {
-            let bias = has(3).then(|| views.read(3));
-            let operands = [views.read(0), views.read(1), views.read(2)];
-            attention::forward(operands, bias, views.out, attention::Sizes::new(shape(0), shape(1)), *scale);
-        }
-        Op::AttentionGrad { scale } => {
-            let bias = has(4).then(|| views.read(4));
-            let operands = [views.read(0), views.read(1), views.read(2), views.read(3)];
-            let sizes = attention::Sizes::new(shape(0), shape(1));
-            attention::backward(operands, bias, views.out, views.scratch, sizes, *scale);
-        }
+        Op::Linear | Op::Matmul { .. } | Op::TransposedMatmul => multiply(graph, node, views, None),
         Op::Conv2d { stride, padding, groups } => {
             let sizes = conv::Sizes::new(shape(0), shape(1), &node.ty.shape, (*stride, *padding, *groups));
             let bias = has(2).then(|| views.read(2));
@@ -203,6 +242,8 @@ fn plain<E: Real>(graph: &Graph, node: &Node, views: Views<E>) -> Result<(), Str
         Op::Argsort => ids::argsort(views, width(0)),
         Op::Input { .. }
         | Op::Param { .. }
+        | Op::Attention { .. }
+        | Op::AttentionGrad { .. }
         | Op::Add
         | Op::Sub
         | Op::Mul

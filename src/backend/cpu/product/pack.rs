@@ -1,0 +1,135 @@
+//! Operands of a product laid out as the kernel walks them.
+
+use super::Matrix;
+use super::tile;
+
+/// A packed right operand of `depth` rows: panels of two vectors of columns, in each one row after the other. A last panel of
+/// one vector or less is one vector wide; columns that lack are zero.
+#[derive(Clone, Copy)]
+pub(super) struct Panels<'a> {
+    pub data: &'a [f32],
+    pub depth: usize,
+    pub columns: usize,
+}
+
+/// Floats of a packed right operand.
+pub(super) fn panels_len(depth: usize, columns: usize) -> usize {
+    depth * columns.next_multiple_of(tile::shape().1)
+}
+
+/// Columns of a whole panel.
+pub(super) fn panel_width() -> usize {
+    2 * tile::shape().1
+}
+
+/// Packs the panel of `b` that begins at `column` and has `columns` columns, rows `first..first + depth`.
+pub(super) fn panel(
+    out: &mut [f32],
+    b: Matrix<f32>,
+    (first, depth): (usize, usize),
+    (column, columns): (usize, usize),
+) {
+    let width = out.len() / depth;
+    if columns < width {
+        out.fill(0.0);
+    }
+    if b.column == 1 {
+        let rows = b.data[first * b.row + column..].chunks(b.row);
+        // Copies of a length that the compiler knows are a vector or two; others are calls.
+        return match width {
+            _ if columns < width => {
+                out.chunks_exact_mut(width)
+                    .zip(rows)
+                    .for_each(|(to, row)| to[..columns].copy_from_slice(&row[..columns]));
+            }
+            32 => lines::<32>(out, rows),
+            16 => lines::<16>(out, rows),
+            _ => out.chunks_exact_mut(width).zip(rows).for_each(|(to, row)| to.copy_from_slice(&row[..width])),
+        };
+    }
+    let column_of = |j: usize| &b.data[first * b.row + (column + j) * b.column..];
+    if b.row != 1 {
+        for j in 0..columns {
+            let column = column_of(j).iter().step_by(b.row);
+            out[j..].iter_mut().step_by(width).zip(column).for_each(|(out, value)| *out = *value);
+        }
+        return;
+    }
+    let mut j = 0;
+    while j + 8 <= columns {
+        let from: [&[f32]; 8] = std::array::from_fn(|i| &column_of(j + i)[..depth]);
+        transpose(from, &mut out[j..], width);
+        j += 8;
+    }
+    for j in j..columns {
+        let column = column_of(j)[..depth].iter();
+        out[j..].iter_mut().step_by(width).zip(column).for_each(|(out, value)| *out = *value);
+    }
+}
+
+/// The first `W` elements of each row.
+fn lines<'a, const W: usize>(out: &mut [f32], rows: impl Iterator<Item = &'a [f32]>) {
+    let (out, _) = out.as_chunks_mut::<W>();
+    for (to, row) in out.iter_mut().zip(rows) {
+        if let Some(row) = row.first_chunk::<W>() {
+            *to = *row;
+        }
+    }
+}
+
+/// Eight rows become eight columns of `out`, whose rows are `width` apart.
+fn transpose(from: [&[f32]; 8], out: &mut [f32], width: usize) {
+    let depth = from[0].len();
+    let whole = depth / 8 * 8;
+    for k in (0..whole).step_by(8) {
+        // Eight by eight in registers.
+        let block: [[f32; 8]; 8] = std::array::from_fn(|i| std::array::from_fn(|lane| from[i][k + lane]));
+        for lane in 0..8 {
+            let row: [f32; 8] = std::array::from_fn(|i| block[i][lane]);
+            out[(k + lane) * width..][..8].copy_from_slice(&row);
+        }
+    }
+    for k in whole..depth {
+        for (i, from) in from.iter().enumerate() {
+            out[k * width + i] = from[k];
+        }
+    }
+}
+
+/// Floats of `rows` packed rows of a left operand.
+pub(super) fn strips_len(rows: usize, depth: usize) -> usize {
+    rows.next_multiple_of(tile::shape().0) * depth
+}
+
+/// Packs rows `row..row + rows` of `a`, columns `first..first + depth`, in strips of a tile's rows: in each one column after the
+/// other. For an operand that is read transposed: its columns lie together.
+pub(super) fn strips(out: &mut [f32], a: Matrix<f32>, (row, rows): (usize, usize), (first, depth): (usize, usize)) {
+    match tile::shape().0 {
+        14 => strips_of::<14>(out, a, (row, rows), (first, depth)),
+        6 => strips_of::<6>(out, a, (row, rows), (first, depth)),
+        _ => strips_of::<4>(out, a, (row, rows), (first, depth)),
+    }
+}
+
+fn strips_of<const H: usize>(
+    out: &mut [f32],
+    a: Matrix<f32>,
+    (row, rows): (usize, usize),
+    (first, depth): (usize, usize),
+) {
+    let (out, _) = out.as_chunks_mut::<H>();
+    for k in 0..depth {
+        let column = &a.data[row * a.row + (first + k) * a.column..];
+        if a.row == 1 {
+            let (whole, rest) = column[..rows].as_chunks::<H>();
+            out[k..].iter_mut().step_by(depth).zip(whole).for_each(|(to, from)| *to = *from);
+            if !rest.is_empty() {
+                out[whole.len() * depth + k][..rest.len()].copy_from_slice(rest);
+            }
+        } else {
+            for i in 0..rows {
+                out[i / H * depth + k][i % H] = column[i * a.row];
+            }
+        }
+    }
+}

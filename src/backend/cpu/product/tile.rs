@@ -1,0 +1,335 @@
+//! The innermost kernel of matrix products in f32: tiles of the result that stay in registers while k runs through.
+//!
+//! A tile has as many rows and vectors of columns as leave two registers for operands: 14 × 32 with AVX-512, 6 × 16 with AVX2,
+//! 4 × 8 elsewhere. The left operand is read where it lies, an element of each row at a time; the right one is packed in panels
+//! of a tile's width ([`super::pack`]), so that each step of k is one or two whole vectors.
+//!
+//! **Invariant:** an element is one chain of `a·b + c` over k in ascending order, whatever tile it lies in and whichever thread
+//! computes it.
+#![allow(unsafe_code, reason = "vector instructions take pointers")]
+
+use super::pack::Panels;
+#[cfg(target_arch = "x86_64")]
+use crate::backend::cpu::wide::{Level, level};
+
+/// The vectors of one kind of machine. All methods are safe to call only where it has them.
+pub(super) trait Vector: Copy {
+    const LANES: usize;
+    unsafe fn zero() -> Self;
+    unsafe fn splat(value: *const f32) -> Self;
+    unsafe fn load(from: *const f32) -> Self;
+    unsafe fn store(self, to: *mut f32);
+    unsafe fn add(self, other: Self) -> Self;
+    unsafe fn scale(self, by: f32) -> Self;
+    /// self · b + c; rounded once where the machine can.
+    unsafe fn times_plus(self, b: Self, c: Self) -> Self;
+}
+
+/// The left operand: element (i, k) lies at `data + i / MR · tile + i % MR · row + k · step`, MR being the rows of a tile.
+#[derive(Clone, Copy)]
+pub(super) struct Left {
+    pub data: *const f32,
+    pub tile: usize,
+    pub row: usize,
+    pub step: usize,
+}
+
+/// One product of a block of rows with a packed matrix.
+#[derive(Clone, Copy)]
+pub(super) struct Block<'a> {
+    pub rows: usize,
+    pub a: Left,
+    pub b: Panels<'a>,
+    pub out: *mut f32,
+    /// From a row of the result to the next.
+    pub out_row: usize,
+    pub scale: f32,
+    /// The product is added to what `out` holds.
+    pub add: bool,
+    /// Added to every row.
+    pub bias: Option<&'a [f32]>,
+}
+
+/// A tile's sums over all of k.
+#[inline(always)]
+unsafe fn sums<V: Vector, const MR: usize, const NV: usize>(
+    depth: usize,
+    mut a: *const f32,
+    (row, step): (usize, usize),
+    mut b: *const f32,
+) -> [[V; NV]; MR] {
+    // SAFETY: the caller's block lies within its slices.
+    unsafe {
+        let mut acc = [[V::zero(); NV]; MR];
+        let mut step_of = |a: *const f32, b: *const f32| {
+            let mut columns = [V::zero(); NV];
+            for (j, column) in columns.iter_mut().enumerate() {
+                *column = V::load(b.add(j * V::LANES));
+            }
+            for (i, acc) in acc.iter_mut().enumerate() {
+                let value = V::splat(a.add(i * row));
+                for (acc, column) in acc.iter_mut().zip(columns) {
+                    *acc = value.times_plus(column, *acc);
+                }
+            }
+        };
+        for _ in 0..depth / 4 {
+            for k in 0..4 {
+                step_of(a.add(k * step), b.add(k * NV * V::LANES));
+            }
+            a = a.add(4 * step);
+            b = b.add(4 * NV * V::LANES);
+        }
+        for k in 0..depth % 4 {
+            step_of(a.add(k * step), b.add(k * NV * V::LANES));
+        }
+        acc
+    }
+}
+
+/// Writes the first `rows` and `columns` of a tile whose first element is element (`at.0`, `at.1`) of the block.
+#[inline(always)]
+unsafe fn write<V: Vector, const MR: usize, const NV: usize>(
+    block: &Block,
+    tile: &[[V; NV]; MR],
+    at: (usize, usize),
+    (rows, columns): (usize, usize),
+) {
+    let to = |i: usize, j: usize| block.out.wrapping_add((at.0 + i) * block.out_row + at.1 + j * V::LANES);
+    // SAFETY: as in `sums`; vectors that reach past the block's last column are put together in `whole`.
+    unsafe {
+        if columns == NV * V::LANES {
+            for (j, vectors) in (0..NV).map(|j| (j, tile.iter().map(move |row| row[j]))) {
+                let bias = match block.bias {
+                    Some(bias) => V::load(bias[at.1 + j * V::LANES..][..V::LANES].as_ptr()),
+                    None => V::zero(),
+                };
+                for (i, vector) in vectors.enumerate().take(rows) {
+                    let value = vector.scale(block.scale).add(bias);
+                    let value = if block.add { value.add(V::load(to(i, j))) } else { value };
+                    value.store(to(i, j));
+                }
+            }
+            return;
+        }
+        for (i, vectors) in tile.iter().enumerate().take(rows) {
+            for (j, vector) in vectors.iter().enumerate() {
+                let mut whole = [0.0; 16];
+                vector.scale(block.scale).store(whole.as_mut_ptr());
+                let first = j * V::LANES;
+                for (lane, value) in whole.iter().enumerate().take(columns.saturating_sub(first).min(V::LANES)) {
+                    let bias = block.bias.map_or(0.0, |bias| bias[at.1 + first + lane]);
+                    let to = to(i, j).add(lane);
+                    *to = *value + bias + if block.add { *to } else { 0.0 };
+                }
+            }
+        }
+    }
+}
+
+/// Room for the rows of the last tile, which lacks some.
+const SPARE: usize = 14 * super::DEPTH;
+
+/// Calls [`sums`] and [`write`] for all tiles of one panel.
+#[inline(always)]
+unsafe fn panel<V: Vector, const MR: usize, const NV: usize>(
+    block: &Block,
+    spare: *const f32,
+    panel: *const f32,
+    column: usize,
+    columns: usize,
+) {
+    let (Left { data, tile, row, step }, depth) = (block.a, block.b.depth);
+    let (whole, rest) = (block.rows / MR, block.rows % MR);
+    // SAFETY: the caller's block lies within its slices, and `spare` holds the rows of the last tile.
+    unsafe {
+        for i in 0..whole {
+            let found = sums::<V, MR, NV>(depth, data.add(i * tile), (row, step), panel);
+            write(block, &found, (i * MR, column), (MR, columns));
+        }
+        if rest > 0 {
+            let found = sums::<V, MR, NV>(depth, spare, (1, MR), panel);
+            write(block, &found, (whole * MR, column), (rest, columns));
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn block<V: Vector, const MR: usize>(block: &Block) {
+    let (Left { data, tile, row, step }, Panels { data: b, depth, columns }) = (block.a, block.b);
+    assert!(depth <= super::DEPTH, "the walk cuts k");
+    let (whole, rest) = (block.rows / MR, block.rows % MR);
+    // SAFETY: the caller's block lies within its slices.
+    unsafe {
+        let mut spare = [0.0; SPARE];
+        for k in 0..if rest > 0 { depth } else { 0 } {
+            for i in 0..rest {
+                spare[k * MR + i] = *data.add(whole * tile + i * row + k * step);
+            }
+        }
+        let spare = spare.as_ptr();
+        let mut column = 0;
+        while column < columns {
+            let (left, at) = (columns - column, b.as_ptr().add(column * depth));
+            // One vector is enough for the last few columns.
+            if left > V::LANES {
+                panel::<V, MR, 2>(block, spare, at, column, left.min(2 * V::LANES));
+            } else {
+                panel::<V, MR, 1>(block, spare, at, column, left);
+            }
+            column += 2 * V::LANES;
+        }
+    }
+}
+
+/// Rows of a tile and lanes of a vector on this machine.
+pub(super) fn shape() -> (usize, usize) {
+    #[cfg(target_arch = "x86_64")]
+    match level() {
+        Level::Avx512 => return (14, 16),
+        Level::Avx2 => return (6, 8),
+        Level::Portable => {}
+    }
+    (4, 4)
+}
+
+/// Computes a block.
+///
+/// # Safety
+/// Every element that the block names lies within memory that is borrowed for the call, that of `out` mutably.
+pub(super) unsafe fn run(job: &Block) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx512f,avx2,fma")]
+        unsafe fn avx512(job: &Block) {
+            // SAFETY: the caller's.
+            unsafe { block::<wide::Avx512, 14>(job) }
+        }
+        #[target_feature(enable = "avx2,fma")]
+        unsafe fn avx2(job: &Block) {
+            // SAFETY: the caller's.
+            unsafe { block::<wide::Avx2, 6>(job) }
+        }
+        match level() {
+            // SAFETY: the caller's, and `level` has found the features.
+            Level::Avx512 => return unsafe { avx512(job) },
+            // SAFETY: as above.
+            Level::Avx2 => return unsafe { avx2(job) },
+            Level::Portable => {}
+        }
+    }
+    // SAFETY: the caller's.
+    unsafe { block::<Four, 4>(job) }
+}
+
+/// Four lanes, for machines without a kernel of their own: compilers make vectors of them.
+#[derive(Clone, Copy)]
+struct Four([f32; 4]);
+
+impl Vector for Four {
+    const LANES: usize = 4;
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        Four([0.0; 4])
+    }
+    #[inline(always)]
+    unsafe fn splat(value: *const f32) -> Self {
+        // SAFETY: the caller's.
+        Four([unsafe { *value }; 4])
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller's.
+        Four(unsafe { from.cast::<[f32; 4]>().read_unaligned() })
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller's.
+        unsafe { to.cast::<[f32; 4]>().write_unaligned(self.0) }
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        Four(std::array::from_fn(|i| self.0[i] + other.0[i]))
+    }
+    #[inline(always)]
+    unsafe fn scale(self, by: f32) -> Self {
+        Four(self.0.map(|x| x * by))
+    }
+    // Two roundings: `mul_add` is a call where the machine has no such instruction.
+    #[inline(always)]
+    unsafe fn times_plus(self, b: Self, c: Self) -> Self {
+        Four(std::array::from_fn(|i| self.0[i] * b.0[i] + c.0[i]))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod wide {
+    use std::arch::x86_64::*;
+
+    use super::Vector;
+
+    macro_rules! vector {
+        ($name:ident, $inner:ty, $lanes:expr, $zero:ident, $splat:ident, $load:ident, $store:ident, $add:ident, $mul:ident, $fma:ident) => {
+            #[derive(Clone, Copy)]
+            pub struct $name($inner);
+
+            // SAFETY of all: the callers', who have found the features.
+            impl Vector for $name {
+                const LANES: usize = $lanes;
+                #[inline(always)]
+                unsafe fn zero() -> Self {
+                    Self(unsafe { $zero() })
+                }
+                #[inline(always)]
+                unsafe fn splat(value: *const f32) -> Self {
+                    Self(unsafe { $splat(*value) })
+                }
+                #[inline(always)]
+                unsafe fn load(from: *const f32) -> Self {
+                    Self(unsafe { $load(from) })
+                }
+                #[inline(always)]
+                unsafe fn store(self, to: *mut f32) {
+                    unsafe { $store(to, self.0) }
+                }
+                #[inline(always)]
+                unsafe fn add(self, other: Self) -> Self {
+                    Self(unsafe { $add(self.0, other.0) })
+                }
+                #[inline(always)]
+                unsafe fn scale(self, by: f32) -> Self {
+                    Self(unsafe { $mul(self.0, $splat(by)) })
+                }
+                #[inline(always)]
+                unsafe fn times_plus(self, b: Self, c: Self) -> Self {
+                    Self(unsafe { $fma(self.0, b.0, c.0) })
+                }
+            }
+        };
+    }
+
+    vector!(
+        Avx2,
+        __m256,
+        8,
+        _mm256_setzero_ps,
+        _mm256_set1_ps,
+        _mm256_loadu_ps,
+        _mm256_storeu_ps,
+        _mm256_add_ps,
+        _mm256_mul_ps,
+        _mm256_fmadd_ps
+    );
+    vector!(
+        Avx512,
+        __m512,
+        16,
+        _mm512_setzero_ps,
+        _mm512_set1_ps,
+        _mm512_loadu_ps,
+        _mm512_storeu_ps,
+        _mm512_add_ps,
+        _mm512_mul_ps,
+        _mm512_fmadd_ps
+    );
+}

@@ -1,0 +1,146 @@
+//! How a product in f32 walks through its operands: k in blocks that keep a panel in the first-level cache, and for each block
+//! tasks of some rows and columns.
+//!
+//! **Invariant:** blocks of k are cut by k alone, and tasks do not cut k: see [`super::tile`].
+#![allow(unsafe_code, reason = "tasks write disjoint parts of rows, which slices cannot say")]
+
+use rayon::prelude::*;
+
+use super::pack::{self, Panels};
+use super::tile::{self, Block, Left};
+use super::{DEPTH, Job, Matrix, Sizes};
+
+/// Rows of k that are worked through together, at most [`DEPTH`].
+fn depth_of(k: usize) -> usize {
+    k.div_ceil(k.div_ceil(DEPTH)).max(1)
+}
+
+/// Rows of a task: with [`DEPTH`] columns of the left operand some 200 KiB, that stay in the second-level cache.
+const ROWS: usize = 126;
+/// Columns of a task, about.
+const COLUMNS: usize = 384;
+
+/// Whether the left operand is packed: where its elements along k do not lie together.
+fn packs_left(a: Matrix<f32>) -> bool {
+    a.column != 1
+}
+
+/// Floats that a product works in. `transposed`: whether the left operand is.
+pub(super) fn scratch((m, k, n): Sizes, transposed: bool) -> usize {
+    let left = if transposed { pack::strips_len(m, depth_of(k)) } else { 0 };
+    pack::panels_len(depth_of(k), n) + left
+}
+
+/// Where tasks write.
+#[derive(Clone, Copy)]
+struct Target(*mut f32);
+
+// SAFETY: each task writes rows and columns of its own.
+unsafe impl Send for Target {}
+// SAFETY: as above.
+unsafe impl Sync for Target {}
+
+/// By all threads.
+pub(super) fn multiply(job: Job<f32>) {
+    let Job { out, sizes: (m, k, n), a, b, how, scratch, .. } = job;
+    let depth_at_most = depth_of(k);
+    let (panels, strips) = scratch.split_at_mut(pack::panels_len(depth_at_most, n));
+    let (height, width) = (tile::shape().0, pack::panel_width());
+    // Rows and columns are cut evenly, in whole tiles.
+    let even = |all: usize, most: usize, unit: usize| all.div_ceil(all.div_ceil(most)).next_multiple_of(unit);
+    let (rows, columns) = (even(m, ROWS, height), even(n, COLUMNS, width));
+    let across = n.div_ceil(columns);
+    let target = Target(out.as_mut_ptr());
+    for first in (0..k).step_by(depth_at_most) {
+        let depth = depth_at_most.min(k - first);
+        let panels = &mut panels[..pack::panels_len(depth, n)];
+        panels.par_chunks_mut(width * depth).with_max_len(4).enumerate().for_each(|(i, out)| {
+            pack::panel(out, b, (first, depth), (i * width, width.min(n - i * width)));
+        });
+        let left = if packs_left(a) {
+            let strips = &mut strips[..pack::strips_len(m, depth)];
+            let some = rows.min(2 * height);
+            strips.par_chunks_mut(some * depth).with_max_len(4).enumerate().for_each(|(i, out)| {
+                pack::strips(out, a, (i * some, some.min(m - i * some)), (first, depth));
+            });
+            Left { data: strips.as_ptr(), tile: height * depth, row: 1, step: height }
+        } else {
+            Left { data: a.data[first..].as_ptr(), tile: height * a.row, row: a.row, step: 1 }
+        };
+        let (panels, left) = (&*panels, Source(left));
+        let (is_first, is_last) = (first == 0, first + depth == k);
+        (0..m.div_ceil(rows) * across).into_par_iter().with_max_len(1).for_each(|task| {
+            let (target, left) = (target, left);
+            let (row, column) = (task / across * rows, task % across * columns);
+            let (rows, columns) = (rows.min(m - row), columns.min(n - column));
+            let Source(Left { data, tile, row: to_row, step }) = left;
+            // SAFETY: `row` is a whole number of tiles within the operand, and the task's part of `out` is its own.
+            let (data, to) = unsafe { (data.add(row / height * tile), target.0.add(row * how.out_row + column)) };
+            let job = Block {
+                rows,
+                a: Left { data, tile, row: to_row, step },
+                b: Panels { data: &panels[column * depth..], depth, columns },
+                out: to,
+                out_row: how.out_row,
+                scale: how.scale,
+                add: how.add || !is_first,
+                bias: if is_first { how.bias.map(|bias| &bias[column..]) } else { None },
+            };
+            // SAFETY: `super::multiply` has checked all three operands against their sizes.
+            unsafe { tile::run(&job) };
+            if let (Some(finish), true) = (how.finish, is_last) {
+                for i in 0..rows {
+                    // SAFETY: a part of a row that this task alone writes.
+                    let part = unsafe { std::slice::from_raw_parts_mut(to.add(i * how.out_row), columns) };
+                    finish((row + i) * n + column, part);
+                }
+            }
+        });
+    }
+}
+
+/// A left operand that tasks share.
+#[derive(Clone, Copy)]
+struct Source(Left);
+
+// SAFETY: it is only read.
+unsafe impl Send for Source {}
+// SAFETY: as above.
+unsafe impl Sync for Source {}
+
+/// The same by this thread alone, for products that run beside others.
+pub(super) fn alone(job: Job<f32>) {
+    let Job { out, sizes: (m, k, n), a, b, how, scratch, .. } = job;
+    let depth_at_most = depth_of(k);
+    let (panels, strips) = scratch.split_at_mut(pack::panels_len(depth_at_most, n));
+    let (height, width) = (tile::shape().0, pack::panel_width());
+    for first in (0..k).step_by(depth_at_most) {
+        let depth = depth_at_most.min(k - first);
+        let panels = &mut panels[..pack::panels_len(depth, n)];
+        panels.chunks_mut(width * depth).enumerate().for_each(|(i, out)| {
+            pack::panel(out, b, (first, depth), (i * width, width.min(n - i * width)));
+        });
+        let left = if packs_left(a) {
+            let strips = &mut strips[..pack::strips_len(m, depth)];
+            pack::strips(strips, a, (0, m), (first, depth));
+            Left { data: strips.as_ptr(), tile: height * depth, row: 1, step: height }
+        } else {
+            Left { data: a.data[first..].as_ptr(), tile: height * a.row, row: a.row, step: 1 }
+        };
+        let job = Block {
+            rows: m,
+            a: left,
+            b: Panels { data: panels, depth, columns: n },
+            out: out.as_mut_ptr(),
+            out_row: how.out_row,
+            scale: how.scale,
+            add: how.add || first > 0,
+            bias: how.bias.filter(|_| first == 0),
+        };
+        // SAFETY: `super::multiply` has checked all three operands against their sizes.
+        unsafe { tile::run(&job) };
+    }
+    if let Some(finish) = how.finish {
+        out.chunks_mut(how.out_row).take(m).enumerate().for_each(|(i, row)| finish(i * n, &mut row[..n]));
+    }
+}
