@@ -123,8 +123,8 @@ impl<'p, E: Element> Trainer<'p, E> {
     }
 }
 
-/// What a step asks the backend for beside losses, monitors and updates.
-fn request(outputs: &[String]) -> Request {
+/// What a step asks the backend for beside losses, monitors and updates; `outputs` names values of the graph.
+pub fn request(outputs: &[String]) -> Request {
     Request { gradients: true, outputs: outputs.to_vec(), check_finite: false }
 }
 

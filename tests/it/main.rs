@@ -17,6 +17,7 @@ mod optimizers;
 mod pages;
 mod pictures;
 mod pipelines;
+mod plans;
 mod runs;
 mod schedules;
 mod shapes;
