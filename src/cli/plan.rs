@@ -21,7 +21,7 @@ pub struct Memory {
 
 /// The plan of a training step, what a float of it takes, and its memory.
 pub fn step(program: &Program) -> Result<(Plan, usize, Memory), String> {
-    let plan = planned(&program.train, &program.layout, &request(&[])).map_err(|error| error.to_string())?;
+    let plan = planned(&program.train, &program.layout, &request(program, &[])).map_err(|error| error.to_string())?;
     let float = match program.spec.train.precision {
         Precision::F64 => 8,
         // Weights, gradients and moments of a run in bf16 are f32.

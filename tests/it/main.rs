@@ -18,6 +18,7 @@ mod pages;
 mod pictures;
 mod pipelines;
 mod plans;
+mod recompute;
 mod runs;
 mod schedules;
 mod shapes;
