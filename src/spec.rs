@@ -226,7 +226,7 @@ pub struct TrainSpec {
     pub rules: Vec<ParameterRule>,
     /// `precision = f32`: of parameters, gradients and moments. Sums over many of them are in f64.
     pub precision: Precision,
-    /// `recompute = none`, or `blocks`: less memory for about a quarter more products, and the same numbers. Needs the `cpu`
+    /// `recompute = none`, or `blocks`: less memory for about a fifth more products, and the same numbers. Needs the `cpu`
     /// backend.
     #[serde(default)]
     pub recompute: Recompute,
