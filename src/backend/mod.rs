@@ -10,6 +10,7 @@ use std::fmt::{Debug, Display};
 use std::time::Duration;
 
 use crate::graph::{Graph, Layout};
+use crate::spec::Recompute;
 
 /// Host-side element of parameters and results: f32, or f64 for the oracle.
 pub trait Element: Copy + Debug + Display + Default + PartialOrd + Send + Sync + 'static {
@@ -118,6 +119,8 @@ pub struct Request {
     /// Stops at the first value that is not finite, with an error that names its op and place. It reads every value
     /// back: for finding out, not for training.
     pub check_finite: bool,
+    /// What the backward pass computes again; matters where gradients are asked for.
+    pub recompute: Recompute,
 }
 
 /// Results of one run.
@@ -150,6 +153,11 @@ pub enum BackendError {
     InputShape { name: String, found: Vec<usize>, expected: Vec<usize> },
     #[error("the graph has no output `{name}`")]
     UnknownOutput { name: String },
+    #[error(
+        "the {backend} backend keeps all values for its tape, so it cannot recompute blocks (help: --backend cpu, or --set \
+         train.recompute=none)"
+    )]
+    NoRecompute { backend: &'static str },
     #[error("{op} at {scope}: {message}")]
     Op { op: &'static str, scope: String, message: String },
 }

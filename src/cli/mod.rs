@@ -10,6 +10,7 @@ mod export;
 mod features;
 mod output;
 mod pipeline;
+mod plan;
 mod progress;
 mod run;
 mod schedule;

@@ -9,7 +9,7 @@ use cmae::op::{Type, shape};
 
 use super::output::{out, outln};
 use super::pipeline::Options;
-use super::schedule;
+use super::{plan, schedule};
 
 #[derive(Clone, Copy, ValueEnum)]
 enum What {
@@ -19,6 +19,8 @@ enum What {
     Graph,
     /// The same as `graph`.
     Ir,
+    /// What the `cpu` backend does in a training step, one line each: where values lie, bytes moved, FLOPs.
+    Plan,
     /// Views with their steps and sizes.
     Views,
     /// Learning rate, weight decay and momenta of averaged copies over the run.
@@ -31,6 +33,9 @@ pub struct Args {
     what: What,
     #[arg(value_name = "PIPELINE")]
     file: PathBuf,
+    /// Prints a plan as one line of JSON.
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     options: Options,
 }
@@ -38,8 +43,12 @@ pub struct Args {
 pub fn main(args: Args) -> Result<(), String> {
     let (compiled, _) = args.options.compile(&args.file)?;
     let program = compiled.program;
+    if args.json && !matches!(args.what, What::Plan) {
+        return Err("only a plan is printed as JSON\nhelp: cmaec show plan PIPELINE --json".to_owned());
+    }
     match args.what {
-        What::Summary => summary(&program),
+        What::Plan => return plan::show(&program, args.json),
+        What::Summary => return summary(&program),
         What::Graph | What::Ir => graph(&program.train),
         What::Views => views(&program),
         What::Schedule => return schedule::show(&program),
@@ -54,14 +63,6 @@ fn count(n: usize) -> String {
         1_000..1_000_000 => format!("{:.2} k", n as f64 / 1e3),
         1_000_000..1_000_000_000 => format!("{:.2} M", n as f64 / 1e6),
         _ => format!("{:.2} G", n as f64 / 1e9),
-    }
-}
-
-/// 2288200000 → "2.3 GB".
-fn bytes(n: usize) -> String {
-    match n {
-        0..1_000_000_000 => format!("{:.1} MB", n as f64 / 1e6),
-        _ => format!("{:.1} GB", n as f64 / 1e9),
     }
 }
 
@@ -117,7 +118,7 @@ fn flops(graph: &Graph, layout: &Layout) -> (Vec<(String, u64)>, u64) {
     (by_module, step)
 }
 
-fn summary(program: &Program) {
+fn summary(program: &Program) -> Result<(), String> {
     let (layout, spec) = (&program.layout, &program.spec);
     let batch = spec.data.batch_size as u64;
     let (forward, step) = flops(&program.train, layout);
@@ -161,13 +162,9 @@ fn summary(program: &Program) {
         step as f64 / 1e9 / batch as f64,
         step as f64 / 1e12
     );
-    let values: usize = program.train.nodes.iter().map(|n| n.ty.elements()).sum();
-    let stored = layout.total_len + (1 + spec.train.optimizer.slots().len()) * layout.trained_len;
-    outln!(
-        "memory: {} parameters, gradients and moments; {} values of the forward pass if all are kept (f32)",
-        bytes(4 * stored),
-        bytes(4 * values),
-    );
+    let (_, _, memory) = plan::step(program)?;
+    let (stored, arena) = (plan::bytes(memory.stored), plan::bytes(memory.arena));
+    outln!("memory: {stored} tensors, gradients and moments; {arena} for the values of a step, as `cpu` plans it");
     maskings(&program.train).iter().for_each(|masking| outln!("{masking}"));
     outln!();
     outln!("inputs");
@@ -180,6 +177,7 @@ fn summary(program: &Program) {
     }
     let names: Vec<&str> = program.train.losses.iter().map(|(n, _)| n.as_str()).collect();
     outln!("losses: {}", names.join(" + "));
+    Ok(())
 }
 
 fn graph(graph: &Graph) {

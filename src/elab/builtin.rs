@@ -32,8 +32,18 @@ const STATIC: &[(&str, &[&str])] = &[
     ("pair", &["x"]),
 ];
 /// Words that stand for themselves.
-const WORDS: &[&str] =
-    &["f32", "f64", "bf16", "bilinear", "bicubic", "lanczos", "before_forward", "after_forward", "after_step"];
+const WORDS: &[&str] = &[
+    "f32",
+    "f64",
+    "bf16",
+    "blocks",
+    "bilinear",
+    "bicubic",
+    "lanczos",
+    "before_forward",
+    "after_forward",
+    "after_step",
+];
 const MODULES: &[&str] = &["ema", "frozen", "stop_gradient", "kmeans"];
 
 /// All builtin names, for suggestions.

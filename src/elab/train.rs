@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::diag::{Code, Diagnostic, suggest};
 use crate::source::Span;
-use crate::spec::{Duration, Optimizer, Precision, Schedule, TrainSpec};
+use crate::spec::{Duration, Optimizer, Precision, Recompute, Schedule, TrainSpec};
 use crate::syntax::ast::{Binding, Entry, Pipeline, SectionKind};
 
 use super::args::wrong_type;
@@ -15,13 +15,14 @@ use super::settings::{as_duration, as_schedule};
 use super::value::{Kind, Value};
 use super::{Checked, Machine};
 
-const KNOWN: [&str; 9] = [
+const KNOWN: [&str; 10] = [
     "epochs",
     "seed",
     "optimizer",
     "learning_rate",
     "clip",
     "precision",
+    "recompute",
     "checkpoint_every",
     "keep",
     "log_every_steps",
@@ -43,6 +44,7 @@ impl Machine<'_> {
             clip: None,
             rules: Vec::new(),
             precision: Precision::F32,
+            recompute: Recompute::None,
             checkpoint_every: Duration::Epochs(1.0),
             keep: 3,
             log_every_steps: 1,
@@ -118,6 +120,11 @@ fn set(spec: &mut TrainSpec, binding: &Binding, value: &Value, batch_size: usize
         ("precision", Kind::Str(text)) if &**text == "f64" => spec.precision = Precision::F64,
         ("precision", Kind::Str(text)) if &**text == "bf16" => spec.precision = Precision::Bf16,
         ("precision", _) => return wrong("`f32`, `f64` or `bf16`"),
+        ("recompute", Kind::None) => spec.recompute = Recompute::None,
+        ("recompute", Kind::Str(text)) if &**text == "blocks" => spec.recompute = Recompute::Blocks,
+        ("recompute", _) => {
+            return Err(wrong_type(&what, value, "`none` or `blocks`").help("write `recompute = blocks`"));
+        }
         ("checkpoint_every", _) => spec.checkpoint_every = as_duration(&what, value)?,
         ("keep", _) => spec.keep = whole(&what, value)?,
         ("log_every_steps", _) => spec.log_every_steps = whole(&what, value)?,

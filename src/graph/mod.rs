@@ -10,6 +10,7 @@ pub mod grad;
 pub mod masking;
 pub mod products;
 pub mod prune;
+pub mod recompute;
 pub mod text;
 pub mod verify;
 
@@ -85,6 +86,12 @@ pub struct Graph {
 impl Graph {
     pub fn node(&self, id: ValueId) -> &Node {
         &self.nodes[id.index()]
+    }
+
+    /// Adds a node behind all others.
+    fn push(&mut self, node: Node) -> ValueId {
+        self.nodes.push(node);
+        ValueId(self.nodes.len() as u32 - 1)
     }
 
     /// For each node, whether the total's gradient flows through its value to a trained tensor.

@@ -2,9 +2,8 @@
 
 use super::{Graph, ValueId};
 
-/// `graph` with the nodes and inputs that its losses, total, monitors, updates, first values, outputs and gradients need,
-/// in their order.
-pub fn prune(graph: &Graph) -> Graph {
+/// Which nodes the losses, total, monitors, updates, first values, outputs and gradients of `graph` need.
+pub fn needed(graph: &Graph) -> Vec<bool> {
     let mut needed = vec![false; graph.nodes.len()];
     let named = [&graph.losses, &graph.monitors, &graph.updates, &graph.outputs, &graph.gradients];
     let roots = named.into_iter().flatten().map(|(_, id)| *id).chain(graph.total);
@@ -17,6 +16,12 @@ pub fn prune(graph: &Graph) -> Graph {
             node.inputs.iter().for_each(|input| needed[input.index()] = true);
         }
     }
+    needed
+}
+
+/// `graph` with the nodes that are [`needed`], in their order, and the inputs that they read.
+pub fn prune(graph: &Graph) -> Graph {
+    let needed = needed(graph);
     let mut next = 0;
     let new_ids: Vec<ValueId> = needed
         .iter()

@@ -9,6 +9,7 @@
 //!
 //! **Invariant:** a step's place and scratch overlap no place that it reads, but for the operand `in_place`.
 
+mod cost;
 mod fuse;
 mod heads;
 mod place;
@@ -16,9 +17,10 @@ mod place;
 use crate::graph::{Graph, Layout, ValueId};
 use crate::op::{DType, Op};
 
+pub use cost::Cost;
 pub use fuse::{Chain, Instruction, Operand, Pattern};
 pub use heads::Heads;
-pub use place::{Place, Space};
+pub use place::{Held, Place, Space};
 
 /// What a plan is made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +67,8 @@ pub struct Plan {
     /// Elements of the arenas.
     pub floats: usize,
     pub ints: usize,
+    /// When the arena of floats holds most; it is larger by what lies free between values then.
+    pub most: Held,
     /// Gradients that no step writes into the caller's arena: they are copied, from and to.
     pub copies: Vec<(Place, Place)>,
     /// Gradients of trained tensors that the total does not depend on: the caller's ranges to be zeroed.
@@ -86,37 +90,6 @@ impl Step {
             Work::Op | Work::Chain(_) => self.node,
             Work::Product { product: node, .. } | Work::Attention { attention: node, .. } => *node,
         }
-    }
-}
-
-impl Plan {
-    /// One line a step, for `cmaec show plan` and for tests.
-    pub fn text(&self) -> String {
-        use std::fmt::Write;
-        let mut text = String::new();
-        let _ = writeln!(text, "{} steps, {} floats, {} ids", self.steps.len(), self.floats, self.ints);
-        for step in &self.steps {
-            let node = self.graph.node(step.node);
-            let work = match &step.work {
-                Work::Op => node.op.name().to_owned(),
-                Work::Chain(chain) => chain.to_string(),
-                Work::Product { product, chain, .. } => format!("{}+{chain}", self.graph.node(*product).op.name()),
-                Work::Attention { attention, .. } => self.graph.node(*attention).op.name().to_owned(),
-            };
-            let reads: Vec<String> = step.reads.iter().map(Place::to_string).collect();
-            let _ = write!(text, "{} = {work}({})", step.writes, reads.join(", "));
-            if step.in_place.is_some() {
-                let _ = write!(text, " in place");
-            }
-            if !step.scratch.is_empty() {
-                let _ = write!(text, " with {}", step.scratch);
-            }
-            if !node.scope.is_empty() {
-                let _ = write!(text, "  ; {}", node.scope);
-            }
-            text.push('\n');
-        }
-        text
     }
 }
 

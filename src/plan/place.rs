@@ -52,6 +52,14 @@ impl fmt::Display for Place {
     }
 }
 
+/// How many floats of an arena are values that are still needed, or a step's scratch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Held {
+    /// Index of the step that runs then.
+    pub step: usize,
+    pub floats: usize,
+}
+
 /// The node whose place a value lies in, and from which element of it on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Base {
@@ -113,11 +121,14 @@ struct Arena {
     /// In ascending order, never side by side.
     free: Vec<Range<usize>>,
     len: usize,
+    /// Elements that are not free.
+    held: usize,
 }
 
 impl Arena {
     fn take(&mut self, len: usize) -> Range<usize> {
         let len = len.next_multiple_of(ALIGNMENT);
+        self.held += len;
         let fits = self.free.iter().enumerate().filter(|(_, range)| range.len() >= len);
         if let Some((at, _)) = fits.min_by_key(|(_, range)| range.len()) {
             let start = self.free[at].start;
@@ -138,6 +149,7 @@ impl Arena {
 
     fn give(&mut self, range: Range<usize>) {
         let end = range.start + range.len().next_multiple_of(ALIGNMENT);
+        self.held -= end - range.start;
         let at = self.free.partition_point(|free| free.start < range.start);
         self.free.insert(at, range.start..end);
         if at + 1 < self.free.len() && self.free[at].end == self.free[at + 1].start {
@@ -209,6 +221,7 @@ pub(super) fn place(
             Some(Place { space: space_of(&graph, step.node), start: arena.take(len).start, len });
     }
     let mut steps = Vec::with_capacity(pending.len());
+    let mut most = Held::default();
     for (at, step) in pending.into_iter().enumerate() {
         let node = graph.node(step.node);
         let len = node.ty.elements();
@@ -237,6 +250,9 @@ pub(super) fn place(
             0 => Place { space: Space::Floats, start: 0, len: 0 },
             len => Place { space: Space::Floats, start: floats.take(len).start, len },
         };
+        if floats.held > most.floats {
+            most = Held { step: at, floats: floats.held };
+        }
         if !scratch.is_empty() {
             floats.give(scratch.range());
         }
@@ -275,7 +291,7 @@ pub(super) fn place(
             placed[base.index()].map(|_| read(&graph, bases, &placed, ValueId(id)))
         })
         .collect();
-    Plan { graph, steps, places, floats: floats.len, ints: ints.len, copies, zeros }
+    Plan { graph, steps, places, floats: floats.len, ints: ints.len, most, copies, zeros }
 }
 
 /// The part of its base's place that a value is.

@@ -172,6 +172,8 @@ impl<'a, E: Element> Session<'a, E> {
         if saved.is_none() {
             imports::fill(program, &mut trainer.arena, &options.imports)?;
         }
+        // A backend that cannot make this program's steps says so before the run has a folder to explain.
+        trainer.prepare(backend).map_err(|error| SessionError::Step { error: error.into(), kept: String::new() })?;
         folder.write_program(text, program)?;
         let metrics = Metrics::open(&folder.metrics(), trainer.step)?;
         Ok(Session {

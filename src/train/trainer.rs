@@ -84,7 +84,7 @@ impl<'p, E: Element> Trainer<'p, E> {
         let moves_before = emas.iter().any(|e| e.when == EmaMoment::BeforeForward);
         let before = moves_before.then(|| self.arena.clone());
         ema::apply(emas, EmaMoment::BeforeForward, layout, &mut self.arena, step, &self.clock);
-        let request = request(outputs);
+        let request = request(program, outputs);
         let mut results = std::mem::take(&mut self.spare);
         let run = backend.run_into(graph, layout, &self.arena, inputs, &request, &mut results);
         let checked = run.map_err(StepError::from).and_then(|()| match not_finite(graph, layout, &results) {
@@ -123,15 +123,16 @@ impl<'p, E: Element> Trainer<'p, E> {
     }
 }
 
-/// What a step asks the backend for beside losses, monitors and updates.
-fn request(outputs: &[String]) -> Request {
-    Request { gradients: true, outputs: outputs.to_vec(), check_finite: false }
+/// What a step asks the backend for beside losses, monitors and updates; `outputs` names values of the graph.
+pub fn request(program: &Program, outputs: &[String]) -> Request {
+    let recompute = program.spec.train.recompute;
+    Request { gradients: true, outputs: outputs.to_vec(), check_finite: false, recompute }
 }
 
 impl<E: Element> Trainer<'_, E> {
     /// Makes ready what the first step needs of the backend: see [`Backend::prepare`].
     pub fn prepare(&self, backend: &mut dyn Backend<E>) -> Result<(), BackendError> {
-        backend.prepare(&self.program.train, &self.program.layout, &request(&[]))
+        backend.prepare(&self.program.train, &self.program.layout, &request(self.program, &[]))
     }
 
     /// The numbers in force at this step beside what the batch brings; a given one stays.

@@ -1,10 +1,13 @@
 //! `cmaec bench`, and that its pipelines do what the PyTorch steps beside them do.
 
+use cmae::backend::Element;
+use cmae::data::random::RandomBatches;
 use cmae::graph::{TensorKind, products};
+use cmae::train::{Clock, Trainer};
 use serde_json::Value;
 
 use crate::command::{fail, run, succeed};
-use crate::methods::compile;
+use crate::methods::{compile, page, sets_of};
 
 /// `bench/cmae_tiny64` and `bench/mae_tiny64` at a size that takes no time.
 const SMALL: [&str; 7] = [
@@ -136,4 +139,33 @@ fn its_pipelines_are_the_peers() {
         let counted = products::step_flops(&program.train, layout) as usize;
         assert_eq!(counted + dropped, flops + logits, "{name}");
     }
+}
+
+/// Inputs of every kind are drawn, and the steps that they make are finite, imported networks of zeros included.
+#[test]
+fn every_pipeline_can_be_timed() {
+    let page = page();
+    for method in &page.methods {
+        let name = &method.pipeline;
+        let program = compile(name, &sets_of(&page, method));
+        let mut batches = RandomBatches::new(&program.train.inputs, program.spec.data.batch_size, 1);
+        let mut trainer = Trainer::<f32>::new(&program, Clock::new(1.0, 2));
+        let mut backend = f32::backend("cpu").expect("every build has it");
+        for number in 0..2 {
+            let step = trainer.step(&mut *backend, batches.batch(number), &[]);
+            step.unwrap_or_else(|error| panic!("{name}: {error}"));
+        }
+    }
+}
+
+/// Each batch has masks of its own; the pictures stay.
+#[test]
+fn masks_are_drawn_anew() {
+    let program = compile("bench/mae_tiny64", &[]);
+    let mut batches = RandomBatches::new(&program.train.inputs, 64, 1);
+    let [first, second, again] = [0, 1, 0].map(|number| batches.batch(number).to_vec());
+    for ((name, a), (_, b)) in first.iter().zip(&second) {
+        assert_eq!(a == b, name == "views.image", "{name}");
+    }
+    assert_eq!(first, again);
 }

@@ -32,7 +32,7 @@ pub fn fail(arguments: &[&str]) -> String {
     stderr
 }
 
-/// Every shipped pipeline by its path below `pipelines/`, without the ending: `cmae_vitb`, `bench/mae_tiny64`.
+/// Every shipped pipeline by its path below `pipelines/`, without the ending: `cmae_vitb`, …, `bench/mae_tiny64`.
 pub fn pipelines() -> Vec<String> {
     let mut names = Vec::new();
     for folder in ["", "bench/"] {
@@ -46,7 +46,7 @@ pub fn pipelines() -> Vec<String> {
             }
         }
     }
-    names.sort();
+    names.sort_by_key(|name| (name.contains('/'), name.clone()));
     names
 }
 

@@ -26,7 +26,7 @@ fn schedules(program: &Program, mut inputs: Vec<(String, InputValue)>) -> Vec<(S
 }
 
 /// Every pipeline of `tests/methods.ron` as it starts.
-fn each_pipeline(work: impl Fn(&Method, &Program, &[f64], &[(String, InputValue)])) {
+pub fn each_pipeline(work: impl Fn(&Method, &Program, &[f64], &[(String, InputValue)])) {
     let page = page();
     for method in &page.methods {
         let sets = sets_of(&page, method);
@@ -102,5 +102,5 @@ fn plans_share_memory() {
     assert!(plan.floats * 3 < values, "{} of {values} floats", plan.floats);
     let direct = plan.steps.iter().filter(|step| step.writes.space == Space::Gradients).count();
     assert!(direct > plan.copies.len(), "{direct} gradients in place, {} copied", plan.copies.len());
-    assert!(plan.steps.iter().any(|step| step.in_place.is_some()), "{}", plan.text());
+    assert!(plan.steps.iter().any(|step| step.in_place.is_some()), "{}", plan.text(8));
 }

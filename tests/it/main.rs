@@ -17,6 +17,8 @@ mod optimizers;
 mod pages;
 mod pictures;
 mod pipelines;
+mod plans;
+mod recompute;
 mod runs;
 mod schedules;
 mod shapes;

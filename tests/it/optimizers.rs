@@ -3,7 +3,8 @@
 use cmae::backend::Element;
 use cmae::graph::{Init, Layout, TensorDecl, TensorKind};
 use cmae::spec::{
-    Clip, Duration, Optimizer as Settings, ParameterRule, Precision, Role, Schedule, Selector, Tick, TrainSpec,
+    Clip, Duration, Optimizer as Settings, ParameterRule, Precision, Recompute, Role, Schedule, Selector, Tick,
+    TrainSpec,
 };
 use cmae::train::Clock;
 use cmae::train::optimizer::Optimizer;
@@ -39,6 +40,7 @@ fn train(optimizer: Settings) -> TrainSpec {
         clip: None,
         rules: Vec::new(),
         precision: Precision::F64,
+        recompute: Recompute::None,
         checkpoint_every: Duration::Epochs(1.0),
         keep: 1,
         log_every_steps: 1,

@@ -30,9 +30,10 @@ use std::time::{Duration, Instant};
 pub use real::Real;
 
 use super::{Backend, BackendError, HostTensor, InputValue, OutputValue, Request, Results};
-use crate::graph::{Graph, Layout, Node, TensorDecl, ValueId, grad, prune};
+use crate::graph::{Graph, Layout, Node, TensorDecl, ValueId, grad, prune, recompute};
 use crate::op::{DType, Op};
 use crate::plan::{self, Options, Plan, Space, Step, Work};
+use crate::spec::Recompute;
 use memory::Memory;
 use step::Prepared;
 
@@ -73,7 +74,14 @@ pub fn planned(graph: &Graph, layout: &Layout, request: &Request) -> Result<Plan
         let id = graph.output(name).ok_or_else(|| BackendError::UnknownOutput { name: name.clone() })?;
         wanted.outputs.push((name.clone(), id));
     }
-    let wanted = if request.gradients { grad::differentiate(&wanted, layout) } else { prune::prune(&wanted) };
+    let wanted = match (request.gradients, request.recompute) {
+        (false, _) => prune::prune(&wanted),
+        (true, Recompute::None) => grad::differentiate(&wanted, layout),
+        (true, Recompute::Blocks) => {
+            let (passes, forward) = grad::passes(&wanted, layout);
+            recompute::recompute_blocks(&passes, forward, layout)
+        }
+    };
     Ok(plan::plan(wanted, layout, Options { fuse: !request.check_finite }, &step::scratch))
 }
 

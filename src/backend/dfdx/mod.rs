@@ -27,6 +27,7 @@ pub use self::layout::Rows;
 use super::{Backend, BackendError, Element, HostTensor, InputValue, OutputValue, Request, Results};
 use crate::graph::{Graph, Layout, Node};
 use crate::op::Op;
+use crate::spec::Recompute;
 
 pub type Flat<E, D> = Tensor<(usize,), E, D>;
 type Traced<S, E, D> = Tensor<S, E, D, OwnedTape<E, D>>;
@@ -209,6 +210,14 @@ impl<E: Element + Dtype, D: Kernels<E>> Backend<E> for Dfdx<D> {
         self.name
     }
 
+    fn prepare(&mut self, _graph: &Graph, _layout: &Layout, request: &Request) -> Result<(), BackendError> {
+        // Its tape holds on to what operations were given, so there is no value to let go and make again.
+        match (request.gradients, request.recompute) {
+            (true, Recompute::Blocks) => Err(BackendError::NoRecompute { backend: self.name }),
+            (false, _) | (true, Recompute::None) => Ok(()),
+        }
+    }
+
     fn run_into(
         &mut self,
         graph: &Graph,
@@ -218,6 +227,7 @@ impl<E: Element + Dtype, D: Kernels<E>> Backend<E> for Dfdx<D> {
         request: &Request,
         results: &mut Results<E>,
     ) -> Result<(), BackendError> {
+        self.prepare(graph, layout, request)?;
         let needs = needs(graph, layout, request)?;
         let count = graph.nodes.len();
         let mut context = Context { device: self.device.clone(), tape: OwnedTape::default(), next_root: count };

@@ -30,6 +30,11 @@ enum Part {
 ///
 /// Without a total, or where the total depends on no trained tensor, there are none.
 pub fn differentiate(graph: &Graph, layout: &Layout) -> Graph {
+    passes(graph, layout).0
+}
+
+/// [`differentiate`], and how many of its graph's nodes, which stand first, are the forward pass.
+pub fn passes(graph: &Graph, layout: &Layout) -> (Graph, usize) {
     let carries = graph.carries_gradient(layout);
     let mut parts: Vec<Vec<Part>> = vec![Vec::new(); graph.nodes.len()];
     let mut pass = Pass { graph: graph.clone(), scope: String::new() };
@@ -64,11 +69,12 @@ pub fn differentiate(graph: &Graph, layout: &Layout) -> Graph {
         let gradient = pass.sum(parts, &Type::float(decl.shape.as_slice()));
         pass.graph.gradients.push((decl.path.clone(), gradient));
     }
+    let forward = prune::needed(&pass.graph)[..graph.nodes.len()].iter().filter(|needed| **needed).count();
     let graph = prune::prune(&pass.graph);
     if let Err(errors) = verify::verify(&graph, layout) {
         panic!("internal error: differentiation made an invalid graph:\n{}", errors.join("\n"));
     }
-    graph
+    (graph, forward)
 }
 
 /// The graph as it grows.
@@ -92,8 +98,7 @@ impl Pass {
         let ty = shape::infer(&op, &types, declared.as_ref()).unwrap_or_else(|e| {
             panic!("internal error: the gradient's {} at {}: {}", op.name(), self.scope, e.message)
         });
-        self.graph.nodes.push(Node { op, inputs: inputs.to_vec(), ty, scope: self.scope.clone() });
-        ValueId(self.graph.nodes.len() as u32 - 1)
+        self.graph.push(Node { op, inputs: inputs.to_vec(), ty, scope: self.scope.clone() })
     }
 
     fn op(&mut self, op: Op, inputs: &[ValueId]) -> ValueId {

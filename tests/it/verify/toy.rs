@@ -7,7 +7,8 @@ use cmae::backend::{Backend, BackendError, HostTensor, InputValue, OutputValue, 
 use cmae::graph::{Graph, Init, InputDecl, InputKind, Layout, Node, Program, TensorDecl, TensorKind, ValueId};
 use cmae::op::{Op, Type};
 use cmae::spec::{
-    DataSpec, Duration, EmaMoment, EmaSpec, EvaluateSpec, Optimizer, Precision, Role, Schedule, Spec, TrainSpec,
+    DataSpec, Duration, EmaMoment, EmaSpec, EvaluateSpec, Optimizer, Precision, Recompute, Role, Schedule, Spec,
+    TrainSpec,
 };
 use cmae::verify::Steps;
 use safetensors::tensor::{Dtype, TensorView};
@@ -107,6 +108,7 @@ fn spec() -> Spec {
             clip: None,
             rules: vec![],
             precision: Precision::F64,
+            recompute: Recompute::None,
             checkpoint_every: Duration::Steps(1.0),
             keep: 1,
             log_every_steps: 1,
