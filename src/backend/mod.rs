@@ -4,52 +4,72 @@
 
 pub mod cpu;
 pub mod dfdx;
+pub mod wide;
 
 use std::fmt::{Debug, Display};
+use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
 use crate::graph::{Graph, Layout};
 
 /// Host-side element of parameters and results: f32, or f64 for the oracle.
-pub trait Element: Copy + Debug + Display + Default + PartialOrd + Send + Sync + 'static {
+pub trait Element:
+    Copy
+    + Debug
+    + Display
+    + Default
+    + PartialOrd
+    + Send
+    + Sync
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Neg<Output = Self>
+    + AddAssign
+    + 'static
+{
     const NAME: &'static str;
+    const ZERO: Self;
+    const ONE: Self;
     fn from_f64(value: f64) -> Self;
     fn to_f64(self) -> f64;
     fn is_finite(self) -> bool;
+    fn sqrt(self) -> Self;
     /// The backend that `--backend` names: one of [`NAMES`].
     fn backend(name: &str) -> Result<Box<dyn Backend<Self>>, BackendError>;
 }
 
-impl Element for f32 {
-    const NAME: &'static str = "f32";
-    fn backend(name: &str) -> Result<Box<dyn Backend<f32>>, BackendError> {
-        open(name, || Ok(dfdx::cpu()), cuda)
-    }
-    fn from_f64(value: f64) -> Self {
-        value as f32
-    }
-    fn to_f64(self) -> f64 {
-        f64::from(self)
-    }
-    fn is_finite(self) -> bool {
-        f32::is_finite(self)
-    }
+macro_rules! element {
+    ($element:ident, $name:literal) => {
+        impl Element for $element {
+            const NAME: &'static str = $name;
+            const ZERO: Self = 0.0;
+            const ONE: Self = 1.0;
+            #[inline(always)]
+            fn from_f64(value: f64) -> Self {
+                value as $element
+            }
+            #[inline(always)]
+            fn to_f64(self) -> f64 {
+                f64::from(self)
+            }
+            #[inline(always)]
+            fn is_finite(self) -> bool {
+                $element::is_finite(self)
+            }
+            #[inline(always)]
+            fn sqrt(self) -> Self {
+                $element::sqrt(self)
+            }
+            fn backend(name: &str) -> Result<Box<dyn Backend<Self>>, BackendError> {
+                open(name, || Ok(dfdx::cpu()), cuda)
+            }
+        }
+    };
 }
 
-impl Element for f64 {
-    const NAME: &'static str = "f64";
-    fn backend(name: &str) -> Result<Box<dyn Backend<f64>>, BackendError> {
-        open(name, || Ok(dfdx::cpu()), cuda)
-    }
-    fn from_f64(value: f64) -> Self {
-        value
-    }
-    fn to_f64(self) -> f64 {
-        self
-    }
-    fn is_finite(self) -> bool {
-        f64::is_finite(self)
-    }
-}
+element!(f32, "f32");
+element!(f64, "f64");
 
 /// Names that `--backend` takes.
 pub const NAMES: [&str; 4] = ["auto", "cpu", "dfdx", "dfdx-cuda"];

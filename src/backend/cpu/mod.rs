@@ -5,12 +5,13 @@
 //!
 //! **Invariant:** results do not depend on the number of threads, bit for bit: see [`share`] and [`product`].
 //!
-//! **Invariant:** only [`memory`] and [`product`] are unsafe, beside the calls of [`wide`]: a step's places are checked to
+//! **Invariant:** only [`memory`] and [`product`] are unsafe, beside the calls of [`super::wide`]: a step's places are checked to
 //! lie apart whenever it runs.
 
 mod attention;
 mod chain;
 mod conv;
+mod elementary;
 mod ids;
 mod memory;
 mod moves;
@@ -21,7 +22,6 @@ mod reduce;
 mod rows;
 mod share;
 mod step;
-mod wide;
 
 pub use real::Real;
 

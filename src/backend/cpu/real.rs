@@ -1,30 +1,21 @@
-//! f32 and f64 as the kernels see them.
+//! f32 and f64 as the kernels see them: f32 by [`elementary`], f64, the oracle, by the platform's library.
 
 use std::cell::RefCell;
-use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
+use super::elementary;
 use crate::backend::Element;
 
-pub trait Real:
-    Element
-    + Add<Output = Self>
-    + Sub<Output = Self>
-    + Mul<Output = Self>
-    + Div<Output = Self>
-    + Neg<Output = Self>
-    + AddAssign
-{
-    const ZERO: Self;
-    const ONE: Self;
+pub trait Real: Element {
     fn exp(self) -> Self;
     fn ln(self) -> Self;
-    fn sqrt(self) -> Self;
     fn abs(self) -> Self;
     fn tanh(self) -> Self;
+    fn sigmoid(self) -> Self;
+    /// Φ and φ, cumulative and density of the standard normal distribution.
+    fn normal(self) -> (Self, Self);
     fn sin(self) -> Self;
     fn cos(self) -> Self;
     fn floor(self) -> Self;
-    fn erf(self) -> Self;
     fn powf(self, exponent: Self) -> Self;
     fn is_nan(self) -> bool;
     /// Runs `work` on floats that this thread keeps for the purpose; what they hold is left over from before. The greatest
@@ -33,29 +24,21 @@ pub trait Real:
 }
 
 macro_rules! real {
-    ($element:ident, $erf:path) => {
+    ($element:ident, normal: $normal:expr, $($name:ident: $function:expr),*) => {
         impl Real for $element {
-            const ZERO: Self = 0.0;
-            const ONE: Self = 1.0;
+            $(
+                #[inline(always)]
+                fn $name(self) -> Self {
+                    $function(self)
+                }
+            )*
             #[inline(always)]
-            fn exp(self) -> Self {
-                $element::exp(self)
-            }
-            #[inline(always)]
-            fn ln(self) -> Self {
-                $element::ln(self)
-            }
-            #[inline(always)]
-            fn sqrt(self) -> Self {
-                $element::sqrt(self)
+            fn normal(self) -> (Self, Self) {
+                $normal(self)
             }
             #[inline(always)]
             fn abs(self) -> Self {
                 $element::abs(self)
-            }
-            #[inline(always)]
-            fn tanh(self) -> Self {
-                $element::tanh(self)
             }
             #[inline(always)]
             fn sin(self) -> Self {
@@ -68,10 +51,6 @@ macro_rules! real {
             #[inline(always)]
             fn floor(self) -> Self {
                 $element::floor(self)
-            }
-            #[inline(always)]
-            fn erf(self) -> Self {
-                $erf(self)
             }
             #[inline(always)]
             fn powf(self, exponent: Self) -> Self {
@@ -96,5 +75,28 @@ macro_rules! real {
     };
 }
 
-real!(f32, libm::erff);
-real!(f64, libm::erf);
+real!(
+    f32,
+    normal: elementary::normal,
+    exp: elementary::exp,
+    ln: elementary::ln,
+    tanh: elementary::tanh,
+    sigmoid: elementary::sigmoid
+);
+real!(
+    f64,
+    normal: normal,
+    exp: f64::exp,
+    ln: f64::ln,
+    tanh: f64::tanh,
+    sigmoid: |x: f64| 1.0 / (1.0 + (-x).exp())
+);
+
+/// Φ and φ as their definitions have them.
+#[inline(always)]
+fn normal(x: f64) -> (f64, f64) {
+    use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
+    // 1/√(2π) = (2/√π)/(2·√2).
+    let peak = 0.5 * FRAC_2_SQRT_PI * FRAC_1_SQRT_2;
+    (0.5 * (1.0 + libm::erf(x * FRAC_1_SQRT_2)), peak * (-0.5 * x * x).exp())
+}
