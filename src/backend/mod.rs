@@ -119,6 +119,21 @@ pub enum InputValue {
     Int(HostTensor<i64>),
 }
 
+/// Inputs of a graph by name.
+#[derive(Debug, Clone, Copy)]
+pub struct Inputs<'a> {
+    pub batch: &'a [(String, InputValue)],
+    /// What the batch does not bring, such as scheduled numbers; where both have a name, the batch's counts.
+    pub others: &'a [(String, InputValue)],
+}
+
+impl<'a> Inputs<'a> {
+    pub fn get(&self, name: &str) -> Result<&'a InputValue, BackendError> {
+        let found = self.batch.iter().chain(self.others).find(|(n, _)| n == name);
+        found.map(|(_, value)| value).ok_or_else(|| BackendError::MissingInput { name: name.to_owned() })
+    }
+}
+
 /// A value read back from a backend.
 #[derive(Debug, Clone, PartialEq)]
 pub enum OutputValue<E> {
@@ -177,19 +192,19 @@ pub trait Backend<E: Element> {
     /// As in `--backend NAME`.
     fn name(&self) -> &'static str;
 
-    /// Runs `graph` on the tensors of `arena` (laid out by `layout`) and `inputs` (by input name). What `results` holds is
-    /// overwritten; its memory is used again. After an error it holds anything.
+    /// Runs `graph` on the tensors of `arena` (laid out by `layout`) and `inputs`. What `results` holds is overwritten; its
+    /// memory is used again. After an error it holds anything.
     fn run_into(
         &mut self,
         graph: &Graph,
         layout: &Layout,
         arena: &[E],
-        inputs: &[(String, InputValue)],
+        inputs: Inputs<'_>,
         request: &Request,
         results: &mut Results<E>,
     ) -> Result<(), BackendError>;
 
-    /// [`Backend::run_into`] new results.
+    /// [`Backend::run_into`] new results, on a batch that brings all inputs.
     fn run(
         &mut self,
         graph: &Graph,
@@ -199,6 +214,7 @@ pub trait Backend<E: Element> {
         request: &Request,
     ) -> Result<Results<E>, BackendError> {
         let mut results = Results::default();
+        let inputs = Inputs { batch: inputs, others: &[] };
         self.run_into(graph, layout, arena, inputs, request, &mut results)?;
         Ok(results)
     }

@@ -6,6 +6,7 @@
 //! **Invariant:** the same program, seed and batches give the same bytes for any number of threads.
 
 pub mod ema;
+mod finite;
 pub mod imports;
 pub mod init;
 pub mod kmeans;
@@ -13,6 +14,7 @@ pub mod optimizer;
 pub mod reconstruct;
 pub mod session;
 pub mod trainer;
+mod walk;
 
 pub use imports::ImportedRun;
 pub use session::{Ended, SessionError, SessionOptions, StepLine, Watch};

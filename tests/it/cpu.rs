@@ -3,7 +3,7 @@
 
 use cmae::backend::cpu::planned;
 use cmae::backend::wide::at_each_level;
-use cmae::backend::{Element, InputValue, Request, Results};
+use cmae::backend::{Element, InputValue, Inputs, Request, Results};
 use cmae::graph::Program;
 use cmae::plan::Space;
 
@@ -81,6 +81,7 @@ fn runs_leave_nothing_behind() {
         let mut backend = f64::backend("cpu").expect("every build has it");
         let mut results = Results::default();
         let mut bits = Vec::new();
+        let inputs = Inputs { batch: inputs, others: &[] };
         for _ in 0..2 {
             backend
                 .run_into(&program.train, &program.layout, arena, inputs, &request, &mut results)

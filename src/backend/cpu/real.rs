@@ -1,6 +1,7 @@
 //! f32 and f64 as the kernels see them: f32 by [`elementary`], f64, the oracle, by the platform's library.
 
 use std::cell::RefCell;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::elementary;
 use crate::backend::Element;
@@ -19,12 +20,19 @@ pub trait Real: Element {
     fn powf(self, exponent: Self) -> Self;
     fn is_nan(self) -> bool;
     /// Runs `work` on floats that this thread keeps for the purpose; what they hold is left over from before. The greatest
-    /// need a thread has had stays allocated, so that a step that was made once allocates nothing.
+    /// need a thread has had stays allocated.
     fn with_scratch<R>(len: usize, work: impl FnOnce(&mut [Self]) -> R) -> R;
+    /// Gives every thread of rayon's as much scratch as any has needed, so that a step that was made once allocates nothing,
+    /// whoever takes which part of it.
+    fn share_scratch();
 }
 
+/// The greatest scratch that any thread has needed.
+static GREATEST_F32: AtomicUsize = AtomicUsize::new(0);
+static GREATEST_F64: AtomicUsize = AtomicUsize::new(0);
+
 macro_rules! real {
-    ($element:ident, normal: $normal:expr, $($name:ident: $function:expr),*) => {
+    ($element:ident, $greatest:ident, normal: $normal:expr, $($name:ident: $function:expr),*) => {
         impl Real for $element {
             $(
                 #[inline(always)]
@@ -62,6 +70,9 @@ macro_rules! real {
             }
             fn with_scratch<R>(len: usize, work: impl FnOnce(&mut [Self]) -> R) -> R {
                 thread_local!(static SCRATCH: RefCell<Vec<$element>> = const { RefCell::new(Vec::new()) });
+                if len > $greatest.load(Ordering::Relaxed) {
+                    $greatest.fetch_max(len, Ordering::Relaxed);
+                }
                 // Taken out, not borrowed: rayon may run another task on this thread while `work` waits for one.
                 let mut floats = SCRATCH.take();
                 if floats.len() < len {
@@ -71,12 +82,16 @@ macro_rules! real {
                 SCRATCH.set(floats);
                 result
             }
+            fn share_scratch() {
+                rayon::broadcast(|_| Self::with_scratch($greatest.load(Ordering::Relaxed), |_| ()));
+            }
         }
     };
 }
 
 real!(
     f32,
+    GREATEST_F32,
     normal: elementary::normal,
     exp: elementary::exp,
     ln: elementary::ln,
@@ -85,6 +100,7 @@ real!(
 );
 real!(
     f64,
+    GREATEST_F64,
     normal: normal,
     exp: f64::exp,
     ln: f64::ln,
