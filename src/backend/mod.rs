@@ -4,55 +4,75 @@
 
 pub mod cpu;
 pub mod dfdx;
+pub mod wide;
 
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Display};
+use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 use std::time::Duration;
 
 use crate::graph::{Graph, Layout};
 use crate::spec::Recompute;
 
 /// Host-side element of parameters and results: f32, or f64 for the oracle.
-pub trait Element: Copy + Debug + Display + Default + PartialOrd + Send + Sync + 'static {
+pub trait Element:
+    Copy
+    + Debug
+    + Display
+    + Default
+    + PartialOrd
+    + Send
+    + Sync
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Neg<Output = Self>
+    + AddAssign
+    + 'static
+{
     const NAME: &'static str;
+    const ZERO: Self;
+    const ONE: Self;
     fn from_f64(value: f64) -> Self;
     fn to_f64(self) -> f64;
     fn is_finite(self) -> bool;
+    fn sqrt(self) -> Self;
     /// The backend that `--backend` names: one of [`NAMES`].
     fn backend(name: &str) -> Result<Box<dyn Backend<Self>>, BackendError>;
 }
 
-impl Element for f32 {
-    const NAME: &'static str = "f32";
-    fn backend(name: &str) -> Result<Box<dyn Backend<f32>>, BackendError> {
-        open(name, || Ok(dfdx::cpu()), cuda)
-    }
-    fn from_f64(value: f64) -> Self {
-        value as f32
-    }
-    fn to_f64(self) -> f64 {
-        f64::from(self)
-    }
-    fn is_finite(self) -> bool {
-        f32::is_finite(self)
-    }
+macro_rules! element {
+    ($element:ident, $name:literal) => {
+        impl Element for $element {
+            const NAME: &'static str = $name;
+            const ZERO: Self = 0.0;
+            const ONE: Self = 1.0;
+            #[inline(always)]
+            fn from_f64(value: f64) -> Self {
+                value as $element
+            }
+            #[inline(always)]
+            fn to_f64(self) -> f64 {
+                f64::from(self)
+            }
+            #[inline(always)]
+            fn is_finite(self) -> bool {
+                $element::is_finite(self)
+            }
+            #[inline(always)]
+            fn sqrt(self) -> Self {
+                $element::sqrt(self)
+            }
+            fn backend(name: &str) -> Result<Box<dyn Backend<Self>>, BackendError> {
+                open(name, || Ok(dfdx::cpu()), cuda)
+            }
+        }
+    };
 }
 
-impl Element for f64 {
-    const NAME: &'static str = "f64";
-    fn backend(name: &str) -> Result<Box<dyn Backend<f64>>, BackendError> {
-        open(name, || Ok(dfdx::cpu()), cuda)
-    }
-    fn from_f64(value: f64) -> Self {
-        value
-    }
-    fn to_f64(self) -> f64 {
-        self
-    }
-    fn is_finite(self) -> bool {
-        f64::is_finite(self)
-    }
-}
+element!(f32, "f32");
+element!(f64, "f64");
 
 /// Names that `--backend` takes.
 pub const NAMES: [&str; 4] = ["auto", "cpu", "dfdx", "dfdx-cuda"];
@@ -100,6 +120,21 @@ pub enum InputValue {
     /// Scheduled numbers, and what a reference file holds beyond f32.
     Double(HostTensor<f64>),
     Int(HostTensor<i64>),
+}
+
+/// Inputs of a graph by name.
+#[derive(Debug, Clone, Copy)]
+pub struct Inputs<'a> {
+    pub batch: &'a [(String, InputValue)],
+    /// What the batch does not bring, such as scheduled numbers; where both have a name, the batch's counts.
+    pub others: &'a [(String, InputValue)],
+}
+
+impl<'a> Inputs<'a> {
+    pub fn get(&self, name: &str) -> Result<&'a InputValue, BackendError> {
+        let found = self.batch.iter().chain(self.others).find(|(n, _)| n == name);
+        found.map(|(_, value)| value).ok_or_else(|| BackendError::MissingInput { name: name.to_owned() })
+    }
 }
 
 /// A value read back from a backend.
@@ -167,14 +202,14 @@ pub trait Backend<E: Element> {
     /// As in `--backend NAME`.
     fn name(&self) -> &'static str;
 
-    /// Runs `graph` on the tensors of `arena` (laid out by `layout`) and `inputs` (by input name). What `results` holds is
-    /// overwritten; its memory is used again. After an error it holds anything.
+    /// Runs `graph` on the tensors of `arena` (laid out by `layout`) and `inputs`. What `results` holds is overwritten; its
+    /// memory is used again. After an error it holds anything.
     fn run_into(
         &mut self,
         graph: &Graph,
         layout: &Layout,
         arena: &[E],
-        inputs: &[(String, InputValue)],
+        inputs: Inputs<'_>,
         request: &Request,
         results: &mut Results<E>,
     ) -> Result<(), BackendError>;
@@ -199,7 +234,7 @@ pub trait Backend<E: Element> {
         None
     }
 
-    /// [`Backend::run_into`] new results.
+    /// [`Backend::run_into`] new results, on a batch that brings all inputs.
     fn run(
         &mut self,
         graph: &Graph,
@@ -209,6 +244,7 @@ pub trait Backend<E: Element> {
         request: &Request,
     ) -> Result<Results<E>, BackendError> {
         let mut results = Results::default();
+        let inputs = Inputs { batch: inputs, others: &[] };
         self.run_into(graph, layout, arena, inputs, request, &mut results)?;
         Ok(results)
     }

@@ -7,6 +7,7 @@
 
 pub mod bench;
 pub mod ema;
+mod finite;
 pub mod imports;
 pub mod init;
 pub mod kmeans;
@@ -14,6 +15,7 @@ pub mod optimizer;
 pub mod reconstruct;
 pub mod session;
 pub mod trainer;
+mod walk;
 
 pub use imports::ImportedRun;
 pub use session::{Ended, SessionError, SessionOptions, StepLine, Watch};

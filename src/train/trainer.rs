@@ -5,12 +5,14 @@
 
 use std::time::{Duration, Instant};
 
-use crate::backend::{Backend, BackendError, Element, HostTensor, InputValue, OutputValue, Request, Results};
-use crate::graph::{Graph, InputKind, Program};
-use crate::spec::EmaMoment;
+use crate::backend::{Backend, BackendError, Element, HostTensor, InputValue, Inputs, OutputValue, Request, Results};
+use crate::graph::{Graph, InputKind, Layout, Program};
+use crate::spec::{EmaMoment, Schedule};
 
+use super::ema::Averages;
+use super::finite::all_finite;
 use super::optimizer::Optimizer;
-use super::{Clock, ema, init, kmeans};
+use super::{Clock, init, kmeans};
 
 /// Why a step was not made. The arena is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +47,11 @@ pub struct Trainer<'p, E> {
     pub clock: Clock,
     /// Whether states that the first batch starts are still to be filled: not where they were given.
     pub fresh_states: bool,
+    averages: Averages,
+    /// What copies that move before the forward pass were before it.
+    before: Vec<E>,
+    /// Inputs of the graph beside what the batch brings: the numbers in force at the step at hand.
+    scheduled: Vec<(String, InputValue)>,
     /// Memory of earlier results: see [`Trainer::reuse`].
     spare: Results<E>,
 }
@@ -52,15 +59,20 @@ pub struct Trainer<'p, E> {
 impl<'p, E: Element> Trainer<'p, E> {
     /// A trainer at step 0 with initial values by the pipeline's seed.
     pub fn new(program: &'p Program, clock: Clock) -> Self {
-        let train = &program.spec.train;
-        let reached = program.train.reached(&program.layout);
+        let (train, layout) = (&program.spec.train, &program.layout);
+        let averages = Averages::new(&program.emas, layout);
+        let scheduled = scheduled(&program.train)
+            .map(|(name, _)| (name.to_owned(), InputValue::Double(HostTensor { shape: Vec::new(), data: vec![0.0] })));
         Trainer {
             program,
-            arena: init::initialise(&program.layout, train.seed),
-            optimizer: Optimizer::new(train, &program.layout, &reached),
+            arena: init::initialise(layout, train.seed),
+            optimizer: Optimizer::new(train, layout, &program.train.reached(layout), averages.followers.clone()),
             step: 0,
             clock,
             fresh_states: true,
+            averages,
+            before: Vec::new(),
+            scheduled: scheduled.collect(),
             spare: Results::default(),
         }
     }
@@ -70,7 +82,11 @@ impl<'p, E: Element> Trainer<'p, E> {
         self.spare = results;
     }
 
-    /// One step on `inputs`; `outputs` names values of the graph that the results shall hold.
+    /// One step on `inputs`; `outputs` names values of the graph that the results shall hold. A scheduled number that `inputs`
+    /// gives stays.
+    ///
+    /// On the `cpu` backend it allocates nothing from the third on, where [`Trainer::reuse`] is given each step's results and no
+    /// output is asked for.
     pub fn step(
         &mut self,
         backend: &mut dyn Backend<E>,
@@ -78,12 +94,11 @@ impl<'p, E: Element> Trainer<'p, E> {
         outputs: &[String],
     ) -> Result<StepReport<E>, StepError> {
         let (program, step) = (self.program, self.step);
-        let (layout, graph, emas) = (&program.layout, &program.train, &program.emas);
-        let inputs = &self.with_schedules(inputs);
+        let (layout, graph) = (&program.layout, &program.train);
+        self.fill_schedules();
         self.start_states(backend, inputs)?;
-        let moves_before = emas.iter().any(|e| e.when == EmaMoment::BeforeForward);
-        let before = moves_before.then(|| self.arena.clone());
-        ema::apply(emas, EmaMoment::BeforeForward, layout, &mut self.arena, step, &self.clock);
+        let (clock, inputs) = (self.clock, Inputs { batch: inputs, others: &self.scheduled });
+        self.averages.apply(EmaMoment::BeforeForward, &mut self.arena, step, &clock, Some(&mut self.before));
         let request = request(program, outputs);
         let mut results = std::mem::take(&mut self.spare);
         let run = backend.run_into(graph, layout, &self.arena, inputs, &request, &mut results);
@@ -91,36 +106,37 @@ impl<'p, E: Element> Trainer<'p, E> {
             None => Ok(results),
             Some(what) => {
                 let request = Request { check_finite: true, ..request };
-                let culprit = match backend.run(graph, layout, &self.arena, inputs, &request) {
-                    Err(error) => error.to_string(),
-                    Ok(_) => "every value of the forward pass is finite".to_owned(),
-                };
+                let culprit =
+                    match backend.run_into(graph, layout, &self.arena, inputs, &request, &mut Results::default()) {
+                        Err(error) => error.to_string(),
+                        Ok(()) => "every value of the forward pass is finite".to_owned(),
+                    };
                 Err(StepError::NotFinite { step: step + 1, what, culprit })
             }
         });
         let results = match checked {
             Ok(results) => results,
             Err(error) => {
-                if let Some(before) = before {
-                    self.arena = before;
-                }
+                self.averages.take_back(EmaMoment::BeforeForward, &mut self.arena, &self.before);
                 return Err(error);
             }
         };
-        for ((path, _), values) in graph.updates.iter().zip(&results.updates) {
-            if let Some((_, range)) = layout.get(path) {
-                self.arena[range].copy_from_slice(values);
-            }
-        }
         let update_start = Instant::now();
-        ema::apply(emas, EmaMoment::AfterForward, layout, &mut self.arena, step, &self.clock);
-        let learning_rate = self.clock.value(&program.spec.train.learning_rate, step);
-        let gradient_norm = self.optimizer.update(layout, &mut self.arena, &results.gradients, step, &self.clock);
-        ema::apply(emas, EmaMoment::AfterStep, layout, &mut self.arena, step, &self.clock);
+        // Among rayon's threads, as a backend's step is: else each of the parallel loops would have to wake one up.
+        let gradient_norm = rayon::scope(|_| self.write(&results));
+        let learning_rate = clock.value(&program.spec.train.learning_rate, step);
         self.step += 1;
         let update_time = update_start.elapsed();
         Ok(StepReport { step: self.step, learning_rate, gradient_norm, update_time, results })
     }
+}
+
+/// Inputs of `graph` that are scheduled numbers.
+fn scheduled(graph: &Graph) -> impl Iterator<Item = (&str, &Schedule)> {
+    graph.inputs.iter().filter_map(|input| match &input.kind {
+        InputKind::Schedule(schedule) => Some((input.name.as_str(), schedule)),
+        _ => None,
+    })
 }
 
 /// What a step asks the backend for beside losses, monitors and updates; `outputs` names values of the graph.
@@ -135,18 +151,28 @@ impl<E: Element> Trainer<'_, E> {
         backend.prepare(&self.program.train, &self.program.layout, &request(self.program, &[]))
     }
 
-    /// The numbers in force at this step beside what the batch brings; a given one stays.
-    fn with_schedules(&self, inputs: &[(String, InputValue)]) -> Vec<(String, InputValue)> {
-        let mut all = inputs.to_vec();
-        for input in &self.program.train.inputs {
-            if let InputKind::Schedule(schedule) = &input.kind
-                && !inputs.iter().any(|(name, _)| *name == input.name)
-            {
-                let value = HostTensor { shape: Vec::new(), data: vec![self.clock.value(schedule, self.step)] };
-                all.push((input.name.clone(), InputValue::Double(value)));
+    /// The numbers in force at this step.
+    fn fill_schedules(&mut self) {
+        for ((_, value), (_, schedule)) in self.scheduled.iter_mut().zip(scheduled(&self.program.train)) {
+            if let InputValue::Double(number) = value {
+                number.data[0] = self.clock.value(schedule, self.step);
             }
         }
-        all
+    }
+
+    /// States, parameters and copies after the step. Gives the norm of the gradients, where it is asked for.
+    fn write(&mut self, results: &Results<E>) -> Option<f64> {
+        let Trainer { program, arena, averages, step, clock, .. } = self;
+        let layout = &program.layout;
+        for ((path, _), values) in program.train.updates.iter().zip(&results.updates) {
+            if let Some((_, range)) = layout.get(path) {
+                arena[range].copy_from_slice(values);
+            }
+        }
+        averages.apply(EmaMoment::AfterForward, arena, *step, clock, None);
+        let norm = self.optimizer.update(arena, &results.gradients, *step, clock);
+        averages.apply(EmaMoment::AfterStep, arena, *step, clock, None);
+        norm
     }
 
     /// Before the first step: states that start from the first batch, unless they were given.
@@ -164,7 +190,8 @@ impl<E: Element> Trainer<'_, E> {
         // Asked for as outputs of a graph of their own, which no name of the pipeline can clash with.
         graph.outputs = names.iter().cloned().zip(graph.initial.iter().map(|i| i.value)).collect();
         let request = Request { outputs: names, ..Request::default() };
-        let results = backend.run(&graph, &program.layout, &self.arena, inputs, &request)?;
+        let (inputs, mut results) = (Inputs { batch: inputs, others: &self.scheduled }, Results::default());
+        backend.run_into(&graph, &program.layout, &self.arena, inputs, &request, &mut results)?;
         for (initial, value) in graph.initial.iter().zip(&results.outputs) {
             if let (OutputValue::Float(rows), Some((decl, range))) = (value, program.layout.get(&initial.path)) {
                 let width = decl.shape.last().copied().unwrap_or(1);
@@ -179,12 +206,14 @@ impl<E: Element> Trainer<'_, E> {
 }
 
 /// What of the results is not finite: a loss by name, else a parameter's gradient, else a state.
-fn not_finite<E: Element>(graph: &Graph, layout: &crate::graph::Layout, results: &Results<E>) -> Option<String> {
+fn not_finite<E: Element>(graph: &Graph, layout: &Layout, results: &Results<E>) -> Option<String> {
     let losses = graph.losses.iter().zip(&results.losses);
     if let Some(((name, _), value)) = losses.into_iter().find(|(_, value)| !value.is_finite()) {
         return Some(format!("the loss `{name}` ({value})"));
     }
-    if let Some(at) = results.gradients.iter().position(|g| !g.is_finite()) {
+    if !all_finite(&results.gradients)
+        && let Some(at) = results.gradients.iter().position(|g| !g.is_finite())
+    {
         let index = layout.offsets.partition_point(|offset| *offset <= at) - 1;
         return Some(format!("the gradient of `{}`", layout.tensors[index].path));
     }

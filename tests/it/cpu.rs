@@ -1,8 +1,9 @@
-//! The `cpu` backend beside what the pages of ops say: it agrees with dfdx on every pipeline, its bits do not depend on the
-//! number of threads, and its plans share memory.
+//! The `cpu` backend beside what the pages of ops say: it agrees with dfdx on every pipeline, its bits depend neither on the
+//! number of threads nor on the vectors of the machine, and its plans share memory.
 
 use cmae::backend::cpu::planned;
-use cmae::backend::{Element, InputValue, Request, Results};
+use cmae::backend::wide::at_each_level;
+use cmae::backend::{Element, InputValue, Inputs, Request, Results};
 use cmae::graph::Program;
 use cmae::plan::Space;
 
@@ -80,6 +81,7 @@ fn runs_leave_nothing_behind() {
         let mut backend = f64::backend("cpu").expect("every build has it");
         let mut results = Results::default();
         let mut bits = Vec::new();
+        let inputs = Inputs { batch: inputs, others: &[] };
         for _ in 0..2 {
             backend
                 .run_into(&program.train, &program.layout, arena, inputs, &request, &mut results)
@@ -103,4 +105,18 @@ fn plans_share_memory() {
     let direct = plan.steps.iter().filter(|step| step.writes.space == Space::Gradients).count();
     assert!(direct > plan.copies.len(), "{direct} gradients in place, {} copied", plan.copies.len());
     assert!(plan.steps.iter().any(|step| step.in_place.is_some()), "{}", plan.text(8));
+}
+
+/// Whatever vectors the machine has.
+#[test]
+fn levels_change_no_bit() {
+    each_pipeline(|method, program, arena, inputs| {
+        let arena: Vec<f32> = arena.iter().map(|v| *v as f32).collect();
+        let mut first = None;
+        at_each_level(|level| {
+            let results = run("cpu", program, &arena, inputs);
+            let bits: Vec<u32> = results.gradients.iter().map(|g| g.to_bits()).collect();
+            assert!(*first.get_or_insert_with(|| bits.clone()) == bits, "{} at {level:?}", method.pipeline);
+        });
+    });
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use cmae::backend::{Backend, BackendError, HostTensor, InputValue, OutputValue, Request, Results};
+use cmae::backend::{Backend, BackendError, HostTensor, InputValue, Inputs, OutputValue, Request, Results};
 use cmae::eval::collapse::collapse;
 use cmae::eval::export::{ExportError, export_module};
 use cmae::eval::features::{Batch, Features, FeaturesError, extract, raw_pixels, write_features};
@@ -189,12 +189,12 @@ impl Backend<f64> for Doubler {
         _: &Graph,
         _: &Layout,
         arena: &[f64],
-        inputs: &[(String, InputValue)],
+        inputs: Inputs<'_>,
         request: &Request,
         results: &mut Results<f64>,
     ) -> Result<(), BackendError> {
         assert_eq!((request.gradients, request.outputs.as_slice()), (false, ["features".to_owned()].as_slice()));
-        let InputValue::Float(pictures) = &inputs[0].1 else { panic!("pictures are float") };
+        let InputValue::Float(pictures) = &inputs.batch[0].1 else { panic!("pictures are float") };
         let rows = pictures.shape[0];
         let each = pictures.data.len() / rows;
         let data =

@@ -3,10 +3,11 @@
 use cmae::backend::Element;
 use cmae::graph::{Init, Layout, TensorDecl, TensorKind};
 use cmae::spec::{
-    Clip, Duration, Optimizer as Settings, ParameterRule, Precision, Recompute, Role, Schedule, Selector, Tick,
-    TrainSpec,
+    Clip, Duration, EmaMoment, EmaSpec, Optimizer as Settings, ParameterRule, Precision, Recompute, Role, Schedule,
+    Selector, Tick, TrainSpec,
 };
 use cmae::train::Clock;
+use cmae::train::ema::Averages;
 use cmae::train::optimizer::Optimizer;
 
 const RATE: f64 = 0.1;
@@ -96,12 +97,12 @@ fn run<E: Element>(
     reached: &[bool],
     steps: u64,
 ) -> (Vec<Vec<E>>, Vec<Option<f64>>) {
-    let mut optimizer = Optimizer::<E>::new(train, layout, reached);
+    let mut optimizer = Optimizer::<E>::new(train, layout, reached, Vec::new());
     let mut arena: Vec<E> = (0..layout.total_len).map(|i| E::from_f64(some(100, i))).collect();
     let (mut arenas, mut norms) = (Vec::new(), Vec::new());
     for step in 0..steps {
         let gradients: Vec<E> = (0..layout.trained_len).map(|i| E::from_f64(some(step, i))).collect();
-        norms.push(optimizer.update(layout, &mut arena, &gradients, step, &clock()));
+        norms.push(optimizer.update(&mut arena, &gradients, step, &clock()));
         arenas.push(arena.clone());
     }
     (arenas, norms)
@@ -207,13 +208,13 @@ fn lars_adapts_neither_zeros_nor_to_zeros() {
     let layout = layout(&[("a", 3, Role::Weight)]);
     let mut settings = train(lars(0.0));
     settings.rules = vec![ParameterRule { weight_decay: Some(Schedule::Constant(0.0)), ..rule(path("a")) }];
-    let mut optimizer = Optimizer::<f64>::new(&settings, &layout, &[true]);
+    let mut optimizer = Optimizer::<f64>::new(&settings, &layout, &[true], Vec::new());
     let mut arena = vec![0.0; 3];
-    optimizer.update(&layout, &mut arena, &[1.0, -2.0, 0.0], 0, &clock());
+    optimizer.update(&mut arena, &[1.0, -2.0, 0.0], 0, &clock());
     assert_eq!(arena, [-RATE, 2.0 * RATE, 0.0], "a parameter of zeros moves by the plain gradient");
-    let mut optimizer = Optimizer::<f64>::new(&settings, &layout, &[true]);
+    let mut optimizer = Optimizer::<f64>::new(&settings, &layout, &[true], Vec::new());
     let mut arena = vec![1.0; 3];
-    optimizer.update(&layout, &mut arena, &[0.0; 3], 0, &clock());
+    optimizer.update(&mut arena, &[0.0; 3], 0, &clock());
     assert_eq!(arena, [1.0; 3], "no gradient, no update, no NaN");
 }
 
@@ -292,18 +293,101 @@ fn decay_and_rates_follow_their_schedules() {
         ParameterRule { learning_rate_factor: Some(2.0), ..rule(path("head.*")) },
     ];
     let layout = small();
-    let mut optimizer = Optimizer::<f64>::new(&settings, &layout, &REACHED);
+    let mut optimizer = Optimizer::<f64>::new(&settings, &layout, &REACHED, Vec::new());
     let mut arena = vec![1.0; layout.total_len];
     let (mut weight, mut bias) = (1.0, 1.0);
     for step in 0..STEPS {
         // Without a gradient nothing is left but decay.
-        optimizer.update(&layout, &mut arena, &vec![0.0; layout.trained_len], step, &clock());
+        optimizer.update(&mut arena, &vec![0.0; layout.trained_len], step, &clock());
         let decay = 0.04 + 0.36 * step as f64 / STEPS as f64;
         weight *= 1.0 - 2.0 * RATE * decay;
         bias *= 1.0 - 0.25 * decay;
         assert!((arena[0] - weight).abs() < 1e-12 && (arena[6] - bias).abs() < 1e-12, "step {step}: {arena:?}");
         assert_eq!(arena[8], 1.0);
     }
+}
+
+/// Two parameters, one of several pieces, a copy of each, and a place for a copy of the first copy; `emas` are (pairs, moment).
+fn with_copies(emas: &[(&[(&str, &str)], EmaMoment)]) -> (Layout, Averages) {
+    let tensor = |(path, size, kind): (&str, usize, TensorKind)| TensorDecl {
+        path: path.to_owned(),
+        shape: vec![size],
+        role: Role::Weight,
+        kind,
+        init: Init::Zeros,
+    };
+    let (trained, copied) = (TensorKind::Trained, TensorKind::Ema);
+    let tensors = [
+        ("b", 5, trained),
+        ("a", 40_001, trained),
+        ("m.a", 40_001, copied),
+        ("m.b", 5, copied),
+        ("n.a", 40_001, copied),
+    ];
+    let layout = Layout::new(tensors.map(tensor).to_vec());
+    let ema = |(pairs, when): &(&[(&str, &str)], EmaMoment)| EmaSpec {
+        name: "m".to_owned(),
+        momentum: Schedule::Constant(0.9999),
+        when: *when,
+        pairs: pairs.iter().map(|(copy, source)| ((*copy).to_owned(), (*source).to_owned())).collect(),
+    };
+    let averages = Averages::new(&emas.iter().map(ema).collect::<Vec<_>>(), &layout);
+    (layout, averages)
+}
+
+const BOTH: &[(&str, &str)] = &[("m.a", "a"), ("m.b", "b")];
+const COPY_OF_A_COPY: &[(&str, &str)] = &[("n.a", "m.a")];
+
+/// Also where a parameter itself stays as it is. A step rounds a copy of about 1 once, and what is expected is rounded too: two
+/// units.
+#[test]
+fn copies_follow_their_sources() {
+    fn check<E: Element>(unit: f64) {
+        let (layout, averages) = with_copies(&[(BOTH, EmaMoment::AfterStep)]);
+        let train = train(adamw(Schedule::Constant(DECAY)));
+        let mut optimizer = Optimizer::<E>::new(&train, &layout, &[false, true], averages.followers.clone());
+        let mut arena: Vec<E> = (0..layout.total_len).map(|i| E::from_f64(some(100, i))).collect();
+        let mut expected: Vec<f64> = arena.iter().map(|value| value.to_f64()).collect();
+        assert_eq!(averages.followers.len(), 2);
+        for step in 0..STEPS {
+            let gradients: Vec<E> = (0..layout.trained_len).map(|i| E::from_f64(some(step, i))).collect();
+            optimizer.update(&mut arena, &gradients, step, &clock());
+            for pair in &averages.followers {
+                for (at, source) in pair.copy.clone().zip(pair.source.clone()) {
+                    expected[at] = 0.9999 * expected[at] + 0.0001 * arena[source].to_f64();
+                    let (found, expected) = (arena[at].to_f64(), expected[at]);
+                    let allowed = 2.0 * unit * (step + 1) as f64;
+                    assert!((found - expected).abs() <= allowed, "step {step}, {at}: {found}, not {expected}");
+                }
+            }
+        }
+    }
+    check::<f64>(f64::EPSILON);
+    check::<f32>(f64::from(f32::EPSILON));
+}
+
+#[test]
+fn what_another_copy_reads_is_moved_in_the_order_of_the_list() {
+    let (_, averages) = with_copies(&[(BOTH, EmaMoment::AfterStep), (COPY_OF_A_COPY, EmaMoment::AfterStep)]);
+    assert_eq!(averages.followers.iter().map(|pair| pair.copy.len()).collect::<Vec<_>>(), [5]);
+    let (_, averages) = with_copies(&[(BOTH, EmaMoment::AfterForward)]);
+    assert!(averages.followers.is_empty(), "an optimizer moves what moves after the step");
+}
+
+#[test]
+fn a_step_that_fails_gives_copies_back() {
+    let (layout, averages) =
+        with_copies(&[(BOTH, EmaMoment::BeforeForward), (COPY_OF_A_COPY, EmaMoment::BeforeForward)]);
+    let start: Vec<f32> = (0..layout.total_len).map(|i| some(100, i) as f32).collect();
+    let (mut arena, mut before) = (start.clone(), Vec::new());
+    averages.apply(EmaMoment::BeforeForward, &mut arena, 0, &clock(), Some(&mut before));
+    let moved = |path: &str| {
+        let range = layout.get(path).expect("it is there").1;
+        arena[range.clone()] != start[range]
+    };
+    assert!(moved("m.a") && moved("m.b") && moved("n.a") && !moved("a"));
+    averages.take_back(EmaMoment::BeforeForward, &mut arena, &before);
+    assert!(arena == start);
 }
 
 #[test]

@@ -167,7 +167,7 @@ fn compiled(mut sources: Sources, path: &Path, sets: &[&str]) -> Program {
 /// How the trained tensor at `path` is updated.
 fn group(program: &Program, path: &str) -> Group {
     let reached = program.train.reached(&program.layout);
-    let optimizer = Optimizer::<f32>::new(&program.spec.train, &program.layout, &reached);
+    let optimizer = Optimizer::<f32>::new(&program.spec.train, &program.layout, &reached, Vec::new());
     optimizer.groups[program.layout.index(path).expect("the pipeline has it")].clone()
 }
 

@@ -1,16 +1,23 @@
 //! Chains of element-wise ops, a run of elements at a time, so that what lies between them stays in the first-level cache.
+//!
+//! Operands are read where they are, and the last op writes where the chain does: only what lies between two ops is stored,
+//! in a slot.
 
 use super::memory::Views;
 use super::real::Real;
 use super::share;
-use super::wide::wide;
+use crate::backend::wide::wide;
 use crate::op::Op;
 use crate::plan::{Chain, Instruction, Pattern};
 
 /// Elements of a run: long enough that choosing the op costs nothing beside it.
 const RUN: usize = 512;
-/// Runs on the stack; `plan` makes no chain that needs more.
+/// Values on the stack; `plan` makes no chain that needs more.
 const DEPTH: usize = 8;
+/// One for each value on the stack, and one for the result of the op at hand.
+const SLOTS: usize = DEPTH + 1;
+/// Operands of one chain at most: the plan's limit of 8 and those that its last op adds.
+const STREAMS: usize = 16;
 
 /// Where a chain reads an operand.
 #[derive(Clone, Copy)]
@@ -19,9 +26,6 @@ struct Stream<'a, E> {
     data: Option<&'a [E]>,
     pattern: Option<Pattern>,
 }
-
-/// Operands of one chain at most: the plan's limit of 8 and those that its last op adds.
-const STREAMS: usize = 16;
 
 pub(super) fn run<E: Real>(chain: &Chain, views: Views<E>) {
     assert!(chain.depth <= DEPTH && chain.operands.len() <= STREAMS, "the plan keeps chains short");
@@ -48,126 +52,234 @@ pub(super) fn finish<'a, E: Real>(
 }
 
 wide! {
-    fn piece<E>(code: &[Instruction], streams: &[Stream<E>], start: usize, out: &mut [E]) {
-        let mut stack = [[E::ZERO; RUN]; DEPTH];
+    fn piece<E: Real>(code: &[Instruction], streams: &[Stream<E>], start: usize, out: &mut [E]) {
+        let mut slots = Slots { runs: [[E::ZERO; RUN]; SLOTS], taken: [false; SLOTS] };
         for (i, out) in out.chunks_mut(RUN).enumerate() {
-            let (start, len) = (start + i * RUN, out.len());
-            let mut height = 0;
-            for instruction in code {
+            slots.taken = [false; SLOTS];
+            let mut stack = [Value::One(E::ZERO); DEPTH];
+            let (mut height, len) = (0, out.len());
+            for (at, instruction) in code.iter().enumerate() {
                 match instruction {
                     Instruction::Load(stream) => {
-                        load(&streams[*stream], start, out, &mut stack[height][..len]);
+                        stack[height] = slots.load(&streams[*stream], start + i * RUN, out);
                         height += 1;
                     }
                     Instruction::Constant(value) => {
-                        stack[height][..len].fill(E::from_f64(*value));
+                        stack[height] = Value::One(E::from_f64(*value));
                         height += 1;
                     }
-                    Instruction::Apply(op) => height = apply(op, &mut stack, height, len),
+                    Instruction::Apply(op) => {
+                        let slot = slots.take();
+                        let (run, others) = slots.all_but(slot);
+                        let target = if at + 1 == code.len() { &mut *out } else { &mut run[..len] };
+                        let taken = apply(op, target, |below| others.operand(stack[height - 1 - below], len));
+                        height -= taken;
+                        stack[height..height + taken].iter().for_each(|value| slots.give_back(value));
+                        stack[height] = Value::Slot(slot);
+                        height += 1;
+                    }
                 }
             }
-            out.copy_from_slice(&stack[0][..len]);
         }
     }
 }
 
-#[inline(always)]
-fn load<E: Real>(stream: &Stream<E>, start: usize, out: &[E], run: &mut [E]) {
-    let Some(data) = stream.data else { return run.copy_from_slice(out) };
-    let Some(Pattern { each, period }) = stream.pattern else {
-        return run.copy_from_slice(&data[start..start + run.len()]);
-    };
-    let (mut at, end) = (start, start + run.len());
-    while at < end {
-        let row = at / each % period;
-        let target = if each == 1 {
-            let len = (period - row).min(end - at);
-            let target = &mut run[at - start..at - start + len];
-            target.copy_from_slice(&data[row..row + len]);
-            len
-        } else {
-            let len = (each - at % each).min(end - at);
-            run[at - start..at - start + len].fill(data[row]);
-            len
+/// A value on the stack, for the run at hand.
+#[derive(Clone, Copy)]
+enum Value<'a, E> {
+    /// A part of a stream.
+    Run(&'a [E]),
+    /// The same for every element.
+    One(E),
+    Slot(usize),
+}
+
+/// A value as an op reads it.
+#[derive(Clone, Copy)]
+enum Operand<'a, E> {
+    Run(&'a [E]),
+    One(E),
+}
+
+struct Slots<E> {
+    runs: [[E; RUN]; SLOTS],
+    taken: [bool; SLOTS],
+}
+
+/// All slots but one.
+struct Others<'s, E> {
+    low: &'s [[E; RUN]],
+    high: &'s [[E; RUN]],
+}
+
+impl<E: Real> Slots<E> {
+    #[inline(always)]
+    fn take(&mut self) -> usize {
+        let free = self.taken.iter().position(|taken| !taken).expect("there is a slot more than values on the stack");
+        self.taken[free] = true;
+        free
+    }
+
+    #[inline(always)]
+    fn give_back(&mut self, value: &Value<E>) {
+        if let Value::Slot(slot) = value {
+            self.taken[*slot] = false;
+        }
+    }
+
+    #[inline(always)]
+    fn all_but(&mut self, slot: usize) -> (&mut [E; RUN], Others<'_, E>) {
+        let (low, rest) = self.runs.split_at_mut(slot);
+        let (run, high) = rest.split_first_mut().expect("the slot is one of them");
+        (run, Others { low, high })
+    }
+
+    /// The part of a stream that belongs to the run of `out` from element `start` on.
+    #[inline(always)]
+    fn load<'a>(&mut self, stream: &Stream<'a, E>, start: usize, out: &[E]) -> Value<'a, E> {
+        let end = start + out.len();
+        let (data, each, period) = match (stream.data, stream.pattern) {
+            // It is overwritten while it would be read.
+            (None, _) => {
+                let slot = self.take();
+                self.runs[slot][..out.len()].copy_from_slice(out);
+                return Value::Slot(slot);
+            }
+            (Some(data), None) => return Value::Run(&data[start..end]),
+            (Some(data), Some(Pattern { each, period })) => (data, each, period),
         };
-        at += target;
+        let row = start / each % period;
+        if each == 1 && row + out.len() <= period {
+            return Value::Run(&data[row..row + out.len()]);
+        }
+        if start % each + out.len() <= each {
+            return Value::One(data[row]);
+        }
+        let slot = self.take();
+        let mut at = start;
+        while at < end {
+            let row = at / each % period;
+            let len = if each == 1 { period - row } else { each - at % each }.min(end - at);
+            let target = &mut self.runs[slot][at - start..at - start + len];
+            if each == 1 {
+                target.copy_from_slice(&data[row..row + len]);
+            } else {
+                target.fill(data[row]);
+            }
+            at += len;
+        }
+        Value::Slot(slot)
     }
 }
 
-/// Applies an op to the top of the stack and gives its new height.
+impl<'s, E: Real> Others<'s, E> {
+    #[inline(always)]
+    fn operand(&self, value: Value<'s, E>, len: usize) -> Operand<'s, E> {
+        match value {
+            Value::Run(run) => Operand::Run(run),
+            Value::One(value) => Operand::One(value),
+            Value::Slot(slot) if slot < self.low.len() => Operand::Run(&self.low[slot][..len]),
+            Value::Slot(slot) => Operand::Run(&self.high[slot - self.low.len() - 1][..len]),
+        }
+    }
+}
+
+/// Applies an op to the top of the stack, whose value `i` from the top is `operand(i)`, and gives how many values it takes
+/// from there.
 #[inline(always)]
-fn apply<E: Real>(op: &Op, stack: &mut [[E; RUN]; DEPTH], height: usize, len: usize) -> usize {
-    let constant = |value: &f64| E::from_f64(*value);
+fn apply<'a, E: Real>(op: &Op, out: &mut [E], operand: impl Fn(usize) -> Operand<'a, E>) -> usize {
+    // Loops written out, not handed a closure: the compiler would rather call a long one for each element.
+    macro_rules! unary {
+        (|$x:ident| $value:expr) => {{
+            match operand(0) {
+                Operand::Run(x) => {
+                    for (out, &$x) in out.iter_mut().zip(x) {
+                        *out = $value;
+                    }
+                }
+                Operand::One($x) => out.fill($value),
+            }
+            1
+        }};
+    }
+    macro_rules! binary {
+        (|$a:ident, $b:ident| $value:expr) => {{
+            match (operand(1), operand(0)) {
+                (Operand::Run(a), Operand::Run(b)) => {
+                    for (out, (&$a, &$b)) in out.iter_mut().zip(a.iter().zip(b)) {
+                        *out = $value;
+                    }
+                }
+                (Operand::Run(a), Operand::One($b)) => {
+                    for (out, &$a) in out.iter_mut().zip(a) {
+                        *out = $value;
+                    }
+                }
+                (Operand::One($a), Operand::Run(b)) => {
+                    for (out, &$b) in out.iter_mut().zip(b) {
+                        *out = $value;
+                    }
+                }
+                (Operand::One($a), Operand::One($b)) => out.fill($value),
+            }
+            2
+        }};
+    }
     let truth = |holds: bool| if holds { E::ONE } else { E::ZERO };
     match op {
-        Op::Add => binary(stack, height, len, |a, b| a + b),
-        Op::Sub => binary(stack, height, len, |a, b| a - b),
-        Op::Mul => binary(stack, height, len, |a, b| a * b),
-        Op::Div => binary(stack, height, len, |a, b| a / b),
+        Op::Add => binary!(|a, b| a + b),
+        Op::Sub => binary!(|a, b| a - b),
+        Op::Mul => binary!(|a, b| a * b),
+        Op::Div => binary!(|a, b| a / b),
         // NaN of either side stays: a run that has failed must not go on.
-        Op::Maximum => binary(stack, height, len, |a, b| if a > b || a.is_nan() { a } else { b }),
-        Op::Minimum => binary(stack, height, len, |a, b| if a < b || a.is_nan() { a } else { b }),
-        Op::Less => binary(stack, height, len, |a, b| truth(a < b)),
-        Op::Equal => binary(stack, height, len, |a, b| truth(a == b)),
-        Op::Atan2 => binary(stack, height, len, |y, x| E::from_f64(libm::atan2(y.to_f64(), x.to_f64()))),
+        Op::Maximum => binary!(|a, b| if a > b || a.is_nan() { a } else { b }),
+        Op::Minimum => binary!(|a, b| if a < b || a.is_nan() { a } else { b }),
+        Op::Less => binary!(|a, b| truth(a < b)),
+        Op::Equal => binary!(|a, b| truth(a == b)),
+        Op::Atan2 => binary!(|y, x| E::from_f64(libm::atan2(y.to_f64(), x.to_f64()))),
+        Op::GeluGrad => binary!(|x, g| {
+            let (below, density) = x.normal();
+            g * (below + x * density)
+        }),
         Op::Select => {
-            let [condition, a, b, ..] = &mut stack[height - 3..] else { unreachable!("three runs are on the stack") };
-            for ((c, a), b) in condition[..len].iter_mut().zip(&a[..len]).zip(&b[..len]) {
-                *c = if *c == E::ZERO { *b } else { *a };
+            let chosen = |from: Operand<E>, i: usize| match from {
+                Operand::Run(run) => run[i],
+                Operand::One(value) => value,
+            };
+            let (condition, a, b) = (operand(2), operand(1), operand(0));
+            for (i, out) in out.iter_mut().enumerate() {
+                *out = if chosen(condition, i) == E::ZERO { chosen(b, i) } else { chosen(a, i) };
             }
-            height - 2
+            3
         }
-        Op::AddConst { value } => unary(stack, height, len, |x| x + constant(value)),
-        Op::MulConst { value } => unary(stack, height, len, |x| x * constant(value)),
-        Op::PowConst { value } if *value == 0.0 => unary(stack, height, len, |_| E::ONE),
-        Op::PowConst { value } if *value == 1.0 => height,
-        Op::PowConst { value } if *value == 2.0 => unary(stack, height, len, |x| x * x),
-        Op::PowConst { value } if *value == -1.0 => unary(stack, height, len, |x| E::ONE / x),
-        Op::PowConst { value } => unary(stack, height, len, |x| x.powf(constant(value))),
-        Op::Neg => unary(stack, height, len, |x| -x),
-        Op::Exp => unary(stack, height, len, E::exp),
-        Op::Log => unary(stack, height, len, E::ln),
-        Op::Sqrt => unary(stack, height, len, E::sqrt),
-        Op::Abs => unary(stack, height, len, E::abs),
-        Op::Relu => unary(stack, height, len, |x| if x <= E::ZERO { E::ZERO } else { x }),
-        Op::Gelu => unary(stack, height, len, gelu),
-        Op::GeluGrad => binary(stack, height, len, |x, g| g * gelu_slope(x)),
-        Op::Tanh => unary(stack, height, len, E::tanh),
-        Op::Sigmoid => unary(stack, height, len, |x| E::ONE / (E::ONE + (-x).exp())),
-        Op::Sin => unary(stack, height, len, E::sin),
-        Op::Cos => unary(stack, height, len, E::cos),
-        Op::Floor => unary(stack, height, len, E::floor),
+        Op::AddConst { value } => {
+            let constant = E::from_f64(*value);
+            unary!(|x| x + constant)
+        }
+        Op::MulConst { value } => {
+            let constant = E::from_f64(*value);
+            unary!(|x| x * constant)
+        }
+        Op::PowConst { value } if *value == 0.0 => {
+            out.fill(E::ONE);
+            1
+        }
+        Op::PowConst { value } if *value == 1.0 => unary!(|x| x),
+        Op::PowConst { value } if *value == 2.0 => unary!(|x| x * x),
+        Op::PowConst { value } if *value == -1.0 => unary!(|x| E::ONE / x),
+        Op::PowConst { value } => unary!(|x| x.powf(E::from_f64(*value))),
+        Op::Neg => unary!(|x| -x),
+        Op::Exp => unary!(|x| x.exp()),
+        Op::Log => unary!(|x| x.ln()),
+        Op::Sqrt => unary!(|x| x.sqrt()),
+        Op::Abs => unary!(|x| x.abs()),
+        Op::Relu => unary!(|x| if x <= E::ZERO { E::ZERO } else { x }),
+        Op::Gelu => unary!(|x| x * x.normal().0),
+        Op::Tanh => unary!(|x| x.tanh()),
+        Op::Sigmoid => unary!(|x| x.sigmoid()),
+        Op::Sin => unary!(|x| x.sin()),
+        Op::Cos => unary!(|x| x.cos()),
+        Op::Floor => unary!(|x| x.floor()),
         other => unreachable!("{} is not element-wise", other.name()),
     }
-}
-
-#[inline(always)]
-fn unary<E: Real>(stack: &mut [[E; RUN]; DEPTH], height: usize, len: usize, op: impl Fn(E) -> E) -> usize {
-    stack[height - 1][..len].iter_mut().for_each(|x| *x = op(*x));
-    height
-}
-
-#[inline(always)]
-fn binary<E: Real>(stack: &mut [[E; RUN]; DEPTH], height: usize, len: usize, op: impl Fn(E, E) -> E) -> usize {
-    let (below, top) = stack.split_at_mut(height - 1);
-    for (a, b) in below[height - 2][..len].iter_mut().zip(&top[0][..len]) {
-        *a = op(*a, *b);
-    }
-    height - 1
-}
-
-#[inline(always)]
-fn gelu<E: Real>(x: E) -> E {
-    let half = E::from_f64(0.5);
-    x * half * (E::ONE + (x * E::from_f64(std::f64::consts::FRAC_1_SQRT_2)).erf())
-}
-
-/// Φ(x) + x·φ(x).
-#[inline(always)]
-fn gelu_slope<E: Real>(x: E) -> E {
-    let half = E::from_f64(0.5);
-    let below = half * (E::ONE + (x * E::from_f64(std::f64::consts::FRAC_1_SQRT_2)).erf());
-    // 1/√(2π) = (2/√π)/(2·√2).
-    let peak = E::from_f64(std::f64::consts::FRAC_2_SQRT_PI / 8.0_f64.sqrt());
-    below + x * peak * (-half * x * x).exp()
 }

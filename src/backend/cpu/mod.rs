@@ -5,12 +5,13 @@
 //!
 //! **Invariant:** results do not depend on the number of threads, bit for bit: see [`share`] and [`product`].
 //!
-//! **Invariant:** only [`memory`] and [`product`] are unsafe, beside the calls of [`wide`]: a step's places are checked to
+//! **Invariant:** only [`memory`] and [`product`] are unsafe, beside the calls of [`super::wide`]: a step's places are checked to
 //! lie apart whenever it runs.
 
 mod attention;
 mod chain;
 mod conv;
+mod elementary;
 mod ids;
 mod memory;
 mod moves;
@@ -22,14 +23,13 @@ mod reduce;
 mod rows;
 mod share;
 mod step;
-mod wide;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 pub use real::Real;
 
-use super::{Backend, BackendError, HostTensor, InputValue, OutputValue, Request, Results};
+use super::{Backend, BackendError, HostTensor, InputValue, Inputs, OutputValue, Request, Results};
 use crate::graph::{Graph, Layout, Node, TensorDecl, ValueId, grad, prune, recompute};
 use crate::op::{DType, Op};
 use crate::plan::{self, Options, Plan, Space, Step, Work};
@@ -138,7 +138,23 @@ impl<E: Real> Backend<E> for Cpu<E> {
         graph: &Graph,
         layout: &Layout,
         arena: &[E],
-        inputs: &[(String, InputValue)],
+        inputs: Inputs<'_>,
+        request: &Request,
+        results: &mut Results<E>,
+    ) -> Result<(), BackendError> {
+        // Among rayon's threads from here on: a step has hundreds of parallel loops, and each that is started from outside
+        // has to wake one up, and wait.
+        rayon::scope(|_| self.run_within(graph, layout, arena, inputs, request, results))
+    }
+}
+
+impl<E: Real> Cpu<E> {
+    fn run_within(
+        &mut self,
+        graph: &Graph,
+        layout: &Layout,
+        arena: &[E],
+        inputs: Inputs<'_>,
         request: &Request,
         results: &mut Results<E>,
     ) -> Result<(), BackendError> {
@@ -170,7 +186,10 @@ impl<E: Real> Backend<E> for Cpu<E> {
                 return Err(place(format!("the first value that is not finite ({bad})")));
             }
         }
-        planned.has_constants = true;
+        if !planned.has_constants {
+            planned.has_constants = true;
+            E::share_scratch();
+        }
         if request.gradients {
             plan.copies.iter().for_each(|(from, to)| memory.copy(*from, *to));
             plan.zeros.iter().for_each(|place| memory.fill(*place, E::ZERO));
@@ -221,10 +240,9 @@ fn fill<E: Real>(
     ids: &mut [i64],
     node: &Node,
     name: &str,
-    inputs: &[(String, InputValue)],
+    inputs: Inputs<'_>,
 ) -> Result<(), BackendError> {
-    let (_, value) =
-        inputs.iter().find(|(n, _)| n == name).ok_or_else(|| BackendError::MissingInput { name: name.to_owned() })?;
+    let value = inputs.get(name)?;
     let shape = match value {
         InputValue::Float(tensor) => &tensor.shape,
         InputValue::Double(tensor) => &tensor.shape,

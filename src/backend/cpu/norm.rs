@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::real::Real;
 use super::reduce::{fold, sum};
 use super::share;
-use super::wide::wide;
+use crate::backend::wide::wide;
 
 /// Weight and bias, or neither.
 type Affine<'a, E> = Option<(&'a [E], &'a [E])>;
@@ -69,7 +69,7 @@ fn moments<E: Real>(row: &[E], eps: E) -> (E, E) {
 }
 
 wide! {
-    fn layer_norm_rows<E>(x: &[E], affine: Affine<E>, out: &mut [E], width: usize, eps: E) {
+    fn layer_norm_rows<E: Real>(x: &[E], affine: Affine<E>, out: &mut [E], width: usize, eps: E) {
         for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
             let (mean, inverse) = moments(x, eps);
             match affine {
@@ -85,7 +85,7 @@ wide! {
 
     /// With x̂ the normalised row and h = g·weight: (h − mean(h) − x̂·mean(h·x̂)) / deviation. Adds Σ g·x̂ and Σ g to the halves
     /// of `sums`.
-    fn layer_norm_grad_rows<E>(
+    fn layer_norm_grad_rows<E: Real>(
         x: &[E], g: &[E], weight: Option<&[E]>, out: &mut [E], sums: &mut [E], width: usize, eps: E,
     ) {
         let count = E::from_f64(width as f64);
@@ -103,10 +103,11 @@ wide! {
             }
             if weight.is_some() {
                 let (to_weight, to_bias) = sums.split_at_mut(width);
-                for ((sum, g), x) in to_weight.iter_mut().zip(g).zip(x) {
-                    *sum += *g * ((*x - mean) * inverse);
+                let both = to_weight.iter_mut().zip(to_bias);
+                for ((to_weight, to_bias), (g, x)) in both.zip(g.iter().zip(x)) {
+                    *to_weight += *g * ((*x - mean) * inverse);
+                    *to_bias += *g;
                 }
-                to_bias.iter_mut().zip(g).for_each(|(sum, g)| *sum += *g);
             }
         }
     }
@@ -175,7 +176,7 @@ fn column_moments<E: Real>(x: &[E], mean: &mut [E], inverse: &mut [E], width: us
 
 wide! {
     /// Of the columns from `first` on.
-    fn some_column_moments<E>(x: &[E], mean: &mut [E], inverse: &mut [E], first: usize, width: usize, eps: E) {
+    fn some_column_moments<E: Real>(x: &[E], mean: &mut [E], inverse: &mut [E], first: usize, width: usize, eps: E) {
         let count = E::from_f64((x.len() / width) as f64);
         mean.fill(E::ZERO);
         for row in x.chunks_exact(width) {
@@ -192,7 +193,7 @@ wide! {
     }
 
     /// Σ g·x̂ and Σ g of the columns from `first` on.
-    fn column_products<E>(
+    fn column_products<E: Real>(
         x: &[E], g: &[E], mean: &[E], inverse: &[E], to_weight: &mut [E], to_bias: &mut [E], first: usize, width: usize,
     ) {
         to_weight.fill(E::ZERO);
@@ -208,7 +209,7 @@ wide! {
         }
     }
 
-    fn batch_norm_rows<E>(x: &[E], mean: &[E], inverse: &[E], affine: Affine<E>, out: &mut [E], width: usize) {
+    fn batch_norm_rows<E: Real>(x: &[E], mean: &[E], inverse: &[E], affine: Affine<E>, out: &mut [E], width: usize) {
         for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
             for ((out, x), (mean, inverse)) in out.iter_mut().zip(x).zip(mean.iter().zip(inverse)) {
                 *out = (*x - *mean) * *inverse;
@@ -219,7 +220,7 @@ wide! {
         }
     }
 
-    fn batch_norm_grad_rows<E>(
+    fn batch_norm_grad_rows<E: Real>(
         x: &[E], g: &[E], mean: &[E], inverse: &[E], to_weight: &[E], to_bias: &[E], weight: Option<&[E]>,
         out: &mut [E], rows: E,
     ) {

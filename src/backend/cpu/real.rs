@@ -1,63 +1,53 @@
-//! f32 and f64 as the kernels see them.
+//! f32 and f64 as the kernels see them: f32 by [`elementary`], f64, the oracle, by the platform's library.
 
 use std::cell::RefCell;
-use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::elementary;
 use super::product::Products;
 use crate::backend::Element;
 
-pub trait Real:
-    Element
-    + Products
-    + Add<Output = Self>
-    + Sub<Output = Self>
-    + Mul<Output = Self>
-    + Div<Output = Self>
-    + Neg<Output = Self>
-    + AddAssign
-{
-    const ZERO: Self;
-    const ONE: Self;
+pub trait Real: Element + Products {
     fn exp(self) -> Self;
     fn ln(self) -> Self;
-    fn sqrt(self) -> Self;
     fn abs(self) -> Self;
     fn tanh(self) -> Self;
+    fn sigmoid(self) -> Self;
+    /// Φ and φ, cumulative and density of the standard normal distribution.
+    fn normal(self) -> (Self, Self);
     fn sin(self) -> Self;
     fn cos(self) -> Self;
     fn floor(self) -> Self;
-    fn erf(self) -> Self;
     fn powf(self, exponent: Self) -> Self;
     fn is_nan(self) -> bool;
     /// Runs `work` on floats that this thread keeps for the purpose; what they hold is left over from before. The greatest
-    /// need a thread has had stays allocated, so that a step that was made once allocates nothing.
+    /// need a thread has had stays allocated.
     fn with_scratch<R>(len: usize, work: impl FnOnce(&mut [Self]) -> R) -> R;
+    /// Gives every thread of rayon's as much scratch as any has needed, so that a step that was made once allocates nothing,
+    /// whoever takes which part of it.
+    fn share_scratch();
 }
 
+/// The greatest scratch that any thread has needed.
+static GREATEST_F32: AtomicUsize = AtomicUsize::new(0);
+static GREATEST_F64: AtomicUsize = AtomicUsize::new(0);
+
 macro_rules! real {
-    ($element:ident, $erf:path) => {
+    ($element:ident, $greatest:ident, normal: $normal:expr, $($name:ident: $function:expr),*) => {
         impl Real for $element {
-            const ZERO: Self = 0.0;
-            const ONE: Self = 1.0;
+            $(
+                #[inline(always)]
+                fn $name(self) -> Self {
+                    $function(self)
+                }
+            )*
             #[inline(always)]
-            fn exp(self) -> Self {
-                $element::exp(self)
-            }
-            #[inline(always)]
-            fn ln(self) -> Self {
-                $element::ln(self)
-            }
-            #[inline(always)]
-            fn sqrt(self) -> Self {
-                $element::sqrt(self)
+            fn normal(self) -> (Self, Self) {
+                $normal(self)
             }
             #[inline(always)]
             fn abs(self) -> Self {
                 $element::abs(self)
-            }
-            #[inline(always)]
-            fn tanh(self) -> Self {
-                $element::tanh(self)
             }
             #[inline(always)]
             fn sin(self) -> Self {
@@ -72,10 +62,6 @@ macro_rules! real {
                 $element::floor(self)
             }
             #[inline(always)]
-            fn erf(self) -> Self {
-                $erf(self)
-            }
-            #[inline(always)]
             fn powf(self, exponent: Self) -> Self {
                 $element::powf(self, exponent)
             }
@@ -85,6 +71,9 @@ macro_rules! real {
             }
             fn with_scratch<R>(len: usize, work: impl FnOnce(&mut [Self]) -> R) -> R {
                 thread_local!(static SCRATCH: RefCell<Vec<$element>> = const { RefCell::new(Vec::new()) });
+                if len > $greatest.load(Ordering::Relaxed) {
+                    $greatest.fetch_max(len, Ordering::Relaxed);
+                }
                 // Taken out, not borrowed: rayon may run another task on this thread while `work` waits for one.
                 let mut floats = SCRATCH.take();
                 if floats.len() < len {
@@ -94,9 +83,37 @@ macro_rules! real {
                 SCRATCH.set(floats);
                 result
             }
+            fn share_scratch() {
+                rayon::broadcast(|_| Self::with_scratch($greatest.load(Ordering::Relaxed), |_| ()));
+            }
         }
     };
 }
 
-real!(f32, libm::erff);
-real!(f64, libm::erf);
+real!(
+    f32,
+    GREATEST_F32,
+    normal: elementary::normal,
+    exp: elementary::exp,
+    ln: elementary::ln,
+    tanh: elementary::tanh,
+    sigmoid: elementary::sigmoid
+);
+real!(
+    f64,
+    GREATEST_F64,
+    normal: normal,
+    exp: f64::exp,
+    ln: f64::ln,
+    tanh: f64::tanh,
+    sigmoid: |x: f64| 1.0 / (1.0 + (-x).exp())
+);
+
+/// Φ and φ as their definitions have them.
+#[inline(always)]
+fn normal(x: f64) -> (f64, f64) {
+    use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
+    // 1/√(2π) = (2/√π)/(2·√2).
+    let peak = 0.5 * FRAC_2_SQRT_PI * FRAC_1_SQRT_2;
+    (0.5 * (1.0 + libm::erf(x * FRAC_1_SQRT_2)), peak * (-0.5 * x * x).exp())
+}

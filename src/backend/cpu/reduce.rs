@@ -2,10 +2,10 @@
 
 use super::real::Real;
 use super::share;
-use super::wide::wide;
+use crate::backend::wide::wide;
 
 /// Partial sums of a long sum, as many as f32 fit into a vector of AVX-512; added up as a tree.
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
 
 #[inline(always)]
 pub(super) fn sum<E: Real>(x: &[E]) -> E {
@@ -31,6 +31,12 @@ pub(super) fn fold<E: Real>(a: &[E], b: &[E], term: impl Fn(E, E) -> E) -> E {
     for (lane, (a, b)) in lanes.iter_mut().zip(rest_a.iter().zip(rest_b)) {
         *lane += term(*a, *b);
     }
+    total(lanes)
+}
+
+/// The sum of partial sums.
+#[inline(always)]
+pub(super) fn total<E: Real>(mut lanes: [E; LANES]) -> E {
     let mut width = LANES;
     while width > 1 {
         width /= 2;
@@ -160,14 +166,14 @@ impl Run {
 
 wide! {
     /// The sum of each row of `count`.
-    fn of_rows<E>(x: &[E], out: &mut [E], count: usize, factor: E) {
+    fn of_rows<E: Real>(x: &[E], out: &mut [E], count: usize, factor: E) {
         for (x, out) in x.chunks_exact(count).zip(out) {
             *out = sum(x) * factor;
         }
     }
 
     /// The sums of some columns of `count` rows of `inner`, from column `first` on.
-    fn of_columns<E>(x: &[E], out: &mut [E], first: usize, count: usize, inner: usize, factor: E) {
+    fn of_columns<E: Real>(x: &[E], out: &mut [E], first: usize, count: usize, inner: usize, factor: E) {
         out.fill(E::ZERO);
         for row in x.chunks_exact(inner).take(count) {
             for (sum, x) in out.iter_mut().zip(&row[first..]) {

@@ -3,9 +3,9 @@
 use rayon::prelude::*;
 
 use super::real::Real;
-use super::reduce::{dot, fold, sum};
+use super::reduce::{LANES, dot, sum, total};
 use super::share;
-use super::wide::wide;
+use crate::backend::wide::wide;
 
 /// Calls `work` on pieces of whole rows: (index of the piece's first row, the piece).
 fn by_rows<E: Send>(out: &mut [E], width: usize, work: impl Fn(usize, &mut [E]) + Sync) {
@@ -77,69 +77,110 @@ pub(super) fn l2_normalize_grad<E: Real>(x: &[E], g: &[E], out: &mut [E], width:
 
 #[inline(always)]
 fn greatest<E: Real>(row: &[E]) -> E {
-    let mut lanes = [row[0]; 16];
-    let chunks = row.chunks_exact(16);
-    let rest = chunks.remainder();
+    let mut lanes = [row[0]; LANES];
+    let chunks = row.chunks_exact(LANES);
     let more = |a: E, b: E| if b > a { b } else { a };
+    lanes.iter_mut().zip(chunks.remainder()).for_each(|(lane, x)| *lane = more(*lane, *x));
     for chunk in chunks {
         lanes.iter_mut().zip(chunk).for_each(|(lane, x)| *lane = more(*lane, *x));
     }
-    rest.iter().chain(&lanes).fold(row[0], |best, x| more(best, *x))
+    let mut width = LANES;
+    while width > 1 {
+        width /= 2;
+        for i in 0..width {
+            lanes[i] = more(lanes[i], lanes[i + width]);
+        }
+    }
+    lanes[0]
+}
+
+/// e^(x − top) of up to a vector's values, as one vector: of a row of 50 tokens the last two would else cost as much as all
+/// others. Those beyond are 0.
+#[inline(always)]
+fn exponentials<E: Real>(x: &[E], top: E) -> [E; LANES] {
+    let mut values = [E::ZERO; LANES];
+    let mut padded = [top; LANES];
+    padded[..x.len()].copy_from_slice(x);
+    values.iter_mut().zip(padded).for_each(|(value, x)| *value = (x - top).exp());
+    values[x.len()..].fill(E::ZERO);
+    values
+}
+
+/// Σ e^(x − top).
+#[inline(always)]
+fn exponential_sum<E: Real>(row: &[E], top: E) -> E {
+    let mut lanes = [E::ZERO; LANES];
+    let chunks = row.chunks_exact(LANES);
+    let rest = exponentials(chunks.remainder(), top);
+    for chunk in chunks {
+        lanes.iter_mut().zip(chunk).for_each(|(lane, x)| *lane += (*x - top).exp());
+    }
+    lanes.iter_mut().zip(rest).for_each(|(lane, value)| *lane += value);
+    total(lanes)
 }
 
 wide! {
     /// In place.
-    pub(super) fn softmax_rows<E>(rows: &mut [E], width: usize) {
+    pub(super) fn softmax_rows<E: Real>(rows: &mut [E], width: usize) {
         for row in rows.chunks_exact_mut(width) {
             let top = greatest(row);
-            row.iter_mut().for_each(|x| *x = (*x - top).exp());
-            let share = E::ONE / sum(row);
+            let mut lanes = [E::ZERO; LANES];
+            let mut chunks = row.chunks_exact_mut(LANES);
+            for chunk in &mut chunks {
+                for (lane, x) in lanes.iter_mut().zip(chunk) {
+                    *x = (*x - top).exp();
+                    *lane += *x;
+                }
+            }
+            let rest = chunks.into_remainder();
+            let values = exponentials(rest, top);
+            rest.copy_from_slice(&values[..rest.len()]);
+            lanes.iter_mut().zip(values).for_each(|(lane, value)| *lane += value);
+            let share = E::ONE / total(lanes);
             row.iter_mut().for_each(|x| *x = *x * share);
         }
     }
 
-    fn log_softmax_rows<E>(x: &[E], out: &mut [E], width: usize) {
+    fn log_softmax_rows<E: Real>(x: &[E], out: &mut [E], width: usize) {
         for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
             let top = greatest(x);
-            out.iter_mut().zip(x).for_each(|(out, x)| *out = (*x - top).exp());
-            let log = sum(out).ln();
+            let log = exponential_sum(x, top).ln();
             out.iter_mut().zip(x).for_each(|(out, x)| *out = *x - top - log);
         }
     }
 
     /// `out` holds the gradient of the softmax `y` and gets that of the logits, times `scale`.
-    pub(super) fn softmax_grad_rows<E>(y: &[E], out: &mut [E], width: usize, scale: E) {
+    pub(super) fn softmax_grad_rows<E: Real>(y: &[E], out: &mut [E], width: usize, scale: E) {
         for (y, g) in y.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
             let mean = dot(y, g);
             g.iter_mut().zip(y).for_each(|(g, y)| *g = *y * (*g - mean) * scale);
         }
     }
 
-    fn log_softmax_grad_rows<E>(y: &[E], g: &[E], out: &mut [E], width: usize) {
+    fn log_softmax_grad_rows<E: Real>(y: &[E], g: &[E], out: &mut [E], width: usize) {
         let rows = y.chunks_exact(width).zip(g.chunks_exact(width));
         for ((y, g), out) in rows.zip(out.chunks_exact_mut(width)) {
-            let total = sum(g);
-            out.iter_mut().zip(y.iter().zip(g)).for_each(|(out, (y, g))| *out = *g - y.exp() * total);
+            let whole = sum(g);
+            out.iter_mut().zip(y.iter().zip(g)).for_each(|(out, (y, g))| *out = *g - y.exp() * whole);
         }
     }
 
-    fn cross_entropy_rows<E>(logits: &[E], ids: &[i64], out: &mut [E], width: usize) {
+    fn cross_entropy_rows<E: Real>(logits: &[E], ids: &[i64], out: &mut [E], width: usize) {
         for ((row, id), out) in logits.chunks_exact(width).zip(ids).zip(out) {
             let top = greatest(row);
-            let total = fold(row, row, |x, _| (x - top).exp());
-            *out = total.ln() - (row[*id as usize] - top);
+            *out = exponential_sum(row, top).ln() - (row[*id as usize] - top);
         }
     }
 
     /// `out` holds the softmax.
-    fn cross_entropy_grad_rows<E>(ids: &[i64], g: &[E], out: &mut [E], width: usize) {
+    fn cross_entropy_grad_rows<E: Real>(ids: &[i64], g: &[E], out: &mut [E], width: usize) {
         for ((row, id), g) in out.chunks_exact_mut(width).zip(ids).zip(g) {
             row[*id as usize] = row[*id as usize] - E::ONE;
             row.iter_mut().for_each(|p| *p = *p * *g);
         }
     }
 
-    fn l2_rows<E>(x: &[E], out: &mut [E], width: usize, least: E) {
+    fn l2_rows<E: Real>(x: &[E], out: &mut [E], width: usize, least: E) {
         for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
             let square = dot(x, x);
             // Written so that NaN stays.
@@ -149,7 +190,7 @@ wide! {
     }
 
     /// (g − y·Σ g·y) / ‖x‖; below eps the norm is a constant.
-    fn l2_grad_rows<E>(x: &[E], g: &[E], out: &mut [E], width: usize, least: E) {
+    fn l2_grad_rows<E: Real>(x: &[E], g: &[E], out: &mut [E], width: usize, least: E) {
         let rows = x.chunks_exact(width).zip(g.chunks_exact(width));
         for ((x, g), out) in rows.zip(out.chunks_exact_mut(width)) {
             let square = dot(x, x);

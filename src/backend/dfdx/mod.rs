@@ -24,7 +24,7 @@ use dfdx::prelude::{
 
 pub use self::gelu::Gelu;
 pub use self::layout::Rows;
-use super::{Backend, BackendError, Element, HostTensor, InputValue, OutputValue, Request, Results};
+use super::{Backend, BackendError, Element, HostTensor, InputValue, Inputs, OutputValue, Request, Results};
 use crate::graph::{Graph, Layout, Node};
 use crate::op::Op;
 use crate::spec::Recompute;
@@ -223,7 +223,7 @@ impl<E: Element + Dtype, D: Kernels<E>> Backend<E> for Dfdx<D> {
         graph: &Graph,
         layout: &Layout,
         arena: &[E],
-        inputs: &[(String, InputValue)],
+        inputs: Inputs<'_>,
         request: &Request,
         results: &mut Results<E>,
     ) -> Result<(), BackendError> {
@@ -313,10 +313,9 @@ fn input<E: Element + Dtype, D: Kernels<E>>(
     context: &mut Context<E, D>,
     node: &Node,
     name: &str,
-    inputs: &[(String, InputValue)],
+    inputs: Inputs<'_>,
 ) -> Result<Value<E, D>, BackendError> {
-    let (_, value) =
-        inputs.iter().find(|(n, _)| n == name).ok_or_else(|| BackendError::MissingInput { name: name.to_owned() })?;
+    let value = inputs.get(name)?;
     let shape = match value {
         InputValue::Float(tensor) => &tensor.shape,
         InputValue::Double(tensor) => &tensor.shape,

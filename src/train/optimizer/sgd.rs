@@ -3,23 +3,29 @@
 //!
 //! A buffer that starts at zero makes the first step PyTorch's, which takes the gradient itself.
 
-use rayon::prelude::*;
-
 use super::Update;
 use crate::backend::Element;
-use crate::train::CHUNK;
+use crate::backend::wide::wide;
 
-pub fn apply<E: Element>(update: Update<'_, E>, buffer: &mut [E], momentum: f64, nesterov: bool) {
-    let Update { parameters, gradients, scale, learning_rate, weight_decay } = update;
-    parameters.par_chunks_mut(CHUNK).zip(gradients.par_chunks(CHUNK)).zip(buffer.par_chunks_mut(CHUNK)).for_each(
-        |((parameters, gradients), buffer)| {
-            for ((p, g), b) in parameters.iter_mut().zip(gradients).zip(buffer) {
-                let gradient = scale * g.to_f64() + weight_decay * p.to_f64();
-                let moved = momentum * b.to_f64() + gradient;
-                let direction = if nesterov { gradient + momentum * moved } else { moved };
-                *b = E::from_f64(moved);
-                *p = E::from_f64(p.to_f64() - learning_rate * direction);
-            }
-        },
-    );
+/// Numbers of one tensor's update.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Factors {
+    pub update: Update,
+    pub momentum: f64,
+    pub nesterov: bool,
+}
+
+wide! {
+    pub fn apply<E: Element>(factors: &Factors, parameters: &mut [E], gradients: &[E], buffer: &mut [E]) {
+        let Factors { update, momentum, nesterov } = *factors;
+        let (scale, decay) = (E::from_f64(update.scale), E::from_f64(update.weight_decay));
+        let (rate, momentum) = (E::from_f64(update.learning_rate), E::from_f64(momentum));
+        // What the direction takes of the gradient beside the buffer: p − lr·(g + μ·b), or p − lr·(0·g + 1·b).
+        let (of_gradient, of_buffer) = if nesterov { (E::ONE, momentum) } else { (E::ZERO, E::ONE) };
+        for ((p, g), b) in parameters.iter_mut().zip(gradients).zip(buffer) {
+            let gradient = scale * *g + decay * *p;
+            *b = momentum * *b + gradient;
+            *p = *p - rate * (of_gradient * gradient + of_buffer * *b);
+        }
+    }
 }

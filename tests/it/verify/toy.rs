@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use cmae::backend::{Backend, BackendError, HostTensor, InputValue, OutputValue, Request, Results};
+use cmae::backend::{Backend, BackendError, HostTensor, InputValue, Inputs, OutputValue, Request, Results};
 use cmae::graph::{Graph, Init, InputDecl, InputKind, Layout, Node, Program, TensorDecl, TensorKind, ValueId};
 use cmae::op::{Op, Type};
 use cmae::spec::{
@@ -332,12 +332,12 @@ impl Backend<f64> for Shift {
         _: &Graph,
         layout: &Layout,
         arena: &[f64],
-        inputs: &[(String, InputValue)],
+        inputs: Inputs<'_>,
         request: &Request,
         results: &mut Results<f64>,
     ) -> Result<(), BackendError> {
         assert_eq!((request.gradients, request.outputs.as_slice()), (false, ["features".to_owned()].as_slice()));
-        let InputValue::Float(x) = &inputs[0].1 else { panic!("x is float") };
+        let InputValue::Float(x) = &inputs.batch[0].1 else { panic!("x is float") };
         let positions = &arena[layout.get("pos").expect("of the toy").1];
         let factor = if self.fault { 0.99 } else { 1.0 };
         let data = x.data.iter().enumerate().map(|(i, &x)| f64::from(x) + factor * positions[i % 3]).collect();

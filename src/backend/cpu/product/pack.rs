@@ -1,7 +1,7 @@
 //! Operands of a product laid out as the kernel walks them.
 
 use super::Matrix;
-use super::tile;
+use super::tile::{Kernel, TALLEST, WIDEST};
 
 /// A packed right operand of `depth` rows: panels of two vectors of columns, in each one row after the other. A last panel of
 /// one vector or less is one vector wide; columns that lack are zero.
@@ -12,14 +12,9 @@ pub(super) struct Panels<'a> {
     pub columns: usize,
 }
 
-/// Floats of a packed right operand.
+/// Floats of a packed right operand, whatever the kernel.
 pub(super) fn panels_len(depth: usize, columns: usize) -> usize {
-    depth * columns.next_multiple_of(tile::shape().1)
-}
-
-/// Columns of a whole panel.
-pub(super) fn panel_width() -> usize {
-    2 * tile::shape().1
+    depth * columns.next_multiple_of(WIDEST)
 }
 
 /// Packs the panel of `b` that begins at `column` and has `columns` columns, rows `first..first + depth`.
@@ -34,17 +29,12 @@ pub(super) fn panel(
         out.fill(0.0);
     }
     if b.column == 1 {
-        let rows = b.data[first * b.row + column..].chunks(b.row);
+        let rows = (first..first + depth).map(|k| &b.data[k * b.row + column..][..columns]);
         // Copies of a length that the compiler knows are a vector or two; others are calls.
         return match width {
-            _ if columns < width => {
-                out.chunks_exact_mut(width)
-                    .zip(rows)
-                    .for_each(|(to, row)| to[..columns].copy_from_slice(&row[..columns]));
-            }
-            32 => lines::<32>(out, rows),
-            16 => lines::<16>(out, rows),
-            _ => out.chunks_exact_mut(width).zip(rows).for_each(|(to, row)| to.copy_from_slice(&row[..width])),
+            32 if columns == 32 => lines::<32>(out, rows),
+            16 if columns == 16 => lines::<16>(out, rows),
+            _ => out.chunks_exact_mut(width).zip(rows).for_each(|(to, row)| to[..columns].copy_from_slice(row)),
         };
     }
     let column_of = |j: usize| &b.data[first * b.row + (column + j) * b.column..];
@@ -67,7 +57,7 @@ pub(super) fn panel(
     }
 }
 
-/// The first `W` elements of each row.
+/// Rows of `W`.
 fn lines<'a, const W: usize>(out: &mut [f32], rows: impl Iterator<Item = &'a [f32]>) {
     let (out, _) = out.as_chunks_mut::<W>();
     for (to, row) in out.iter_mut().zip(rows) {
@@ -96,15 +86,21 @@ fn transpose(from: [&[f32]; 8], out: &mut [f32], width: usize) {
     }
 }
 
-/// Floats of `rows` packed rows of a left operand.
+/// Floats of `rows` packed rows of a left operand, whatever the kernel.
 pub(super) fn strips_len(rows: usize, depth: usize) -> usize {
-    rows.next_multiple_of(tile::shape().0) * depth
+    (rows + TALLEST - 1) * depth
 }
 
 /// Packs rows `row..row + rows` of `a`, columns `first..first + depth`, in strips of a tile's rows: in each one column after the
 /// other. For an operand that is read transposed: its columns lie together.
-pub(super) fn strips(out: &mut [f32], a: Matrix<f32>, (row, rows): (usize, usize), (first, depth): (usize, usize)) {
-    match tile::shape().0 {
+pub(super) fn strips(
+    kernel: Kernel,
+    out: &mut [f32],
+    a: Matrix<f32>,
+    (row, rows): (usize, usize),
+    (first, depth): (usize, usize),
+) {
+    match kernel.height() {
         14 => strips_of::<14>(out, a, (row, rows), (first, depth)),
         6 => strips_of::<6>(out, a, (row, rows), (first, depth)),
         _ => strips_of::<4>(out, a, (row, rows), (first, depth)),

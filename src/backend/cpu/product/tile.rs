@@ -9,8 +9,7 @@
 #![allow(unsafe_code, reason = "vector instructions take pointers")]
 
 use super::pack::Panels;
-#[cfg(target_arch = "x86_64")]
-use crate::backend::cpu::wide::{Level, level};
+use crate::backend::wide::Level;
 
 /// The vectors of one kind of machine. All methods are safe to call only where it has them.
 pub(super) trait Vector: Copy {
@@ -114,7 +113,7 @@ unsafe fn write<V: Vector, const MR: usize, const NV: usize>(
         }
         for (i, vectors) in tile.iter().enumerate().take(rows) {
             for (j, vector) in vectors.iter().enumerate() {
-                let mut whole = [0.0; 16];
+                let mut whole = [0.0; WIDEST];
                 vector.scale(block.scale).store(whole.as_mut_ptr());
                 let first = j * V::LANES;
                 for (lane, value) in whole.iter().enumerate().take(columns.saturating_sub(first).min(V::LANES)) {
@@ -128,7 +127,7 @@ unsafe fn write<V: Vector, const MR: usize, const NV: usize>(
 }
 
 /// Room for the rows of the last tile, which lacks some.
-const SPARE: usize = 14 * super::DEPTH;
+const SPARE: usize = TALLEST * super::DEPTH;
 
 /// Calls [`sums`] and [`write`] for all tiles of one panel.
 #[inline(always)]
@@ -182,44 +181,78 @@ unsafe fn block<V: Vector, const MR: usize>(block: &Block) {
     }
 }
 
-/// Rows of a tile and lanes of a vector on this machine.
-pub(super) fn shape() -> (usize, usize) {
-    #[cfg(target_arch = "x86_64")]
-    match level() {
-        Level::Avx512 => return (14, 16),
-        Level::Avx2 => return (6, 8),
-        Level::Portable => {}
-    }
-    (4, 4)
-}
+/// The kernel for one kind of machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Kernel(Level);
 
-/// Computes a block.
-///
-/// # Safety
-/// Every element that the block names lies within memory that is borrowed for the call, that of `out` mutably.
-pub(super) unsafe fn run(job: &Block) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        #[target_feature(enable = "avx512f,avx2,fma")]
-        unsafe fn avx512(job: &Block) {
-            // SAFETY: the caller's.
-            unsafe { block::<wide::Avx512, 14>(job) }
-        }
-        #[target_feature(enable = "avx2,fma")]
-        unsafe fn avx2(job: &Block) {
-            // SAFETY: the caller's.
-            unsafe { block::<wide::Avx2, 6>(job) }
-        }
-        match level() {
-            // SAFETY: the caller's, and `level` has found the features.
-            Level::Avx512 => return unsafe { avx512(job) },
-            // SAFETY: as above.
-            Level::Avx2 => return unsafe { avx2(job) },
-            Level::Portable => {}
+/// Rows of the tallest tile, and lanes of the widest vector: all kernels work in what is enough for these.
+pub(super) const TALLEST: usize = 14;
+pub(super) const WIDEST: usize = 16;
+
+impl Kernel {
+    /// This machine's fastest. Not what [`crate::backend::wide::level`] says, which tests change while others run: kernels differ
+    /// in the rounding of products where a machine has no fused multiply-add.
+    pub fn best() -> Self {
+        Kernel(Level::of_the_machine())
+    }
+
+    /// All that this machine can run.
+    #[cfg(test)]
+    pub fn all() -> impl Iterator<Item = Self> {
+        Level::ALL.into_iter().filter(|level| *level <= Level::of_the_machine()).map(Kernel)
+    }
+
+    /// Rows of a tile.
+    pub fn height(self) -> usize {
+        match self.0 {
+            Level::Avx512 => 14,
+            Level::Avx2 => 6,
+            Level::Portable => 4,
         }
     }
-    // SAFETY: the caller's.
-    unsafe { block::<Four, 4>(job) }
+
+    /// Lanes of a vector, of which a tile has two.
+    pub fn lanes(self) -> usize {
+        match self.0 {
+            Level::Avx512 => 16,
+            Level::Avx2 => 8,
+            Level::Portable => 4,
+        }
+    }
+
+    /// Columns of a whole panel.
+    pub fn width(self) -> usize {
+        2 * self.lanes()
+    }
+
+    /// Computes a block whose operands are packed for this kernel.
+    ///
+    /// # Safety
+    /// Every element that the block names lies within memory that is borrowed for the call, that of `out` mutably.
+    pub unsafe fn run(self, job: &Block) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            #[target_feature(enable = "avx512f,avx2,fma")]
+            unsafe fn avx512(job: &Block) {
+                // SAFETY: the caller's.
+                unsafe { block::<wide::Avx512, 14>(job) }
+            }
+            #[target_feature(enable = "avx2,fma")]
+            unsafe fn avx2(job: &Block) {
+                // SAFETY: the caller's.
+                unsafe { block::<wide::Avx2, 6>(job) }
+            }
+            match self.0 {
+                // SAFETY: the caller's, and the machine has the features: there is no kernel of more.
+                Level::Avx512 => return unsafe { avx512(job) },
+                // SAFETY: as above.
+                Level::Avx2 => return unsafe { avx2(job) },
+                Level::Portable => {}
+            }
+        }
+        // SAFETY: the caller's.
+        unsafe { block::<Four, 4>(job) }
+    }
 }
 
 /// Four lanes, for machines without a kernel of their own: compilers make vectors of them.

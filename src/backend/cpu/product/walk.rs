@@ -7,7 +7,7 @@
 use rayon::prelude::*;
 
 use super::pack::{self, Panels};
-use super::tile::{self, Block, Left};
+use super::tile::{Block, Kernel, Left};
 use super::{DEPTH, Job, Matrix, Sizes};
 
 /// Rows of k that are worked through together, at most [`DEPTH`].
@@ -41,11 +41,11 @@ unsafe impl Send for Target {}
 unsafe impl Sync for Target {}
 
 /// By all threads.
-pub(super) fn multiply(job: Job<f32>) {
+pub(super) fn multiply(kernel: Kernel, job: Job<f32>) {
     let Job { out, sizes: (m, k, n), a, b, how, scratch, .. } = job;
     let depth_at_most = depth_of(k);
     let (panels, strips) = scratch.split_at_mut(pack::panels_len(depth_at_most, n));
-    let (height, width) = (tile::shape().0, pack::panel_width());
+    let (height, width) = (kernel.height(), kernel.width());
     // Rows and columns are cut evenly, in whole tiles.
     let even = |all: usize, most: usize, unit: usize| all.div_ceil(all.div_ceil(most)).next_multiple_of(unit);
     let (rows, columns) = (even(m, ROWS, height), even(n, COLUMNS, width));
@@ -53,15 +53,15 @@ pub(super) fn multiply(job: Job<f32>) {
     let target = Target(out.as_mut_ptr());
     for first in (0..k).step_by(depth_at_most) {
         let depth = depth_at_most.min(k - first);
-        let panels = &mut panels[..pack::panels_len(depth, n)];
+        let panels = &mut panels[..depth * n.next_multiple_of(kernel.lanes())];
         panels.par_chunks_mut(width * depth).with_max_len(4).enumerate().for_each(|(i, out)| {
             pack::panel(out, b, (first, depth), (i * width, width.min(n - i * width)));
         });
         let left = if packs_left(a) {
-            let strips = &mut strips[..pack::strips_len(m, depth)];
+            let strips = &mut strips[..depth * m.next_multiple_of(height)];
             let some = rows.min(2 * height);
             strips.par_chunks_mut(some * depth).with_max_len(4).enumerate().for_each(|(i, out)| {
-                pack::strips(out, a, (i * some, some.min(m - i * some)), (first, depth));
+                pack::strips(kernel, out, a, (i * some, some.min(m - i * some)), (first, depth));
             });
             Left { data: strips.as_ptr(), tile: height * depth, row: 1, step: height }
         } else {
@@ -87,7 +87,7 @@ pub(super) fn multiply(job: Job<f32>) {
                 bias: if is_first { how.bias.map(|bias| &bias[column..]) } else { None },
             };
             // SAFETY: `super::multiply` has checked all three operands against their sizes.
-            unsafe { tile::run(&job) };
+            unsafe { kernel.run(&job) };
             if let (Some(finish), true) = (how.finish, is_last) {
                 for i in 0..rows {
                     // SAFETY: a part of a row that this task alone writes.
@@ -109,20 +109,20 @@ unsafe impl Send for Source {}
 unsafe impl Sync for Source {}
 
 /// The same by this thread alone, for products that run beside others.
-pub(super) fn alone(job: Job<f32>) {
+pub(super) fn alone(kernel: Kernel, job: Job<f32>) {
     let Job { out, sizes: (m, k, n), a, b, how, scratch, .. } = job;
     let depth_at_most = depth_of(k);
     let (panels, strips) = scratch.split_at_mut(pack::panels_len(depth_at_most, n));
-    let (height, width) = (tile::shape().0, pack::panel_width());
+    let (height, width) = (kernel.height(), kernel.width());
     for first in (0..k).step_by(depth_at_most) {
         let depth = depth_at_most.min(k - first);
-        let panels = &mut panels[..pack::panels_len(depth, n)];
+        let panels = &mut panels[..depth * n.next_multiple_of(kernel.lanes())];
         panels.chunks_mut(width * depth).enumerate().for_each(|(i, out)| {
             pack::panel(out, b, (first, depth), (i * width, width.min(n - i * width)));
         });
         let left = if packs_left(a) {
-            let strips = &mut strips[..pack::strips_len(m, depth)];
-            pack::strips(strips, a, (0, m), (first, depth));
+            let strips = &mut strips[..depth * m.next_multiple_of(height)];
+            pack::strips(kernel, strips, a, (0, m), (first, depth));
             Left { data: strips.as_ptr(), tile: height * depth, row: 1, step: height }
         } else {
             Left { data: a.data[first..].as_ptr(), tile: height * a.row, row: a.row, step: 1 }
@@ -138,7 +138,7 @@ pub(super) fn alone(job: Job<f32>) {
             bias: how.bias.filter(|_| first == 0),
         };
         // SAFETY: `super::multiply` has checked all three operands against their sizes.
-        unsafe { tile::run(&job) };
+        unsafe { kernel.run(&job) };
     }
     if let Some(finish) = how.finish {
         out.chunks_mut(how.out_row).take(m).enumerate().for_each(|(i, row)| finish(i * n, &mut row[..n]));
