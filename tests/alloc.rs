@@ -127,7 +127,7 @@ fn a_step_allocates_nothing_from_the_third_on() {
         let places = pool.install(|| {
             let mut backend = f32::backend("cpu").expect("every build has it");
             let mut trainer = Trainer::<f32>::new(&program, Clock::new(1.0, STEPS as u64));
-            let mut step = |batch| {
+            let mut step = |batch: &Vec<(String, InputValue)>| {
                 let report = trainer.step(&mut *backend, batch, &[]).unwrap_or_else(|error| panic!("{error}"));
                 trainer.reuse(report.results);
             };
