@@ -58,7 +58,8 @@
 //!
 //! **Null gradients.** For parameters that the file lists under `null_gradient` the gradient is compared with zero.
 //! Adam turns their rounding noise into steps of up to the learning rate in any direction; `null_after` is the absolute
-//! tolerance for these values (and for those of their EMA copies) in `after`.
+//! tolerance for these values (and for those of their EMA copies) in `after`; in f32 also for single values whose gradient in
+//! the file is below 2⁻²⁰ of its tensor's greatest, which f32 cannot tell from noise.
 
 use serde::{Deserialize, Serialize};
 

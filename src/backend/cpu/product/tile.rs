@@ -60,13 +60,14 @@ unsafe fn sums<V: Vector, const MR: usize, const NV: usize>(
     // SAFETY: the caller's block lies within its slices.
     unsafe {
         let mut acc = [[V::zero(); NV]; MR];
+        // `wrapping_add`: in builds with debug assertions `add` is checked each time, in the innermost loop.
         let mut step_of = |a: *const f32, b: *const f32| {
             let mut columns = [V::zero(); NV];
             for (j, column) in columns.iter_mut().enumerate() {
-                *column = V::load(b.add(j * V::LANES));
+                *column = V::load(b.wrapping_add(j * V::LANES));
             }
             for (i, acc) in acc.iter_mut().enumerate() {
-                let value = V::splat(a.add(i * row));
+                let value = V::splat(a.wrapping_add(i * row));
                 for (acc, column) in acc.iter_mut().zip(columns) {
                     *acc = value.times_plus(column, *acc);
                 }
@@ -74,13 +75,13 @@ unsafe fn sums<V: Vector, const MR: usize, const NV: usize>(
         };
         for _ in 0..depth / 4 {
             for k in 0..4 {
-                step_of(a.add(k * step), b.add(k * NV * V::LANES));
+                step_of(a.wrapping_add(k * step), b.wrapping_add(k * NV * V::LANES));
             }
-            a = a.add(4 * step);
-            b = b.add(4 * NV * V::LANES);
+            a = a.wrapping_add(4 * step);
+            b = b.wrapping_add(4 * NV * V::LANES);
         }
         for k in 0..depth % 4 {
-            step_of(a.add(k * step), b.add(k * NV * V::LANES));
+            step_of(a.wrapping_add(k * step), b.wrapping_add(k * NV * V::LANES));
         }
         acc
     }
