@@ -49,39 +49,59 @@ pub(super) struct Block<'a> {
     pub bias: Option<&'a [f32]>,
 }
 
+/// One step of k: a column of the left operand times a row of the right one. A function that is always inlined and loops over
+/// numbers, so that the sums stay in registers in builds that optimize little, tests' among them.
+#[inline(always)]
+unsafe fn step<V: Vector, const MR: usize, const NV: usize>(acc: &mut [[V; NV]; MR], a: *const f32, row: usize, b: *const f32) {
+    // SAFETY: the caller's block lies within its slices.
+    unsafe {
+        let mut columns = [V::zero(); NV];
+        let mut j = 0;
+        while j < NV {
+            columns[j] = V::load(b.wrapping_add(j * V::LANES));
+            j += 1;
+        }
+        let mut i = 0;
+        while i < MR {
+            let value = V::splat(a.wrapping_add(i * row));
+            let mut j = 0;
+            while j < NV {
+                acc[i][j] = value.times_plus(columns[j], acc[i][j]);
+                j += 1;
+            }
+            i += 1;
+        }
+    }
+}
+
 /// A tile's sums over all of k.
 #[inline(always)]
 unsafe fn sums<V: Vector, const MR: usize, const NV: usize>(
     depth: usize,
     mut a: *const f32,
-    (row, step): (usize, usize),
+    (row, stride): (usize, usize),
     mut b: *const f32,
 ) -> [[V; NV]; MR] {
     // SAFETY: the caller's block lies within its slices.
     unsafe {
         let mut acc = [[V::zero(); NV]; MR];
         // `wrapping_add`: in builds with debug assertions `add` is checked each time, in the innermost loop.
-        let mut step_of = |a: *const f32, b: *const f32| {
-            let mut columns = [V::zero(); NV];
-            for (j, column) in columns.iter_mut().enumerate() {
-                *column = V::load(b.wrapping_add(j * V::LANES));
-            }
-            for (i, acc) in acc.iter_mut().enumerate() {
-                let value = V::splat(a.wrapping_add(i * row));
-                for (acc, column) in acc.iter_mut().zip(columns) {
-                    *acc = value.times_plus(column, *acc);
-                }
-            }
-        };
-        for _ in 0..depth / 4 {
-            for k in 0..4 {
-                step_of(a.wrapping_add(k * step), b.wrapping_add(k * NV * V::LANES));
-            }
-            a = a.wrapping_add(4 * step);
-            b = b.wrapping_add(4 * NV * V::LANES);
+        let width = NV * V::LANES;
+        let mut left = depth;
+        while left >= 4 {
+            step::<V, MR, NV>(&mut acc, a, row, b);
+            step::<V, MR, NV>(&mut acc, a.wrapping_add(stride), row, b.wrapping_add(width));
+            step::<V, MR, NV>(&mut acc, a.wrapping_add(2 * stride), row, b.wrapping_add(2 * width));
+            step::<V, MR, NV>(&mut acc, a.wrapping_add(3 * stride), row, b.wrapping_add(3 * width));
+            a = a.wrapping_add(4 * stride);
+            b = b.wrapping_add(4 * width);
+            left -= 4;
         }
-        for k in 0..depth % 4 {
-            step_of(a.wrapping_add(k * step), b.wrapping_add(k * NV * V::LANES));
+        while left > 0 {
+            step::<V, MR, NV>(&mut acc, a, row, b);
+            a = a.wrapping_add(stride);
+            b = b.wrapping_add(width);
+            left -= 1;
         }
         acc
     }
