@@ -119,9 +119,9 @@ fn flops(graph: &Graph, layout: &Layout) -> (Vec<(String, u64)>, u64) {
 
 fn summary(program: &Program) {
     let (layout, spec) = (&program.layout, &program.spec);
-    let batch = spec.data.batch_size as u64;
+    let batch = spec.effective_batch() as u64;
     let (forward, step) = flops(&program.train, layout);
-    outln!("{}: batch {}, {} epochs", spec.name, spec.data.batch_size, spec.train.epochs);
+    outln!("{}: batch {}, {} epochs", spec.name, spec.batch_text(), spec.train.epochs);
     outln!();
     outln!("{:<24} {:>11} {:>11} {:>11} {:>14}", "module", "trained", "fixed", "averaged", "forward GMAC");
     for module in modules(layout) {

@@ -7,6 +7,7 @@ use crate::backend::{Backend, BackendError, Element, HostTensor, InputValue, Out
 use crate::graph::{Graph, InputKind, Program};
 use crate::spec::EmaMoment;
 
+use super::accumulate::{self, Accumulation};
 use super::optimizer::Optimizer;
 use super::{Clock, ema, init, kmeans};
 
@@ -43,6 +44,8 @@ pub struct Trainer<'p, E> {
     pub fresh_states: bool,
     /// Memory of earlier results: see [`Trainer::reuse`].
     spare: Results<E>,
+    /// The parts of a step that is made by micro-batches, from the first one on.
+    accumulation: Option<Accumulation<E>>,
 }
 
 impl<'p, E: Element> Trainer<'p, E> {
@@ -58,6 +61,7 @@ impl<'p, E: Element> Trainer<'p, E> {
             clock,
             fresh_states: true,
             spare: Results::default(),
+            accumulation: None,
         }
     }
 
@@ -82,14 +86,14 @@ impl<'p, E: Element> Trainer<'p, E> {
         ema::apply(emas, EmaMoment::BeforeForward, layout, &mut self.arena, step, &self.clock);
         let request = Request { gradients: true, outputs: outputs.to_vec(), check_finite: false };
         let mut results = std::mem::take(&mut self.spare);
-        let run = backend.run_into(graph, layout, &self.arena, inputs, &request, &mut results);
+        let run = self.run(backend, inputs, &request, &mut results);
         let checked = run.map_err(StepError::from).and_then(|()| match not_finite(graph, layout, &results) {
             None => Ok(results),
             Some(what) => {
                 let request = Request { check_finite: true, ..request };
-                let culprit = match backend.run(graph, layout, &self.arena, inputs, &request) {
+                let culprit = match self.run(backend, inputs, &request, &mut Results::default()) {
                     Err(error) => error.to_string(),
-                    Ok(_) => "every value of the forward pass is finite".to_owned(),
+                    Ok(()) => "every value of the forward pass is finite".to_owned(),
                 };
                 Err(StepError::NotFinite { step: step + 1, what, culprit })
             }
@@ -118,6 +122,26 @@ impl<'p, E: Element> Trainer<'p, E> {
 }
 
 impl<E: Element> Trainer<'_, E> {
+    /// Forward and backward of the whole batch: in one run, or by micro-batches.
+    fn run(
+        &mut self,
+        backend: &mut dyn Backend<E>,
+        inputs: &[(String, InputValue)],
+        request: &Request,
+        results: &mut Results<E>,
+    ) -> Result<(), BackendError> {
+        let (program, layout) = (self.program, &self.program.layout);
+        if program.spec.train.accumulate == 1 {
+            return backend.run_into(&program.train, layout, &self.arena, inputs, request, results);
+        }
+        if self.accumulation.as_ref().is_none_or(|a| a.outputs != request.outputs) {
+            let graph = accumulate::with_outputs(program, &request.outputs)?;
+            self.accumulation = Some(Accumulation::new(program, &graph));
+        }
+        let accumulation = self.accumulation.as_mut().expect("it was made above");
+        accumulation.run(backend, layout, &self.arena, inputs, request, results)
+    }
+
     /// The numbers in force at this step beside what the batch brings; a given one stays.
     fn with_schedules(&self, inputs: &[(String, InputValue)]) -> Vec<(String, InputValue)> {
         let mut all = inputs.to_vec();
@@ -147,8 +171,18 @@ impl<E: Element> Trainer<'_, E> {
         // Asked for as outputs of a graph of their own, which no name of the pipeline can clash with.
         graph.outputs = names.iter().cloned().zip(graph.initial.iter().map(|i| i.value)).collect();
         let request = Request { outputs: names, ..Request::default() };
-        let results = backend.run(&graph, &program.layout, &self.arena, inputs, &request)?;
-        for (initial, value) in graph.initial.iter().zip(&results.outputs) {
+        let results = if program.spec.train.accumulate == 1 {
+            backend.run(&graph, &program.layout, &self.arena, inputs, &request)?
+        } else {
+            // Nothing else is made of it, for what it is cut at would be kept for the whole batch.
+            let Graph { nodes, inputs: declared, outputs, .. } = graph;
+            let graph = Graph { nodes, inputs: declared, outputs, ..Graph::default() };
+            let mut results = Results::default();
+            let mut parts = Accumulation::new(program, &graph);
+            parts.run(backend, &program.layout, &self.arena, inputs, &request, &mut results)?;
+            results
+        };
+        for (initial, value) in program.train.initial.iter().zip(&results.outputs) {
             if let (OutputValue::Float(rows), Some((decl, range))) = (value, program.layout.get(&initial.path)) {
                 let width = decl.shape.last().copied().unwrap_or(1);
                 let seed = program.spec.train.seed;
