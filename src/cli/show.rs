@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
+use cmae::graph::accumulate::split;
 use cmae::graph::masking::maskings;
 use cmae::graph::{Graph, Layout, Program, TensorKind};
 use cmae::op::{Type, shape};
@@ -117,10 +118,33 @@ fn flops(graph: &Graph, layout: &Layout) -> (Vec<(String, u64)>, u64) {
     (by_module, step)
 }
 
+/// What a step that accumulates computes, and the values of a micro-batch and of the coupled part: (FLOPs, values).
+fn accumulated(program: &Program) -> (u64, usize) {
+    let count = program.spec.train.accumulate;
+    let graph = Graph { outputs: Vec::new(), ..program.train.clone() };
+    let parts = split(&graph, &program.layout, program.spec.effective_batch(), count)
+        .expect("the compiler refuses pipelines whose encoders join samples");
+    let micro: u64 =
+        [Some(&parts.forward), parts.backward.as_ref()].into_iter().flatten().map(|g| flops(g, &program.layout).1).sum();
+    let values = [Some(&parts.coupled), parts.backward.as_ref()].into_iter().flatten().map(values).sum();
+    (flops(&parts.coupled, &parts.layout).1 + count as u64 * micro, values)
+}
+
+fn values(graph: &Graph) -> usize {
+    graph.nodes.iter().map(|node| node.ty.elements()).sum()
+}
+
 fn summary(program: &Program) {
     let (layout, spec) = (&program.layout, &program.spec);
     let batch = spec.effective_batch() as u64;
     let (forward, step) = flops(&program.train, layout);
+    let (step, values, of) = match spec.train.accumulate {
+        1 => (step, values(&program.train), "of the forward pass"),
+        _ => {
+            let (step, values) = accumulated(program);
+            (step, values, "of a micro-batch and of what joins samples")
+        }
+    };
     outln!("{}: batch {}, {} epochs", spec.name, spec.batch_text(), spec.train.epochs);
     outln!();
     outln!("{:<24} {:>11} {:>11} {:>11} {:>14}", "module", "trained", "fixed", "averaged", "forward GMAC");
@@ -161,10 +185,9 @@ fn summary(program: &Program) {
         step as f64 / 1e9 / batch as f64,
         step as f64 / 1e12
     );
-    let values: usize = program.train.nodes.iter().map(|n| n.ty.elements()).sum();
     let stored = layout.total_len + (1 + spec.train.optimizer.slots().len()) * layout.trained_len;
     outln!(
-        "memory: {} parameters, gradients and moments; {} values of the forward pass if all are kept (f32)",
+        "memory: {} parameters, gradients and moments; {} values {of} if all are kept (f32)",
         bytes(4 * stored),
         bytes(4 * values),
     );

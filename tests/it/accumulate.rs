@@ -4,7 +4,7 @@ use cmae::backend::cpu::planned;
 use cmae::backend::{Backend, BackendError, Element, InputValue, Request, Results};
 use cmae::diag::{Code, Diagnostics};
 use cmae::graph::accumulate::{Parts, split};
-use cmae::graph::{Graph, Layout, Program};
+use cmae::graph::{Graph, Init, Layout, Program, TensorDecl, TensorKind};
 use cmae::source::Sources;
 use cmae::train::accumulate::{Accumulation, with_outputs};
 use cmae::train::{Clock, Trainer};
@@ -331,4 +331,84 @@ fn pipelines_that_couple_inside_are_refused() {
         assert_eq!(compiled, !COUPLED.contains(&method.pipeline.as_str()), "{}", method.pipeline);
         assert!(diagnostics.list().iter().all(|d| d.code == Code::CoupledEncoder), "{}", method.pipeline);
     }
+}
+
+/// A graph in its text form, cut for 4 samples in 2 micro-batches.
+fn cut(text: &str) -> Result<Parts, cmae::graph::accumulate::Coupling> {
+    let graph = cmae::graph::text::parse(text).unwrap_or_else(|error| panic!("{error}"));
+    let shape = |path: &str, shape: &[usize]| TensorDecl {
+        path: path.to_owned(),
+        shape: shape.to_vec(),
+        role: cmae::spec::Role::Weight,
+        kind: TensorKind::Trained,
+        init: Init::Zeros,
+    };
+    split(&graph, &Layout::new(vec![shape("w", &[3, 2]), shape("k", &[5, 2])]), 4, 2)
+}
+
+fn joined(parts: &Parts) -> Vec<&[usize]> {
+    parts.joined.iter().map(|(_, ty)| ty.shape.as_slice()).collect()
+}
+
+/// The constant 1 / 4 stays that of the whole batch, and a weight is read whole by each part that needs it.
+#[test]
+fn a_cut_by_hand() {
+    let parts = cut("input x: f[4, 2] Noise
+        %0: f[4, 2] = input() (name:\"x\")
+        %1: f[3, 2] = param() (path:\"w\")
+        %2: f[4, 3] = linear(%0, %1)
+        %3: f[4, 3] = mul_const(%2) (value:0.25)
+        %4: f[] = sum(%3) (axes:[0,1],keep:false)
+        loss all = %4
+        total = %4")
+    .expect("nothing is coupled inside");
+    // A number a sample, of a sum over both axes.
+    assert_eq!(joined(&parts), [[4]]);
+    let text = cmae::graph::text::print(&parts.forward);
+    assert!(text.contains("f[2, 3] = mul_const") && text.contains("value:0.25"), "{text}");
+    assert!(text.contains("f[3, 2] = param"), "{text}");
+    let text = cmae::graph::text::print(&parts.coupled);
+    assert!(text.contains("f[] = sum(%0) (axes:[0],keep:false)"), "{text}");
+    assert!(parts.backward.is_some_and(|graph| graph.inputs.len() == 2));
+}
+
+/// Rows that lie behind an axis of size 1 are rows all the same; what is made of ids is kept as ids.
+#[test]
+fn codes_are_looked_up_by_rows() {
+    let parts = cut("input x: f[4, 2] Noise
+        %0: f[4, 2] = input() (name:\"x\")
+        %1: f[5, 2] = param() (path:\"k\")
+        %2: f[4, 5] = matmul(%0, %1) (transpose_b:true)
+        %3: i[4] = argmax(%2)
+        %4: i[1, 4] = reshape(%3)
+        %5: f[1, 5, 2] = reshape(%1)
+        %6: f[1, 4, 2] = gather_tokens(%5, %4)
+        %7: f[4, 2] = reshape(%6)
+        %8: f[4, 5] = one_hot(%3) (classes:5)
+        %9: f[5] = sum(%8) (axes:[0],keep:false)
+        %10: f[] = sum(%9) (axes:[0],keep:false)
+        %11: f[] = sum(%7) (axes:[0,1],keep:false)
+        loss all = %11
+        monitor used = %10
+        total = %11")
+    .expect("nothing is coupled inside");
+    assert_eq!(joined(&parts), [[4], [4]], "ids, and a sum a sample");
+}
+
+#[test]
+fn the_first_op_that_joins_is_named() {
+    let coupling = cut("input x: f[4, 1, 4, 4] Noise
+        input y: f[2, 1, 1, 1] Random
+        %0: f[4, 1, 4, 4] = input() (name:\"x\")
+        %1: f[1, 4, 4] = mean(%0) (axes:[0],keep:false)  ; encoder.centre
+        %2: f[4, 1, 4, 4] = broadcast(%1)  ; encoder.centre
+        %3: f[4, 1, 4, 4] = sub(%0, %2)  ; encoder.centre
+        %4: f[2, 1, 1, 1] = input() (name:\"y\")
+        %5: f[4, 2, 4, 4] = conv2d(%3, %4) (stride:1,padding:0,groups:1)  ; encoder.conv
+        %6: f[] = mean(%5) (axes:[0,1,2,3],keep:false)
+        loss all = %6
+        total = %6")
+    .expect_err("a convolution sees what was joined");
+    assert_eq!((coupling.op, coupling.scope.as_str()), ("mean", "encoder.centre"));
+    assert_eq!((coupling.encoder_op, coupling.encoder_scope.as_str()), ("conv2d", "encoder.conv"));
 }
