@@ -30,6 +30,8 @@ pub enum InputKind {
     /// `[B, 5]`: where a view's picture lies in the source's, as top, left, height and width in shares of the source's
     /// sides, and 1 where it is flipped.
     Geometry { view: String },
+    /// What another part of a step made, where a step is cut into parts: ids, or the gradient of a value.
+    Joined,
 }
 
 /// Rectangles of patches until enough are removed, keyed as noise is.

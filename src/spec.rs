@@ -28,6 +28,21 @@ pub struct Spec {
     pub export: Option<String>,
 }
 
+impl Spec {
+    /// Samples of one optimizer step, over all its micro-batches.
+    pub fn effective_batch(&self) -> usize {
+        self.data.batch_size * self.train.accumulate
+    }
+
+    /// `64`, or `64 × 4 = 256` where micro-batches are accumulated.
+    pub fn batch_text(&self) -> String {
+        match self.train.accumulate {
+            1 => self.data.batch_size.to_string(),
+            count => format!("{} × {count} = {}", self.data.batch_size, self.effective_batch()),
+        }
+    }
+}
+
 /// `use pipeline vq_tokenizer as tok`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImportSpec {
@@ -41,6 +56,7 @@ pub struct ImportSpec {
 pub struct DataSpec {
     /// By name; `train` is always there.
     pub sources: Vec<(String, SourceSpec)>,
+    /// Samples that are computed at once: a batch, or a micro-batch where `train` accumulates.
     pub batch_size: usize,
     /// Channels of every decoded image: 1 or 3.
     pub channels: usize,
@@ -216,8 +232,11 @@ pub struct TrainSpec {
     pub seed: u64,
     /// `optimizer = adamw(…)`, `sgd(…)` or `lars(…)`.
     pub optimizer: Optimizer,
-    /// `learning_rate = cosine(…)`, another schedule or a number. Already scaled: the peak is `base · batch_size / per`
-    /// where the pipeline says `per`.
+    /// `accumulate = 1`: micro-batches of `data.batch_size` in a step. The step is that of one batch of them all, for losses
+    /// that compare samples too; whatever counts steps or scales by the batch counts and scales by that.
+    pub accumulate: usize,
+    /// `learning_rate = cosine(…)`, another schedule or a number. Already scaled: the peak is
+    /// `base · batch_size · accumulate / per` where the pipeline says `per`.
     pub learning_rate: Schedule,
     /// `clip = global_norm(3.0)` or `each_norm(3.0)`.
     pub clip: Option<Clip>,

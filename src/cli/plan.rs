@@ -1,9 +1,11 @@
 //! `cmaec show plan`: the step that the `cpu` backend runs, one line for each thing it does.
 
+use cmae::backend::Request;
 use cmae::backend::cpu::planned;
-use cmae::graph::Program;
+use cmae::graph::{Graph, Layout, Program};
 use cmae::plan::Plan;
 use cmae::spec::Precision;
+use cmae::train::accumulate::{self, requests};
 use cmae::train::trainer::request;
 use serde_json::json;
 
@@ -13,27 +15,59 @@ use super::output::{out, outln};
 pub struct Memory {
     /// All tensors, gradients, and what the optimizer keeps.
     pub stored: usize,
-    /// The plan's arenas of floats and ids.
+    /// The arenas of floats and ids, one pair for each part.
     pub arena: usize,
-    /// Of the arena, what the fullest moment needs.
-    pub most: usize,
 }
 
-/// The plan of a training step, what a float of it takes, and its memory.
-pub fn step(program: &Program) -> Result<(Plan, usize, Memory), String> {
-    let plan = planned(&program.train, &program.layout, &request(program, &[])).map_err(|error| error.to_string())?;
-    let float = match program.spec.train.precision {
+/// A part of a training step: all of it, or one of three where it accumulates.
+struct Part {
+    name: &'static str,
+    /// In a step.
+    runs: usize,
+    plan: Plan,
+}
+
+fn parts(program: &Program) -> Result<Vec<Part>, String> {
+    let (layout, count) = (&program.layout, program.spec.train.accumulate);
+    let request = request(program, &[]);
+    let part = |name, runs, graph: &Graph, layout: &Layout, request: &Request| -> Result<Part, String> {
+        let plan = planned(graph, layout, request).map_err(|error| error.to_string())?;
+        Ok(Part { name, runs, plan })
+    };
+    if count == 1 {
+        return Ok(vec![part("step", 1, &program.train, layout, &request)?]);
+    }
+    let parts = accumulate::parts(program, &Graph { outputs: Vec::new(), ..program.train.clone() });
+    let requests = requests(&parts, &request);
+    let mut plans = vec![
+        part("forward of a micro-batch", count, &parts.forward, layout, &requests.forward)?,
+        part("the batch where samples meet", 1, &parts.coupled, &parts.layout, &requests.coupled)?,
+    ];
+    if let Some(backward) = &parts.backward {
+        plans.push(part("backward of a micro-batch", count, backward, layout, &requests.backward)?);
+    }
+    Ok(plans)
+}
+
+/// What a float of a training step takes, in bytes.
+fn float_bytes(program: &Program) -> usize {
+    match program.spec.train.precision {
         Precision::F64 => 8,
         // Weights, gradients and moments of a run in bf16 are f32.
         Precision::F32 | Precision::Bf16 => 4,
-    };
-    let kept = 1 + program.spec.train.optimizer.slots().len();
-    let memory = Memory {
+    }
+}
+
+pub fn memory(program: &Program) -> Result<Memory, String> {
+    Ok(memory_of(program, &parts(program)?))
+}
+
+fn memory_of(program: &Program, parts: &[Part]) -> Memory {
+    let (float, kept) = (float_bytes(program), 1 + program.spec.train.optimizer.slots().len());
+    Memory {
         stored: float * (program.layout.total_len + kept * program.layout.trained_len),
-        arena: float * plan.floats + 8 * plan.ints,
-        most: float * plan.most.floats,
-    };
-    Ok((plan, float, memory))
+        arena: parts.iter().map(|part| float * part.plan.floats + 8 * part.plan.ints).sum(),
+    }
 }
 
 /// 2288200000 → "2.3 GB".
@@ -45,12 +79,36 @@ pub fn bytes(n: usize) -> String {
 }
 
 pub fn show(program: &Program, as_json: bool) -> Result<(), String> {
-    let (plan, float, memory) = step(program)?;
-    let costs: Vec<_> = plan.steps.iter().map(|step| plan.cost(step)).collect();
-    let flops: u64 = costs.iter().map(|cost| cost.flops).sum();
-    let moved: usize = costs.iter().map(|cost| cost.bytes(float)).sum();
+    let (parts, float) = (parts(program)?, float_bytes(program));
+    let memory = memory_of(program, &parts);
     if as_json {
-        let steps = plan.steps.iter().zip(&costs).map(|(step, cost)| {
+        let line = json!({
+            "pipeline": program.spec.name,
+            "stored_bytes": memory.stored,
+            "arena_bytes": memory.arena,
+            "parts": parts.iter().map(|part| part.json(float)).collect::<Vec<_>>(),
+        });
+        outln!("{line}");
+        return Ok(());
+    }
+    outln!("{}", program.spec.name);
+    outln!("tensors, gradients and moments: {}", bytes(memory.stored));
+    outln!("arena: {}", bytes(memory.arena));
+    parts.iter().for_each(|part| part.show(float));
+    Ok(())
+}
+
+impl Part {
+    /// FLOPs, and bytes moved.
+    fn cost(&self, float: usize) -> (u64, usize) {
+        let costs = || self.plan.steps.iter().map(|step| self.plan.cost(step));
+        (costs().map(|cost| cost.flops).sum(), costs().map(|cost| cost.bytes(float)).sum())
+    }
+
+    fn json(&self, float: usize) -> serde_json::Value {
+        let (plan, (flops, moved)) = (&self.plan, self.cost(float));
+        let steps = plan.steps.iter().map(|step| {
+            let cost = plan.cost(step);
             json!({
                 "work": plan.work(step),
                 "writes": step.writes.to_string(),
@@ -61,37 +119,33 @@ pub fn show(program: &Program, as_json: bool) -> Result<(), String> {
                 "scope": plan.graph.node(step.node).scope,
             })
         });
-        let line = json!({
-            "pipeline": program.spec.name,
-            "stored_bytes": memory.stored,
-            "arena_bytes": memory.arena,
-            "most_bytes": memory.most,
+        json!({
+            "part": self.name,
+            "runs": self.runs,
+            "most_bytes": float * plan.most.floats,
             "most_at_step": plan.most.step,
             "bytes": moved,
             "flops": flops,
             "steps": steps.collect::<Vec<_>>(),
-        });
-        outln!("{line}");
-        return Ok(());
+        })
     }
-    let at = &plan.steps[plan.most.step];
-    outln!(
-        "{}: {} steps, which compute {:.1} GFLOP and move {}",
-        program.spec.name,
-        plan.steps.len(),
-        flops as f64 / 1e9,
-        bytes(moved)
-    );
-    outln!("tensors, gradients and moments: {}", bytes(memory.stored));
-    outln!(
-        "arena: {}; most of it is in use at step {}, {} ({}): {}",
-        bytes(memory.arena),
-        plan.most.step,
-        plan.work(at),
-        plan.graph.node(at.node).scope,
-        bytes(memory.most)
-    );
-    outln!();
-    out!("{}", plan.text(float));
-    Ok(())
+
+    fn show(&self, float: usize) {
+        let (plan, (flops, moved)) = (&self.plan, self.cost(float));
+        outln!();
+        let times = if self.runs == 1 { String::new() } else { format!(", {} times", self.runs) };
+        let count = plan.steps.len();
+        outln!("{}{times}: {count} ops, {:.1} GFLOP, {} moved", self.name, flops as f64 / 1e9, bytes(moved));
+        if let Some(at) = plan.steps.get(plan.most.step) {
+            outln!(
+                "most of its arena is in use at op {}, {} ({}): {}",
+                plan.most.step,
+                plan.work(at),
+                plan.graph.node(at.node).scope,
+                bytes(float * plan.most.floats)
+            );
+        }
+        outln!();
+        out!("{}", plan.text(float));
+    }
 }

@@ -105,7 +105,7 @@ fn train<E: Element>(
         "{}: {:.2} M trained parameters, batches of {}, backend {}, {} threads, in {}",
         program.spec.name,
         program.layout.trained_len as f64 / 1e6,
-        program.spec.data.batch_size,
+        program.spec.batch_text(),
         backend.name(),
         options.threads,
         out.display(),

@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use cmae::graph::masking::maskings;
 use cmae::graph::{Graph, Layout, Program, TensorKind};
 use cmae::op::{Type, shape};
+use cmae::train::accumulate;
 
 use super::output::{out, outln};
 use super::pipeline::Options;
@@ -118,11 +119,25 @@ fn flops(graph: &Graph, layout: &Layout) -> (Vec<(String, u64)>, u64) {
     (by_module, step)
 }
 
+/// What a step that accumulates computes.
+fn accumulated(program: &Program) -> u64 {
+    let count = program.spec.train.accumulate;
+    let graph = Graph { outputs: Vec::new(), ..program.train.clone() };
+    let parts = accumulate::parts(program, &graph);
+    let micro: u64 = [Some(&parts.forward), parts.backward.as_ref()]
+        .into_iter()
+        .flatten()
+        .map(|g| flops(g, &program.layout).1)
+        .sum();
+    flops(&parts.coupled, &parts.layout).1 + count as u64 * micro
+}
+
 fn summary(program: &Program) -> Result<(), String> {
     let (layout, spec) = (&program.layout, &program.spec);
-    let batch = spec.data.batch_size as u64;
+    let batch = spec.effective_batch() as u64;
     let (forward, step) = flops(&program.train, layout);
-    outln!("{}: batch {}, {} epochs", spec.name, spec.data.batch_size, spec.train.epochs);
+    let step = if spec.train.accumulate == 1 { step } else { accumulated(program) };
+    outln!("{}: batch {}, {} epochs", spec.name, spec.batch_text(), spec.train.epochs);
     outln!();
     outln!("{:<24} {:>11} {:>11} {:>11} {:>14}", "module", "trained", "fixed", "averaged", "forward GMAC");
     for module in modules(layout) {
@@ -162,7 +177,7 @@ fn summary(program: &Program) -> Result<(), String> {
         step as f64 / 1e9 / batch as f64,
         step as f64 / 1e12
     );
-    let (_, _, memory) = plan::step(program)?;
+    let memory = plan::memory(program)?;
     let (stored, arena) = (plan::bytes(memory.stored), plan::bytes(memory.arena));
     outln!("memory: {stored} tensors, gradients and moments; {arena} for the values of a step, as `cpu` plans it");
     maskings(&program.train).iter().for_each(|masking| outln!("{masking}"));

@@ -22,7 +22,7 @@ pub fn assemble(inputs: &[InputDecl], samples: &[&Rows], labels: &[i64], key: Ke
         let shape = input.ty.shape.clone();
         let rows = || samples.iter().flat_map(|rows| rows[index].iter().copied());
         let value = match input.kind {
-            InputKind::Schedule(_) => return None,
+            InputKind::Schedule(_) | InputKind::Joined => return None,
             InputKind::Label => InputValue::Int(HostTensor { shape, data: labels.to_vec() }),
             InputKind::Random => {
                 let data = sample::noise(&mut key.stream(&input.name), input.ty.elements());

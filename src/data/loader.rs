@@ -84,6 +84,21 @@ pub struct Loader {
     news: Vec<(String, String)>,
 }
 
+/// Optimizer steps in one epoch of steps of `accumulate` micro-batches; the rest is dropped.
+pub fn optimizer_steps(
+    source: &dyn Source,
+    source_name: &str,
+    batch_size: usize,
+    accumulate: usize,
+) -> Result<u64, DataError> {
+    steps_per_epoch(source, source_name, batch_size * accumulate).map_err(|error| match error {
+        DataError::BatchTooLarge { len, source_name, .. } if accumulate > 1 && batch_size <= len => {
+            DataError::AccumulationTooLong { batch_size, accumulate, len, source_name }
+        }
+        error => error,
+    })
+}
+
 /// Whole batches in one epoch; the rest is dropped.
 pub fn steps_per_epoch(source: &dyn Source, source_name: &str, batch_size: usize) -> Result<u64, DataError> {
     match source.len() / batch_size.max(1) {

@@ -66,6 +66,6 @@ fn row(input: &InputDecl, stream: &mut Stream) -> Vec<f32> {
         InputKind::BlockMask(spec) => mask::block_mask(spec, stream),
         InputKind::MultiBlock(spec) => mask::multi_block(spec, stream),
         InputKind::Geometry { .. } => vec![0.0, 0.0, 1.0, 1.0, 0.0],
-        InputKind::Label | InputKind::Random | InputKind::Schedule(_) => Vec::new(),
+        InputKind::Label | InputKind::Random | InputKind::Schedule(_) | InputKind::Joined => Vec::new(),
     }
 }

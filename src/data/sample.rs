@@ -114,7 +114,7 @@ impl SamplePlan {
                 InputKind::BlockMask(mask) => Filled::BlockMask { stream, mask: mask.clone() },
                 InputKind::MultiBlock(blocks) => Filled::MultiBlock { stream, blocks: blocks.clone() },
                 InputKind::Noise => Filled::Noise { stream, len: input.ty.shape.iter().skip(1).product() },
-                InputKind::Label | InputKind::Random | InputKind::Schedule(_) => Filled::Elsewhere,
+                InputKind::Label | InputKind::Random | InputKind::Schedule(_) | InputKind::Joined => Filled::Elsewhere,
             });
         }
         Ok(plan)

@@ -50,6 +50,7 @@ codes! {
     NothingTrained = "graph::nothing_trained",
     RuleMatchesNothing = "graph::rule_matches_nothing",
     RuleMatchesCopy = "graph::rule_matches_copy",
+    CoupledEncoder = "graph::coupled_encoder",
     PrecisionMissing = "graph::precision_missing",
     DataNotFound = "data::not_found",
 }

@@ -13,6 +13,7 @@ use crate::syntax::ast::{Entry, Pipeline, Section, SectionKind};
 use super::args::wrong_type;
 use super::config::Set;
 use super::scope::Scope;
+use super::train::TrainSection;
 use super::value::{Kind, Value};
 use super::{Checked, Machine};
 
@@ -26,6 +27,8 @@ pub struct Bound<'a> {
     pub source_spans: Vec<(String, Span)>,
     /// Where each parameter rule was written, in order.
     pub rule_spans: Vec<Span>,
+    /// Where `train.accumulate` was written.
+    pub accumulate_span: Option<Span>,
 }
 
 /// Loads the pipeline in the file at `path`, applies `sets`, and evaluates its static sections.
@@ -43,7 +46,8 @@ pub fn elaborate<'a>(
     let (data, source_spans) = machine.data(&pipeline, &scope)?;
     machine.views(&pipeline, &scope);
     machine.model(&pipeline, "", &scope);
-    let (train, rule_spans) = machine.train(&pipeline, &scope, data.batch_size)?;
+    let TrainSection { spec: train, rule_spans, accumulate_span } =
+        machine.train(&pipeline, &scope, data.batch_size)?;
     let export = machine.export(&pipeline, &scope);
     // What is unused spoils nothing that follows: shapes are checked all the same.
     let spoils = |code: Code| !matches!(code, Code::UnusedParameter | Code::UnusedSetting);
@@ -62,7 +66,7 @@ pub fn elaborate<'a>(
         imports: Vec::new(),
         export,
     };
-    Ok(Bound { machine, scope, pipeline, spec, source_spans, rule_spans })
+    Ok(Bound { machine, scope, pipeline, spec, source_spans, rule_spans, accumulate_span })
 }
 
 /// Names that `model` defines, with their places.

@@ -15,9 +15,10 @@ use super::settings::{as_duration, as_schedule};
 use super::value::{Kind, Value};
 use super::{Checked, Machine};
 
-const KNOWN: [&str; 10] = [
+const KNOWN: [&str; 11] = [
     "epochs",
     "seed",
+    "accumulate",
     "optimizer",
     "learning_rate",
     "clip",
@@ -28,18 +29,21 @@ const KNOWN: [&str; 10] = [
     "log_every_steps",
 ];
 
+/// The section's settings, and the places of those that are checked later.
+pub(super) struct TrainSection {
+    pub spec: TrainSpec,
+    /// Of each rule, in order.
+    pub rule_spans: Vec<Span>,
+    pub accumulate_span: Option<Span>,
+}
+
 impl Machine<'_> {
-    /// The section's settings, and the place of each rule.
-    pub(super) fn train(
-        &mut self,
-        pipeline: &Pipeline,
-        scope: &Rc<Scope>,
-        batch_size: usize,
-    ) -> Checked<(TrainSpec, Vec<Span>)> {
+    pub(super) fn train(&mut self, pipeline: &Pipeline, scope: &Rc<Scope>, batch_size: usize) -> Checked<TrainSection> {
         let mut spec = TrainSpec {
             epochs: 0.0,
             seed: 0,
             optimizer: Optimizer::AdamW { betas: (0.9, 0.999), eps: 1e-8, weight_decay: Schedule::Constant(0.0) },
+            accumulate: 1,
             learning_rate: Schedule::Constant(0.0),
             clip: None,
             rules: Vec::new(),
@@ -50,12 +54,16 @@ impl Machine<'_> {
             log_every_steps: 1,
         };
         let mut given: Vec<Arc<str>> = Vec::new();
-        let mut spans = Vec::new();
+        let mut rule_spans = Vec::new();
         let mut at = pipeline.name.span;
+        // Ahead of the others: learning rates scale by the batch that it makes.
+        let accumulate_span = self.accumulate(pipeline, scope, batch_size, &mut spec.accumulate);
+        let batch_size = batch_size * spec.accumulate;
         for section in sections(pipeline, SectionKind::Train) {
             at = section.span;
             for entry in &section.entries {
                 match entry {
+                    Entry::Binding(binding) if &*binding.name.text == "accumulate" => {}
                     Entry::Binding(binding) => {
                         given.push(binding.name.text.clone());
                         let Ok(value) = self.eval(&binding.value, scope) else { continue };
@@ -64,7 +72,7 @@ impl Machine<'_> {
                     }
                     Entry::Rule(rule) => {
                         if let Ok(rules) = self.rules(rule, scope, batch_size) {
-                            spans.extend(rules.iter().map(|_| rule.span));
+                            rule_spans.extend(rules.iter().map(|_| rule.span));
                             spec.rules.extend(rules);
                         }
                     }
@@ -85,7 +93,38 @@ impl Machine<'_> {
                 );
             }
         }
-        Ok((spec, spans))
+        Ok(TrainSection { spec, rule_spans, accumulate_span })
+    }
+
+    /// Reads `accumulate` into `count`; gives its place.
+    fn accumulate(
+        &mut self,
+        pipeline: &Pipeline,
+        scope: &Rc<Scope>,
+        batch_size: usize,
+        count: &mut usize,
+    ) -> Option<Span> {
+        let entries = sections(pipeline, SectionKind::Train).flat_map(|section| &section.entries);
+        let mut bindings = entries.filter_map(|entry| match entry {
+            Entry::Binding(binding) if &*binding.name.text == "accumulate" => Some(binding),
+            _ => None,
+        });
+        let value = self.eval(&bindings.next()?.value, scope).ok()?;
+        let read = whole("`train.accumulate`", &value).and_then(|count| {
+            let fits = |batch: &usize| u32::try_from(*batch).is_ok();
+            if batch_size.checked_mul(count).filter(fits).is_some() {
+                return Ok(count);
+            }
+            let most = u32::MAX as usize / batch_size.max(1);
+            Err(Diagnostic::new(
+                Code::OutOfRange,
+                format!("`train.accumulate` is {count}, which makes no batch of `data.batch_size` = {batch_size}"),
+            )
+            .label(value.span, "too large")
+            .help(format!("write `accumulate = {}` or less", most.max(1))))
+        });
+        *count = self.check(read).ok()?;
+        Some(value.span)
     }
 }
 

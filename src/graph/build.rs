@@ -9,8 +9,9 @@ use crate::elab::Stored;
 use crate::op::Op;
 use crate::shape::{Typed, TypedInitial, Typing};
 use crate::source::Span;
-use crate::spec::{ImportSpec, Selector};
+use crate::spec::{ImportSpec, Selector, Spec};
 
+use super::accumulate::{self, Coupling};
 use super::{Graph, Init, Initial, Layout, Node, Program, TensorDecl, TensorKind, ValueId, verify};
 
 /// A program, and the places that errors at run time point to.
@@ -47,7 +48,35 @@ pub fn build(typed: Typed, diagnostics: &mut Diagnostics) -> Result<Compiled, Re
             panic!("internal error: the compiler made an invalid graph:\n{}", errors.join("\n"));
         }
     }
+    let Spec { train, .. } = &program.spec;
+    if train.accumulate > 1
+        && let Err(coupling) =
+            accumulate::split(&program.train, &program.layout, program.spec.effective_batch(), train.accumulate)
+    {
+        let at = typed.accumulate_span.expect("who accumulates has written so");
+        diagnostics.push(coupled_encoder(&coupling, &program.spec, at, &typed.modules));
+        return Err(Reported);
+    }
     Ok(Compiled { program, source_spans: typed.source_spans })
+}
+
+fn coupled_encoder(coupling: &Coupling, spec: &Spec, at: Span, modules: &[(String, Span)]) -> Diagnostic {
+    let Coupling { op, scope, encoder_op, encoder_scope } = coupling;
+    let (batch_size, count) = (spec.data.batch_size, spec.train.accumulate);
+    let message = format!(
+        "`{encoder_op}` at `{encoder_scope}` comes after `{op}` at `{scope}`, which joins the samples of a batch"
+    );
+    let diagnostic = Diagnostic::new(Code::CoupledEncoder, message)
+        .label(at, format!("{count} micro-batches of {batch_size} cannot be encoded one by one"));
+    let within = |name: &str| scope.split('.').any(|part| part == name);
+    let diagnostic = match modules.iter().find(|(name, _)| within(name)) {
+        Some((name, span)) => diagnostic.label(*span, format!("`{op}` stands in `{name}`")),
+        None => diagnostic,
+    };
+    diagnostic.help(format!(
+        "write `accumulate = 1` and `batch_size = {}` if memory allows, or keep samples apart before `{encoder_op}`",
+        spec.effective_batch()
+    ))
 }
 
 /// All declared tensors but those of imported modules that no graph reads; imports of which nothing is left go too.

@@ -5,6 +5,7 @@
 //! **Invariant:** `nodes` is in topological order: a node's operands have smaller ids. [`verify`] checks every
 //! invariant of this module after each pass.
 
+pub mod accumulate;
 pub mod build;
 pub mod grad;
 pub mod masking;

@@ -4,7 +4,7 @@
 //! The last group is the backward pass's own: `graph::grad` makes those ops and the language has no word for them. A
 //! backend that differentiates with a tape of its own never meets them.
 //!
-//! **Invariant:** an op is an arm in each exhaustive table (`shape::infer`, `grad::vjp`, each backend's `ops`); none has a
+//! **Invariant:** an op is an arm in each exhaustive table (`shape::infer`, `grad::vjp`, `accumulate::rows`, each backend's `ops`); none has a
 //! `_` arm.
 //!
 //! Dims: `B` batch, `N` tokens, `D` width, `P` patch, `C` channels, `H` height, `W` width, `h` heads.

@@ -43,13 +43,13 @@ pub struct Typed {
     pub modules: Vec<(String, Span)>,
     pub source_spans: Vec<(String, Span)>,
     pub rule_spans: Vec<Span>,
+    pub accumulate_span: Option<Span>,
 }
 
 /// Types all of a bound pipeline.
 pub fn check(mut bound: Bound<'_>) -> Result<Typed, Reported> {
-    let batch = bound.spec.data.batch_size;
-    let train = bound.typing(batch, true)?;
-    let (eval, evaluate) = bound.evaluation(batch)?;
+    let train = bound.typing(bound.spec.effective_batch(), true)?;
+    let (eval, evaluate) = bound.evaluation(bound.spec.data.batch_size)?;
     let mut spec = bound.spec;
     spec.evaluate = evaluate;
     spec.imports = std::mem::take(&mut bound.machine.imports.specs);
@@ -63,6 +63,7 @@ pub fn check(mut bound: Bound<'_>) -> Result<Typed, Reported> {
         eval,
         source_spans: bound.source_spans,
         rule_spans: bound.rule_spans,
+        accumulate_span: bound.accumulate_span,
     })
 }
 

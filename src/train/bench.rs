@@ -63,7 +63,7 @@ pub fn bench<E: Element>(
     backend: &mut dyn Backend<E>,
     options: &BenchOptions,
 ) -> Result<Report, StepError> {
-    let batch_size = program.spec.data.batch_size;
+    let batch_size = program.spec.effective_batch();
     let (warmup, steps) = (options.warmup.max(1), options.steps.max(1));
     let start = Instant::now();
     // An epoch is a step: what is frozen for an epoch is not while the clock counts.

@@ -1,10 +1,11 @@
 //! Training: drives a backend through a pipeline's steps.
 //!
 //! Before: a [`crate::graph::Program`], a backend, batches. After: `run` keeps what [`session`] makes. [`init`] fills
-//! the arena, [`trainer`] makes one step of it with [`optimizer`] and [`ema`].
+//! the arena, [`trainer`] makes one step of it with [`optimizer`] and [`ema`], by micro-batches with [`accumulate`].
 //!
 //! **Invariant:** the same program, seed and batches give the same bytes for any number of threads.
 
+pub mod accumulate;
 pub mod bench;
 pub mod ema;
 mod finite;

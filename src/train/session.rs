@@ -14,7 +14,7 @@ use super::imports::{self, ImportError, ImportedRun};
 use super::{Clock, StepError, StepReport, Trainer, init, reconstruct};
 use crate::backend::{Backend, Element};
 use crate::data::DataError;
-use crate::data::loader::{Counters, Loader, LoaderOptions, steps_per_epoch};
+use crate::data::loader::{Counters, Loader, LoaderOptions, optimizer_steps};
 use crate::data::source::{self, Source};
 use crate::eval::quality::QualityError;
 use crate::eval::{Judge, Quality};
@@ -153,8 +153,8 @@ impl<'a, E: Element> Session<'a, E> {
             None => None,
         };
         let in_train = |error| SessionError::Data { source_name: "train".to_owned(), error };
-        let clock =
-            Clock::new(spec.train.epochs, steps_per_epoch(&*source, "train", spec.data.batch_size).map_err(in_train)?);
+        let steps_per_epoch = optimizer_steps(&*source, "train", spec.data.batch_size, spec.train.accumulate);
+        let clock = Clock::new(spec.train.epochs, steps_per_epoch.map_err(in_train)?);
         let mut trainer = Trainer::new(program, clock);
         let mut saved = None;
         if options.resume && folder.holds_a_run() {
@@ -220,7 +220,7 @@ impl<'a, E: Element> Session<'a, E> {
         };
         let steps = self.trainer.step..self.total_steps;
         let in_train = |error| SessionError::Data { source_name: "train".to_owned(), error };
-        let (views, inputs, batch_size) = (&spec.views, &program.train.inputs, spec.data.batch_size);
+        let (views, inputs, batch_size) = (&spec.views, &program.train.inputs, spec.effective_batch());
         let mut loader =
             Loader::start(self.source.clone(), views, inputs, batch_size, loader_options, steps).map_err(in_train)?;
         watch.begin(self.trainer.step, self.total_steps, batch_size);
@@ -311,7 +311,7 @@ impl<'a, E: Element> Session<'a, E> {
             "losses": object(losses),
             "monitors": object(named(&graph.monitors, &report.results.monitors)),
             "step_time_ms": seconds * 1e3,
-            "images_per_second": self.program.spec.data.batch_size as f64 / seconds,
+            "images_per_second": self.program.spec.effective_batch() as f64 / seconds,
             "batches_ready": counters.ready,
             "data_wait_ms": counters.waited.as_secs_f64() * 1e3,
         });
@@ -430,7 +430,10 @@ fn check_slots(folder: &RunFolder, train: &TrainSpec, state: &State) -> Result<(
 /// Refuses to resume with another graph or other settings than the run was started with.
 fn check_same(folder: &RunFolder, program: &Program) -> Result<(), SessionError> {
     let started = folder.program()?;
-    let what = if started.layout != program.layout {
+    let (before, now) = (started.spec.train.accumulate, program.spec.train.accumulate);
+    let what = if before != now {
+        &format!("it accumulates {before} micro-batches a step, not {now}")
+    } else if started.layout != program.layout {
         "its parameters differ"
     } else if started.train != program.train || started.emas != program.emas {
         "its training graph differs"

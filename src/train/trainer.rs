@@ -9,6 +9,7 @@ use crate::backend::{Backend, BackendError, Element, HostTensor, InputValue, Inp
 use crate::graph::{Graph, InputKind, Layout, Program};
 use crate::spec::{EmaMoment, Schedule};
 
+use super::accumulate::{self, Accumulation};
 use super::ema::Averages;
 use super::finite::all_finite;
 use super::optimizer::Optimizer;
@@ -54,6 +55,8 @@ pub struct Trainer<'p, E> {
     scheduled: Vec<(String, InputValue)>,
     /// Memory of earlier results: see [`Trainer::reuse`].
     spare: Results<E>,
+    /// The parts of a step that is made by micro-batches, from the first one on.
+    accumulation: Option<Accumulation<E>>,
 }
 
 impl<'p, E: Element> Trainer<'p, E> {
@@ -74,6 +77,7 @@ impl<'p, E: Element> Trainer<'p, E> {
             before: Vec::new(),
             scheduled: scheduled.collect(),
             spare: Results::default(),
+            accumulation: None,
         }
     }
 
@@ -101,16 +105,17 @@ impl<'p, E: Element> Trainer<'p, E> {
         self.averages.apply(EmaMoment::BeforeForward, &mut self.arena, step, &clock, Some(&mut self.before));
         let request = request(program, outputs);
         let mut results = std::mem::take(&mut self.spare);
-        let run = backend.run_into(graph, layout, &self.arena, inputs, &request, &mut results);
-        let checked = run.map_err(StepError::from).and_then(|()| match not_finite(graph, layout, &results) {
+        let (arena, accumulation) = (&self.arena, &mut self.accumulation);
+        let ran = run(program, accumulation, backend, arena, inputs, &request, &mut results);
+        let checked = ran.map_err(StepError::from).and_then(|()| match not_finite(graph, layout, &results) {
             None => Ok(results),
             Some(what) => {
                 let request = Request { check_finite: true, ..request };
-                let culprit =
-                    match backend.run_into(graph, layout, &self.arena, inputs, &request, &mut Results::default()) {
-                        Err(error) => error.to_string(),
-                        Ok(()) => "every value of the forward pass is finite".to_owned(),
-                    };
+                let mut unused = Results::default();
+                let culprit = match run(program, accumulation, backend, arena, inputs, &request, &mut unused) {
+                    Err(error) => error.to_string(),
+                    Ok(()) => "every value of the forward pass is finite".to_owned(),
+                };
                 Err(StepError::NotFinite { step: step + 1, what, culprit })
             }
         });
@@ -145,9 +150,35 @@ pub fn request(program: &Program, outputs: &[String]) -> Request {
     Request { gradients: true, outputs: outputs.to_vec(), check_finite: false, recompute }
 }
 
+/// Forward and backward of the whole batch: in one run, or by micro-batches.
+fn run<E: Element>(
+    program: &Program,
+    accumulation: &mut Option<Accumulation<E>>,
+    backend: &mut dyn Backend<E>,
+    arena: &[E],
+    inputs: Inputs<'_>,
+    request: &Request,
+    results: &mut Results<E>,
+) -> Result<(), BackendError> {
+    if program.spec.train.accumulate == 1 {
+        return backend.run_into(&program.train, &program.layout, arena, inputs, request, results);
+    }
+    let accumulation = match accumulation {
+        Some(found) if found.outputs == request.outputs => found,
+        _ => {
+            let graph = accumulate::with_outputs(program, &request.outputs)?;
+            accumulation.insert(Accumulation::new(program, &graph))
+        }
+    };
+    accumulation.run(backend, &program.layout, arena, inputs, request, results)
+}
+
 impl<E: Element> Trainer<'_, E> {
     /// Makes ready what the first step needs of the backend: see [`Backend::prepare`].
     pub fn prepare(&self, backend: &mut dyn Backend<E>) -> Result<(), BackendError> {
+        if self.program.spec.train.accumulate > 1 {
+            return Ok(());
+        }
         backend.prepare(&self.program.train, &self.program.layout, &request(self.program, &[]))
     }
 
@@ -191,8 +222,16 @@ impl<E: Element> Trainer<'_, E> {
         graph.outputs = names.iter().cloned().zip(graph.initial.iter().map(|i| i.value)).collect();
         let request = Request { outputs: names, ..Request::default() };
         let (inputs, mut results) = (Inputs { batch: inputs, others: &self.scheduled }, Results::default());
-        backend.run_into(&graph, &program.layout, &self.arena, inputs, &request, &mut results)?;
-        for (initial, value) in graph.initial.iter().zip(&results.outputs) {
+        if program.spec.train.accumulate == 1 {
+            backend.run_into(&graph, &program.layout, &self.arena, inputs, &request, &mut results)?;
+        } else {
+            // Nothing else is made of it, for what it is cut at would be kept for the whole batch.
+            let Graph { nodes, inputs: declared, outputs, .. } = graph;
+            let graph = Graph { nodes, inputs: declared, outputs, ..Graph::default() };
+            let mut parts = Accumulation::new(program, &graph);
+            parts.run(backend, &program.layout, &self.arena, inputs, &request, &mut results)?;
+        }
+        for (initial, value) in program.train.initial.iter().zip(&results.outputs) {
             if let (OutputValue::Float(rows), Some((decl, range))) = (value, program.layout.get(&initial.path)) {
                 let width = decl.shape.last().copied().unwrap_or(1);
                 let seed = program.spec.train.seed;

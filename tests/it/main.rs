@@ -1,5 +1,6 @@
 //! The one test binary.
 
+mod accumulate;
 mod bench;
 mod codes;
 mod command;

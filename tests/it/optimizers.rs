@@ -37,6 +37,7 @@ fn train(optimizer: Settings) -> TrainSpec {
         epochs: 1.0,
         seed: 0,
         optimizer,
+        accumulate: 1,
         learning_rate: Schedule::Constant(RATE),
         clip: None,
         rules: Vec::new(),

@@ -17,9 +17,11 @@ fn number(report: &Value, name: &str) -> f64 {
 #[test]
 fn a_plan_has_a_line_for_each_step_and_a_head() {
     let text = plan(&[]);
-    let (head, lines) = text.split_once("\n\n").expect("an empty line ends the head");
+    let parts: Vec<&str> = text.split("\n\n").collect();
+    let [head, part, lines] = parts[..] else { panic!("three paragraphs: {text}") };
+    assert!(head.starts_with("mae_tiny64\ntensors, gradients and moments: "), "{head}");
     let lines: Vec<&str> = lines.lines().collect();
-    assert!(head.starts_with(&format!("mae_tiny64: {} steps, which compute ", lines.len())), "{head}");
+    assert!(part.starts_with(&format!("step: {} ops, ", lines.len())), "{part}");
     for line in &lines {
         assert!(line.contains(" = ") && line.contains(" B  ") && line.contains(" FLOP"), "{line}");
     }
@@ -41,19 +43,34 @@ fn it_is_there_as_json_with_the_same_figures() {
         serde_json::from_str(&plan(&[&["--json"], more].concat())).expect("one line of JSON")
     };
     let report = of(&[]);
-    let steps = report["steps"].as_array().expect("steps");
-    assert!(plan(&[]).contains(&format!("{} steps", steps.len())));
+    let part = &report["parts"][0];
+    let steps = part["steps"].as_array().expect("steps");
+    assert!(plan(&[]).contains(&format!("{} ops", steps.len())));
     for name in ["bytes", "flops"] {
-        assert_eq!(number(&report, name), steps.iter().map(|step| number(step, name)).sum::<f64>(), "{name}");
+        assert_eq!(number(part, name), steps.iter().map(|step| number(step, name)).sum::<f64>(), "{name}");
     }
-    assert!(number(&report, "most_bytes") <= number(&report, "arena_bytes"), "{report}");
-    assert!((number(&report, "most_at_step") as usize) < steps.len());
+    assert!(number(part, "most_bytes") <= number(&report, "arena_bytes"), "{report}");
+    assert!((number(part, "most_at_step") as usize) < steps.len());
     // 5,637,120 trained values, four times (with gradients and both moments), and 18,720 fixed positions.
     assert_eq!(number(&report, "stored_bytes"), 4.0 * (4.0 * 5_637_120.0 + 18_720.0));
     // Every float is twice as long; ids stay.
     let double = of(&["--set", "train.precision=f64"]);
     assert_eq!(number(&double, "stored_bytes"), 2.0 * number(&report, "stored_bytes"));
-    assert_eq!(number(&double, "most_bytes"), 2.0 * number(&report, "most_bytes"));
+    assert_eq!(number(&double["parts"][0], "most_bytes"), 2.0 * number(part, "most_bytes"));
+}
+
+/// The encoder's products are those of the whole batch, in four runs of a quarter; less memory than one run on all.
+#[test]
+fn a_step_that_accumulates_has_three_plans() {
+    let of = |more: &[&str]| -> Value {
+        serde_json::from_str(&plan(&[&["--json"], more].concat())).expect("one line of JSON")
+    };
+    let (whole, report) = (of(&[]), of(&["--set", "data.batch_size=16", "--set", "train.accumulate=4"]));
+    let runs: Vec<f64> = report["parts"].as_array().expect("parts").iter().map(|part| number(part, "runs")).collect();
+    assert_eq!(runs, [4.0, 1.0, 4.0]);
+    assert!(number(&report, "arena_bytes") < 0.5 * number(&whole, "arena_bytes"), "{report}");
+    let text = plan(&["--set", "data.batch_size=16", "--set", "train.accumulate=4"]);
+    assert!(text.contains("\nforward of a micro-batch, 4 times: "), "{text}");
 }
 
 #[test]

@@ -120,6 +120,68 @@ fn so_does_one_with_another_optimizer_and_clipping() {
     assert!(tensors.names().iter().all(|name| name.starts_with("momentum.")), "{:?}", tensors.names());
 }
 
+/// Four micro-batches of 32 in the place of a batch of 128.
+const ACCUMULATING: [&str; 4] = ["--set", "data.batch_size=32", "--set", "train.accumulate=4"];
+
+#[test]
+fn so_does_one_that_accumulates() {
+    survives_a_kill(&with(&SMALL, &ACCUMULATING), 10);
+}
+
+/// In f32 the two round apart, a few steps further than the last digit: losses of three steps agree to 1e-4.
+#[test]
+fn micro_batches_count_as_one_batch() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let [whole, parts] = ["whole", "parts"].map(|name| folder.path().join(name));
+    // Three steps of the eleven of an epoch.
+    let short = with(&SMALL, &["--set", "train.epochs=0.28"]);
+    succeed(&with(&short, &["--out", text(&whole)]));
+    let (code, _, said) = run(&with(&with(&short, &ACCUMULATING), &["--out", text(&parts)]));
+    assert!(code == 0 && said.contains("batches of 32 × 4 = 128"), "{said}");
+    let (whole, parts) = (metrics(&whole), metrics(&parts));
+    let steps = |lines: &[Value]| -> Vec<Value> { lines.iter().filter(|l| l.get("loss").is_some()).cloned().collect() };
+    let (whole, parts) = (steps(&whole), steps(&parts));
+    assert_eq!((whole.len(), parts.len()), (3, 3));
+    for (a, b) in whole.iter().zip(&parts) {
+        for same in ["step", "epoch", "learning_rate"] {
+            assert_eq!(a[same], b[same], "{a} {b}");
+        }
+        let (a, b) = (a["loss"].as_f64().expect("a number"), b["loss"].as_f64().expect("a number"));
+        assert!((a - b).abs() < 1e-4 * a, "{a} {b}");
+    }
+    let summary = |more: &[&str]| {
+        let sets = more.iter().skip(1).step_by(2).flat_map(|set| ["--set", set]).collect::<Vec<_>>();
+        succeed(&with(&["show", "summary", "pipelines/quickstart.cmae"], &sets))
+    };
+    assert!(summary(&ACCUMULATING).contains("batch 32 × 4 = 128"), "{}", summary(&ACCUMULATING));
+}
+
+#[test]
+fn accumulation_that_cannot_be_is_refused() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = folder.path().join("run");
+    // 1,400 digits: 43 micro-batches of 32 are the most.
+    let error =
+        fail(&with(&SMALL, &["--out", text(&out), "--set", "data.batch_size=32", "--set", "train.accumulate=50"]));
+    for part in ["1400", "1600", "`batch_size` 32", "`accumulate` 50", "at most 43", "data.train"] {
+        assert!(error.contains(part), "`{part}` is missing: {error}");
+    }
+    let short = with(&SMALL, &["--set", "train.epochs=0.1", "--out", text(&out)]);
+    succeed(&with(&short, &ACCUMULATING));
+    let other = ["--set", "data.batch_size=32", "--set", "train.accumulate=2", "--resume"];
+    let error = fail(&with(&short, &other));
+    assert!(error.contains("it accumulates 4 micro-batches a step, not 2"), "{error}");
+}
+
+#[test]
+fn a_step_of_micro_batches_that_is_not_finite_names_the_op() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = folder.path().join("run");
+    let error = fail(&with(&with(&SMALL, &ACCUMULATING), &["--out", text(&out), "--set", "train.learning_rate=1e30"]));
+    assert!(error.contains("is not finite") && error.contains("step "), "{error}");
+    assert!(error.contains(" at "), "the op and its place are named: {error}");
+}
+
 #[test]
 fn folders_of_other_versions_are_refused() {
     let folder = tempfile::tempdir().expect("a temporary folder");

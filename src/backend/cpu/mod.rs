@@ -37,8 +37,9 @@ use crate::spec::Recompute;
 use memory::Memory;
 use step::Prepared;
 
-/// Graphs that are kept planned: training, evaluation, pictures, and one for what else is looked at.
-const PLANS: usize = 4;
+/// Graphs that are kept planned: training, which is three where micro-batches are accumulated, evaluation, pictures, and two
+/// for what else is looked at.
+const PLANS: usize = 7;
 
 /// Runs graphs on the CPU.
 pub struct Cpu<E> {

@@ -104,6 +104,7 @@ fn spec() -> Spec {
             epochs: 1.0,
             seed: 0,
             optimizer: Optimizer::AdamW { betas: (0.9, 0.95), eps: 1e-8, weight_decay: Schedule::Constant(0.0) },
+            accumulate: 1,
             learning_rate: Schedule::Constant(LR),
             clip: None,
             rules: vec![],

@@ -52,7 +52,12 @@ pub(super) struct Block<'a> {
 /// One step of k: a column of the left operand times a row of the right one. A function that is always inlined and loops over
 /// numbers, so that the sums stay in registers in builds that optimize little, tests' among them.
 #[inline(always)]
-unsafe fn step<V: Vector, const MR: usize, const NV: usize>(acc: &mut [[V; NV]; MR], a: *const f32, row: usize, b: *const f32) {
+unsafe fn step<V: Vector, const MR: usize, const NV: usize>(
+    acc: &mut [[V; NV]; MR],
+    a: *const f32,
+    row: usize,
+    b: *const f32,
+) {
     // SAFETY: the caller's block lies within its slices.
     unsafe {
         let mut columns = [V::zero(); NV];

@@ -1,0 +1,269 @@
+//! One step's forward and backward by micro-batches: what [`Parts`] says, in that order.
+//!
+//! Before: the whole batch's inputs. After: results as of one run on it.
+//!
+//! **Invariant:** gradients are added micro-batch by micro-batch, in their order, to those of the coupled part.
+
+use rayon::prelude::*;
+
+use super::CHUNK;
+use crate::backend::{Backend, BackendError, Element, HostTensor, InputValue, Inputs, OutputValue, Request, Results};
+use crate::graph::accumulate::{Parts, gradient_of, split};
+use crate::graph::{Graph, InputDecl, InputKind, Layout, Program};
+use crate::op::{DType, Type};
+
+/// The parts of a step with their memory, which steps share.
+pub struct Accumulation<E> {
+    parts: Parts,
+    /// Micro-batches of a step.
+    count: usize,
+    /// What a run gives as outputs.
+    pub outputs: Vec<String>,
+    /// All tensors of the coupled part, by its layout.
+    arena: Vec<E>,
+    /// Inputs of the micro-batch that runs.
+    inputs: Vec<(String, InputValue)>,
+    /// Joined ids of the whole batch, and what its other inputs beside the batch's are.
+    ids: Vec<(String, InputValue)>,
+    micro: Results<E>,
+    coupled: Results<E>,
+}
+
+/// The training graph of `program` with `outputs` and no others.
+pub fn with_outputs(program: &Program, outputs: &[String]) -> Result<Graph, BackendError> {
+    let find = |name: &String| {
+        let id = program.train.output(name).ok_or_else(|| BackendError::UnknownOutput { name: name.clone() })?;
+        Ok((name.clone(), id))
+    };
+    let outputs: Result<Vec<_>, BackendError> = outputs.iter().map(find).collect();
+    Ok(Graph { outputs: outputs?, ..program.train.clone() })
+}
+
+/// Cuts `graph`, a form of the training graph of `program`, for its micro-batches.
+pub fn parts(program: &Program, graph: &Graph) -> Parts {
+    split(graph, &program.layout, program.spec.effective_batch(), program.spec.train.accumulate)
+        .expect("the compiler refuses pipelines whose encoders join samples")
+}
+
+/// What a backend is asked for in each of the parts.
+pub struct Requests {
+    pub forward: Request,
+    pub coupled: Request,
+    pub backward: Request,
+}
+
+/// [`Requests`] that together are `request` for the whole graph.
+pub fn requests(parts: &Parts, request: &Request) -> Requests {
+    let outputs = |graph: &Graph| graph.outputs.iter().map(|(name, _)| name.clone()).collect();
+    Requests {
+        forward: Request { gradients: false, outputs: outputs(&parts.forward), ..request.clone() },
+        coupled: Request { outputs: outputs(&parts.coupled), ..request.clone() },
+        backward: Request { outputs: Vec::new(), ..request.clone() },
+    }
+}
+
+/// Inputs that are all in one list.
+fn given(inputs: &[(String, InputValue)]) -> Inputs<'_> {
+    Inputs { batch: inputs, others: &[] }
+}
+
+impl<E: Element> Accumulation<E> {
+    /// Cuts `graph`, a form of the training graph of `program`. Every run gives all its outputs.
+    pub fn new(program: &Program, graph: &Graph) -> Self {
+        let parts = parts(program, graph);
+        Accumulation {
+            count: program.spec.train.accumulate,
+            outputs: graph.outputs.iter().map(|(name, _)| name.clone()).collect(),
+            arena: vec![E::default(); parts.layout.total_len],
+            inputs: Vec::new(),
+            ids: Vec::new(),
+            micro: Results::default(),
+            coupled: Results::default(),
+            parts,
+        }
+    }
+
+    /// Runs the parts on the whole batch's `inputs`: losses, updates, outputs and, where asked for, gradients.
+    pub fn run(
+        &mut self,
+        backend: &mut dyn Backend<E>,
+        layout: &Layout,
+        arena: &[E],
+        inputs: Inputs<'_>,
+        request: &Request,
+        results: &mut Results<E>,
+    ) -> Result<(), BackendError> {
+        let mut apart = self.forward(backend, layout, arena, inputs, request)?.into_iter();
+        self.couple(backend, layout, arena, inputs, request)?;
+        let Results { losses, total, monitors, updates, outputs, .. } = &mut self.coupled;
+        results.total = *total;
+        std::mem::swap(&mut results.losses, losses);
+        std::mem::swap(&mut results.monitors, monitors);
+        std::mem::swap(&mut results.updates, updates);
+        let mut coupled = outputs.drain(..);
+        let is_apart = |name: &String| self.parts.apart.iter().any(|(apart, _)| apart == name);
+        let output = |name| if is_apart(name) { apart.next() } else { coupled.next() };
+        results.outputs = self.outputs.iter().map(output).map(|o| o.expect("one of the parts makes it")).collect();
+        drop(coupled);
+        results.gradients.clear();
+        if request.gradients {
+            results.gradients.resize(layout.trained_len, E::default());
+            self.gradients(backend, layout, arena, inputs, request, &mut results.gradients)?;
+        }
+        Ok(())
+    }
+
+    /// Fills the joined values; gives the outputs that keep samples apart.
+    fn forward(
+        &mut self,
+        backend: &mut dyn Backend<E>,
+        layout: &Layout,
+        arena: &[E],
+        inputs: Inputs<'_>,
+        request: &Request,
+    ) -> Result<Vec<OutputValue<E>>, BackendError> {
+        let Parts { forward, layout: own, joined, apart, .. } = &self.parts;
+        let request = requests(&self.parts, request).forward;
+        self.ids =
+            joined.iter().filter(|(_, ty)| ty.dtype == DType::Int).map(|(name, ty)| (name.clone(), ids(ty))).collect();
+        let mut whole: Vec<OutputValue<E>> = apart.iter().map(|(_, ty)| empty(ty)).collect();
+        for micro in 0..self.count {
+            blocks(&forward.inputs, inputs, micro, &mut self.inputs)?;
+            backend.run_into(forward, layout, arena, given(&self.inputs), &request, &mut self.micro)?;
+            let mut made = self.micro.outputs.drain(..);
+            let mut ids = self.ids.iter_mut();
+            for ((name, _), value) in joined.iter().zip(&mut made) {
+                match value {
+                    OutputValue::Float(block) => {
+                        let (_, range) = own.get(name).expect("joined numbers are tensors of the coupled part");
+                        let at = range.start + micro * block.data.len();
+                        self.arena[at..at + block.data.len()].copy_from_slice(&block.data);
+                    }
+                    OutputValue::Int(block) => {
+                        if let Some((_, InputValue::Int(whole))) = ids.next() {
+                            whole.data.extend(block.data);
+                        }
+                    }
+                }
+            }
+            whole.iter_mut().zip(made).for_each(|(whole, block)| append(whole, block));
+        }
+        Ok(whole)
+    }
+
+    /// Runs the coupled part on the joined values.
+    fn couple(
+        &mut self,
+        backend: &mut dyn Backend<E>,
+        layout: &Layout,
+        arena: &[E],
+        inputs: Inputs<'_>,
+        request: &Request,
+    ) -> Result<(), BackendError> {
+        let Parts { coupled, layout: own, .. } = &self.parts;
+        if coupled.nodes.is_empty() {
+            return Ok(());
+        }
+        for (index, decl) in own.tensors.iter().enumerate() {
+            if let Some((_, range)) = layout.get(&decl.path) {
+                self.arena[own.range(index)].copy_from_slice(&arena[range]);
+            }
+        }
+        self.ids.extend_from_slice(inputs.others);
+        let inputs = Inputs { others: &self.ids, ..inputs };
+        let request = requests(&self.parts, request).coupled;
+        backend.run_into(coupled, own, &self.arena, inputs, &request, &mut self.coupled)
+    }
+
+    /// Gradients of all parameters, into zeros: those of the coupled part, then what each micro-batch adds.
+    fn gradients(
+        &mut self,
+        backend: &mut dyn Backend<E>,
+        layout: &Layout,
+        arena: &[E],
+        inputs: Inputs<'_>,
+        request: &Request,
+        gradients: &mut [E],
+    ) -> Result<(), BackendError> {
+        let Parts { backward, layout: own, .. } = &self.parts;
+        for index in 0..own.trained() {
+            if let Some((_, range)) = layout.get(&own.tensors[index].path) {
+                gradients[range].copy_from_slice(&self.coupled.gradients[own.range(index)]);
+            }
+        }
+        let Some(backward) = backward else { return Ok(()) };
+        let request = requests(&self.parts, request).backward;
+        for micro in 0..self.count {
+            blocks(&backward.inputs, inputs, micro, &mut self.inputs)?;
+            for index in 0..own.trained() {
+                let name = gradient_of(&own.tensors[index].path);
+                let Some(decl) = backward.inputs.iter().find(|input| input.name == name) else { continue };
+                let at = own.offsets[index] + micro * decl.ty.elements();
+                let block = &self.coupled.gradients[at..at + decl.ty.elements()];
+                let data = block.iter().map(|v| v.to_f64()).collect();
+                let value = InputValue::Double(HostTensor { shape: decl.ty.shape.clone(), data });
+                self.inputs.push((name, value));
+            }
+            backend.run_into(backward, layout, arena, given(&self.inputs), &request, &mut self.micro)?;
+            add(gradients, &self.micro.gradients);
+        }
+        Ok(())
+    }
+}
+
+/// Element by element, so that the number of threads changes nothing.
+fn add<E: Element>(sum: &mut [E], values: &[E]) {
+    sum.par_chunks_mut(CHUNK).zip(values.par_chunks(CHUNK)).for_each(|(sum, values)| {
+        sum.iter_mut().zip(values).for_each(|(s, v)| *s = E::from_f64(s.to_f64() + v.to_f64()));
+    });
+}
+
+/// The inputs `wanted` of micro-batch `micro`: its block of what has one for each sample, all of what all samples share.
+fn blocks(
+    wanted: &[InputDecl],
+    inputs: Inputs<'_>,
+    micro: usize,
+    into: &mut Vec<(String, InputValue)>,
+) -> Result<(), BackendError> {
+    into.clear();
+    for decl in wanted.iter().filter(|decl| decl.kind != InputKind::Joined) {
+        let value = match inputs.get(&decl.name)? {
+            InputValue::Float(tensor) => InputValue::Float(block(tensor, decl, micro)?),
+            InputValue::Double(tensor) => InputValue::Double(block(tensor, decl, micro)?),
+            InputValue::Int(tensor) => InputValue::Int(block(tensor, decl, micro)?),
+        };
+        into.push((decl.name.clone(), value));
+    }
+    Ok(())
+}
+
+fn block<T: Copy>(whole: &HostTensor<T>, decl: &InputDecl, micro: usize) -> Result<HostTensor<T>, BackendError> {
+    let (shape, len) = (decl.ty.shape.clone(), decl.ty.elements());
+    let start = if whole.shape == shape { 0 } else { micro * len };
+    match whole.data.get(start..start + len) {
+        Some(data) => Ok(HostTensor { shape, data: data.to_vec() }),
+        None => Err(BackendError::InputShape { name: decl.name.clone(), found: whole.shape.clone(), expected: shape }),
+    }
+}
+
+fn ids(ty: &Type) -> InputValue {
+    InputValue::Int(HostTensor { shape: ty.shape.clone(), data: Vec::with_capacity(ty.elements()) })
+}
+
+fn empty<E>(ty: &Type) -> OutputValue<E> {
+    let shape = ty.shape.clone();
+    match ty.dtype {
+        DType::Float => OutputValue::Float(HostTensor { shape, data: Vec::with_capacity(ty.elements()) }),
+        DType::Int => OutputValue::Int(HostTensor { shape, data: Vec::with_capacity(ty.elements()) }),
+    }
+}
+
+fn append<E>(whole: &mut OutputValue<E>, block: OutputValue<E>) {
+    match (whole, block) {
+        (OutputValue::Float(whole), OutputValue::Float(block)) => whole.data.extend(block.data),
+        (OutputValue::Int(whole), OutputValue::Int(block)) => whole.data.extend(block.data),
+        (OutputValue::Float(_), OutputValue::Int(_)) | (OutputValue::Int(_), OutputValue::Float(_)) => {
+            unreachable!("a value of the graph has one type")
+        }
+    }
+}
