@@ -211,7 +211,19 @@ pub enum Precision {
     F32,
     /// The oracle's precision: slow, for tests and `verify`.
     F64,
+    /// f32, but for the products of layers, whose operands are rounded to bf16.
     Bf16,
+}
+
+impl Precision {
+    /// As in `train { precision = … }`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::F64 => "f64",
+            Precision::Bf16 => "bf16",
+        }
+    }
 }
 
 /// What of the forward pass is computed again for the backward pass instead of being kept.

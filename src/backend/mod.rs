@@ -156,6 +156,8 @@ pub struct Request {
     pub check_finite: bool,
     /// What the backward pass computes again; matters where gradients are asked for.
     pub recompute: Recompute,
+    /// Layers' products round their operands to bf16 and add up in f32; all else stays in the backend's precision.
+    pub bf16: bool,
 }
 
 /// Results of one run.
@@ -193,6 +195,8 @@ pub enum BackendError {
          train.recompute=none)"
     )]
     NoRecompute { backend: &'static str },
+    #[error("the {backend} backend has no bf16 (help: --backend cpu, or --set train.precision=f32)")]
+    NoBf16 { backend: &'static str },
     #[error("{op} at {scope}: {message}")]
     Op { op: &'static str, scope: String, message: String },
 }
@@ -214,6 +218,11 @@ pub trait Backend<E: Element> {
         results: &mut Results<E>,
     ) -> Result<(), BackendError>;
 
+    /// Why this backend cannot do what `request` asks for, whatever the graph: to be known before a run starts.
+    fn accept(&self, _request: &Request) -> Result<(), BackendError> {
+        Ok(())
+    }
+
     /// Makes ready what the first run of `graph` for `request` needs, so that its time can be told apart. Never needed.
     fn prepare(&mut self, _graph: &Graph, _layout: &Layout, _request: &Request) -> Result<(), BackendError> {
         Ok(())
@@ -228,9 +237,9 @@ pub trait Backend<E: Element> {
         BTreeMap::new()
     }
 
-    /// FLOP a second of a large matrix product in this precision on the threads at hand, measured now: what a step could
+    /// FLOP a second of a large matrix product in this precision, or with operands of bf16, on the threads at hand, measured now: what a step could
     /// reach at best. `None` from backends that do not say.
-    fn product_rate(&self) -> Option<f64> {
+    fn product_rate(&self, _bf16: bool) -> Option<f64> {
         None
     }
 

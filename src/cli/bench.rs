@@ -12,7 +12,7 @@ use cmae::train::bench::{BenchOptions, Report, bench};
 use serde_json::{Value, json};
 
 use super::output::outln;
-use super::pipeline::{self, Options};
+use super::pipeline::{self, Options, backend_for};
 
 /// Share of a step below which people need no line of its own for a kind.
 const SMALL: f64 = 0.005;
@@ -70,21 +70,20 @@ pub fn main(args: Args) -> Result<(), String> {
     let (compiled, _) = options.compile(&args.file)?;
     let setting = Setting { threads, compile_ms: start.elapsed().as_secs_f64() * 1e3, memory_before };
     let measure = match compiled.program.spec.train.precision {
-        Precision::F32 => measure::<f32>,
+        Precision::F32 | Precision::Bf16 => measure::<f32>,
         Precision::F64 => measure::<f64>,
-        Precision::Bf16 => return Err(pipeline::no_bf16()),
     };
     measure(&compiled.program, &args, &setting)
 }
 
 fn measure<E: Element>(program: &Program, args: &Args, setting: &Setting) -> Result<(), String> {
-    let mut backend = E::backend(&args.backend).map_err(|error| error.to_string())?;
+    let mut backend = backend_for::<E>(&args.backend, program)?;
     let options = BenchOptions { warmup: args.warmup as usize, steps: args.steps as usize };
     let report = bench(program, &mut *backend, &options).map_err(|error| error.to_string())?;
     if args.json {
-        outln!("{}", line(program, backend.name(), E::NAME, setting, &report));
+        outln!("{}", line(program, backend.name(), program.spec.train.precision.name(), setting, &report));
     } else {
-        show(program, backend.name(), E::NAME, setting, &report);
+        show(program, backend.name(), program.spec.train.precision.name(), setting, &report);
     }
     Ok(())
 }

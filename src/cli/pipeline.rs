@@ -3,10 +3,13 @@
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
+use cmae::backend::{Backend, BackendError, Element};
 use cmae::diag::{Code, Diagnostic, Diagnostics, render};
 use cmae::elab::Set;
+use cmae::graph::Program;
 use cmae::graph::build::Compiled;
 use cmae::source::Sources;
+use cmae::train::trainer::request;
 
 /// Options of every subcommand that compiles a pipeline.
 #[derive(clap::Args, Clone, Debug)]
@@ -57,10 +60,14 @@ pub fn start_threads(wanted: Option<u16>) -> Result<usize, String> {
     Ok(threads)
 }
 
-/// Why a pipeline in bf16 does not run.
-pub fn no_bf16() -> String {
-    let code = Code::PrecisionMissing.as_str();
-    format!("{code}: no backend of this build has bf16\nhelp: --set train.precision=f32")
+/// The backend that `--backend` names, which must be able to train `program`.
+pub fn backend_for<E: Element>(name: &str, program: &Program) -> Result<Box<dyn Backend<E>>, String> {
+    let backend = E::backend(name).map_err(|error| error.to_string())?;
+    match backend.accept(&request(program, &[])) {
+        Ok(()) => Ok(backend),
+        Err(error @ BackendError::NoBf16 { .. }) => Err(format!("{}: {error}", Code::PrecisionMissing.as_str())),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// Draws diagnostics as stderr allows.

@@ -13,7 +13,7 @@ use cmae::spec::Precision;
 use cmae::train::{Ended, ImportedRun, SessionError, SessionOptions, session};
 
 use super::output::outln;
-use super::pipeline::{self, Options};
+use super::pipeline::{self, Options, backend_for};
 use super::progress::Progress;
 use super::trained::{self, Trained};
 
@@ -78,9 +78,8 @@ pub fn main(args: Args) -> Result<(), String> {
     for (name, compiled, sources) in &runs {
         let out = if name.is_empty() { base.clone() } else { base.join(name) };
         let run = match compiled.program.spec.train.precision {
-            Precision::F32 => train::<f32>,
+            Precision::F32 | Precision::Bf16 => train::<f32>,
             Precision::F64 => train::<f64>,
-            Precision::Bf16 => return Err(pipeline::no_bf16()),
         };
         let options = SessionOptions { threads, resume: args.resume, imports: imports.clone() };
         run(compiled, sources, &text, &out, &args, &options, &stop)?;
@@ -98,7 +97,7 @@ fn train<E: Element>(
     stop: &Arc<AtomicBool>,
 ) -> Result<(), String> {
     let program = &compiled.program;
-    let mut backend = E::backend(&args.backend).map_err(|error| error.to_string())?;
+    let mut backend = backend_for::<E>(&args.backend, program)?;
     let folder = RunFolder::open_for_training(out, args.resume).map_err(|error| error.to_string())?;
     let mut progress = Progress::new(stop.clone());
     eprintln!(

@@ -44,8 +44,9 @@ impl Plan {
     /// What a step computes: its op, the ops of its chain, or both.
     pub fn work(&self, step: &Step) -> String {
         let op = self.graph.node(step.kernel()).op.name();
+        let op = if step.bf16 { format!("{op}.bf16") } else { op.to_owned() };
         match &step.work {
-            Work::Op | Work::Attention { .. } => op.to_owned(),
+            Work::Op | Work::Attention { .. } => op,
             Work::Chain(chain) => chain.to_string(),
             Work::Product { chain, .. } => format!("{op}+{chain}"),
         }

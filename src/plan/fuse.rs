@@ -86,7 +86,7 @@ pub(super) enum Fused {
 }
 
 /// Ops on floats whose element i depends on the operands' elements i alone.
-fn is_element_wise(graph: &Graph, id: ValueId) -> bool {
+pub(super) fn is_element_wise(graph: &Graph, id: ValueId) -> bool {
     let node = graph.node(id);
     let floats = node.inputs.iter().all(|input| graph.node(*input).ty.dtype == DType::Float);
     floats

@@ -9,6 +9,7 @@
 //!
 //! **Invariant:** a step's place and scratch overlap no place that it reads, but for the operand `in_place`.
 
+mod bf16;
 mod cost;
 mod fuse;
 mod heads;
@@ -28,7 +29,12 @@ pub struct Options {
     /// Element-wise chains are one step. Without, every value is computed by a step of its own, so that each can be looked
     /// at.
     pub fuse: bool,
+    /// Products of layers round their operands to bf16: see [`Step::bf16`].
+    pub bf16: bool,
 }
+
+/// Floats that the backend's kernel for a node needs; the flag is [`Step::bf16`].
+pub type Scratch<'a> = &'a dyn Fn(&Graph, ValueId, bool) -> usize;
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Work {
@@ -54,6 +60,8 @@ pub struct Step {
     pub scratch: Place,
     /// The read whose place is also written.
     pub in_place: Option<usize>,
+    /// Its products round their operands to bf16 and add up in f32.
+    pub bf16: bool,
     /// A value that no input changes: computed in the first run, and its place is its own for ever.
     pub once: bool,
 }
@@ -75,20 +83,27 @@ pub struct Plan {
     pub zeros: Vec<Place>,
 }
 
-/// Plans `graph`, which must hold what is wanted and nothing else (see `graph::prune`); `scratch` says how many floats the
-/// backend's kernel for a node needs.
-pub fn plan(graph: Graph, layout: &Layout, options: Options, scratch: &dyn Fn(&Graph, ValueId) -> usize) -> Plan {
+/// Plans `graph`, which must hold what is wanted and nothing else (see `graph::prune`).
+pub fn plan(graph: Graph, layout: &Layout, options: Options, scratch: Scratch) -> Plan {
     let bases = place::bases(&graph);
     let works = fuse::fuse(&graph, &bases, options.fuse);
-    place::place(graph, layout, &bases, works, scratch)
+    let rounded = if options.bf16 { bf16::rounded(&graph) } else { vec![false; graph.nodes.len()] };
+    place::place(graph, layout, &bases, works, &rounded, scratch)
 }
 
 impl Step {
     /// The node whose op a kernel of its own computes: that of the value, or the one that is fused with what follows it.
     pub fn kernel(&self) -> ValueId {
-        match &self.work {
-            Work::Op | Work::Chain(_) => self.node,
-            Work::Product { product: node, .. } | Work::Attention { attention: node, .. } => *node,
+        self.work.kernel().unwrap_or(self.node)
+    }
+}
+
+impl Work {
+    /// The node that is fused with what follows it.
+    fn kernel(&self) -> Option<ValueId> {
+        match self {
+            Work::Op | Work::Chain(_) => None,
+            Work::Product { product: node, .. } | Work::Attention { attention: node, .. } => Some(*node),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 
 use super::fuse::Fused;
-use super::{Plan, Step, Work, is_constant, space_of};
+use super::{Plan, Scratch, Step, Work, is_constant, space_of};
 use crate::graph::{Graph, Layout, Node, ValueId};
 use crate::op::Op;
 
@@ -176,7 +176,8 @@ pub(super) fn place(
     layout: &Layout,
     bases: &[Base],
     works: Vec<Fused>,
-    scratch: &dyn Fn(&Graph, ValueId) -> usize,
+    rounded: &[bool],
+    scratch: Scratch,
 ) -> Plan {
     let mut pending = Vec::new();
     for (index, work) in works.into_iter().enumerate() {
@@ -241,11 +242,9 @@ pub(super) fn place(
             }
         };
         placed[step.node.index()] = Some(writes);
-        let needed = match &step.work {
-            Work::Op => scratch(&graph, step.node),
-            Work::Product { product: node, .. } | Work::Attention { attention: node, .. } => scratch(&graph, *node),
-            Work::Chain(_) => 0,
-        };
+        let kernel = step.work.kernel().unwrap_or(step.node);
+        let bf16 = rounded[kernel.index()];
+        let needed = if matches!(step.work, Work::Chain(_)) { 0 } else { scratch(&graph, kernel, bf16) };
         let scratch = match needed {
             0 => Place { space: Space::Floats, start: 0, len: 0 },
             len => Place { space: Space::Floats, start: floats.take(len).start, len },
@@ -269,7 +268,7 @@ pub(super) fn place(
             }
         }
         let once = is_constant(&node.op);
-        steps.push(Step { node: step.node, work: step.work, reads, writes, scratch, in_place, once });
+        steps.push(Step { node: step.node, work: step.work, reads, writes, scratch, in_place, bf16, once });
     }
     let (mut copies, mut zeros) = (Vec::new(), Vec::new());
     for (index, decl) in layout.tensors.iter().enumerate().take(layout.trained()) {

@@ -15,6 +15,7 @@ use crate::backend::{Backend, BackendError, Element};
 use crate::data::random::RandomBatches;
 use crate::graph::{Program, products};
 use crate::run::memory::peak_memory;
+use crate::spec::Precision;
 
 /// Steps whose time is told by kind, where as many are timed.
 const STEPS_BY_KIND: usize = 3;
@@ -101,7 +102,10 @@ pub fn bench<E: Element>(
         images_per_second: batch_size as f64 / (step_ms / 1e3),
         gflop_per_step: flops / 1e9,
         gflops: flops / 1e6 / step_ms,
-        gemm_peak_gflops: bench.backend.product_rate().map(|rate| rate / 1e9),
+        gemm_peak_gflops: bench
+            .backend
+            .product_rate(program.spec.train.precision == Precision::Bf16)
+            .map(|rate| rate / 1e9),
         peak_memory_mb,
         build_ms,
         plan_ms,

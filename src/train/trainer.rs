@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::backend::{Backend, BackendError, Element, HostTensor, InputValue, Inputs, OutputValue, Request, Results};
 use crate::graph::{Graph, InputKind, Layout, Program};
-use crate::spec::{EmaMoment, Schedule};
+use crate::spec::{EmaMoment, Precision, Schedule};
 
 use super::accumulate::{self, Accumulation};
 use super::ema::Averages;
@@ -146,8 +146,14 @@ fn scheduled(graph: &Graph) -> impl Iterator<Item = (&str, &Schedule)> {
 
 /// What a step asks the backend for beside losses, monitors and updates; `outputs` names values of the graph.
 pub fn request(program: &Program, outputs: &[String]) -> Request {
-    let recompute = program.spec.train.recompute;
-    Request { gradients: true, outputs: outputs.to_vec(), check_finite: false, recompute }
+    let train = &program.spec.train;
+    Request {
+        gradients: true,
+        outputs: outputs.to_vec(),
+        check_finite: false,
+        recompute: train.recompute,
+        bf16: train.precision == Precision::Bf16,
+    }
 }
 
 /// Forward and backward of the whole batch: in one run, or by micro-batches.

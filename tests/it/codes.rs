@@ -66,7 +66,16 @@ fn every_code_has_an_example_that_gives_it() {
 fn at_run_time() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let out = folder.path().display().to_string();
-    let error = fail(&["run", "pipelines/quickstart.cmae", "--out", &out, "--set", "train.precision=bf16"]);
+    let error = fail(&[
+        "run",
+        "pipelines/quickstart.cmae",
+        "--out",
+        &out,
+        "--set",
+        "train.precision=bf16",
+        "--backend",
+        "dfdx",
+    ]);
     let section = Code::PrecisionMissing.explanation().expect("the test above");
     assert!(section.contains(error.trim()), "{error}");
 }

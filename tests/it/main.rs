@@ -2,6 +2,7 @@
 
 mod accumulate;
 mod bench;
+mod bf16;
 mod codes;
 mod command;
 mod cpu;

@@ -20,6 +20,8 @@ pub(super) struct Sizes {
     pub n: usize,
     pub m: usize,
     pub d: usize,
+    /// Products round their operands.
+    pub bf16: bool,
 }
 
 /// A value `[B, h, N, d]` and where its rows lie.
@@ -69,7 +71,7 @@ impl<'a, E: Real> Target<'a, E> {
 impl Sizes {
     /// From `[B, h, N, d]` and `[B, h, M, d]`.
     pub fn new(q: &[usize], k: &[usize]) -> Self {
-        Sizes { batch: q[0], heads: q[1], n: q[2], m: k[2], d: q[3] }
+        Sizes { batch: q[0], heads: q[1], n: q[2], m: k[2], d: q[3], bf16: false }
     }
 
     /// Floats of the backward pass where there is a bias, whose gradient is summed over the batch.
@@ -85,7 +87,11 @@ impl Sizes {
     fn product_room(&self) -> usize {
         let Sizes { n, m, d, .. } = *self;
         let products = [((n, d, m), false), ((n, m, d), false), ((m, n, d), true)];
-        products.map(|(sizes, transposed)| product::scratch(sizes, transposed)).into_iter().max().unwrap_or(0)
+        products
+            .map(|(sizes, transposed)| product::scratch(sizes, transposed || self.bf16))
+            .into_iter()
+            .max()
+            .unwrap_or(0)
     }
 
     /// softmax(q·kᵀ·scale + bias) of one head.
@@ -99,11 +105,16 @@ impl Sizes {
         room: &mut [E],
     ) {
         let Sizes { n, m, d, .. } = *self;
-        multiply(out, (n, d, m), q, k.transposed(), &How { scale, ..How::plain(m) }, Threads::One, room);
+        multiply(out, (n, d, m), q, k.transposed(), &How { scale, ..self.how(m) }, Threads::One, room);
         if let Some(bias) = bias {
             out.iter_mut().zip(bias).for_each(|(score, bias)| *score += *bias);
         }
         softmax_rows(out, m);
+    }
+
+    /// A product with rows of `n`, as it is.
+    fn how<E: Real>(&self, n: usize) -> How<'static, E> {
+        How { bf16: self.bf16, ..How::plain(n) }
     }
 
     /// The bias of head `i`.
@@ -120,7 +131,7 @@ pub(super) fn forward<E: Real>(
     sizes: Sizes,
     scale: f64,
 ) {
-    let Sizes { batch, heads, n, m, d } = sizes;
+    let Sizes { batch, heads, n, m, d, .. } = sizes;
     let target = Target::new(out, to);
     (0..batch * heads).into_par_iter().with_max_len(4).for_each(|i| {
         E::with_scratch(sizes.room(), |room| {
@@ -128,7 +139,7 @@ pub(super) fn forward<E: Real>(
             let (result, room) = room.split_at_mut(n * d);
             let [q, k, v] = [q, k, v].map(|x| x.head(i, sizes));
             sizes.weights(q, k, sizes.bias_of(bias, i), E::from_f64(scale), weights, room);
-            multiply(result, (n, m, d), Matrix::rows(weights, m), v, &How::plain(d), Threads::One, room);
+            multiply(result, (n, m, d), Matrix::rows(weights, m), v, &sizes.how(d), Threads::One, room);
             target.write(i, sizes, result);
         });
     });
@@ -143,7 +154,7 @@ pub(super) fn backward<E: Real>(
     sizes: Sizes,
     scale: f64,
 ) {
-    let Sizes { batch, heads, n, m, d } = sizes;
+    let Sizes { batch, heads, n, m, d, .. } = sizes;
     let (out, to_bias) = out.split_at_mut(batch * heads * (n + 2 * m) * d);
     let whole = out.len();
     let first = out.as_mut_ptr();
@@ -156,11 +167,11 @@ pub(super) fn backward<E: Real>(
             let (slopes, room) = room.split_at_mut(n * m);
             let (result, room) = room.split_at_mut(n.max(m) * d);
             sizes.weights(q, k, sizes.bias_of(bias, i), scale, weights, room);
-            let (plain, scaled) = (How::plain(d), How { scale, ..How::plain(d) });
+            let (plain, scaled) = (sizes.how(d), How { scale, ..sizes.how(d) });
             let along = Matrix::rows(&*weights, m).transposed();
             multiply(&mut result[..m * d], (m, n, d), along, g, &plain, Threads::One, room);
             targets[2].write(i, sizes, &result[..m * d]);
-            multiply(slopes, (n, d, m), g, v.transposed(), &How::plain(m), Threads::One, room);
+            multiply(slopes, (n, d, m), g, v.transposed(), &sizes.how(m), Threads::One, room);
             softmax_grad_rows(weights, slopes, m, E::ONE);
             if let Some(to_scores) = to_scores {
                 to_scores.copy_from_slice(slopes);

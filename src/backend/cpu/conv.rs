@@ -19,11 +19,19 @@ pub(super) struct Sizes {
     stride: usize,
     padding: usize,
     groups: usize,
+    /// Products round their operands.
+    bf16: bool,
 }
 
 impl Sizes {
     /// From `[B, C, H, W]`, `[O, C / groups, kh, kw]` and `[B, O, H', W']`.
-    pub fn new(x: &[usize], weight: &[usize], out: &[usize], (stride, padding, groups): (usize, usize, usize)) -> Self {
+    pub fn new(
+        x: &[usize],
+        weight: &[usize],
+        out: &[usize],
+        (stride, padding, groups): (usize, usize, usize),
+        bf16: bool,
+    ) -> Self {
         Sizes {
             batch: x[0],
             channels: x[1],
@@ -36,6 +44,7 @@ impl Sizes {
             stride,
             padding,
             groups,
+            bf16,
         }
     }
 
@@ -57,8 +66,13 @@ impl Sizes {
         let (window, area, channels) = (self.window(), self.area(), self.out_per_group());
         let products =
             [((channels, window, area), false), ((window, channels, area), true), ((channels, area, window), false)];
-        let room = products.map(|(sizes, transposed)| product::scratch(sizes, transposed));
+        let room = products.map(|(sizes, transposed)| product::scratch(sizes, transposed || self.bf16));
         window * area + room.into_iter().max().unwrap_or(0)
+    }
+
+    /// A product with rows of `n`, as it is.
+    fn how<E: Real>(&self, n: usize) -> How<'static, E> {
+        How { bf16: self.bf16, ..How::plain(n) }
     }
 
     /// Of one sample.
@@ -108,7 +122,7 @@ pub(super) fn forward<E: Real>(x: &[E], weight: &[E], bias: Option<&[E]>, out: &
             sizes.windows(&x[i * plane..(i + 1) * plane], windows);
             let weight = Matrix::rows(&weight[group * per_group * window..], window);
             let windows = Matrix::rows(&*windows, area);
-            multiply(out, (per_group, window, area), weight, windows, &How::plain(area), Threads::One, room);
+            multiply(out, (per_group, window, area), weight, windows, &sizes.how(area), Threads::One, room);
         });
         if let Some(bias) = bias {
             for (out, bias) in out.chunks_exact_mut(area).zip(&bias[group * per_group..]) {
@@ -126,7 +140,7 @@ pub(super) fn input_grad<E: Real>(g: &[E], weight: &[E], out: &mut [E], sizes: S
             let (windows, room) = room.split_at_mut(window * area);
             let weight = Matrix::rows(&weight[i % sizes.groups * per_group * window..], window).transposed();
             let g = Matrix::rows(&g[i * per_group * area..(i + 1) * per_group * area], area);
-            multiply(windows, (window, per_group, area), weight, g, &How::plain(area), Threads::One, room);
+            multiply(windows, (window, per_group, area), weight, g, &sizes.how(area), Threads::One, room);
             out.fill(E::ZERO);
             sizes.each(|from, to| out[to] += windows[from]);
         });
@@ -145,7 +159,7 @@ pub(super) fn weight_grad<E: Real>(g: &[E], x: &[E], out: &mut [E], sizes: Sizes
                 sizes.windows(&x[i * plane..(i + 1) * plane], windows);
                 let g = Matrix::rows(&g[i * per_group * area..(i + 1) * per_group * area], area);
                 let windows = Matrix::rows(&*windows, area).transposed();
-                let how = How { add: sample > 0, ..How::plain(window) };
+                let how = How { add: sample > 0, ..sizes.how(window) };
                 multiply(out, (per_group, area, window), g, windows, &how, Threads::One, room);
             }
         });

@@ -83,7 +83,7 @@ pub fn planned(graph: &Graph, layout: &Layout, request: &Request) -> Result<Plan
             recompute::recompute_blocks(&passes, forward, layout)
         }
     };
-    Ok(plan::plan(wanted, layout, Options { fuse: !request.check_finite }, &step::scratch))
+    Ok(plan::plan(wanted, layout, Options { fuse: !request.check_finite, bf16: request.bf16 }, &step::scratch))
 }
 
 impl<E: Real> Cpu<E> {
@@ -130,8 +130,8 @@ impl<E: Real> Backend<E> for Cpu<E> {
         self.times.take().unwrap_or_default()
     }
 
-    fn product_rate(&self) -> Option<f64> {
-        Some(peak::product_rate::<E>())
+    fn product_rate(&self, bf16: bool) -> Option<f64> {
+        Some(peak::product_rate::<E>(bf16))
     }
 
     fn run_into(

@@ -43,8 +43,8 @@ pub(super) fn prepare(graph: &Graph, step: &Step) -> Prepared {
     }
 }
 
-/// Floats that the kernel of a node works in.
-pub(super) fn scratch(graph: &Graph, id: ValueId) -> usize {
+/// Floats that the kernel of a node works in, where products round to bf16 or not.
+pub(super) fn scratch(graph: &Graph, id: ValueId, bf16: bool) -> usize {
     let node = graph.node(id);
     let shape = |i: usize| graph.node(node.inputs[i]).ty.shape.as_slice();
     let width = |i: usize| shape(i).last().copied().unwrap_or(1);
@@ -57,7 +57,7 @@ pub(super) fn scratch(graph: &Graph, id: ValueId) -> usize {
         Op::BatchNorm { .. } | Op::BatchNormGrad { .. } => norm::batch_norm_scratch(width(0)),
         Op::Linear | Op::Matmul { .. } | Op::TransposedMatmul => {
             let (batch, sizes) = product_sizes(graph, node);
-            if batch == 1 { product::scratch(sizes, node.op == Op::TransposedMatmul) } else { 0 }
+            if batch == 1 { product::scratch(sizes, bf16 || node.op == Op::TransposedMatmul) } else { 0 }
         }
         Op::AttentionGrad { .. } if node.inputs.len() > 4 => attention::Sizes::new(shape(0), shape(1)).bias_scratch(),
         _ => 0,
@@ -77,25 +77,25 @@ fn product_sizes(graph: &Graph, node: &Node) -> (usize, product::Sizes) {
 }
 
 /// A matrix product of whatever op.
-fn multiply<E: Real>(graph: &Graph, node: &Node, views: Views<E>, finish: Option<product::Finish<E>>) {
+fn multiply<E: Real>(graph: &Graph, node: &Node, views: Views<E>, finish: Option<product::Finish<E>>, bf16: bool) {
     let (batch, sizes) = product_sizes(graph, node);
     let (a, b) = (views.read(0), views.read(1));
     let (a_t, b_t) = match node.op {
         Op::Linear => {
             let bias = (node.inputs.len() > 2).then(|| views.read(2));
-            return product::linear(views.out, (a, b, bias), sizes, finish, views.scratch);
+            return product::linear(views.out, (a, b, bias), sizes, (finish, bf16), views.scratch);
         }
         Op::TransposedMatmul => (true, false),
         Op::Matmul { transpose_b } => (false, transpose_b),
         _ => unreachable!("{} is no product", node.op.name()),
     };
-    product::batched(views.out, batch, sizes, (a, a_t), (b, b_t), finish, views.scratch);
+    product::batched(views.out, batch, sizes, (a, a_t), (b, b_t), (finish, bf16), views.scratch);
 }
 
 /// Attention or its gradient.
-fn attend<E: Real>(graph: &Graph, node: &Node, views: Views<E>, reads: &[Heads], writes: &[Heads]) {
+fn attend<E: Real>(graph: &Graph, node: &Node, views: Views<E>, (reads, writes): (&[Heads], &[Heads]), bf16: bool) {
     let shape = |i: usize| graph.node(node.inputs[i]).ty.shape.as_slice();
-    let sizes = attention::Sizes::new(shape(0), shape(1));
+    let sizes = attention::Sizes { bf16, ..attention::Sizes::new(shape(0), shape(1)) };
     let operand = |i: usize| Operand { data: views.read(i), heads: reads[i] };
     let bias = (node.inputs.len() > reads.len()).then(|| views.read(reads.len()));
     match node.op {
@@ -122,11 +122,11 @@ pub(super) fn run<E: Real>(graph: &Graph, step: &Step, prepared: &Prepared, view
         Work::Product { product, chain, at } => {
             let node = graph.node(*product);
             let finish = chain::finish(chain, *at, |i| views.read(node.inputs.len() + i));
-            multiply(graph, node, views, Some(&finish));
+            multiply(graph, node, views, Some(&finish), step.bf16);
             return Ok(());
         }
         Work::Attention { attention, reads, writes } => {
-            attend(graph, graph.node(*attention), views, reads, writes);
+            attend(graph, graph.node(*attention), views, (reads, writes), step.bf16);
             return Ok(());
         }
     }
@@ -136,13 +136,13 @@ pub(super) fn run<E: Real>(graph: &Graph, step: &Step, prepared: &Prepared, view
         Prepared::Strided(map) => map.run(views.read(0), views.out),
         Prepared::Sum(sum) => sum.run(views.read(0), views.out, views.scratch),
         Prepared::Input => return Err("an input is no operation".to_owned()),
-        Prepared::Plain => return plain(graph, graph.node(step.node), views),
+        Prepared::Plain => return plain(graph, graph.node(step.node), views, step.bf16),
     }
     Ok(())
 }
 
 /// One arm for each op that is no move, no sum and not element-wise; those were told apart when the step was planned.
-fn plain<E: Real>(graph: &Graph, node: &Node, views: Views<E>) -> Result<(), String> {
+fn plain<E: Real>(graph: &Graph, node: &Node, views: Views<E>, bf16: bool) -> Result<(), String> {
     let shape = |i: usize| graph.node(node.inputs[i]).ty.shape.as_slice();
     let width = |i: usize| shape(i).last().copied().unwrap_or(1);
     let has = |i: usize| i < node.inputs.len();
@@ -176,18 +176,18 @@ fn plain<E: Real>(graph: &Graph, node: &Node, views: Views<E>) -> Result<(), Str
                 at += run(i);
             }
         }
-        Op::Linear | Op::Matmul { .. } | Op::TransposedMatmul => multiply(graph, node, views, None),
+        Op::Linear | Op::Matmul { .. } | Op::TransposedMatmul => multiply(graph, node, views, None, bf16),
         Op::Conv2d { stride, padding, groups } => {
-            let sizes = conv::Sizes::new(shape(0), shape(1), &node.ty.shape, (*stride, *padding, *groups));
+            let sizes = conv::Sizes::new(shape(0), shape(1), &node.ty.shape, (*stride, *padding, *groups), bf16);
             let bias = has(2).then(|| views.read(2));
             conv::forward(views.read(0), views.read(1), bias, views.out, sizes);
         }
         Op::Conv2dInputGrad { stride, padding, groups } => {
-            let sizes = conv::Sizes::new(&node.ty.shape, shape(1), shape(0), (*stride, *padding, *groups));
+            let sizes = conv::Sizes::new(&node.ty.shape, shape(1), shape(0), (*stride, *padding, *groups), bf16);
             conv::input_grad(views.read(0), views.read(1), views.out, sizes);
         }
         Op::Conv2dWeightGrad { stride, padding, groups } => {
-            let sizes = conv::Sizes::new(shape(1), &node.ty.shape, shape(0), (*stride, *padding, *groups));
+            let sizes = conv::Sizes::new(shape(1), &node.ty.shape, shape(0), (*stride, *padding, *groups), bf16);
             conv::weight_grad(views.read(0), views.read(1), views.out, sizes);
         }
         Op::LayerNorm { eps } => {

@@ -210,7 +210,10 @@ impl<E: Element + Dtype, D: Kernels<E>> Backend<E> for Dfdx<D> {
         self.name
     }
 
-    fn prepare(&mut self, _graph: &Graph, _layout: &Layout, request: &Request) -> Result<(), BackendError> {
+    fn accept(&self, request: &Request) -> Result<(), BackendError> {
+        if request.bf16 {
+            return Err(BackendError::NoBf16 { backend: self.name });
+        }
         // Its tape holds on to what operations were given, so there is no value to let go and make again.
         match (request.gradients, request.recompute) {
             (true, Recompute::Blocks) => Err(BackendError::NoRecompute { backend: self.name }),
@@ -227,7 +230,7 @@ impl<E: Element + Dtype, D: Kernels<E>> Backend<E> for Dfdx<D> {
         request: &Request,
         results: &mut Results<E>,
     ) -> Result<(), BackendError> {
-        self.prepare(graph, layout, request)?;
+        Backend::<E>::accept(self, request)?;
         let needs = needs(graph, layout, request)?;
         let count = graph.nodes.len();
         let mut context = Context { device: self.device.clone(), tape: OwnedTape::default(), next_root: count };

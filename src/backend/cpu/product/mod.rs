@@ -53,13 +53,15 @@ pub struct How<'a, E> {
     pub scale: E,
     pub add: bool,
     pub bias: Option<&'a [E]>,
+    /// Operands are rounded to bf16, and products added up in f32. Nothing to f64.
+    pub bf16: bool,
     pub finish: Option<Finish<'a, E>>,
 }
 
 impl<E: Real> How<'_, E> {
     /// The product as it is, its rows one after the other.
     pub fn plain(n: usize) -> Self {
-        How { out_row: n, scale: E::ONE, add: false, bias: None, finish: None }
+        How { out_row: n, scale: E::ONE, add: false, bias: None, bf16: false, finish: None }
     }
 }
 
@@ -70,9 +72,9 @@ pub enum Threads {
     All,
 }
 
-/// Floats that [`multiply`] works in. `transposed`: whether the left operand is.
-pub(super) fn scratch(sizes: Sizes, transposed: bool) -> usize {
-    walk::scratch(sizes, transposed)
+/// Floats that [`multiply`] works in. `packed`: whether the left operand is transposed or rounded.
+pub(super) fn scratch(sizes: Sizes, packed: bool) -> usize {
+    walk::scratch(sizes, packed)
 }
 
 /// `out = how(a · b)`.
@@ -117,8 +119,8 @@ pub struct Job<'a, E> {
 impl Products for f32 {
     fn product(job: Job<'_, f32>) {
         match job.threads {
-            Threads::All => walk::multiply(Kernel::best(), job),
-            Threads::One => walk::alone(Kernel::best(), job),
+            Threads::All => walk::multiply(Kernel::best(job.how.bf16), job),
+            Threads::One => walk::alone(Kernel::best(job.how.bf16), job),
         }
     }
 }
@@ -175,7 +177,7 @@ pub(super) fn batched<E: Real>(
     (m, k, n): Sizes,
     (a, a_t): (&[E], bool),
     (b, b_t): (&[E], bool),
-    finish: Option<Finish<E>>,
+    (finish, bf16): (Option<Finish<E>>, bool),
     room: &mut [E],
 ) {
     if out.is_empty() {
@@ -184,13 +186,13 @@ pub(super) fn batched<E: Real>(
     let left = |data| if a_t { Matrix::rows(data, m).transposed() } else { Matrix::rows(data, k) };
     let right = |data| if b_t { Matrix::rows(data, k).transposed() } else { Matrix::rows(data, n) };
     if batch == 1 {
-        let how = How { finish, ..How::plain(n) };
+        let how = How { finish, bf16, ..How::plain(n) };
         return multiply(out, (m, k, n), left(a), right(b), &how, Threads::All, room);
     }
     out.par_chunks_mut(m * n).enumerate().for_each(|(i, out)| {
         let (a, b) = (&a[i * m * k..(i + 1) * m * k], &b[i * k * n..(i + 1) * k * n]);
-        E::with_scratch(scratch((m, k, n), a_t), |room| {
-            multiply(out, (m, k, n), left(a), right(b), &How::plain(n), Threads::One, room);
+        E::with_scratch(scratch((m, k, n), a_t || bf16), |room| {
+            multiply(out, (m, k, n), left(a), right(b), &How { bf16, ..How::plain(n) }, Threads::One, room);
         });
         if let Some(finish) = finish {
             finish(i * m * n, out);
@@ -203,17 +205,39 @@ pub(super) fn linear<E: Real>(
     out: &mut [E],
     (x, weight, bias): (&[E], &[E], Option<&[E]>),
     sizes: Sizes,
-    finish: Option<Finish<E>>,
+    (finish, bf16): (Option<Finish<E>>, bool),
     scratch: &mut [E],
 ) {
     let (_, k, n) = sizes;
-    let how = How { bias, finish, ..How::plain(n) };
+    let how = How { bias, bf16, finish, ..How::plain(n) };
     multiply(out, sizes, Matrix::rows(x, k), Matrix::rows(weight, k).transposed(), &how, Threads::All, scratch);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Ties go to the even one; an error stays one; what is too large becomes infinite.
+    #[test]
+    fn rounding_is_to_the_nearest_number_of_bf16() {
+        let step = 2.0_f32.powi(-7);
+        for (x, nearest) in [
+            (1.0, 1.0),
+            (1.0 + 0.49 * step, 1.0),
+            (1.0 + 0.5 * step, 1.0),
+            (1.0 + 0.51 * step, 1.0 + step),
+            (1.0 + 1.5 * step, 1.0 + 2.0 * step),
+            (-1.0 - 1.5 * step, -1.0 - 2.0 * step),
+            (0.0, 0.0),
+            (f32::MAX, f32::INFINITY),
+            (f32::NEG_INFINITY, f32::NEG_INFINITY),
+        ] {
+            assert_eq!(pack::rounded(x), nearest, "{x}");
+        }
+        assert!(
+            pack::rounded(f32::from_bits(0x7fff_ffff)).is_nan() && pack::rounded(f32::from_bits(0x7f80_0001)).is_nan()
+        );
+    }
 
     /// Numbers from -1 to 1 that no product makes look alike.
     fn numbers(count: usize, seed: u32) -> Vec<f32> {
@@ -255,23 +279,30 @@ mod tests {
                     assert!(at % n + part.len() <= n, "a part lies within a row");
                     part.iter_mut().for_each(|x| *x *= 2.0);
                 };
-                let how = How { out_row: n + 3, scale: 0.5, add, bias: Some(&bias), finish: Some(&double) };
-                let mut expected = vec![0.0; m * n];
-                for (i, value) in expected.iter_mut().enumerate() {
-                    let (row, column) = (i / n, i % n);
-                    let terms = (0..k).map(|at| {
-                        let x = left.data[row * left.row + at * left.column];
-                        f64::from(x) * f64::from(right.data[at * right.row + column * right.column])
-                    });
-                    let start = if add { f64::from(before[row * (n + 3) + column]) } else { 0.0 };
-                    *value = 2.0 * (start + 0.5 * terms.sum::<f64>() + f64::from(bias[column]));
-                }
+                let plain = How::plain(n + 3);
+                let how = How { scale: 0.5, add, bias: Some(&bias), finish: Some(&double), ..plain };
+                let sums = |round: fn(f32) -> f32| {
+                    let mut sums = vec![0.0; m * n];
+                    for (i, value) in sums.iter_mut().enumerate() {
+                        let (row, column) = (i / n, i % n);
+                        let terms = (0..k).map(|at| {
+                            let x = round(left.data[row * left.row + at * left.column]);
+                            f64::from(x) * f64::from(round(right.data[at * right.row + column * right.column]))
+                        });
+                        let start = if add { f64::from(before[row * (n + 3) + column]) } else { 0.0 };
+                        *value = 2.0 * (start + 0.5 * terms.sum::<f64>() + f64::from(bias[column]));
+                    }
+                    sums
+                };
+                let (exact, rounded) = (sums(|x| x), sums(pack::rounded));
                 let tolerance = (k * k) as f64 * 2.0_f64.powi(-24) + 1e-6;
                 for kernel in Kernel::all() {
+                    let expected = if kernel.operands == tile::Operands::F32 { &exact } else { &rounded };
                     let mut results = Vec::new();
                     for threads in [Threads::One, Threads::All] {
                         let mut out = before.clone();
-                        let mut room = vec![f32::NAN; scratch((m, k, n), a_t)];
+                        let mut room =
+                            vec![f32::NAN; scratch((m, k, n), a_t || kernel.operands != tile::Operands::F32)];
                         let job = Job {
                             out: &mut out,
                             sizes: (m, k, n),

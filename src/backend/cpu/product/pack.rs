@@ -1,7 +1,7 @@
 //! Operands of a product laid out as the kernel walks them.
 
 use super::Matrix;
-use super::tile::{Kernel, TALLEST, WIDEST};
+use super::tile::{Kernel, Operands, TALLEST, WIDEST};
 
 /// A packed right operand of `depth` rows: panels of two vectors of columns, in each one row after the other. A last panel of
 /// one vector or less is one vector wide; columns that lack are zero.
@@ -18,12 +18,42 @@ pub(super) fn panels_len(depth: usize, columns: usize) -> usize {
 }
 
 /// Packs the panel of `b` that begins at `column` and has `columns` columns, rows `first..first + depth`.
-pub(super) fn panel(
-    out: &mut [f32],
-    b: Matrix<f32>,
-    (first, depth): (usize, usize),
-    (column, columns): (usize, usize),
-) {
+pub(super) fn panel(kernel: Kernel, out: &mut [f32], b: Matrix<f32>, rows: (usize, usize), columns: (usize, usize)) {
+    match kernel.operands {
+        Operands::F32 => whole_panel(out, b, rows, columns),
+        Operands::Rounded => {
+            whole_panel(out, b, rows, columns);
+            out.iter_mut().for_each(|x| *x = rounded(*x));
+        }
+        Operands::Pairs => {
+            let width = out.len() / kernel.slots(rows.1);
+            out.fill(0.0);
+            for j in 0..columns.1 {
+                let at = |k: usize| b.data[(rows.0 + k) * b.row + (columns.0 + j) * b.column];
+                pairs(out[j..].iter_mut().step_by(width), rows.1, at);
+            }
+        }
+    }
+}
+
+/// Writes numbers `0..depth` two by two, the last beside 0 where it is alone.
+fn pairs<'a>(out: impl Iterator<Item = &'a mut f32>, depth: usize, at: impl Fn(usize) -> f32) {
+    let bits = |k: usize| if k < depth { rounded(at(k)).to_bits() } else { 0 };
+    for (i, out) in out.take(depth.div_ceil(2)).enumerate() {
+        *out = f32::from_bits(bits(2 * i + 1) | bits(2 * i) >> 16);
+    }
+}
+
+/// The number of bf16 that is nearest, of two as near the one whose last bit is 0; what is not a number stays so.
+#[inline(always)]
+pub(super) fn rounded(x: f32) -> f32 {
+    let bits = x.to_bits();
+    let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) & 0xffff_0000;
+    // An error's bits could wrap around to a number's.
+    f32::from_bits(if x.is_nan() { bits & 0xffff_0000 | 0x0040_0000 } else { nearest })
+}
+
+fn whole_panel(out: &mut [f32], b: Matrix<f32>, (first, depth): (usize, usize), (column, columns): (usize, usize)) {
     let width = out.len() / depth;
     if columns < width {
         out.fill(0.0);
@@ -92,7 +122,7 @@ pub(super) fn strips_len(rows: usize, depth: usize) -> usize {
 }
 
 /// Packs rows `row..row + rows` of `a`, columns `first..first + depth`, in strips of a tile's rows: in each one column after the
-/// other. For an operand that is read transposed: its columns lie together.
+/// other. For an operand that is read transposed, whose columns lie together, and for what is rounded.
 pub(super) fn strips(
     kernel: Kernel,
     out: &mut [f32],
@@ -100,10 +130,22 @@ pub(super) fn strips(
     (row, rows): (usize, usize),
     (first, depth): (usize, usize),
 ) {
-    match kernel.height() {
+    let height = kernel.height();
+    if kernel.operands == Operands::Pairs {
+        let slots = kernel.slots(depth);
+        for i in 0..rows {
+            let at = |k: usize| a.data[(row + i) * a.row + (first + k) * a.column];
+            pairs(out[i / height * height * slots + i % height..].iter_mut().step_by(height), depth, at);
+        }
+        return;
+    }
+    match height {
         14 => strips_of::<14>(out, a, (row, rows), (first, depth)),
         6 => strips_of::<6>(out, a, (row, rows), (first, depth)),
         _ => strips_of::<4>(out, a, (row, rows), (first, depth)),
+    }
+    if kernel.operands == Operands::Rounded {
+        out.iter_mut().for_each(|x| *x = rounded(*x));
     }
 }
 

@@ -4,6 +4,9 @@
 //! 4 × 8 elsewhere. The left operand is read where it lies, an element of each row at a time; the right one is packed in panels
 //! of a tile's width ([`super::pack`]), so that each step of k is one or two whole vectors.
 //!
+//! In bf16 a lane of an operand holds two numbers, of k and k + 1, where the machine multiplies such pairs (AVX512-BF16); elsewhere
+//! operands are rounded to bf16 as they are packed and multiplied as f32.
+//!
 //! **Invariant:** an element is one chain of `a·b + c` over k in ascending order, whatever tile it lies in and whichever thread
 //! computes it.
 #![allow(unsafe_code, reason = "vector instructions take pointers")]
@@ -207,9 +210,22 @@ unsafe fn block<V: Vector, const MR: usize>(block: &Block) {
     }
 }
 
-/// The kernel for one kind of machine.
+/// The kernel for one kind of machine and of operands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Kernel(Level);
+pub(super) struct Kernel {
+    level: Level,
+    pub operands: Operands,
+}
+
+/// What a packed operand holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Operands {
+    F32,
+    /// bf16, each in a float of its own.
+    Rounded,
+    /// Two of bf16 in a float's bits, that of the lower k in the lower half.
+    Pairs,
+}
 
 /// Rows of the tallest tile, and lanes of the widest vector: all kernels work in what is enough for these.
 pub(super) const TALLEST: usize = 14;
@@ -218,19 +234,37 @@ pub(super) const WIDEST: usize = 16;
 impl Kernel {
     /// This machine's fastest. Not what [`crate::backend::wide::level`] says, which tests change while others run: kernels differ
     /// in the rounding of products where a machine has no fused multiply-add.
-    pub fn best() -> Self {
-        Kernel(Level::of_the_machine())
+    pub fn best(bf16: bool) -> Self {
+        let operands = match bf16 {
+            false => Operands::F32,
+            true if multiplies_pairs() => Operands::Pairs,
+            true => Operands::Rounded,
+        };
+        Kernel { level: Level::of_the_machine(), operands }
     }
 
-    /// All that this machine can run.
+    /// All that this machine can run; of those on pairs also the one that imitates the machines that have them.
     #[cfg(test)]
     pub fn all() -> impl Iterator<Item = Self> {
-        Level::ALL.into_iter().filter(|level| *level <= Level::of_the_machine()).map(Kernel)
+        let levels = Level::ALL.into_iter().filter(|level| *level <= Level::of_the_machine());
+        let on = |operands| levels.clone().map(move |level| Kernel { level, operands });
+        let pairs = on(Operands::Pairs).filter(|kernel| kernel.level == Level::Portable || multiplies_pairs());
+        let pairs = pairs.filter(|kernel| kernel.level != Level::Avx2);
+        let all: Vec<Kernel> = on(Operands::F32).chain(on(Operands::Rounded)).chain(pairs).collect();
+        all.into_iter()
+    }
+
+    /// Floats that a column of `depth` numbers takes when it is packed.
+    pub fn slots(self, depth: usize) -> usize {
+        match self.operands {
+            Operands::F32 | Operands::Rounded => depth,
+            Operands::Pairs => depth.div_ceil(2),
+        }
     }
 
     /// Rows of a tile.
     pub fn height(self) -> usize {
-        match self.0 {
+        match self.level {
             Level::Avx512 => 14,
             Level::Avx2 => 6,
             Level::Portable => 4,
@@ -239,7 +273,7 @@ impl Kernel {
 
     /// Lanes of a vector, of which a tile has two.
     pub fn lanes(self) -> usize {
-        match self.0 {
+        match self.level {
             Level::Avx512 => 16,
             Level::Avx2 => 8,
             Level::Portable => 4,
@@ -268,17 +302,40 @@ impl Kernel {
                 // SAFETY: the caller's.
                 unsafe { block::<wide::Avx2, 6>(job) }
             }
-            match self.0 {
-                // SAFETY: the caller's, and the machine has the features: there is no kernel of more.
-                Level::Avx512 => return unsafe { avx512(job) },
-                // SAFETY: as above.
-                Level::Avx2 => return unsafe { avx2(job) },
-                Level::Portable => {}
+            #[target_feature(enable = "avx512f,avx512bf16,avx2,fma")]
+            unsafe fn avx512_pairs(job: &Block) {
+                // SAFETY: the caller's.
+                unsafe { block::<wide::Avx512Pairs, 14>(job) }
             }
+            match (self.level, self.operands) {
+                // SAFETY: the caller's, and the machine has the features: there is no kernel of more.
+                (Level::Avx512, Operands::Pairs) => return unsafe { avx512_pairs(job) },
+                // SAFETY: as above.
+                (Level::Avx512, _) => return unsafe { avx512(job) },
+                // SAFETY: as above.
+                (Level::Avx2, _) => return unsafe { avx2(job) },
+                (Level::Portable, _) => {}
+            }
+        }
+        #[cfg(test)]
+        if self.operands == Operands::Pairs {
+            // SAFETY: the caller's.
+            return unsafe { block::<FourPairs, 4>(job) };
         }
         // SAFETY: the caller's.
         unsafe { block::<Four, 4>(job) }
     }
+}
+
+/// Whether the machine multiplies pairs of bf16 in the widest vectors.
+#[cfg(target_arch = "x86_64")]
+fn multiplies_pairs() -> bool {
+    Level::of_the_machine() == Level::Avx512 && is_x86_feature_detected!("avx512bf16")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn multiplies_pairs() -> bool {
+    false
 }
 
 /// Four lanes, for machines without a kernel of their own: compilers make vectors of them.
@@ -321,6 +378,46 @@ impl Vector for Four {
     }
 }
 
+/// Four lanes of pairs: what AVX512-BF16 computes, so that packing is tested on every machine.
+#[cfg(test)]
+#[derive(Clone, Copy)]
+struct FourPairs(Four);
+
+#[cfg(test)]
+impl Vector for FourPairs {
+    const LANES: usize = 4;
+    unsafe fn zero() -> Self {
+        // SAFETY: nothing is asked for.
+        FourPairs(unsafe { Four::zero() })
+    }
+    unsafe fn splat(value: *const f32) -> Self {
+        // SAFETY: the caller's.
+        FourPairs(unsafe { Four::splat(value) })
+    }
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller's.
+        FourPairs(unsafe { Four::load(from) })
+    }
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller's.
+        unsafe { self.0.store(to) }
+    }
+    unsafe fn add(self, other: Self) -> Self {
+        // SAFETY: nothing is asked for.
+        FourPairs(unsafe { self.0.add(other.0) })
+    }
+    unsafe fn scale(self, by: f32) -> Self {
+        // SAFETY: nothing is asked for.
+        FourPairs(unsafe { self.0.scale(by) })
+    }
+    unsafe fn times_plus(self, b: Self, c: Self) -> Self {
+        let high = |x: f32| f32::from_bits(x.to_bits() & 0xffff_0000);
+        let low = |x: f32| f32::from_bits(x.to_bits() << 16);
+        let (a, b, c) = (self.0.0, b.0.0, c.0.0);
+        FourPairs(Four(std::array::from_fn(|i| c[i] + high(a[i]) * high(b[i]) + low(a[i]) * low(b[i]))))
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 mod wide {
     use std::arch::x86_64::*;
@@ -328,7 +425,7 @@ mod wide {
     use super::Vector;
 
     macro_rules! vector {
-        ($name:ident, $inner:ty, $lanes:expr, $zero:ident, $splat:ident, $load:ident, $store:ident, $add:ident, $mul:ident, $fma:ident) => {
+        ($name:ident, $inner:ty, $lanes:expr, $zero:ident, $splat:ident, $load:ident, $store:ident, $add:ident, $mul:ident, $times_plus:expr) => {
             #[derive(Clone, Copy)]
             pub struct $name($inner);
 
@@ -361,7 +458,7 @@ mod wide {
                 }
                 #[inline(always)]
                 unsafe fn times_plus(self, b: Self, c: Self) -> Self {
-                    Self(unsafe { $fma(self.0, b.0, c.0) })
+                    Self(unsafe { $times_plus(self.0, b.0, c.0) })
                 }
             }
         };
@@ -391,4 +488,26 @@ mod wide {
         _mm512_mul_ps,
         _mm512_fmadd_ps
     );
+    vector!(
+        Avx512Pairs,
+        __m512,
+        16,
+        _mm512_setzero_ps,
+        _mm512_set1_ps,
+        _mm512_loadu_ps,
+        _mm512_storeu_ps,
+        _mm512_add_ps,
+        _mm512_mul_ps,
+        pairs_times_plus
+    );
+
+    /// c + the products of both halves of each lane.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    unsafe fn pairs_times_plus(a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: vectors of the same bits, under another name.
+        unsafe {
+            _mm512_dpbf16_ps(c, std::mem::transmute::<__m512, __m512bh>(a), std::mem::transmute::<__m512, __m512bh>(b))
+        }
+    }
 }

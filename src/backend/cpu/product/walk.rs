@@ -7,7 +7,7 @@
 use rayon::prelude::*;
 
 use super::pack::{self, Panels};
-use super::tile::{Block, Kernel, Left};
+use super::tile::{Block, Kernel, Left, Operands};
 use super::{DEPTH, Job, Matrix, Sizes};
 
 /// Rows of k that are worked through together, at most [`DEPTH`].
@@ -20,14 +20,14 @@ const ROWS: usize = 126;
 /// Columns of a task, about.
 const COLUMNS: usize = 384;
 
-/// Whether the left operand is packed: where its elements along k do not lie together.
-fn packs_left(a: Matrix<f32>) -> bool {
-    a.column != 1
+/// Whether the left operand is packed: where its elements along k do not lie together, or are not as the kernel wants them.
+fn packs_left(kernel: Kernel, a: Matrix<f32>) -> bool {
+    a.column != 1 || kernel.operands != Operands::F32
 }
 
-/// Floats that a product works in. `transposed`: whether the left operand is.
-pub(super) fn scratch((m, k, n): Sizes, transposed: bool) -> usize {
-    let left = if transposed { pack::strips_len(m, depth_of(k)) } else { 0 };
+/// Floats that a product works in. `packed`: whether the left operand is.
+pub(super) fn scratch((m, k, n): Sizes, packed: bool) -> usize {
+    let left = if packed { pack::strips_len(m, depth_of(k)) } else { 0 };
     pack::panels_len(depth_of(k), n) + left
 }
 
@@ -53,17 +53,18 @@ pub(super) fn multiply(kernel: Kernel, job: Job<f32>) {
     let target = Target(out.as_mut_ptr());
     for first in (0..k).step_by(depth_at_most) {
         let depth = depth_at_most.min(k - first);
-        let panels = &mut panels[..depth * n.next_multiple_of(kernel.lanes())];
-        panels.par_chunks_mut(width * depth).with_max_len(4).enumerate().for_each(|(i, out)| {
-            pack::panel(out, b, (first, depth), (i * width, width.min(n - i * width)));
+        let slots = kernel.slots(depth);
+        let panels = &mut panels[..slots * n.next_multiple_of(kernel.lanes())];
+        panels.par_chunks_mut(width * slots).with_max_len(4).enumerate().for_each(|(i, out)| {
+            pack::panel(kernel, out, b, (first, depth), (i * width, width.min(n - i * width)));
         });
-        let left = if packs_left(a) {
-            let strips = &mut strips[..depth * m.next_multiple_of(height)];
+        let left = if packs_left(kernel, a) {
+            let strips = &mut strips[..slots * m.next_multiple_of(height)];
             let some = rows.min(2 * height);
-            strips.par_chunks_mut(some * depth).with_max_len(4).enumerate().for_each(|(i, out)| {
+            strips.par_chunks_mut(some * slots).with_max_len(4).enumerate().for_each(|(i, out)| {
                 pack::strips(kernel, out, a, (i * some, some.min(m - i * some)), (first, depth));
             });
-            Left { data: strips.as_ptr(), tile: height * depth, row: 1, step: height }
+            Left { data: strips.as_ptr(), tile: height * slots, row: 1, step: height }
         } else {
             Left { data: a.data[first..].as_ptr(), tile: height * a.row, row: a.row, step: 1 }
         };
@@ -79,7 +80,7 @@ pub(super) fn multiply(kernel: Kernel, job: Job<f32>) {
             let job = Block {
                 rows,
                 a: Left { data, tile, row: to_row, step },
-                b: Panels { data: &panels[column * depth..], depth, columns },
+                b: Panels { data: &panels[column * slots..], depth: slots, columns },
                 out: to,
                 out_row: how.out_row,
                 scale: how.scale,
@@ -116,21 +117,22 @@ pub(super) fn alone(kernel: Kernel, job: Job<f32>) {
     let (height, width) = (kernel.height(), kernel.width());
     for first in (0..k).step_by(depth_at_most) {
         let depth = depth_at_most.min(k - first);
-        let panels = &mut panels[..depth * n.next_multiple_of(kernel.lanes())];
-        panels.chunks_mut(width * depth).enumerate().for_each(|(i, out)| {
-            pack::panel(out, b, (first, depth), (i * width, width.min(n - i * width)));
+        let slots = kernel.slots(depth);
+        let panels = &mut panels[..slots * n.next_multiple_of(kernel.lanes())];
+        panels.chunks_mut(width * slots).enumerate().for_each(|(i, out)| {
+            pack::panel(kernel, out, b, (first, depth), (i * width, width.min(n - i * width)));
         });
-        let left = if packs_left(a) {
-            let strips = &mut strips[..depth * m.next_multiple_of(height)];
+        let left = if packs_left(kernel, a) {
+            let strips = &mut strips[..slots * m.next_multiple_of(height)];
             pack::strips(kernel, strips, a, (0, m), (first, depth));
-            Left { data: strips.as_ptr(), tile: height * depth, row: 1, step: height }
+            Left { data: strips.as_ptr(), tile: height * slots, row: 1, step: height }
         } else {
             Left { data: a.data[first..].as_ptr(), tile: height * a.row, row: a.row, step: 1 }
         };
         let job = Block {
             rows: m,
             a: left,
-            b: Panels { data: panels, depth, columns: n },
+            b: Panels { data: panels, depth: slots, columns: n },
             out: out.as_mut_ptr(),
             out_row: how.out_row,
             scale: how.scale,

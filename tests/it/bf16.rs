@@ -1,0 +1,148 @@
+//! `train.precision = bf16`: layers' products round their operands, all else stays as it is in f32.
+
+use cmae::backend::cpu::planned;
+use cmae::backend::{Element, Request, Results};
+use cmae::graph::Program;
+use cmae::graph::text::parse;
+use cmae::plan::Step;
+
+use crate::command::succeed;
+use crate::cpu::each_pipeline;
+use crate::methods::{compile, page, sets_of};
+
+fn results(
+    program: &Program,
+    arena: &[f32],
+    inputs: &[(String, cmae::backend::InputValue)],
+    bf16: bool,
+) -> Results<f32> {
+    let request = Request { gradients: true, bf16, ..Request::default() };
+    let mut backend = f32::backend("cpu").expect("every build has it");
+    let results = backend.run(&program.train, &program.layout, arena, inputs, &request);
+    results.unwrap_or_else(|error| panic!("{}: {error}", program.spec.name))
+}
+
+fn norm(values: impl Iterator<Item = f64>) -> f64 {
+    values.map(|v| v * v).sum::<f64>().sqrt()
+}
+
+/// Losses and gradients of every pipeline beside f32's, with the change that rounding the weights alone makes for a measure.
+///
+/// A number of bf16 is off by 2⁻⁹ of itself at most. Weights are one of six operands of a layer's three products; were all as
+/// sensitive and their errors independent, all together would change √6 times as much as weights that are rounded once. What
+/// lies far from that is no rounding: a factor of 8 leaves room for layers that are more sensitive to what flows through
+/// them, as batch norm over a handful of samples is. A tokenizer's choice between codes that are nearly as near may fall to the
+/// other: one of some dozens of tokens, 0.04.
+#[test]
+fn it_is_f32_within_its_rounding_on_every_pipeline() {
+    each_pipeline(|method, program, arena, inputs| {
+        let arena: Vec<f32> = arena.iter().map(|v| *v as f32).collect();
+        let weights: Vec<f32> =
+            arena.iter().map(|v| f32::from_bits(v.to_bits().wrapping_add(0x8000) & 0xffff_0000)).collect();
+        let (exact, rounded) = (results(program, &arena, inputs, false), results(program, &arena, inputs, true));
+        let by_weights = results(program, &weights, inputs, false);
+        let name = &method.pipeline;
+        let off = |other: &Results<f32>| {
+            let difference = exact.gradients.iter().zip(&other.gradients).map(|(a, b)| f64::from(a - b));
+            norm(difference) / norm(exact.gradients.iter().map(|g| f64::from(*g)))
+        };
+        let (found, measure) = (off(&rounded), off(&by_weights));
+        println!("{name}: gradients are off by {found:.1e}, by {measure:.1e} where weights alone are rounded");
+        assert!(found > 0.0 && found <= 8.0 * measure + 0.04, "{name}: {found:e} for {measure:e}");
+        for (a, b) in exact.losses.iter().zip(&rounded.losses) {
+            assert!((a - b).abs() <= 0.02 * a.abs().max(1.0), "{name}: the loss is {a}, in bf16 {b}");
+        }
+    });
+}
+
+#[test]
+fn threads_change_no_bit() {
+    let page = page();
+    let method = page.methods.iter().find(|method| method.pipeline == "cmae_vitb").expect("it is there");
+    let sets = sets_of(&page, method);
+    let program = compile(&method.pipeline, &sets);
+    let arena: Vec<f32> = crate::methods::start(&program, &sets);
+    let inputs = crate::methods::batch(&program);
+    let with = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads start");
+        let results = pool.install(|| results(&program, &arena, &inputs, true));
+        results.gradients.iter().map(|g| g.to_bits()).collect::<Vec<u32>>()
+    };
+    let one = with(1);
+    for threads in [2, 3, 5] {
+        assert!(one == with(threads), "{threads} threads");
+    }
+}
+
+/// Scopes of products that round, and of those that do not.
+fn scopes(pipeline: &str) -> (Vec<String>, Vec<String>) {
+    let page = page();
+    let method = page.methods.iter().find(|method| method.pipeline == pipeline).expect("it is there");
+    let program = compile(pipeline, &sets_of(&page, method));
+    let request = Request { gradients: true, bf16: true, ..Request::default() };
+    let plan = planned(&program.train, &program.layout, &request).expect("it is sound");
+    let is_product = |step: &&Step| {
+        let op = plan.graph.node(step.kernel()).op.name();
+        ["linear", "matmul", "transposed_matmul", "attention", "attention_grad"].contains(&op)
+    };
+    let (rounded, kept): (Vec<&Step>, Vec<&Step>) = plan.steps.iter().filter(is_product).partition(|step| step.bf16);
+    let names = |steps: Vec<&Step>| steps.iter().map(|step| plan.graph.node(step.kernel()).scope.clone()).collect();
+    assert!(plan.steps.iter().all(|step| !step.bf16 || is_product(&step)), "only products round");
+    (names(rounded), names(kept))
+}
+
+#[test]
+fn layers_round_and_logits_do_not() {
+    let (rounded, kept) = scopes("cmae_vitb");
+    // Forward, and the gradients of both operands.
+    let of = |name: &str, list: &[String]| list.iter().filter(|scope| *scope == name).count();
+    assert_eq!(of("encoder.blocks.0.mlp.fc1", &rounded), 3);
+    assert_eq!(of("encoder.blocks.0.attn", &rounded), 2);
+    assert_eq!(of("momentum.encoder.blocks.0.mlp.fc1", &rounded), 1, "no gradient flows through it");
+    assert!(!kept.is_empty() && kept.iter().all(|scope| scope == "contrastive" || scope == "pairs"), "{kept:?}");
+    let (rounded, kept) = scopes("beit_vitb");
+    assert_eq!((of("head", &rounded), of("head", &kept)), (0, 3), "it makes logits");
+    assert!(kept.iter().all(|scope| scope == "head" || scope == "tok.codebook"), "{kept:?}");
+}
+
+/// A matrix product that is no layer's: the same bits.
+#[test]
+fn other_products_stay_in_f32() {
+    let graph = parse(
+        "input x: f[3, 70] Noise
+        %0: f[3, 70] = input() (name:\"x\")
+        %1: f[3, 3] = matmul(%0, %0) (transpose_b:true)
+        %2: f[] = sum(%1) (axes:[0,1],keep:false)
+        loss all = %2
+        total = %2",
+    )
+    .unwrap_or_else(|error| panic!("{error}"));
+    let data: Vec<f32> = (0..210).map(|i| (i as f32 * 0.37).sin()).collect();
+    let value = cmae::backend::InputValue::Float(cmae::backend::HostTensor { shape: vec![3, 70], data });
+    let losses = [false, true].map(|bf16| {
+        let mut backend = f32::backend("cpu").expect("every build has it");
+        let request = Request { bf16, ..Request::default() };
+        let layout = cmae::graph::Layout::new(Vec::new());
+        backend.run(&graph, &layout, &[], &[("x".to_owned(), value.clone())], &request).expect("it runs").losses
+    });
+    assert_eq!(losses[0], losses[1]);
+}
+
+/// A run of two epochs learns as one in f32 does, and `show plan` says what rounds.
+#[test]
+fn a_run_in_bf16_trains() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = "pipelines/quickstart.cmae";
+    let set = ["--set", "train.precision=bf16", "--set", "train.epochs=2", "--set", "data.batch_size=128"];
+    let out = folder.path().join("run").display().to_string();
+    succeed(&[&["run", file, "--out", &out], &set[..]].concat());
+    let metrics = std::fs::read_to_string(folder.path().join("run/metrics.jsonl")).expect("metrics");
+    let loss = |line: &str| {
+        let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        line["loss"].as_f64()
+    };
+    let losses: Vec<f64> = metrics.lines().filter_map(loss).collect();
+    let (first, last) = (losses[0], losses[losses.len() - 1]);
+    assert!(losses.len() > 5 && last < first, "from {first} to {last}");
+    assert!(succeed(&[&["show", "plan", file], &set[..]].concat()).contains(" = linear.bf16"));
+}
