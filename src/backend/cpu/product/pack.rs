@@ -156,6 +156,13 @@ fn strips_of<const H: usize>(
     (first, depth): (usize, usize),
 ) {
     let (out, _) = out.as_chunks_mut::<H>();
+    if a.column == 1 {
+        for i in 0..rows {
+            let from = &a.data[(row + i) * a.row + first..][..depth];
+            out[i / H * depth..][..depth].iter_mut().zip(from).for_each(|(to, value)| to[i % H] = *value);
+        }
+        return;
+    }
     for k in 0..depth {
         let column = &a.data[row * a.row + (first + k) * a.column..];
         if a.row == 1 {

@@ -19,6 +19,8 @@ fn depth_of(k: usize) -> usize {
 const ROWS: usize = 126;
 /// Columns of a task, about.
 const COLUMNS: usize = 384;
+/// Tasks for each thread, at least: the last one to end keeps the others waiting for an eighth of its work at most.
+const TASKS: usize = 8;
 
 /// Whether the left operand is packed: where its elements along k do not lie together, or are not as the kernel wants them.
 fn packs_left(kernel: Kernel, a: Matrix<f32>) -> bool {
@@ -48,8 +50,11 @@ pub(super) fn multiply(kernel: Kernel, job: Job<f32>) {
     let (height, width) = (kernel.height(), kernel.width());
     // Rows and columns are cut evenly, in whole tiles.
     let even = |all: usize, most: usize, unit: usize| all.div_ceil(all.div_ceil(most)).next_multiple_of(unit);
-    let (rows, columns) = (even(m, ROWS, height), even(n, COLUMNS, width));
+    let columns = even(n, COLUMNS, width);
     let across = n.div_ceil(columns);
+    // How rows are shared out changes no bit, so that it may hang on the number of threads.
+    let share = (m * across).div_ceil(TASKS * rayon::current_num_threads());
+    let rows = even(m, ROWS.min(share).max(2 * height), height);
     let target = Target(out.as_mut_ptr());
     for first in (0..k).step_by(depth_at_most) {
         let depth = depth_at_most.min(k - first);
