@@ -1,7 +1,5 @@
 //! `cmaec eval`: what a trained model's features are worth.
 
-use std::path::PathBuf;
-
 use clap::Subcommand;
 use cmae::backend::Element;
 use cmae::eval::Judge;
@@ -10,7 +8,7 @@ use cmae::train::init;
 use serde_json::json;
 
 use super::output::outln;
-use super::trained;
+use super::trained::Chosen;
 
 /// Judges the features of a run.
 #[derive(clap::Args)]
@@ -27,8 +25,8 @@ enum How {
 /// Weighted kNN accuracy, beside the untrained encoder's, raw pixels' and chance.
 #[derive(clap::Args)]
 struct Knn {
-    #[arg(value_name = "RUN")]
-    run: PathBuf,
+    #[command(flatten)]
+    chosen: Chosen,
     /// Labelled pictures that vote: a folder, or a source of the pipeline. By default the pipeline's.
     #[arg(long, value_name = "PATH")]
     bank: Option<String>,
@@ -54,7 +52,7 @@ pub fn main(args: Args) -> Result<(), String> {
 }
 
 fn knn(args: Knn) -> Result<(), String> {
-    let trained = trained::load(&args.run)?;
+    let trained = args.chosen.load()?;
     let program = &trained.program;
     let of_pipeline = program.spec.evaluate.knn.clone();
     // Wu et al. 2018's values, where the pipeline gives none.

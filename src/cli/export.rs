@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use cmae::eval::export::export_module;
 
 use super::output::outln;
-use super::trained;
+use super::trained::Chosen;
 
 /// Writes the pretrained encoder as safetensors, in timm's names and layouts.
 #[derive(clap::Args)]
 pub struct Args {
-    #[arg(value_name = "RUN")]
-    run: PathBuf,
+    #[command(flatten)]
+    chosen: Chosen,
     #[arg(short, long, value_name = "FILE.safetensors")]
     output: PathBuf,
     /// The module to write, such as `momentum.encoder`; by default the one that the pipeline's `export` names.
@@ -20,7 +20,7 @@ pub struct Args {
 }
 
 pub fn main(args: Args) -> Result<(), String> {
-    let trained = trained::load(&args.run)?;
+    let trained = args.chosen.load()?;
     let spec = &trained.program.spec;
     let module = args.module.or_else(|| spec.export.clone()).ok_or_else(|| {
         format!("pipeline `{}` says nothing of what to export\nhelp: name it: --module encoder", spec.name)

@@ -6,14 +6,14 @@ use cmae::backend::Element;
 use cmae::eval::{features, quality};
 
 use super::output::outln;
-use super::trained;
+use super::trained::Chosen;
 
 /// Writes the features of pictures as safetensors: `features` [N, D], `labels` [N] (−1 without classes), and the
 /// pictures' names in the metadata.
 #[derive(clap::Args)]
 pub struct Args {
-    #[arg(value_name = "RUN")]
-    run: PathBuf,
+    #[command(flatten)]
+    chosen: Chosen,
     /// A folder of pictures, or a source of the pipeline, such as `data.val`.
     #[arg(long, value_name = "PATH")]
     data: String,
@@ -25,7 +25,7 @@ pub struct Args {
 }
 
 pub fn main(args: Args) -> Result<(), String> {
-    let trained = trained::load(&args.run)?;
+    let trained = args.chosen.load()?;
     let program = &trained.program;
     let graph = program.features.as_ref().ok_or_else(|| {
         format!("pipeline `{}` has no features\nhelp: add `evaluate {{ features = … }}` to it", program.spec.name)

@@ -30,6 +30,9 @@ pub struct Args {
     /// Continues the run in the folder from its newest checkpoint; starts afresh where there is none.
     #[arg(long)]
     resume: bool,
+    /// With --resume: goes on with settings that the run was not started with; each that differs is told.
+    #[arg(long, requires = "resume")]
+    accept_changes: bool,
     /// Runs once for each value: `--sweep mask_ratio=60%,75%`. Several sweeps give every combination, each in a folder
     /// of its own below the run's.
     #[arg(long = "sweep", value_name = "NAME=A,B")]
@@ -81,7 +84,12 @@ pub fn main(args: Args) -> Result<(), String> {
             Precision::F32 | Precision::Bf16 => train::<f32>,
             Precision::F64 => train::<f64>,
         };
-        let options = SessionOptions { threads, resume: args.resume, imports: imports.clone() };
+        let options = SessionOptions {
+            threads,
+            resume: args.resume,
+            accept_changes: args.accept_changes,
+            imports: imports.clone(),
+        };
         run(compiled, sources, &text, &out, &args, &options, &stop)?;
     }
     Ok(())

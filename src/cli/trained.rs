@@ -1,12 +1,35 @@
-//! A run's newest checkpoint with the program that it was trained by.
+//! A checkpoint of a run with the program that it was trained by.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cmae::data::source::{self, Source};
 use cmae::graph::Program;
 use cmae::run::{Checkpoint, RunError, RunFolder};
 use cmae::spec::SourceSpec;
+
+/// Which run, and what of it.
+#[derive(clap::Args)]
+pub struct Chosen {
+    #[arg(value_name = "RUN")]
+    run: PathBuf,
+    /// `best` by its evaluations, `last`, or a name such as step-00001200; by default the newest that is whole.
+    #[arg(long, value_name = "NAME")]
+    checkpoint: Option<String>,
+}
+
+impl Chosen {
+    pub fn load(&self) -> Result<Trained, String> {
+        let Some(name) = &self.checkpoint else { return load(&self.run) };
+        let load = || -> Result<Trained, RunError> {
+            let folder = RunFolder::open(&self.run)?;
+            let program = folder.program()?;
+            let checkpoint = Checkpoint::<f32>::load_named(&folder, &program.layout, name)?;
+            Ok(Trained { arena: checkpoint.arena, step: checkpoint.state.step, program })
+        };
+        load().map_err(|error| error.to_string())
+    }
+}
 
 pub struct Trained {
     pub program: Program,
@@ -15,7 +38,7 @@ pub struct Trained {
     pub step: u64,
 }
 
-/// Loads what `run` holds; a checkpoint that is damaged is named on stderr and passed over.
+/// Loads the newest that `run` holds; a checkpoint that is damaged is named on stderr and passed over.
 pub fn load(run: &Path) -> Result<Trained, String> {
     let load = || -> Result<Trained, RunError> {
         let folder = RunFolder::open(run)?;

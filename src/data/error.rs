@@ -15,6 +15,9 @@ pub enum DataError {
         /// A sibling with a similar name, as the whole path.
         similar: Option<PathBuf>,
     },
+    /// While a run read from it.
+    #[error("folder `{}` was there when the run began and is gone", path.display())]
+    FolderGone { path: PathBuf },
     #[error("`{}` is a file, not a folder", path.display())]
     NotAFolder { path: PathBuf },
     #[error("folder `{}` holds no jpg, jpeg, png or webp file", path.display())]
@@ -57,6 +60,9 @@ impl DataError {
             DataError::FolderNotFound { similar: None, .. } => {
                 Some("a relative path starts at the folder the command runs in".to_owned())
             }
+            DataError::FolderGone { .. } => Some(
+                "put it back or mount it again, then go on with --resume: nothing was trained without it".to_owned(),
+            ),
             DataError::NotAFolder { path } => {
                 path.parent().filter(|p| !p.as_os_str().is_empty()).map(|p| format!("try `{}`", p.display()))
             }

@@ -196,6 +196,10 @@ impl Loader {
             }
         };
         self.counters.batches += 1;
+        // Pictures of a disk that is gone are not broken: no other may stand in for them.
+        if let (false, Err(error)) = (batch.broken.is_empty(), self.source.check()) {
+            return Some(Err(error));
+        }
         for (index, reason) in &batch.broken {
             if self.broken.insert(*index, reason.clone()).is_none() {
                 self.news.push((self.source.name(*index), reason.clone()));

@@ -1,10 +1,9 @@
 //! Checkpoints: parameters, copies, states, what the optimizer keeps, and the position in the data.
 //!
 //! **Invariant:** a folder `step-NNNNNNNN` is whole, or its checksums tell that it is not; the one before it is kept
-//! until the next is in place.
+//! until the next is in place. Every byte of a checkpoint stands under a checksum, those of `state.ron` under its last line's.
 
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
@@ -95,13 +94,32 @@ pub fn machine() -> String {
 }
 
 impl<E: Element> NewCheckpoint<'_, E> {
-    /// Writes the checkpoint, points `RUN/last` to it, and removes all but the newest `keep`.
-    pub fn save(mut self, folder: &RunFolder, layout: &Layout, keep: usize) -> Result<PathBuf, RunError> {
-        let checkpoints = folder.checkpoints();
-        let name = name(self.state.step);
+    /// Writes the checkpoint, points `RUN/last` to it, and removes all but the newest `keep` and the best.
+    ///
+    /// Where it fails, what it wrote beside is removed, so that a disk that is full is not left so.
+    pub fn save(self, folder: &RunFolder, layout: &Layout, keep: usize) -> Result<PathBuf, RunError> {
+        let (disk, checkpoints, step) = (folder.disk(), folder.checkpoints(), self.state.step);
+        let name = name(step);
         let (target, beside) = (checkpoints.join(&name), checkpoints.join(format!(".{name}")));
-        remove(&beside)?;
-        fs::create_dir_all(&beside).map_err(RunError::io("make", &beside))?;
+        if let Err(error) = self.write(folder, layout, &beside) {
+            // The first error is the one to tell.
+            let _ = disk.remove_folder(&beside);
+            return Err(error);
+        }
+        // One of this step can only be a damaged one that was passed over.
+        disk.remove_folder(&target).map_err(RunError::io("remove", &target))?;
+        disk.rename(&beside, &target).map_err(RunError::io("rename to", &target))?;
+        disk.sync_folder(&checkpoints).map_err(RunError::io("sync", &checkpoints))?;
+        settle(folder, step, keep)?;
+        Ok(target)
+    }
+
+    fn write(mut self, folder: &RunFolder, layout: &Layout, beside: &Path) -> Result<(), RunError> {
+        let disk = folder.disk();
+        for left in unfinished(folder)? {
+            disk.remove_folder(&left).map_err(RunError::io("remove", &left))?;
+        }
+        disk.make_folder(beside).map_err(RunError::io("make", beside))?;
         let metadata = [("pipeline", self.state.pipeline.clone()), ("step", self.state.step.to_string())];
         let model: Vec<FileTensor> = layout
             .tensors
@@ -120,29 +138,74 @@ impl<E: Element> NewCheckpoint<'_, E> {
                 })
             })
             .collect();
+        let put = |path: &Path, bytes: &[u8]| disk.write(path, bytes).map_err(RunError::io("write", path));
         for (file, tensors) in [(MODEL, model), (OPTIMIZER, slots)] {
             let path = beside.join(file);
             let bytes = tensor_file::to_bytes(&path, &tensors, &metadata)?;
-            write_synced(&path, &bytes)?;
+            put(&path, &bytes)?;
             let blake3 = blake3::hash(&bytes).to_hex().to_string();
             self.state.files.push(FileSum { name: file.to_owned(), bytes: bytes.len() as u64, blake3 });
         }
-        let state = folder.to_ron(STATE, &self.state, true)?;
-        write_synced(&beside.join(STATE), state.as_bytes())?;
-        sync_folder(&beside)?;
-        // One of this step can only be a damaged one that was passed over.
-        remove(&target)?;
-        fs::rename(&beside, &target).map_err(RunError::io("rename to", &target))?;
-        sync_folder(&checkpoints)?;
-        folder.write("last", name.as_bytes())?;
-        for (_, old) in list(folder)?.into_iter().skip(keep.max(1)) {
-            remove(&old)?;
-        }
-        Ok(target)
+        let state = sealed(&folder.to_ron(STATE, &self.state, true)?);
+        put(&beside.join(STATE), state.as_bytes())?;
+        disk.sync_folder(beside).map_err(RunError::io("sync", beside))
+    }
+}
+
+/// Points `RUN/last` to the checkpoint after `step` steps, which is in place, and removes all but the newest `keep` and the best.
+/// Also as a run is resumed, for it may have ended in between.
+pub fn settle(folder: &RunFolder, step: u64, keep: usize) -> Result<(), RunError> {
+    folder.write("last", name(step).as_bytes())?;
+    let best = folder.best();
+    let old = list(folder)?.into_iter().skip(keep.max(1)).map(|(_, path)| path);
+    for old in old.filter(|path| path.file_name().and_then(|n| n.to_str()) != best.as_deref()) {
+        folder.disk().remove_folder(&old).map_err(RunError::io("remove", &old))?;
+    }
+    Ok(())
+}
+
+const SEAL: &str = "\n// blake3 ";
+
+/// A text with its own checksum as its last line, a comment.
+pub fn sealed(text: &str) -> String {
+    format!("{text}{SEAL}{}\n", blake3::hash(text.as_bytes()).to_hex())
+}
+
+/// The text that [`sealed`] closed, if it is whole.
+fn unsealed(text: &str) -> Result<&str, String> {
+    let (body, sum) = text.rsplit_once(SEAL).ok_or("it has no checksum at its end")?;
+    let found = blake3::hash(body.as_bytes()).to_hex();
+    match sum.strip_suffix('\n') {
+        Some(sum) if sum == found.as_str() => Ok(body),
+        _ => Err(format!("it has the checksum {found}, {} was written", sum.trim_end())),
     }
 }
 
 impl<E: Element> Checkpoint<E> {
+    /// Whether there is one after `step` steps, whole or not.
+    pub fn is_there(folder: &RunFolder, step: u64) -> bool {
+        folder.checkpoints().join(name(step)).is_dir()
+    }
+
+    /// The checkpoint of that name, `best` or `last` for those that the run names so.
+    pub fn load_named(folder: &RunFolder, layout: &Layout, name: &str) -> Result<Self, RunError> {
+        let names: Vec<String> = list(folder)?.into_iter().map(|(step, _)| self::name(step)).collect();
+        let chosen = match name {
+            "best" => folder.best(),
+            "last" => names.first().cloned(),
+            _ => Some(name.to_owned()),
+        };
+        let Some(chosen) = chosen.filter(|chosen| names.contains(chosen)) else {
+            let known = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+            return Err(RunError::UnknownCheckpoint { path: folder.path().to_owned(), name: name.to_owned(), known });
+        };
+        let path = folder.checkpoints().join(chosen);
+        Self::load(&path, layout).map_err(|fault| match fault {
+            Fault::Damaged(reason) => RunError::Format { path, message: reason },
+            Fault::OtherVersion(message) => RunError::OtherVersion { path, message },
+        })
+    }
+
     /// The newest checkpoint that is whole, and a warning for each that was passed over; `None` where there is none.
     pub fn load_newest(folder: &RunFolder, layout: &Layout) -> Result<Option<(Self, Vec<String>)>, RunError> {
         let mut damaged = Vec::new();
@@ -164,10 +227,16 @@ impl<E: Element> Checkpoint<E> {
     fn load(path: &Path, layout: &Layout) -> Result<Self, Fault> {
         let state_path = path.join(STATE);
         let text = fs::read_to_string(&state_path).map_err(|e| format!("{STATE}: {e}"))?;
-        let state: State = from_ron(&state_path, &text).map_err(|e| e.to_string())?;
+        let body = unsealed(&text).map_err(|e| format!("{STATE}: {e}"))?;
+        // It is whole, so that what cannot be read is older or newer.
+        let state: State = from_ron(&state_path, body).map_err(|e| Fault::OtherVersion(e.to_string()))?;
         if state.slots.is_empty() {
             let message = format!("{STATE} does not name what the optimizer keeps");
             return Err(Fault::OtherVersion(message));
+        }
+        let named = name(state.step);
+        if path.file_name().is_none_or(|folder| *folder != *named) {
+            return Err(format!("{STATE} is that of {named}").into());
         }
         let read = |name: &str| -> Result<Vec<u8>, String> {
             let sum = state.files.iter().find(|f| f.name == name).ok_or(format!("{STATE} does not list {name}"))?;
@@ -218,34 +287,28 @@ fn fill<E: Element>(
     Ok(arena)
 }
 
+/// What processes that were killed left beside checkpoints.
+fn unfinished(folder: &RunFolder) -> Result<Vec<PathBuf>, RunError> {
+    Ok(entries(folder)?.into_iter().filter(|(name, _)| name.starts_with(".step-")).map(|(_, path)| path).collect())
+}
+
 /// Checkpoints of a run, the newest first.
 pub fn list(folder: &RunFolder) -> Result<Vec<(u64, PathBuf)>, RunError> {
-    let checkpoints = folder.checkpoints();
-    let mut found = Vec::new();
-    if !checkpoints.is_dir() {
-        return Ok(found);
-    }
-    for entry in fs::read_dir(&checkpoints).map_err(RunError::io("read", &checkpoints))? {
-        let path = entry.map_err(RunError::io("read", &checkpoints))?.path();
-        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        if let Some(step) = name.strip_prefix("step-").and_then(|step| step.parse().ok()) {
-            found.push((step, path));
-        }
-    }
+    let step = |(name, path): (String, PathBuf)| Some((name.strip_prefix("step-")?.parse().ok()?, path));
+    let mut found: Vec<(u64, PathBuf)> = entries(folder)?.into_iter().filter_map(step).collect();
     found.sort_by(|a, b| b.cmp(a));
     Ok(found)
 }
 
-fn remove(path: &Path) -> Result<(), RunError> {
-    if path.exists() { fs::remove_dir_all(path).map_err(RunError::io("remove", path)) } else { Ok(()) }
-}
-
-fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), RunError> {
-    let mut file = File::create(path).map_err(RunError::io("make", path))?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(RunError::io("write", path))
-}
-
-/// Makes the names in a folder last; elsewhere than on Unix folders cannot be opened, and renames last by themselves.
-fn sync_folder(path: &Path) -> Result<(), RunError> {
-    if cfg!(unix) { File::open(path).and_then(|f| f.sync_all()).map_err(RunError::io("sync", path)) } else { Ok(()) }
+/// Names and paths of all that lies in the folder of checkpoints.
+fn entries(folder: &RunFolder) -> Result<Vec<(String, PathBuf)>, RunError> {
+    let checkpoints = folder.checkpoints();
+    let mut found = Vec::new();
+    if checkpoints.is_dir() {
+        for entry in fs::read_dir(&checkpoints).map_err(RunError::io("read", &checkpoints))? {
+            let path = entry.map_err(RunError::io("read", &checkpoints))?.path();
+            found.push((path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(), path));
+        }
+    }
+    Ok(found)
 }

@@ -4,18 +4,20 @@
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::RunError;
-use super::tensor_file::write_atomically;
+use super::disk::{Disk, System};
 use crate::graph::Program;
 
 /// A run's folder on disk.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
+    disk: Arc<dyn Disk>,
     /// Held while this process trains; `None` for readers.
     _lock: Option<File>,
 }
@@ -35,7 +37,7 @@ impl RunFolder {
         if !resume && path.join("program.ron").exists() {
             return Err(RunError::Occupied { path: path.to_owned() });
         }
-        Ok(RunFolder { path: path.to_owned(), _lock: Some(lock) })
+        Ok(RunFolder { path: path.to_owned(), disk: Arc::new(System), _lock: Some(lock) })
     }
 
     /// The folder of a run, to look at.
@@ -43,7 +45,16 @@ impl RunFolder {
         if !path.join("program.ron").is_file() {
             return Err(RunError::NotARun { path: path.to_owned(), missing: "program.ron" });
         }
-        Ok(RunFolder { path: path.to_owned(), _lock: None })
+        Ok(RunFolder { path: path.to_owned(), disk: Arc::new(System), _lock: None })
+    }
+
+    /// The same folder on another disk, for tests of what fails.
+    pub fn on(self, disk: Arc<dyn Disk>) -> RunFolder {
+        RunFolder { disk, ..self }
+    }
+
+    pub(super) fn disk(&self) -> &dyn Disk {
+        &*self.disk
     }
 
     pub fn path(&self) -> &Path {
@@ -72,6 +83,16 @@ impl RunFolder {
         self.write("program.ron", self.to_ron("program.ron", program, false)?.as_bytes())
     }
 
+    /// Name of the checkpoint with the best evaluation, if there was one.
+    pub fn best(&self) -> Option<String> {
+        fs::read_to_string(self.path.join("best")).ok()
+    }
+
+    /// Points `RUN/best` to the checkpoint after `step` steps, which must be there.
+    pub fn write_best(&self, step: u64) -> Result<(), RunError> {
+        self.write("best", super::checkpoint::name(step).as_bytes())
+    }
+
     /// The program that the run was started with.
     pub fn program(&self) -> Result<Program, RunError> {
         let path = self.path.join("program.ron");
@@ -85,9 +106,11 @@ impl RunFolder {
         self.path.join("program.ron").is_file()
     }
 
+    /// Writes a file beside its place, then puts it there: after a crash it holds the old contents or the new.
     pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), RunError> {
-        let path = self.path.join(name);
-        write_atomically(&path, bytes).map_err(RunError::io("write", &path))
+        let (path, beside) = (self.path.join(name), self.path.join(format!(".{name}")));
+        let written = self.disk.write(&beside, bytes).and_then(|()| self.disk.rename(&beside, &path));
+        written.and_then(|()| self.disk.sync_folder(&self.path)).map_err(RunError::io("write", &path))
     }
 
     pub(super) fn to_ron<T: Serialize>(&self, name: &str, value: &T, pretty: bool) -> Result<String, RunError> {

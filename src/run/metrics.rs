@@ -42,6 +42,15 @@ impl Metrics {
     }
 }
 
+/// The first of the best evaluations in the file at `path`: its step and kNN accuracy.
+pub fn best_evaluation(path: &Path) -> Option<(u64, f64)> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let evaluations =
+        lines.filter_map(|line| Some((line["step"].as_u64()?, line["evaluation"]["knn_accuracy"].as_f64()?)));
+    evaluations.reduce(|best, next| if next.1 > best.1 { next } else { best })
+}
+
 /// The step of a line; `None` for one that was cut by a crash.
 fn step_of(line: &str) -> Option<u64> {
     serde_json::from_str::<Value>(line).ok()?.get("step")?.as_u64()

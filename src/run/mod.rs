@@ -8,13 +8,16 @@
 //! RUN/reconstructions/step-N.png
 //! RUN/checkpoints/step-NNNNNNNN/     model.safetensors, optimizer.safetensors, state.ron
 //! RUN/last                           name of the newest checkpoint
+//! RUN/best                           name of the checkpoint with the best evaluation, which is kept
 //! RUN/lock                           held while a process trains
 //! ```
 //!
 //! **Invariant:** what stands under its final name is whole: files and checkpoints are written beside, synced, and
 //! renamed in.
 
+pub mod changes;
 pub mod checkpoint;
+pub mod disk;
 pub mod folder;
 pub mod memory;
 pub mod metrics;
@@ -30,7 +33,7 @@ pub use metrics::Metrics;
 /// Why a run folder could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    #[error("cannot {what} {}: {source}", path.display())]
+    #[error("cannot {what} {}: {source}{}", path.display(), hint(source))]
     Io { what: &'static str, path: PathBuf, source: io::Error },
     #[error(transparent)]
     Write(#[from] tensor_file::WriteError),
@@ -44,6 +47,8 @@ pub enum RunError {
     NoCheckpoint { path: PathBuf },
     #[error("no checkpoint of {} is whole; the newest: {reason}", path.display())]
     AllDamaged { path: PathBuf, reason: String },
+    #[error("{} has no checkpoint `{name}` (help: it has {known})", path.display())]
+    UnknownCheckpoint { path: PathBuf, name: String, known: String },
     #[error("cannot read {}: {message}", path.display())]
     Format { path: PathBuf, message: String },
     #[error(
@@ -53,11 +58,26 @@ pub enum RunError {
     )]
     OtherVersion { path: PathBuf, message: String },
     #[error(
-        "{} was trained with other settings: {what} (help: resume with the settings of its resolved.ron, or start \
-         another run with --out)",
+        "{} was trained with other settings:\n{what}\n(help: resume with the settings of its resolved.ron, go on with the new ones \
+         by --accept-changes, or start another run with --out)",
         path.display()
     )]
     OtherSettings { path: PathBuf, what: String },
+    #[error("{} cannot go on with these settings: {what} (help: start another run with --out)", path.display())]
+    OtherTensors { path: PathBuf, what: String },
+}
+
+/// What to do about an error of the disk, where that is known.
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            " (help: free some space, then go on with --resume)"
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            " (help: name a folder that can be written to with --out)"
+        }
+        _ => "",
+    }
 }
 
 impl RunError {

@@ -20,9 +20,14 @@ use crate::eval::quality::QualityError;
 use crate::eval::{Judge, Quality};
 use crate::graph::Program;
 use crate::graph::masking::maskings;
-use crate::run::checkpoint::{Checkpoint, NewCheckpoint, State, machine};
+use crate::run::changes::changes;
+use crate::run::checkpoint::{self, Checkpoint, NewCheckpoint, State, machine};
+use crate::run::metrics::best_evaluation;
 use crate::run::{Metrics, RunError, RunFolder};
 use crate::spec::TrainSpec;
+
+/// Broken pictures of a batch that are told by name.
+const BROKEN_NAMED: usize = 10;
 
 /// What a session tells while it runs, and how it learns that it shall stop.
 pub trait Watch {
@@ -67,8 +72,8 @@ pub enum SessionError {
     Run(#[from] RunError),
     #[error(transparent)]
     Import(#[from] ImportError),
-    #[error("{error}{kept}")]
-    Step { error: StepError, kept: String },
+    #[error(transparent)]
+    Step(#[from] StepError),
     #[error(transparent)]
     Quality(#[from] QualityError),
     #[error(transparent)]
@@ -81,6 +86,8 @@ pub struct SessionOptions {
     /// Workers of the loader.
     pub threads: usize,
     pub resume: bool,
+    /// Whether a run goes on with settings that it was not started with.
+    pub accept_changes: bool,
     /// Runs that imported modules take their weights from; a checkpoint holds them already.
     pub imports: Vec<ImportedRun>,
 }
@@ -96,14 +103,20 @@ pub fn run<E: Element>(
 ) -> Result<Ended, SessionError> {
     let mut session = Session::open(program, text, backend, folder, options, watch)?;
     maskings(&program.train).iter().for_each(|masking| watch.say(&masking.to_string()));
-    session.baselines(watch)?;
     let ended = session.train(options, watch);
     watch.end();
-    let ended = ended?;
-    if ended == Ended::Finished {
-        session.finish(watch)?;
+    let ended = ended.and_then(|ended| {
+        if ended == Ended::Finished {
+            session.finish(watch)?;
+        }
+        Ok(ended)
+    });
+    if ended.is_err()
+        && let Some((step, _)) = checkpoint::list(folder).ok().and_then(|found| found.into_iter().next())
+    {
+        watch.say(&format!("the checkpoint after step {step} is kept in {}", folder.path().display()));
     }
-    Ok(ended)
+    ended
 }
 
 struct Session<'a, E> {
@@ -121,6 +134,8 @@ struct Session<'a, E> {
     /// Steps after which the features were last judged, and the checkpoint last written.
     judged: Option<u64>,
     saved: Option<u64>,
+    /// The best kNN accuracy so far.
+    best: Option<f64>,
     total_steps: u64,
 }
 
@@ -158,12 +173,13 @@ impl<'a, E: Element> Session<'a, E> {
         let mut trainer = Trainer::new(program, clock);
         let mut saved = None;
         if options.resume && folder.holds_a_run() {
-            check_same(folder, program)?;
+            check_changes(folder, program, options.accept_changes, watch)?;
             match Checkpoint::<E>::load_newest(folder, &program.layout)? {
                 Some((checkpoint, damaged)) => {
                     damaged.iter().for_each(|line| watch.say(&format!("warning: {line}")));
                     saved = Some(checkpoint.state.step);
                     check_slots(folder, &spec.train, &checkpoint.state)?;
+                    checkpoint::settle(folder, checkpoint.state.step, spec.train.keep)?;
                     restore(&mut trainer, checkpoint, backend.name(), watch);
                 }
                 None => watch.say("no checkpoint yet: starting afresh"),
@@ -173,9 +189,16 @@ impl<'a, E: Element> Session<'a, E> {
             imports::fill(program, &mut trainer.arena, &options.imports)?;
         }
         // A backend that cannot make this program's steps says so before the run has a folder to explain.
-        trainer.prepare(backend).map_err(|error| SessionError::Step { error: error.into(), kept: String::new() })?;
+        trainer.prepare(backend).map_err(StepError::from)?;
         folder.write_program(text, program)?;
         let metrics = Metrics::open(&folder.metrics(), trainer.step)?;
+        let best = best_evaluation(&folder.metrics());
+        if let Some((step, _)) = best
+            && Checkpoint::<E>::is_there(folder, step)
+        {
+            // It was killed after the checkpoint and before its name was written.
+            folder.write_best(step)?;
+        }
         Ok(Session {
             program,
             backend,
@@ -187,6 +210,7 @@ impl<'a, E: Element> Session<'a, E> {
             baseline: None,
             judged: None,
             saved,
+            best: best.map(|(_, accuracy)| accuracy),
             total_steps: trainer.clock.total_steps as u64,
             trainer,
         })
@@ -226,12 +250,15 @@ impl<'a, E: Element> Session<'a, E> {
         watch.begin(self.trainer.step, self.total_steps, batch_size);
         while let Some(batch) = loader.next_batch() {
             let batch = batch.map_err(in_train);
-            for (name, reason) in loader.take_broken() {
+            let broken = loader.take_broken();
+            for (name, reason) in broken.iter().take(BROKEN_NAMED) {
                 watch.say(&format!("warning: {name} is broken and passed over: {reason}"));
             }
+            if broken.len() > BROKEN_NAMED {
+                watch.say(&format!("warning: {} more are broken", broken.len() - BROKEN_NAMED));
+            }
             let start = Instant::now();
-            let report =
-                self.trainer.step(self.backend, &batch?.inputs, &[]).map_err(|error| self.step_error(error))?;
+            let report = self.trainer.step(self.backend, &batch?.inputs, &[])?;
             self.log(&report, start.elapsed().as_secs_f64(), loader.counters(), watch)?;
             let (step, clock) = (report.step, self.trainer.clock);
             self.trainer.reuse(report.results);
@@ -246,7 +273,7 @@ impl<'a, E: Element> Session<'a, E> {
                 self.draw()?;
             }
             let stop = watch.asked_to_stop() && step < self.total_steps;
-            if stop || clock.is_due(spec.train.checkpoint_every, step) {
+            if (stop || clock.is_due(spec.train.checkpoint_every, step)) && self.saved != Some(step) {
                 self.save()?;
             }
             if stop {
@@ -323,6 +350,10 @@ impl<'a, E: Element> Session<'a, E> {
     }
 
     fn judge(&mut self, watch: &mut dyn Watch) -> Result<(), SessionError> {
+        // Not before it is needed: a run's first step should not wait for it.
+        if self.baseline.is_none() {
+            self.baselines(watch)?;
+        }
         let (Some(judge), Some((untrained, pixels))) = (&self.judge, &self.baseline) else { return Ok(()) };
         let quality = judge.model(self.backend, self.program, &self.trainer.arena)?;
         let step = self.trainer.step;
@@ -350,6 +381,13 @@ impl<'a, E: Element> Session<'a, E> {
         }
         watch.say(&line);
         self.metrics.write(&json!({ "step": step, "evaluation": figures }))?;
+        if self.best.is_none_or(|best| quality.accuracy > best) {
+            self.best = Some(quality.accuracy);
+            if self.saved != Some(step) {
+                self.save()?;
+            }
+            self.folder.write_best(step)?;
+        }
         Ok(())
     }
 
@@ -380,14 +418,6 @@ impl<'a, E: Element> Session<'a, E> {
         new.save(self.folder, &self.program.layout, spec.train.keep)?;
         self.saved = Some(trainer.step);
         Ok(())
-    }
-
-    fn step_error(&self, error: StepError) -> SessionError {
-        let kept = match self.saved {
-            Some(step) => format!("\nthe checkpoint after step {step} is kept in {}", self.folder.path().display()),
-            None => String::new(),
-        };
-        SessionError::Step { error, kept }
     }
 }
 
@@ -424,27 +454,19 @@ fn check_slots(folder: &RunFolder, train: &TrainSpec, state: &State) -> Result<(
         state.slots.join("`, `"),
         wanted.join("`, `"),
     );
-    Err(RunError::OtherSettings { path: folder.path().to_owned(), what })
+    Err(RunError::OtherTensors { path: folder.path().to_owned(), what })
 }
 
-/// Refuses to resume with another graph or other settings than the run was started with.
-fn check_same(folder: &RunFolder, program: &Program) -> Result<(), SessionError> {
-    let started = folder.program()?;
-    let (before, now) = (started.spec.train.accumulate, program.spec.train.accumulate);
-    let what = if before != now {
-        &format!("it accumulates {before} micro-batches a step, not {now}")
-    } else if started.layout != program.layout {
-        "its parameters differ"
-    } else if started.train != program.train || started.emas != program.emas {
-        "its training graph differs"
-    } else if started.spec.data != program.spec.data || started.spec.views != program.spec.views {
-        "its data or views differ"
-    } else if started.spec.train != program.spec.train {
-        "its `train` section differs"
-    } else {
-        return Ok(());
-    };
-    Err(RunError::OtherSettings { path: folder.path().to_owned(), what: what.to_owned() }.into())
+/// Refuses to resume with another graph or other settings than the run was started with, unless they are accepted.
+fn check_changes(folder: &RunFolder, program: &Program, accept: bool, watch: &mut dyn Watch) -> Result<(), RunError> {
+    let path = || folder.path().to_owned();
+    let found = changes(&folder.program()?, program).map_err(|what| RunError::OtherTensors { path: path(), what })?;
+    if accept {
+        found.iter().for_each(|change| watch.say(&format!("warning: going on although {change}")));
+    } else if !found.is_empty() {
+        return Err(RunError::OtherSettings { path: path(), what: found.join("\n") });
+    }
+    Ok(())
 }
 
 fn percent(share: f64) -> String {

@@ -13,7 +13,7 @@ use cmae::syntax::parse_file;
 use crate::command::{pipelines, root};
 
 /// Compares a page with what it should hold, or writes it.
-fn expect(path: &str, text: &str) {
+pub fn expect(path: &str, text: &str) {
     let path = root(path);
     if std::env::var_os("UPDATE_EXPECT").is_some() {
         fs::write(&path, text).expect("docs can be written");

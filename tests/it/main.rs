@@ -3,6 +3,7 @@
 mod accumulate;
 mod bench;
 mod bf16;
+mod checkpoints;
 mod codes;
 mod command;
 mod cpu;
@@ -24,6 +25,8 @@ mod recompute;
 mod runs;
 mod schedules;
 mod shapes;
+mod soak;
 mod states;
+mod troubles;
 mod verify;
 mod views;

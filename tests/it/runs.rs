@@ -1,16 +1,18 @@
 //! Training runs as users make them: ended, killed, resumed, interrupted, gone wrong.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use cmae::run::checkpoint::sealed;
 use serde_json::Value;
 
 use crate::command::{cmaec, fail, run, succeed};
 use crate::pictures::write_folder;
 
 /// The quickstart at a size for tests: 22 steps.
-const SMALL: [&str; 14] = [
+pub const SMALL: [&str; 14] = [
     "run",
     "pipelines/quickstart.cmae",
     "--set",
@@ -27,11 +29,11 @@ const SMALL: [&str; 14] = [
     "train.checkpoint_every=4 steps",
 ];
 
-fn with<'a>(base: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
+pub fn with<'a>(base: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
     base.iter().chain(more).copied().collect()
 }
 
-fn text(path: &Path) -> &str {
+pub fn text(path: &Path) -> &str {
     path.to_str().expect("temporary folders have plain names")
 }
 
@@ -41,7 +43,7 @@ fn metrics(run: &Path) -> Vec<Value> {
 }
 
 /// Steps and losses of the metrics, without times.
-fn losses(run: &Path) -> Vec<(u64, String)> {
+pub fn losses(run: &Path) -> Vec<(u64, String)> {
     let entry = |line: &Value| {
         let what = line.get("losses").or(line.get("evaluation")).expect("a line holds one of both");
         (line["step"].as_u64().expect("each line has a step"), what.to_string())
@@ -49,8 +51,13 @@ fn losses(run: &Path) -> Vec<(u64, String)> {
     metrics(run).iter().map(entry).collect()
 }
 
+fn checkpoints(run: &Path) -> Vec<String> {
+    let entries = fs::read_dir(run.join("checkpoints")).expect("a run has checkpoints");
+    entries.map(|entry| entry.expect("it can be read").file_name().to_string_lossy().into_owned()).collect()
+}
+
 /// Bytes of the files of the newest checkpoint.
-fn weights(run: &Path) -> [Vec<u8>; 2] {
+pub fn weights(run: &Path) -> [Vec<u8>; 2] {
     let last = fs::read_to_string(run.join("last")).expect("a run names its last checkpoint");
     let folder = run.join("checkpoints").join(last);
     ["model.safetensors", "optimizer.safetensors"].map(|f| fs::read(folder.join(f)).expect("a checkpoint has both"))
@@ -170,7 +177,7 @@ fn accumulation_that_cannot_be_is_refused() {
     succeed(&with(&short, &ACCUMULATING));
     let other = ["--set", "data.batch_size=32", "--set", "train.accumulate=2", "--resume"];
     let error = fail(&with(&short, &other));
-    assert!(error.contains("it accumulates 4 micro-batches a step, not 2"), "{error}");
+    assert!(error.contains("train.accumulate was 4 and is 2"), "{error}");
 }
 
 #[test]
@@ -201,11 +208,13 @@ fn folders_of_other_versions_are_refused() {
             assert!(error.contains("of another version of this program") && error.contains("--out"), "{error}");
         }
     };
-    // As checkpoints were when AdamW was the only optimizer.
+    // As checkpoints were when AdamW was the only optimizer, but whole.
     let state = out.join("checkpoints").join(last).join("state.ron");
-    let old = change(&state, "slots:", "other:");
+    let old = fs::read_to_string(&state).expect("a checkpoint has it");
+    let (body, _) = old.rsplit_once("\n// blake3 ").expect("its checksum is its last line");
+    fs::write(&state, sealed(&body.replace("slots:", "other:"))).expect("it can be written");
     refused();
-    fs::write(&state, old).expect("it can be written");
+    fs::write(&state, &old).expect("it can be written");
     change(&out.join("program.ron"), "weight_decay:Constant(0.05)", "weight_decay:0.05");
     refused();
 }
@@ -262,8 +271,16 @@ fn a_run_says_what_it_made() {
     let contrastive = |line: &Value| line["losses"]["reconstruction"].as_f64();
     let values: Vec<f64> = lines.iter().filter_map(contrastive).collect();
     assert!(values[values.len() - 1] < 0.8 * values[0], "the reconstruction does not get better: {values:?}");
-    let kept = fs::read_dir(out.join("checkpoints")).expect("a run has checkpoints").count();
-    assert_eq!(kept, 3, "older checkpoints are removed");
+    let kept: BTreeSet<String> = checkpoints(&out).into_iter().collect();
+    let best = fs::read_to_string(out.join("best")).expect("a run names its best checkpoint");
+    // Of 4, 8, …, 20; it was judged as it ended, or before that too.
+    let newest = ["step-00000012", "step-00000016", "step-00000020"].map(str::to_owned);
+    assert_eq!(kept, newest.into_iter().chain([best.clone()]).collect(), "older checkpoints are removed");
+    let accuracy = |line: &&Value| line["evaluation"]["knn_accuracy"].as_f64();
+    let judged: Vec<&Value> = lines.iter().filter(|line| accuracy(line).is_some()).collect();
+    let top = judged.iter().filter_map(accuracy).fold(0.0, f64::max);
+    let first = judged.iter().find(|line| accuracy(line) == Some(top)).expect("it is one of them");
+    assert_eq!(best, format!("step-{:08}", first["step"].as_u64().expect("each line has a step")));
     assert!(fs::read_to_string(out.join("resolved.ron")).expect("settings").contains("batch_size: 128"));
 
     // What a run is for.
@@ -301,7 +318,32 @@ fn a_folder_in_use_is_left_alone() {
     let error = fail(&short);
     assert!(error.contains("--resume") && error.contains("--out"), "{error}");
     let error = fail(&with(&short, &["--resume", "--set", "model.encoder.depth=2"]));
-    assert!(error.contains("its parameters differ"), "{error}");
+    assert!(error.contains("cannot go on with these settings: `encoder.blocks.1."), "{error}");
+}
+
+#[test]
+fn a_resumed_run_says_what_changed_and_goes_on_when_told() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = folder.path().join("run");
+    let short = with(&SMALL, &["--out", text(&out)]);
+    succeed(&with(&short, &["--set", "train.epochs=0.3"]));
+    let other = ["--set", "train.epochs=0.5", "--set", "train.seed=7", "--resume"];
+    let error = fail(&with(&short, &other));
+    for part in ["train.epochs was 0.3 and is 0.5", "train.seed was 0 and is 7", "--accept-changes", "--out"] {
+        assert!(error.contains(part), "`{part}` is missing: {error}");
+    }
+    let (code, _, said) = run(&with(&with(&short, &other), &["--accept-changes"]));
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("warning: going on although train.seed was 0 and is 7"), "{said}");
+    assert!(said.contains("resuming after step 3"), "{said}");
+    // From now on these are its settings.
+    succeed(&with(&short, &other));
+    // What evaluates may change as it likes.
+    succeed(&with(&with(&short, &other), &["--set", "evaluate.knn.k=5"]));
+    let error = fail(&["eval", "knn", text(&out), "--checkpoint", "step-7"]);
+    assert!(error.contains("has no checkpoint `step-7` (help: it has step-"), "{error}");
+    let best = succeed(&["eval", "knn", text(&out), "--checkpoint", "best", "--json"]);
+    assert!(best.contains("knn_accuracy"), "{best}");
 }
 
 #[test]

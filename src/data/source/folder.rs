@@ -83,6 +83,10 @@ impl Source for ImageFolder {
         let path = &self.files[index].0;
         path.strip_prefix(&self.root).unwrap_or(path).display().to_string()
     }
+
+    fn check(&self) -> Result<(), DataError> {
+        if self.root.is_dir() { Ok(()) } else { Err(DataError::FolderGone { path: self.root.clone() }) }
+    }
 }
 
 /// The entries of a folder, sorted, without hidden ones: those are no one's classes.

@@ -34,6 +34,11 @@ pub trait Source: Send + Sync {
 
     /// What to call the picture in a message.
     fn name(&self, index: usize) -> String;
+
+    /// Whether the source as a whole is still there: asked when a picture cannot be read.
+    fn check(&self) -> Result<(), DataError> {
+        Ok(())
+    }
 }
 
 /// Opens the source that `spec` names; its pictures will have `channels` channels, 1 or 3.
