@@ -42,13 +42,11 @@ impl Metrics {
     }
 }
 
-/// The first of the best evaluations in the file at `path`: its step and kNN accuracy.
-pub fn best_evaluation(path: &Path) -> Option<(u64, f64)> {
-    let text = std::fs::read_to_string(path).ok()?;
+/// Evaluations in the file at `path`: steps and kNN accuracies.
+pub fn evaluations(path: &Path) -> Vec<(u64, f64)> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
     let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let evaluations =
-        lines.filter_map(|line| Some((line["step"].as_u64()?, line["evaluation"]["knn_accuracy"].as_f64()?)));
-    evaluations.reduce(|best, next| if next.1 > best.1 { next } else { best })
+    lines.filter_map(|line| Some((line["step"].as_u64()?, line["evaluation"]["knn_accuracy"].as_f64()?))).collect()
 }
 
 /// The step of a line; `None` for one that was cut by a crash.

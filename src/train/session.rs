@@ -22,7 +22,7 @@ use crate::graph::Program;
 use crate::graph::masking::maskings;
 use crate::run::changes::changes;
 use crate::run::checkpoint::{self, Checkpoint, NewCheckpoint, State, machine};
-use crate::run::metrics::best_evaluation;
+use crate::run::metrics::evaluations;
 use crate::run::{Metrics, RunError, RunFolder};
 use crate::spec::TrainSpec;
 
@@ -192,7 +192,9 @@ impl<'a, E: Element> Session<'a, E> {
         trainer.prepare(backend).map_err(StepError::from)?;
         folder.write_program(text, program)?;
         let metrics = Metrics::open(&folder.metrics(), trainer.step)?;
-        let best = best_evaluation(&folder.metrics());
+        let evaluations = evaluations(&folder.metrics());
+        let judged = evaluations.iter().any(|(step, _)| *step == trainer.step).then_some(trainer.step);
+        let best = evaluations.into_iter().reduce(|best, next| if next.1 > best.1 { next } else { best });
         if let Some((step, _)) = best
             && Checkpoint::<E>::is_there(folder, step)
         {
@@ -208,7 +210,7 @@ impl<'a, E: Element> Session<'a, E> {
             judge,
             drawn,
             baseline: None,
-            judged: None,
+            judged,
             saved,
             best: best.map(|(_, accuracy)| accuracy),
             total_steps: trainer.clock.total_steps as u64,
@@ -262,15 +264,16 @@ impl<'a, E: Element> Session<'a, E> {
             self.log(&report, start.elapsed().as_secs_f64(), loader.counters(), watch)?;
             let (step, clock) = (report.step, self.trainer.clock);
             self.trainer.reuse(report.results);
-            if let Some(knn) = &spec.evaluate.knn
-                && clock.is_due(knn.every, step)
-            {
-                self.judge(watch)?;
-            }
+            // Before anything that saves: what a checkpoint is behind is done.
             if let Some(reconstructions) = &spec.evaluate.reconstructions
                 && clock.is_due(reconstructions.every, step)
             {
                 self.draw()?;
+            }
+            if let Some(knn) = &spec.evaluate.knn
+                && clock.is_due(knn.every, step)
+            {
+                self.judge(watch)?;
             }
             let stop = watch.asked_to_stop() && step < self.total_steps;
             if (stop || clock.is_due(spec.train.checkpoint_every, step)) && self.saved != Some(step) {
@@ -298,10 +301,10 @@ impl<'a, E: Element> Session<'a, E> {
 
     /// Last figures, pictures and checkpoint, where the last step did not bring them.
     fn finish(&mut self, watch: &mut dyn Watch) -> Result<(), SessionError> {
+        self.draw()?;
         if self.judged != Some(self.trainer.step) {
             self.judge(watch)?;
         }
-        self.draw()?;
         if self.saved != Some(self.trainer.step) {
             self.save()?;
         }
