@@ -21,7 +21,7 @@ use crate::eval::{Judge, Quality};
 use crate::graph::Program;
 use crate::graph::masking::maskings;
 use crate::run::checkpoint::{Checkpoint, NewCheckpoint, State, machine};
-use crate::run::{Metrics, RunError, RunFolder};
+use crate::run::{Metrics, RunError, RunFolder, Started};
 use crate::spec::TrainSpec;
 
 /// What a session tells while it runs, and how it learns that it shall stop.
@@ -36,6 +36,8 @@ pub trait Watch {
     fn asked_to_stop(&self) -> bool;
     /// After the last step.
     fn end(&mut self);
+    /// While the run goes on, after the folder has got something new to look at.
+    fn kept(&mut self, _folder: &RunFolder) {}
 }
 
 /// What is shown of a step.
@@ -83,6 +85,8 @@ pub struct SessionOptions {
     pub resume: bool,
     /// Runs that imported modules take their weights from; a checkpoint holds them already.
     pub imports: Vec<ImportedRun>,
+    /// `NAME=VALUE` of each override, for the record.
+    pub overrides: Vec<String>,
 }
 
 /// Trains `program`, whose text is `text`, in `folder`.
@@ -175,6 +179,17 @@ impl<'a, E: Element> Session<'a, E> {
         // A backend that cannot make this program's steps says so before the run has a folder to explain.
         trainer.prepare(backend).map_err(|error| SessionError::Step { error: error.into(), kept: String::new() })?;
         folder.write_program(text, program)?;
+        let started = Started {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            backend: backend.name().to_owned(),
+            precision: spec.train.precision.name().to_owned(),
+            machine: machine(),
+            threads: options.threads,
+            overrides: options.overrides.clone(),
+            imports: options.imports.iter().map(|import| format!("{}={}", import.alias, import.run)).collect(),
+            total_steps: trainer.clock.total_steps as u64,
+        };
+        started.write(folder)?;
         let metrics = Metrics::open(&folder.metrics(), trainer.step)?;
         Ok(Session {
             program,
@@ -239,6 +254,7 @@ impl<'a, E: Element> Session<'a, E> {
                 && clock.is_due(knn.every, step)
             {
                 self.judge(watch)?;
+                watch.kept(self.folder);
             }
             if let Some(reconstructions) = &spec.evaluate.reconstructions
                 && clock.is_due(reconstructions.every, step)
@@ -248,6 +264,7 @@ impl<'a, E: Element> Session<'a, E> {
             let stop = watch.asked_to_stop() && step < self.total_steps;
             if stop || clock.is_due(spec.train.checkpoint_every, step) {
                 self.save()?;
+                watch.kept(self.folder);
             }
             if stop {
                 return Ok(Ended::Stopped { step });
@@ -324,9 +341,12 @@ impl<'a, E: Element> Session<'a, E> {
 
     fn judge(&mut self, watch: &mut dyn Watch) -> Result<(), SessionError> {
         let (Some(judge), Some((untrained, pixels))) = (&self.judge, &self.baseline) else { return Ok(()) };
-        let quality = judge.model(self.backend, self.program, &self.trainer.arena)?;
         let step = self.trainer.step;
+        let (quality, map) = judge.model_and_map(self.backend, self.program, &self.trainer.arena, step)?;
         self.judged = Some(step);
+        if let Some(map) = map {
+            map.write(&self.folder.feature_map()).map_err(RunError::from)?;
+        }
         let mut line = format!(
             "after {:.0} epochs: kNN accuracy {} (untrained encoder {}, raw pixels {})",
             step as f64 / self.trainer.clock.steps_per_epoch,

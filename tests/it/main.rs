@@ -21,6 +21,7 @@ mod pictures;
 mod pipelines;
 mod plans;
 mod recompute;
+mod report;
 mod runs;
 mod schedules;
 mod shapes;
