@@ -74,9 +74,15 @@ pub fn figure(value: f64) -> String {
     grouped(&format!("{value:.decimals$}"))
 }
 
-/// A share as percent with one decimal.
+/// A number with two decimals at most, without zeros that say nothing: epochs.
+pub fn short(value: f64) -> String {
+    let text = format!("{value:.2}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// A share as percent with one decimal; the space does not break.
 pub fn percent(share: f64) -> String {
-    if share.is_finite() { minus(&format!("{:.1} %", share * 100.0)) } else { "–".to_owned() }
+    if share.is_finite() { minus(&format!("{:.1}\u{a0}%", share * 100.0)) } else { "–".to_owned() }
 }
 
 /// `1.5e-4`, without zeros that say nothing.
@@ -153,6 +159,7 @@ mod tests {
         for (value, text) in cases {
             assert_eq!(figure(value), text);
         }
-        assert_eq!(percent(0.8363), "83.6 %");
+        assert_eq!(percent(0.8363), "83.6\u{a0}%");
+        assert_eq!([short(30.0), short(1.524), short(0.1)], ["30", "1.52", "0.1"]);
     }
 }

@@ -69,8 +69,9 @@ impl Chart {
         let scale = if self.percent { 100.0 } else { 1.0 };
         let drawn: Vec<Drawn> = self.lines.iter().map(|line| Drawn::new(line, scale)).collect();
         let points = || drawn.iter().flat_map(|line| line.raw.iter().chain(&line.smooth));
-        let (left, right) = bounds(points().map(|point| point.0)).unwrap_or((0.0, 1.0));
-        let x = Axis::new(if left < 0.1 * right { 0.0 } else { left }, right, true);
+        let (_, right) = bounds(points().map(|point| point.0)).unwrap_or((0.0, 1.0));
+        // From the run's start, so that all charts of a page have one horizontal axis.
+        let x = Axis::new(0.0, right, true);
         let inner = drawn.iter().flat_map(Drawn::inner).chain(self.levels.iter().map(|level| level.value * scale));
         let (low, high) = bounds(inner).unwrap_or((0.0, 1.0));
         let y = Axis::new(low, high, false);
@@ -98,16 +99,18 @@ impl Chart {
         );
         html += &self.legend();
         let label = format!("{} over epochs", self.title);
+        let outside = drawn.iter().flat_map(|line| &line.raw).filter(|(_, v)| *v < y.low || *v > y.high).count();
         let _ = writeln!(
             html,
             "<div class=\"frame\" style=\"--gutter:{gutter}ch\"><div class=\"y\">{}</div><div class=\"plot\"><svg viewBox=\"0 0 \
-             {WIDTH} {HEIGHT}\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{}\">{svg}</svg></div><div \
+             {WIDTH} {HEIGHT}\" preserveAspectRatio=\"none\"{} role=\"img\" aria-label=\"{}\">{svg}</svg></div><div \
              class=\"x\">{}</div><div class=\"name\">epoch</div></div>",
             ticks(&y_ticks, &y, "bottom"),
+            // Marks at the edge are whole where no curve has to be cut.
+            if outside == 0 { " class=\"open\"" } else { "" },
             escape(&label),
             ticks(&x_ticks, &x, "left"),
         );
-        let outside = drawn.iter().flat_map(|line| &line.raw).filter(|(_, v)| *v < y.low || *v > y.high).count();
         let mut notes: Vec<String> = vec![escape(&self.note)];
         if outside > 0 {
             notes.push(format!("{} beyond the axis", count(outside, "logged value")));

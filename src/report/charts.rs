@@ -5,6 +5,18 @@
 use super::chart::{Chart, Level, Line, Style};
 use super::read::Run;
 
+/// Figures of an evaluation that have a chart, or a level in one, in the order of tables.
+pub const EVALUATION: [&str; 8] = [
+    "knn_accuracy",
+    "knn_accuracy_untrained",
+    "knn_accuracy_raw_pixels",
+    "chance",
+    "effective_rank",
+    "mean_cosine",
+    "feature_std",
+    "feature_std_uniform",
+];
+
 /// Charts under one heading.
 pub struct Section {
     pub title: &'static str,
@@ -70,7 +82,11 @@ fn chart(runs: &Named, title: &str, key: &str, unit: &str, style: Style) -> Char
 }
 
 fn losses(runs: &Named) -> Vec<Chart> {
-    let names = keys(runs, "losses/");
+    let mut names = keys(runs, "losses/");
+    // Lines of JSON have names in the alphabet's order; the pipeline's says more.
+    let order: Vec<String> =
+        runs.iter().flat_map(|(_, run)| &run.program.train.losses).map(|(name, _)| name.clone()).collect();
+    names.sort_by_key(|key| order.iter().position(|name| key.strip_prefix("losses/") == Some(name)));
     let mut charts = Vec::new();
     // The total of one loss is that loss.
     if names.len() != 1 {
@@ -108,20 +124,10 @@ fn evaluation(runs: &Named) -> Vec<Chart> {
     let mut spread = named("feature_std", "standard deviation of the features");
     let even = common(runs, "feature_std_uniform").map(|value| Level { label: "spread evenly".to_owned(), value });
     spread.levels.extend(even);
-    let known = [
-        "knn_accuracy",
-        "knn_accuracy_raw_pixels",
-        "knn_accuracy_untrained",
-        "chance",
-        "effective_rank",
-        "mean_cosine",
-        "feature_std",
-        "feature_std_uniform",
-    ];
     let mut charts = vec![knn, rank, cosine, spread];
     for key in keys(runs, "evaluation/") {
         let name = key.trim_start_matches("evaluation/");
-        if !known.contains(&name) {
+        if !EVALUATION.contains(&name) {
             charts.push(named(name, &name.replace('_', " ")));
         }
     }

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use serde_json::Value;
 
-use super::axis::{figure, percent};
+use super::axis::{figure, percent, short};
 use super::charts::{self, Named, Section};
 use super::data;
 use super::html::{date, escape, pipeline_text, script_json};
@@ -123,21 +123,15 @@ pub fn document(title: &str, head: &str, blocks: &[Block], warnings: &[String], 
 
 /// `epoch 12.5`, of a step.
 fn epochs(run: &Run, step: u64) -> String {
-    format!("epoch {}", trimmed(run.log.epoch(step)))
-}
-
-/// Two decimals at most.
-fn trimmed(value: f64) -> String {
-    let text = format!("{value:.2}");
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    format!("epoch {}", short(run.log.epoch(step)))
 }
 
 fn progress(run: &Run) -> String {
     let total = run.total_steps.map_or_else(String::new, |total| format!(" of {total}"));
     format!(
         "epoch {} of {} · step {}{total}",
-        trimmed(run.epoch()),
-        trimmed(run.program.spec.train.epochs),
+        short(run.epoch()),
+        short(run.program.spec.train.epochs),
         run.log.last_step
     )
 }

@@ -4,9 +4,10 @@
 
 use std::fmt::Write;
 
-use super::axis::{figure, percent};
+use super::axis::{figure, percent, short};
 use super::chart::{colour, count};
-use super::charts::Named;
+use super::charts::{self, Named};
+use super::curve::Curve;
 use super::html::escape;
 use super::read::Run;
 use super::settings;
@@ -38,6 +39,20 @@ fn name(key: &str) -> (String, &'static str) {
     (title, if share { "share" } else { "" })
 }
 
+/// Place of a figure in a table: what a run is judged by comes first. Others keep their order.
+fn rank(key: &str) -> usize {
+    let of_evaluation = key.strip_prefix("evaluation/");
+    let place = of_evaluation.and_then(|name| charts::EVALUATION.iter().position(|known| *known == name));
+    match (place, key) {
+        (Some(place), _) => place,
+        (None, _) if of_evaluation.is_some() => charts::EVALUATION.len(),
+        (None, "loss") => charts::EVALUATION.len() + 1,
+        (None, key) if key.starts_with("losses/") => charts::EVALUATION.len() + 2,
+        (None, key) if key.starts_with("monitors/") => charts::EVALUATION.len() + 3,
+        _ => charts::EVALUATION.len() + 4,
+    }
+}
+
 fn number(key: &str, value: f64) -> String {
     if name(key).1 == "share" { percent(value) } else { figure(value) }
 }
@@ -57,7 +72,9 @@ fn cell(run: usize, key: &str, value: Option<f64>) -> String {
 /// Last, least and largest value of every curve of one run.
 pub fn figures(run: &Run) -> String {
     let mut rows = String::new();
-    for curve in run.log.curves.iter() {
+    let mut curves: Vec<&Curve> = run.log.curves.iter().collect();
+    curves.sort_by_key(|curve| rank(&curve.key));
+    for curve in curves {
         let Some((step, last)) = curve.last() else { continue };
         let finite = || curve.values.iter().copied().filter(|value| value.is_finite());
         let (least, largest) = (finite().fold(last, f64::min), finite().fold(last, f64::max));
@@ -92,7 +109,7 @@ pub fn side_by_side(runs: &Named) -> String {
     };
     row("pipeline", plain(&|run| run.program.spec.name.clone()));
     row("status", plain(&|run| run.status.name().to_owned()));
-    row("epochs", plain(&|run| format!("{} of {}", figure(run.epoch()), figure(run.program.spec.train.epochs))));
+    row("epochs", plain(&|run| format!("{} of {}", short(run.epoch()), short(run.program.spec.train.epochs))));
     row("steps", plain(&|run| steps(run)));
     row("batch", plain(&|run| run.program.spec.batch_text()));
     row("seed", plain(&|run| run.program.spec.train.seed.to_string()));
@@ -103,8 +120,7 @@ pub fn side_by_side(runs: &Named) -> String {
             keys.push(&curve.key);
         }
     }
-    // What a run is judged by comes first.
-    keys.sort_by_key(|key| !key.starts_with("evaluation/"));
+    keys.sort_by_key(|key| rank(key));
     for key in keys {
         let (title, _) = name(key);
         // Times jump from step to step: the middle one tells more than the last.

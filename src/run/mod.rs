@@ -10,7 +10,7 @@
 //! RUN/reconstructions/step-N.png
 //! RUN/checkpoints/step-NNNNNNNN/     model.safetensors, optimizer.safetensors, state.ron
 //! RUN/last                           name of the newest checkpoint
-//! RUN/report.html                    all of this to look at, by `crate::report`
+//! RUN/report.html                    all of this to look at: `report` writes it
 //! RUN/lock                           held while a process trains
 //! ```
 //!
