@@ -25,6 +25,8 @@ pub struct Log {
     pub last_step: u64,
     /// Lines that are no metrics.
     pub damaged: usize,
+    /// Whether the last line has no end and is not whole: it is being written, or a crash cut it.
+    pub cut: bool,
     /// Step and value of the last line's `data_wait_ms`, which counts from the session's start.
     waited: (u64, f64),
 }
@@ -43,9 +45,11 @@ impl Log {
             if lines.read_until(b'\n', &mut line).map_err(RunError::io("read", path))? == 0 {
                 return Ok(log);
             }
-            // A last line without an end is one that a crash cut, or that is being written: it is read if it is whole.
             if serde_json::from_slice::<Value>(&line).ok().and_then(|value| log.take(&value)).is_none() {
-                log.damaged += 1;
+                match line.ends_with(b"\n") {
+                    true => log.damaged += 1,
+                    false => log.cut = true,
+                }
             }
         }
     }
@@ -154,7 +158,7 @@ mod tests {
             "\n",
             r#"{"step":4,"epoch":2.0,"lo"#,
         ));
-        assert_eq!((log.damaged, log.last_step, log.steps_per_epoch), (3, 3, Some(2.0)));
+        assert_eq!((log.damaged, log.cut, log.last_step, log.steps_per_epoch), (2, true, 3, Some(2.0)));
         assert_eq!(log.last("losses/a"), Some(1.0));
         assert_eq!(log.last("loss"), Some(2.0), "null is no number");
         assert_eq!(log.curve("data_wait_ms").expect("it is logged").values, [8.0, 2.0]);

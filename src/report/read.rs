@@ -9,6 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::ReportError;
+use super::chart::count;
 use super::curve::Curve;
 use super::log::Log;
 use super::pictures::{self, Picture};
@@ -83,16 +84,14 @@ impl Run {
         let in_use = folder.in_use();
         let mut warnings = Vec::new();
         let mut log = Log::read(&folder.metrics())?;
+        // While a process writes, it is the line that is being written.
+        log.damaged += usize::from(log.cut && !in_use);
         if log.curves.iter().all(|curve| curve.key.starts_with("evaluation/")) {
             return Err(ReportError::NoMetrics { path: folder.metrics(), damaged: log.damaged });
         }
-        if in_use && log.damaged > 0 && !ends_with_line(&folder.metrics()) {
-            // The line that is being written.
-            log.damaged -= 1;
-        }
         if log.damaged > 0 {
-            let lines = if log.damaged == 1 { "1 line".to_owned() } else { format!("{} lines", log.damaged) };
-            warnings.push(format!("{} of {} cannot be read, and left out", lines, folder.metrics().display()));
+            let lines = count(log.damaged, "line");
+            warnings.push(format!("{lines} of {} left out: no JSON with a step", folder.metrics().display()));
         }
         let mut warn = |what: String| warnings.push(what);
         let started = Started::read(&folder).unwrap_or_else(|error| {
@@ -145,10 +144,6 @@ impl Run {
     pub fn evaluation(&self, name: &str) -> Option<f64> {
         self.log.last(&format!("evaluation/{name}"))
     }
-}
-
-fn ends_with_line(path: &Path) -> bool {
-    fs::read(path).is_ok_and(|bytes| bytes.last() == Some(&b'\n'))
 }
 
 fn read_map(path: &Path, warn: &mut dyn FnMut(String)) -> Option<FeatureMap> {

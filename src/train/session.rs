@@ -254,7 +254,6 @@ impl<'a, E: Element> Session<'a, E> {
                 && clock.is_due(knn.every, step)
             {
                 self.judge(watch)?;
-                watch.kept(self.folder);
             }
             if let Some(reconstructions) = &spec.evaluate.reconstructions
                 && clock.is_due(reconstructions.every, step)
@@ -264,6 +263,8 @@ impl<'a, E: Element> Session<'a, E> {
             let stop = watch.asked_to_stop() && step < self.total_steps;
             if stop || clock.is_due(spec.train.checkpoint_every, step) {
                 self.save()?;
+            }
+            if self.judged == Some(step) || self.saved == Some(step) {
                 watch.kept(self.folder);
             }
             if stop {
