@@ -93,11 +93,11 @@ fn scientific(value: f64, decimals: usize) -> String {
     minus(&format!("{mantissa}e{exponent}"))
 }
 
-/// Thousands apart, from five digits on.
+/// Thousands apart.
 fn grouped(text: &str) -> String {
     let whole = text.split('.').next().unwrap_or(text);
     let digits = whole.trim_start_matches('-').len();
-    if digits < 5 {
+    if digits < 4 {
         return minus(text);
     }
     let start = whole.len() - digits;
@@ -149,7 +149,7 @@ mod tests {
         let cases = [
             (0.123_456, "0.1235"),
             (12.345_6, "12.35"),
-            (1234.6, "1235"),
+            (1234.6, "1,235"),
             (123_456.0, "123,456"),
             (1.5e-4, "1.5e-4"),
             (-0.5, "−0.5000"),

@@ -126,7 +126,7 @@ fn a_run_writes_its_report() {
         "waiting for data",
         "data:image/png;base64,",
         "two principal components",
-        "<code>--set train.clip=global_norm(0.5)</code>",
+        "<code>--set &#39;train.clip=global_norm(0.5)&#39;</code>",
         "param mask_ratio",
         "GlobalNorm(0.5)",
         "prefers-color-scheme: dark",
