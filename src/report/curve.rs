@@ -54,7 +54,8 @@ impl Curve {
         (self.values.len() as f64 * WINDOW / 2.0) as usize * 2 + 1
     }
 
-    /// Each point the mean of the finite ones around it: centred, so that it does not lag; narrower at the ends.
+    /// Each point the mean of the finite ones around it: centred, so that it does not lag. Narrower at the start, where
+    /// losses fall steeply; at the end, where they hardly do, the last point is the mean of those before it.
     pub fn smoothed(&self) -> Curve {
         let half = self.window() / 2;
         let mut sums = vec![(0.0, 0usize)];
@@ -63,8 +64,8 @@ impl Curve {
             sums.push(if value.is_finite() { (sum + value, count + 1) } else { (sum, count) });
         }
         let mean = |at: usize| {
-            let half = half.min(at).min(self.values.len() - 1 - at);
-            let (from, to) = (sums[at - half], sums[at + half + 1]);
+            let half = half.min(at);
+            let (from, to) = (sums[at - half], sums[(at + half + 1).min(self.values.len())]);
             if to.1 > from.1 { (to.0 - from.0) / (to.1 - from.1) as f64 } else { f64::NAN }
         };
         let values = (0..self.values.len()).map(mean).collect();
@@ -133,6 +134,8 @@ mod tests {
         let smooth = long.smoothed();
         assert!(smooth.values[1500].is_nan() && smooth.values[900].is_finite());
         assert_eq!(smooth.values[4000], 4000.0, "a straight line stays one");
+        let half = long.window() as f64 / 2.0 - 0.5;
+        assert_eq!((smooth.values[0], smooth.values[4999]), (0.0, 4999.0 - half / 2.0));
         assert_eq!(curve([f64::NAN; 3]).last(), None);
         assert_eq!(curve([1.0, f64::INFINITY]).last(), Some((1, 1.0)));
         assert!(!curve([f64::NAN]).is_drawn());
