@@ -7,7 +7,7 @@
 //! - [`graph`]: typed → [`graph::Program`]: a graph for each mode and one layout for all tensors.
 //! - [`graph::grad`] and [`plan`]: for a backend without a tape of its own, a graph with its gradients and one static step.
 //! - [`backend`] runs the graph; [`data`] fills its inputs; [`train`] drives both; [`eval`] and [`verify`] look at the
-//!   result; [`run`] keeps it.
+//!   result; [`run`] keeps it, and [`report`] shows it.
 //!
 //! ```text
 //! text ──syntax──▶ AST ──elab──▶ bound pipeline ──shape──▶ typed ──graph──▶ Program ──▶ backend
@@ -28,6 +28,7 @@ pub mod eval;
 pub mod graph;
 pub mod op;
 pub mod plan;
+pub mod report;
 pub mod run;
 pub mod shape;
 pub mod source;

@@ -12,6 +12,7 @@ mod output;
 mod pipeline;
 mod plan;
 mod progress;
+mod report;
 mod run;
 mod schedule;
 mod show;
@@ -40,6 +41,7 @@ enum Command {
     Eval(eval::Args),
     Features(features::Args),
     Export(export::Args),
+    Report(report::Args),
     Explain(explain::Args),
 }
 
@@ -52,6 +54,7 @@ pub fn main() -> ExitCode {
         Command::Eval(args) => eval::main(args),
         Command::Features(args) => features::main(args),
         Command::Export(args) => export::main(args),
+        Command::Report(args) => report::main(args),
         Command::Verify(args) => verify::main(args),
         Command::Explain(args) => explain::main(args),
     };

@@ -2,12 +2,16 @@
 
 use std::collections::VecDeque;
 use std::io::IsTerminal;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use cmae::run::RunFolder;
 use cmae::train::{StepLine, Watch};
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::report::LiveReport;
 
 /// Lines of losses in a whole run.
 const LINES: u64 = 20;
@@ -24,13 +28,21 @@ pub struct Progress {
     /// Sums of the losses since the last line, and how many steps.
     sums: Vec<f64>,
     count: u64,
+    report: LiveReport,
 }
 
 impl Progress {
     /// `stop` is set when the process is asked to leave.
     pub fn new(stop: Arc<AtomicBool>) -> Progress {
-        let (ends, sums) = (VecDeque::new(), Vec::new());
-        Progress { bar: ProgressBar::hidden(), stop, batch_size: 0, total_steps: 0, ends, sums, count: 0 }
+        let (ends, sums, report) = (VecDeque::new(), Vec::new(), LiveReport::new());
+        Progress { bar: ProgressBar::hidden(), stop, batch_size: 0, total_steps: 0, ends, sums, count: 0, report }
+    }
+
+    /// Writes the run's report once more, however it ended.
+    pub fn last_report(&mut self, run: &Path) {
+        if let Some(line) = self.report.write(run) {
+            self.say(&line);
+        }
     }
 
     /// Images a second over the last steps; `None` before the second step.
@@ -99,5 +111,11 @@ impl Watch for Progress {
 
     fn end(&mut self) {
         self.bar.finish_and_clear();
+    }
+
+    fn kept(&mut self, folder: &RunFolder) {
+        if let Some(line) = self.report.update(folder.path()) {
+            self.say(&line);
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use cmae::backend::Element;
 use cmae::diag::{Code, Diagnostic};
 use cmae::graph::build::Compiled;
+use cmae::report;
 use cmae::run::RunFolder;
 use cmae::source::Sources;
 use cmae::spec::Precision;
@@ -78,19 +79,28 @@ pub fn main(args: Args) -> Result<(), String> {
     };
     let text =
         std::fs::read_to_string(&args.file).map_err(|error| format!("cannot read {}: {error}", args.file.display()))?;
-    for (name, compiled, sources) in &runs {
+    let mut folders = Vec::new();
+    for ((name, compiled, sources), combination) in runs.iter().zip(&combinations) {
         let out = if name.is_empty() { base.clone() } else { base.join(name) };
         let run = match compiled.program.spec.train.precision {
             Precision::F32 | Precision::Bf16 => train::<f32>,
             Precision::F64 => train::<f64>,
         };
+        let overrides = args.options.sets.iter().chain(combination).cloned().collect();
         let options = SessionOptions {
             threads,
             resume: args.resume,
             accept_changes: args.accept_changes,
             imports: imports.clone(),
+            overrides,
         };
         run(compiled, sources, &text, &out, &args, &options, &stop)?;
+        folders.push(out);
+    }
+    if folders.len() > 1 {
+        // What a sweep is for.
+        let written = report::compare(&folders, &base.join(report::FILE)).map_err(|error| error.to_string())?;
+        eprintln!("side by side: {}", written.path.display());
     }
     Ok(())
 }
@@ -117,9 +127,13 @@ fn train<E: Element>(
         options.threads,
         out.display(),
     );
-    let ended = session::run(program, text, &mut *backend, &folder, options, &mut progress)
-        .map_err(|error| explain(error, compiled, sources))?;
-    match ended {
+    let ended = session::run(program, text, &mut *backend, &folder, options, &mut progress);
+    // Let go first: a folder that is in use is that of a run that goes on.
+    drop(folder);
+    if !matches!(ended, Err(SessionError::Run(_))) {
+        progress.last_report(out);
+    }
+    match ended.map_err(|error| explain(error, compiled, sources))? {
         Ended::Finished => {
             outln!("{}", out.display());
             Ok(())

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::collapse::{Collapse, collapse};
 use super::features::{self, Features, FeaturesError};
 use super::knn::{KnnError, accuracy, knn};
+use super::map::{FeatureMap, feature_map};
 use crate::backend::{Backend, Element};
 use crate::data::DataError;
 use crate::data::evaluation::EvalBatches;
@@ -68,6 +69,27 @@ impl Judge {
         program: &Program,
         arena: &[E],
     ) -> Result<Quality, QualityError> {
+        Ok(self.of_arena(backend, program, arena)?.0)
+    }
+
+    /// The same, with the map of the queries' features, made after `step` steps.
+    pub fn model_and_map<E: Element>(
+        &self,
+        backend: &mut dyn Backend<E>,
+        program: &Program,
+        arena: &[E],
+        step: u64,
+    ) -> Result<(Quality, Option<FeatureMap>), QualityError> {
+        let (quality, features, labels) = self.of_arena(backend, program, arena)?;
+        Ok((quality, feature_map(&features, &labels, self.queries.classes(), step)))
+    }
+
+    fn of_arena<E: Element>(
+        &self,
+        backend: &mut dyn Backend<E>,
+        program: &Program,
+        arena: &[E],
+    ) -> Result<(Quality, Features, Vec<i64>), QualityError> {
         let graph = program.features.as_ref().ok_or(QualityError::NoFeatures)?;
         self.judge(|source| {
             Ok(features::extract(backend, graph, &program.layout, arena, batches(program, graph, source)?)?)
@@ -79,17 +101,19 @@ impl Judge {
         let graph = program.features.as_ref().ok_or(QualityError::NoFeatures)?;
         let view = graph.inputs.iter().find(|input| matches!(input.kind, InputKind::View { .. }));
         let name = &view.ok_or(QualityError::NoFeatures)?.name;
-        self.judge(|source| Ok(features::raw_pixels(name, batches(program, graph, source)?)?))
+        Ok(self.judge(|source| Ok(features::raw_pixels(name, batches(program, graph, source)?)?))?.0)
     }
 
+    /// Figures of the features that `of` makes, and the queries' features and labels.
     fn judge(
         &self,
         mut of: impl FnMut(&Arc<dyn Source>) -> Result<(Features, Vec<i64>), QualityError>,
-    ) -> Result<Quality, QualityError> {
+    ) -> Result<(Quality, Features, Vec<i64>), QualityError> {
         let (bank, bank_labels) = of(&self.bank)?;
         let (queries, labels) = of(&self.queries)?;
         let found = knn(&bank, &bank_labels, &queries, self.spec.k, self.spec.temperature)?;
-        Ok(Quality { accuracy: accuracy(&found.predictions, &labels), collapse: collapse(&queries) })
+        let quality = Quality { accuracy: accuracy(&found.predictions, &labels), collapse: collapse(&queries) };
+        Ok((quality, queries, labels))
     }
 
     /// Accuracy of always answering the queries' most frequent class.

@@ -76,6 +76,18 @@ impl RunFolder {
         Ok(folder.join(format!("step-{step:08}.png")))
     }
 
+    /// Where the map of the features goes.
+    pub fn feature_map(&self) -> PathBuf {
+        self.path.join("features.json")
+    }
+
+    /// Whether a process trains here.
+    pub fn in_use(&self) -> bool {
+        // The lock is let go with the file, at once: only a run that starts in this very moment could mind.
+        let lock = File::open(self.path.join("lock"));
+        lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
+
     /// Writes the pipeline's text, its settings and its graphs.
     pub fn write_program(&self, text: &str, program: &Program) -> Result<(), RunError> {
         self.write("pipeline.cmae", text.as_bytes())?;

@@ -3,12 +3,15 @@
 //! ```text
 //! RUN/pipeline.cmae                  the pipeline's text as it was given
 //! RUN/resolved.ron                   every setting, after overrides and defaults
+//! RUN/started.ron                    what the command decided: overrides, backend, threads
 //! RUN/program.ron                    the compiled graphs: evaluation needs no other file
 //! RUN/metrics.jsonl                  a line a logged step and an evaluation
+//! RUN/features.json                  two-dimensional map of the features as last judged
 //! RUN/reconstructions/step-N.png
 //! RUN/checkpoints/step-NNNNNNNN/     model.safetensors, optimizer.safetensors, state.ron
 //! RUN/last                           name of the newest checkpoint
 //! RUN/best                           name of the checkpoint with the best evaluation, which is kept
+//! RUN/report.html                    all of this to look at: `report` writes it
 //! RUN/lock                           held while a process trains
 //! ```
 //!
@@ -21,6 +24,7 @@ pub mod disk;
 pub mod folder;
 pub mod memory;
 pub mod metrics;
+pub mod started;
 pub mod tensor_file;
 
 use std::io;
@@ -29,6 +33,7 @@ use std::path::{Path, PathBuf};
 pub use checkpoint::Checkpoint;
 pub use folder::RunFolder;
 pub use metrics::Metrics;
+pub use started::Started;
 
 /// Why a run folder could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +86,7 @@ fn hint(error: &io::Error) -> &'static str {
 }
 
 impl RunError {
-    fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RunError {
+    pub(crate) fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RunError {
         let path = path.to_owned();
         move |source| RunError::Io { what, path, source }
     }

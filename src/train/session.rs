@@ -23,7 +23,7 @@ use crate::graph::masking::maskings;
 use crate::run::changes::changes;
 use crate::run::checkpoint::{self, Checkpoint, NewCheckpoint, State, machine};
 use crate::run::metrics::evaluations;
-use crate::run::{Metrics, RunError, RunFolder};
+use crate::run::{Metrics, RunError, RunFolder, Started};
 use crate::spec::TrainSpec;
 
 /// Broken pictures of a batch that are told by name.
@@ -41,6 +41,8 @@ pub trait Watch {
     fn asked_to_stop(&self) -> bool;
     /// After the last step.
     fn end(&mut self);
+    /// While the run goes on, after the folder has got something new to look at.
+    fn kept(&mut self, _folder: &RunFolder) {}
 }
 
 /// What is shown of a step.
@@ -90,6 +92,8 @@ pub struct SessionOptions {
     pub accept_changes: bool,
     /// Runs that imported modules take their weights from; a checkpoint holds them already.
     pub imports: Vec<ImportedRun>,
+    /// `NAME=VALUE` of each override, for the record.
+    pub overrides: Vec<String>,
 }
 
 /// Trains `program`, whose text is `text`, in `folder`.
@@ -191,6 +195,17 @@ impl<'a, E: Element> Session<'a, E> {
         // A backend that cannot make this program's steps says so before the run has a folder to explain.
         trainer.prepare(backend).map_err(StepError::from)?;
         folder.write_program(text, program)?;
+        let started = Started {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            backend: backend.name().to_owned(),
+            precision: spec.train.precision.name().to_owned(),
+            machine: machine(),
+            threads: options.threads,
+            overrides: options.overrides.clone(),
+            imports: options.imports.iter().map(|import| format!("{}={}", import.alias, import.run)).collect(),
+            total_steps: trainer.clock.total_steps as u64,
+        };
+        started.write(folder)?;
         let metrics = Metrics::open(&folder.metrics(), trainer.step)?;
         let evaluations = evaluations(&folder.metrics());
         let judged = evaluations.iter().any(|(step, _)| *step == trainer.step).then_some(trainer.step);
@@ -279,6 +294,9 @@ impl<'a, E: Element> Session<'a, E> {
             if (stop || clock.is_due(spec.train.checkpoint_every, step)) && self.saved != Some(step) {
                 self.save()?;
             }
+            if self.judged == Some(step) || self.saved == Some(step) {
+                watch.kept(self.folder);
+            }
             if stop {
                 return Ok(Ended::Stopped { step });
             }
@@ -358,9 +376,12 @@ impl<'a, E: Element> Session<'a, E> {
             self.baselines(watch)?;
         }
         let (Some(judge), Some((untrained, pixels))) = (&self.judge, &self.baseline) else { return Ok(()) };
-        let quality = judge.model(self.backend, self.program, &self.trainer.arena)?;
         let step = self.trainer.step;
+        let (quality, map) = judge.model_and_map(self.backend, self.program, &self.trainer.arena, step)?;
         self.judged = Some(step);
+        if let Some(map) = map {
+            map.write(&self.folder.feature_map()).map_err(RunError::from)?;
+        }
         let mut line = format!(
             "after {:.0} epochs: kNN accuracy {} (untrained encoder {}, raw pixels {})",
             step as f64 / self.trainer.clock.steps_per_epoch,

@@ -22,6 +22,7 @@ mod pictures;
 mod pipelines;
 mod plans;
 mod recompute;
+mod report;
 mod runs;
 mod schedules;
 mod shapes;
