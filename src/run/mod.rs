@@ -6,6 +6,7 @@
 //! RUN/program.ron                    the compiled graphs: evaluation needs no other file
 //! RUN/metrics.jsonl                  a line a logged step and an evaluation
 //! RUN/reconstructions/step-N.png
+//! RUN/events/events.out.tfevents.*   the lines and the pictures, for TensorBoard
 //! RUN/checkpoints/step-NNNNNNNN/     model.safetensors, optimizer.safetensors, state.ron
 //! RUN/last                           name of the newest checkpoint
 //! RUN/lock                           held while a process trains
@@ -15,6 +16,8 @@
 //! renamed in.
 
 pub mod checkpoint;
+pub mod events;
+pub mod figures;
 pub mod folder;
 pub mod memory;
 pub mod metrics;

@@ -3,7 +3,7 @@
 //! Before: a compiled [`Program`], a backend, a locked [`RunFolder`]. After: the folder holds all that there is.
 //!
 //! **Invariant:** a run that was killed at any moment and taken up again ends with the same bytes of weights, and the
-//! same lines of metrics but for times, as one that was not.
+//! same lines of metrics but for times and memory, as one that was not.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,6 +21,7 @@ use crate::eval::{Judge, Quality};
 use crate::graph::Program;
 use crate::graph::masking::maskings;
 use crate::run::checkpoint::{Checkpoint, NewCheckpoint, State, machine};
+use crate::run::memory::resident_memory;
 use crate::run::{Metrics, RunError, RunFolder};
 use crate::spec::TrainSpec;
 
@@ -30,6 +31,8 @@ pub trait Watch {
     fn begin(&mut self, step: u64, total_steps: u64, batch_size: usize);
     /// After each step.
     fn step(&mut self, step: &StepLine<'_>);
+    /// After each line of metrics, as it was written.
+    fn logged(&mut self, _line: &Value) {}
     /// A line for people.
     fn say(&mut self, line: &str);
     /// Whether the user or the system asks to save and leave.
@@ -175,17 +178,17 @@ impl<'a, E: Element> Session<'a, E> {
         // A backend that cannot make this program's steps says so before the run has a folder to explain.
         trainer.prepare(backend).map_err(|error| SessionError::Step { error: error.into(), kept: String::new() })?;
         folder.write_program(text, program)?;
-        let metrics = Metrics::open(&folder.metrics(), trainer.step)?;
+        let metrics = Metrics::open(folder, trainer.step)?;
         Ok(Session {
             program,
             backend,
             folder,
-            metrics,
             source,
             judge,
             drawn,
             baseline: None,
-            judged: None,
+            judged: metrics.evaluated(),
+            metrics,
             saved,
             total_steps: trainer.clock.total_steps as u64,
             trainer,
@@ -315,10 +318,13 @@ impl<'a, E: Element> Session<'a, E> {
             "batches_ready": counters.ready,
             "data_wait_ms": counters.waited.as_secs_f64() * 1e3,
         });
-        if let (Some(norm), Value::Object(entries)) = (report.gradient_norm, &mut line) {
-            entries.insert("gradient_norm".to_owned(), json!(norm));
+        let megabytes = resident_memory().map(|bytes| bytes as f64 / f64::from(1 << 20));
+        for (name, value) in [("gradient_norm", report.gradient_norm), ("memory_mb", megabytes)] {
+            if let (Some(value), Value::Object(entries)) = (value, &mut line) {
+                entries.insert(name.to_owned(), json!(value));
+            }
         }
-        self.metrics.write(&line)?;
+        watch.logged(&self.metrics.write(line)?);
         Ok(())
     }
 
@@ -349,7 +355,7 @@ impl<'a, E: Element> Session<'a, E> {
             entries.insert("mean_cosine".to_owned(), json!(collapse.mean_cosine));
         }
         watch.say(&line);
-        self.metrics.write(&json!({ "step": step, "evaluation": figures }))?;
+        watch.logged(&self.metrics.write(json!({ "step": step, "evaluation": figures }))?);
         Ok(())
     }
 
@@ -359,6 +365,9 @@ impl<'a, E: Element> Session<'a, E> {
         };
         let path = self.folder.reconstructions(self.trainer.step)?;
         reconstruct::write(self.program, spec, source, self.backend, &self.trainer.arena, &path)?;
+        if self.program.pictures.is_some() {
+            self.metrics.picture(self.trainer.step, &path)?;
+        }
         Ok(())
     }
 

@@ -8,6 +8,7 @@ mod command;
 mod cpu;
 mod docs;
 mod eval;
+mod events;
 mod golden;
 mod lang;
 mod layers;

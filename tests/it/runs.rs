@@ -10,7 +10,7 @@ use crate::command::{cmaec, fail, run, succeed};
 use crate::pictures::write_folder;
 
 /// The quickstart at a size for tests: 22 steps.
-const SMALL: [&str; 14] = [
+pub const SMALL: [&str; 14] = [
     "run",
     "pipelines/quickstart.cmae",
     "--set",
@@ -27,15 +27,15 @@ const SMALL: [&str; 14] = [
     "train.checkpoint_every=4 steps",
 ];
 
-fn with<'a>(base: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
+pub fn with<'a>(base: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
     base.iter().chain(more).copied().collect()
 }
 
-fn text(path: &Path) -> &str {
+pub fn text(path: &Path) -> &str {
     path.to_str().expect("temporary folders have plain names")
 }
 
-fn metrics(run: &Path) -> Vec<Value> {
+pub fn metrics(run: &Path) -> Vec<Value> {
     let text = fs::read_to_string(run.join("metrics.jsonl")).expect("a run has metrics");
     text.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect()
 }
@@ -57,7 +57,7 @@ fn weights(run: &Path) -> [Vec<u8>; 2] {
 }
 
 /// Starts a run, waits until `step` is in its metrics, and kills it.
-fn killed_after(step: u64, arguments: &[&str], out: &Path) {
+pub fn killed_after(step: u64, arguments: &[&str], out: &Path) {
     let mut child = cmaec(arguments).stderr(std::process::Stdio::null()).spawn().expect("the binary is there");
     let start = Instant::now();
     loop {
