@@ -8,6 +8,7 @@ mod eval;
 mod explain;
 mod export;
 mod features;
+mod inspect;
 mod output;
 mod pipeline;
 mod plan;
@@ -40,6 +41,7 @@ enum Command {
     Eval(eval::Args),
     Features(features::Args),
     Export(export::Args),
+    Inspect(inspect::Args),
     Explain(explain::Args),
 }
 
@@ -52,6 +54,7 @@ pub fn main() -> ExitCode {
         Command::Eval(args) => eval::main(args),
         Command::Features(args) => features::main(args),
         Command::Export(args) => export::main(args),
+        Command::Inspect(args) => inspect::main(args),
         Command::Verify(args) => verify::main(args),
         Command::Explain(args) => explain::main(args),
     };

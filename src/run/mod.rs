@@ -19,6 +19,7 @@ pub mod checkpoint;
 pub mod events;
 pub mod figures;
 pub mod folder;
+pub mod inspect;
 pub mod memory;
 pub mod metrics;
 pub mod tensor_file;

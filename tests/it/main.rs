@@ -10,6 +10,7 @@ mod docs;
 mod eval;
 mod events;
 mod golden;
+mod inspect;
 mod lang;
 mod layers;
 mod loader;
