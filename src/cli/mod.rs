@@ -16,7 +16,9 @@ mod progress;
 mod run;
 mod schedule;
 mod show;
+mod speed;
 mod trained;
+mod tui;
 mod verify;
 
 use std::process::ExitCode;

@@ -11,7 +11,7 @@ use crate::command::{fail, succeed};
 use crate::runs::{SMALL, killed_after, metrics, text, with};
 
 /// What an event file holds: scalars as (tag, step, value), pictures as (step, width, height, channels, PNG).
-#[derive(Debug, Default, PartialEq)]
+#[derive(Default)]
 struct Decoded {
     scalars: Vec<(String, u64, f32)>,
     pictures: Vec<(u64, [u64; 3], Vec<u8>)>,
@@ -53,8 +53,7 @@ fn sum(bytes: &[u8]) -> u32 {
 }
 
 fn masked(bytes: &[u8]) -> u32 {
-    let sum = sum(bytes);
-    ((sum >> 15) | (sum << 17)).wrapping_add(0xa282_ead8)
+    sum(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
 fn number<const N: usize>(bytes: &mut &[u8]) -> [u8; N] {
@@ -220,7 +219,8 @@ fn events_hold_what_metrics_and_pictures_say() {
     assert_eq!(tags.contains(&"memory_mb"), cfg!(target_os = "linux"));
     // Evaluations and pictures of the last step are not made again.
     succeed(&with(&arguments, &["--resume"]));
-    assert_eq!(agrees(&out, 1), decoded);
+    let again = agrees(&out, 1);
+    assert!((again.scalars, again.pictures) == (decoded.scalars, decoded.pictures));
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn a_resumed_run_has_no_doubled_and_no_torn_events() {
     succeed(&with(&arguments, &["--resume"]));
     let decoded = agrees(&out, 1);
     let steps: Vec<u64> = decoded.scalars.iter().filter(|s| s.0 == "loss").map(|s| s.1).collect();
-    assert_eq!(steps, (1..=22).collect::<Vec<u64>>());
+    assert_eq!(steps, (1..=20).collect::<Vec<u64>>());
 }
 
 #[test]
@@ -295,7 +295,7 @@ fn tensorboard_reads_the_same() {
     let written = metrics(&out);
     let written: Vec<&Value> = written.iter().filter(|l| l.get("loss").is_some()).map(|l| &l["wall_time"]).collect();
     assert_eq!(times, written);
-    let png = fs::read(out.join("reconstructions/step-00000022.png")).expect("it was drawn");
+    let png = fs::read(out.join("reconstructions/step-00000020.png")).expect("it was drawn");
     let size = image::load_from_memory(&png).expect("it is a PNG");
-    assert_eq!(read["images"]["reconstructions"], serde_json::json!([[22, size.width(), size.height(), png.len()]]));
+    assert_eq!(read["images"]["reconstructions"], serde_json::json!([[20, size.width(), size.height(), png.len()]]));
 }

@@ -27,5 +27,6 @@ mod runs;
 mod schedules;
 mod shapes;
 mod states;
+mod tui;
 mod verify;
 mod views;
