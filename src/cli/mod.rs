@@ -8,6 +8,7 @@ mod eval;
 mod explain;
 mod export;
 mod features;
+mod inspect;
 mod output;
 mod pipeline;
 mod plan;
@@ -16,7 +17,9 @@ mod report;
 mod run;
 mod schedule;
 mod show;
+mod speed;
 mod trained;
+mod tui;
 mod verify;
 
 use std::process::ExitCode;
@@ -42,6 +45,7 @@ enum Command {
     Features(features::Args),
     Export(export::Args),
     Report(report::Args),
+    Inspect(inspect::Args),
     Explain(explain::Args),
 }
 
@@ -55,6 +59,7 @@ pub fn main() -> ExitCode {
         Command::Features(args) => features::main(args),
         Command::Export(args) => export::main(args),
         Command::Report(args) => report::main(args),
+        Command::Inspect(args) => inspect::main(args),
         Command::Verify(args) => verify::main(args),
         Command::Explain(args) => explain::main(args),
     };

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use cmae::report::{self, ReportError, Written};
-use cmae::run::RunError;
+use cmae::run::{RunError, RunFolder};
+use cmae::train::{StepLine, Watch};
+use serde_json::Value;
 
 use super::output::outln;
 
@@ -36,40 +38,64 @@ pub fn main(args: Args) -> Result<(), String> {
     Ok(())
 }
 
-/// The report of a run that goes on.
-pub struct LiveReport {
+/// Shows a run by another view, and keeps its report up to date beside.
+pub struct Reporting {
+    view: Box<dyn Watch>,
     /// No report before this time.
     next: Instant,
     /// A first failure is told, no further one: the run matters more.
     failed: bool,
 }
 
-impl LiveReport {
-    pub fn new() -> LiveReport {
-        LiveReport { next: Instant::now(), failed: false }
+impl Reporting {
+    pub fn new(view: Box<dyn Watch>) -> Reporting {
+        Reporting { view, next: Instant::now(), failed: false }
     }
 
-    /// Writes the report unless the last one was a moment ago; gives what to tell of it.
-    pub fn update(&mut self, run: &Path) -> Option<String> {
-        if Instant::now() < self.next {
-            return None;
-        }
-        let start = Instant::now();
-        let said = self.write(run);
-        self.next = Instant::now() + Duration::from_secs_f64(start.elapsed().as_secs_f64() / SHARE);
-        said
-    }
-
-    /// Writes the report now.
-    pub fn write(&mut self, run: &Path) -> Option<String> {
+    /// Writes the report once more, however the run ended.
+    pub fn last(&mut self, run: &Path) {
         match report::write(run, None) {
             // Nothing was logged yet, or the run never started.
-            Ok(_) | Err(ReportError::NoMetrics { .. } | ReportError::Run(RunError::NotARun { .. })) => None,
-            Err(_) if self.failed => None,
+            Ok(_) | Err(ReportError::NoMetrics { .. } | ReportError::Run(RunError::NotARun { .. })) => {}
+            Err(_) if self.failed => {}
             Err(error) => {
                 self.failed = true;
-                Some(format!("warning: no report: {error}"))
+                self.view.say(&format!("warning: no report: {error}"));
             }
+        }
+    }
+}
+
+impl Watch for Reporting {
+    fn begin(&mut self, step: u64, total_steps: u64, batch_size: usize) {
+        self.view.begin(step, total_steps, batch_size);
+    }
+
+    fn step(&mut self, step: &StepLine<'_>) {
+        self.view.step(step);
+    }
+
+    fn logged(&mut self, line: &Value) {
+        self.view.logged(line);
+    }
+
+    fn say(&mut self, line: &str) {
+        self.view.say(line);
+    }
+
+    fn asked_to_stop(&self) -> bool {
+        self.view.asked_to_stop()
+    }
+
+    fn end(&mut self) {
+        self.view.end();
+    }
+
+    fn kept(&mut self, folder: &RunFolder) {
+        if Instant::now() >= self.next {
+            let start = Instant::now();
+            self.last(folder.path());
+            self.next = Instant::now() + Duration::from_secs_f64(start.elapsed().as_secs_f64() / SHARE);
         }
     }
 }

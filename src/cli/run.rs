@@ -11,12 +11,14 @@ use cmae::report;
 use cmae::run::RunFolder;
 use cmae::source::Sources;
 use cmae::spec::Precision;
-use cmae::train::{Ended, ImportedRun, SessionError, SessionOptions, session};
+use cmae::train::{Ended, ImportedRun, SessionError, SessionOptions, Watch, session};
 
 use super::output::outln;
 use super::pipeline::{self, Options, backend_for};
 use super::progress::Progress;
+use super::report::Reporting;
 use super::trained::{self, Trained};
+use super::tui::{self, Tui};
 
 /// Trains a pipeline, and writes checkpoints, metrics and pictures to a folder.
 ///
@@ -47,20 +49,30 @@ pub struct Args {
     /// A run whose weights an imported pipeline takes: `--with tok=runs/vq_tokenizer`. May be given several times.
     #[arg(long = "with", value_name = "NAME=RUN")]
     imports: Vec<String>,
+    /// Shows live curves in the terminal; `q` saves and leaves.
+    #[arg(long)]
+    tui: bool,
     #[command(flatten)]
     options: Options,
 }
 
 pub fn main(args: Args) -> Result<(), String> {
+    if args.tui {
+        tui::check()?;
+    }
     let threads = pipeline::start_threads(args.threads)?;
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
     ctrlc::set_handler(move || {
         // A second signal does not wait for the step to end.
         if flag.swap(true, Ordering::Relaxed) {
+            tui::restore();
             std::process::exit(130);
         }
-        eprintln!("saving after this step; once more leaves at once");
+        // The terminal's view says it itself.
+        if !tui::is_active() {
+            eprintln!("saving after this step; once more leaves at once");
+        }
     })
     .map_err(|error| format!("signals cannot be caught: {error}"))?;
     let combinations = combinations(&args.sweeps)?;
@@ -117,8 +129,12 @@ fn train<E: Element>(
     let program = &compiled.program;
     let mut backend = backend_for::<E>(&args.backend, program)?;
     let folder = RunFolder::open_for_training(out, args.resume).map_err(|error| error.to_string())?;
-    let mut progress = Progress::new(stop.clone());
-    eprintln!(
+    let view: Box<dyn Watch> = match args.tui {
+        true => Box::new(Tui::open(&program.spec.name, folder.metrics(), stop.clone())?),
+        false => Box::new(Progress::new(stop.clone())),
+    };
+    let mut watch = Reporting::new(view);
+    watch.say(&format!(
         "{}: {:.2} M trained parameters, batches of {}, backend {}, {} threads, in {}",
         program.spec.name,
         program.layout.trained_len as f64 / 1e6,
@@ -126,12 +142,12 @@ fn train<E: Element>(
         backend.name(),
         options.threads,
         out.display(),
-    );
-    let ended = session::run(program, text, &mut *backend, &folder, options, &mut progress);
+    ));
+    let ended = session::run(program, text, &mut *backend, &folder, options, &mut watch);
     // Let go first: a folder that is in use is that of a run that goes on.
     drop(folder);
     if !matches!(ended, Err(SessionError::Run(_))) {
-        progress.last_report(out);
+        watch.last(out);
     }
     match ended.map_err(|error| explain(error, compiled, sources))? {
         Ended::Finished => {

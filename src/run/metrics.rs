@@ -1,55 +1,97 @@
-//! `metrics.jsonl`: one JSON object a line, each with the `step` after which it was taken.
+//! `metrics.jsonl`: one JSON object a line, each with the `step` after which it was taken and the `wall_time`.
 //!
 //! **Invariant:** lines stand in the order of their steps; what lies past the checkpoint that a run resumes from is cut
-//! off, for it will be written again.
+//! off, for it will be written again. The TensorBoard events are written from these very lines, so that both agree.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::RunError;
+use super::events::Events;
+use super::figures::{WALL_TIME, step};
 use super::tensor_file::write_atomically;
+use super::{RunError, RunFolder};
 
-/// The open file.
+/// The open file, and the events beside it.
 pub struct Metrics {
     path: PathBuf,
     file: File,
+    events: Events,
+    /// Step of the last line with an evaluation.
+    evaluated: Option<u64>,
 }
 
 impl Metrics {
-    /// Opens the file at `path` to append, with no line past `step`.
-    pub fn open(path: &Path, step: u64) -> Result<Metrics, RunError> {
+    /// Opens the files of the run in `folder` to append, with nothing past `last_step`.
+    pub fn open(folder: &RunFolder, last_step: u64) -> Result<Metrics, RunError> {
+        let path = folder.metrics();
+        let mut lines = Vec::new();
         if path.exists() {
-            let bytes = std::fs::read(path).map_err(RunError::io("read", path))?;
-            let kept: String = String::from_utf8_lossy(&bytes)
-                .lines()
-                .filter(|line| step_of(line).is_some_and(|s| s <= step))
-                .flat_map(|line| [line, "\n"])
-                .collect::<Vec<_>>()
-                .concat();
-            write_atomically(path, kept.as_bytes()).map_err(RunError::io("write", path))?;
+            let text = read_text(&path)?;
+            let mut kept = String::new();
+            // Lines are kept as they stand: what was read and written again might have other last digits.
+            for (line, value) in whole_lines(&text).filter(|(_, value)| step(value).is_some_and(|s| s <= last_step)) {
+                kept.extend([line, "\n"]);
+                lines.push(value);
+            }
+            write_atomically(&path, kept.as_bytes()).map_err(RunError::io("write", &path))?;
         }
-        let file = OpenOptions::new().create(true).append(true).open(path).map_err(RunError::io("open", path))?;
-        Ok(Metrics { path: path.to_owned(), file })
+        let events = Events::open(folder, &lines, last_step)?;
+        let evaluated = lines.iter().rev().find(|line| line.get("evaluation").is_some()).and_then(step);
+        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(RunError::io("open", &path))?;
+        Ok(Metrics { path, file, events, evaluated })
     }
 
-    /// Appends one object.
-    pub fn write(&mut self, line: &Value) -> Result<(), RunError> {
+    /// Appends one object, with the time added; gives it back as it was written.
+    pub fn write(&mut self, mut line: Value) -> Result<Value, RunError> {
+        if let Value::Object(entries) = &mut line {
+            entries.insert(WALL_TIME.to_owned(), json!(wall_time(SystemTime::now())));
+        }
         // One write a line: a reader that follows the file sees whole lines.
-        self.file.write_all(format!("{line}\n").as_bytes()).map_err(RunError::io("write", &self.path))
+        self.file.write_all(format!("{line}\n").as_bytes()).map_err(RunError::io("write", &self.path))?;
+        self.events.line(&line)?;
+        Ok(line)
+    }
+
+    /// Notes the picture of reconstructions at `path`.
+    pub fn picture(&mut self, step: u64, path: &Path) -> Result<(), RunError> {
+        self.events.picture(step, path)
+    }
+
+    /// Step of the last evaluation that the file held when it was opened.
+    pub fn evaluated(&self) -> Option<u64> {
+        self.evaluated
     }
 }
 
 /// Evaluations in the file at `path`: steps and kNN accuracies.
-pub fn evaluations(path: &Path) -> Vec<(u64, f64)> {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    lines.filter_map(|line| Some((line["step"].as_u64()?, line["evaluation"]["knn_accuracy"].as_f64()?))).collect()
+pub fn evaluations(path: &Path) -> Result<Vec<(u64, f64)>, RunError> {
+    let accuracy = |line: &Value| Some((step(line)?, line["evaluation"]["knn_accuracy"].as_f64()?));
+    Ok(read(path)?.iter().filter_map(accuracy).collect())
 }
 
-/// The step of a line; `None` for one that was cut by a crash.
-fn step_of(line: &str) -> Option<u64> {
-    serde_json::from_str::<Value>(line).ok()?.get("step")?.as_u64()
+/// The lines of the file at `path`; one that was cut by a crash is left out.
+pub fn read(path: &Path) -> Result<Vec<Value>, RunError> {
+    Ok(whole_lines(&read_text(path)?).map(|(_, value)| value).collect())
+}
+
+fn read_text(path: &Path) -> Result<String, RunError> {
+    let bytes = std::fs::read(path).map_err(RunError::io("read", path))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Lines that are JSON and have a step, as text and read.
+fn whole_lines(text: &str) -> impl Iterator<Item = (&str, Value)> {
+    text.lines().filter_map(|line| {
+        let value: Value = serde_json::from_str(line).ok()?;
+        step(&value).map(|_| (line, value))
+    })
+}
+
+/// Seconds since 1970; 0 before.
+pub(super) fn wall_time(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }

@@ -8,6 +8,7 @@
 //! RUN/metrics.jsonl                  a line a logged step and an evaluation
 //! RUN/features.json                  two-dimensional map of the features as last judged
 //! RUN/reconstructions/step-N.png
+//! RUN/events/events.out.tfevents.*   the lines and the pictures, for TensorBoard
 //! RUN/checkpoints/step-NNNNNNNN/     model.safetensors, optimizer.safetensors, state.ron
 //! RUN/last                           name of the newest checkpoint
 //! RUN/best                           name of the checkpoint with the best evaluation, which is kept
@@ -21,7 +22,10 @@
 pub mod changes;
 pub mod checkpoint;
 pub mod disk;
+pub mod events;
+pub mod figures;
 pub mod folder;
+pub mod inspect;
 pub mod memory;
 pub mod metrics;
 pub mod started;

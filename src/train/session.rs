@@ -3,7 +3,7 @@
 //! Before: a compiled [`Program`], a backend, a locked [`RunFolder`]. After: the folder holds all that there is.
 //!
 //! **Invariant:** a run that was killed at any moment and taken up again ends with the same bytes of weights, and the
-//! same lines of metrics but for times, as one that was not.
+//! same lines of metrics but for times and memory, as one that was not.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,6 +22,7 @@ use crate::graph::Program;
 use crate::graph::masking::maskings;
 use crate::run::changes::changes;
 use crate::run::checkpoint::{self, Checkpoint, NewCheckpoint, State, machine};
+use crate::run::memory::resident_memory;
 use crate::run::metrics::evaluations;
 use crate::run::{Metrics, RunError, RunFolder, Started};
 use crate::spec::TrainSpec;
@@ -35,6 +36,8 @@ pub trait Watch {
     fn begin(&mut self, step: u64, total_steps: u64, batch_size: usize);
     /// After each step.
     fn step(&mut self, step: &StepLine<'_>);
+    /// After each line of metrics, as it was written.
+    fn logged(&mut self, _line: &Value) {}
     /// A line for people.
     fn say(&mut self, line: &str);
     /// Whether the user or the system asks to save and leave.
@@ -206,9 +209,8 @@ impl<'a, E: Element> Session<'a, E> {
             total_steps: trainer.clock.total_steps as u64,
         };
         started.write(folder)?;
-        let metrics = Metrics::open(&folder.metrics(), trainer.step)?;
-        let evaluations = evaluations(&folder.metrics());
-        let judged = evaluations.iter().any(|(step, _)| *step == trainer.step).then_some(trainer.step);
+        let metrics = Metrics::open(folder, trainer.step)?;
+        let evaluations = evaluations(&folder.metrics())?;
         let best = evaluations.into_iter().reduce(|best, next| if next.1 > best.1 { next } else { best });
         if let Some((step, _)) = best
             && Checkpoint::<E>::is_there(folder, step)
@@ -220,12 +222,12 @@ impl<'a, E: Element> Session<'a, E> {
             program,
             backend,
             folder,
-            metrics,
             source,
             judge,
             drawn,
             baseline: None,
-            judged,
+            judged: metrics.evaluated(),
+            metrics,
             saved,
             best: best.map(|(_, accuracy)| accuracy),
             total_steps: trainer.clock.total_steps as u64,
@@ -363,10 +365,13 @@ impl<'a, E: Element> Session<'a, E> {
             "batches_ready": counters.ready,
             "data_wait_ms": counters.waited.as_secs_f64() * 1e3,
         });
-        if let (Some(norm), Value::Object(entries)) = (report.gradient_norm, &mut line) {
-            entries.insert("gradient_norm".to_owned(), json!(norm));
+        let megabytes = resident_memory().map(|bytes| bytes as f64 / f64::from(1 << 20));
+        for (name, value) in [("gradient_norm", report.gradient_norm), ("memory_mb", megabytes)] {
+            if let (Some(value), Value::Object(entries)) = (value, &mut line) {
+                entries.insert(name.to_owned(), json!(value));
+            }
         }
-        self.metrics.write(&line)?;
+        watch.logged(&self.metrics.write(line)?);
         Ok(())
     }
 
@@ -404,7 +409,7 @@ impl<'a, E: Element> Session<'a, E> {
             entries.insert("mean_cosine".to_owned(), json!(collapse.mean_cosine));
         }
         watch.say(&line);
-        self.metrics.write(&json!({ "step": step, "evaluation": figures }))?;
+        watch.logged(&self.metrics.write(json!({ "step": step, "evaluation": figures }))?);
         if self.best.is_none_or(|best| quality.accuracy > best) {
             self.best = Some(quality.accuracy);
             if self.saved != Some(step) {
@@ -421,6 +426,9 @@ impl<'a, E: Element> Session<'a, E> {
         };
         let path = self.folder.reconstructions(self.trainer.step)?;
         reconstruct::write(self.program, spec, source, self.backend, &self.trainer.arena, &path)?;
+        if self.program.pictures.is_some() {
+            self.metrics.picture(self.trainer.step, &path)?;
+        }
         Ok(())
     }
 

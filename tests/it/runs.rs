@@ -37,7 +37,7 @@ pub fn text(path: &Path) -> &str {
     path.to_str().expect("temporary folders have plain names")
 }
 
-fn metrics(run: &Path) -> Vec<Value> {
+pub fn metrics(run: &Path) -> Vec<Value> {
     let text = fs::read_to_string(run.join("metrics.jsonl")).expect("a run has metrics");
     text.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect()
 }
@@ -64,7 +64,7 @@ pub fn weights(run: &Path) -> [Vec<u8>; 2] {
 }
 
 /// Starts a run, waits until `step` is in its metrics, and kills it.
-fn killed_after(step: u64, arguments: &[&str], out: &Path) {
+pub fn killed_after(step: u64, arguments: &[&str], out: &Path) {
     let mut child = cmaec(arguments).stderr(std::process::Stdio::null()).spawn().expect("the binary is there");
     let start = Instant::now();
     loop {

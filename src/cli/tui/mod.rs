@@ -1,0 +1,233 @@
+//! `cmaec run --tui`: a view of the run in the terminal, on stderr.
+//!
+//! Before: the session tells it what happens. After: people. A thread of its own draws and reads keys, ten times a second
+//! at most, so that a long step neither freezes the view nor is held up by it.
+//!
+//! **Invariant:** the terminal is left as it was found, whatever ends the view: the run's end, an error, a panic, a second
+//! request to stop.
+
+mod draw;
+mod state;
+
+use std::io::{self, IsTerminal, Stderr};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use cmae::run::metrics;
+use cmae::train::{StepLine, Watch};
+use ratatui::Terminal;
+use ratatui::backend::CrosstermBackend;
+use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
+use ratatui::crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
+use ratatui::crossterm::{cursor, execute};
+use serde_json::Value;
+
+use self::state::State;
+use super::speed::Speed;
+
+/// Between two pictures.
+const PERIOD: Duration = Duration::from_millis(100);
+
+/// Whether the terminal is ours; the process has one.
+static ACTIVE: AtomicBool = AtomicBool::new(false);
+
+pub struct Tui {
+    shared: Arc<Shared>,
+    /// Draws; `None` once the view has ended.
+    thread: Option<JoinHandle<()>>,
+    metrics: PathBuf,
+    speed: Speed,
+    last_step: Instant,
+    batch_size: usize,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// Something is to be drawn.
+    changed: AtomicBool,
+    /// The view ends.
+    ended: AtomicBool,
+    /// The run is asked to save and leave.
+    stop: Arc<AtomicBool>,
+}
+
+/// Whether there is a view that messages would be written into.
+pub fn is_active() -> bool {
+    ACTIVE.load(Ordering::SeqCst)
+}
+
+/// Gives the terminal back; does nothing where it is not ours.
+pub fn restore() {
+    if ACTIVE.swap(false, Ordering::SeqCst) {
+        // Nothing can be said where this fails: the terminal is gone.
+        let _ = execute!(io::stderr(), LeaveAlternateScreen, cursor::Show);
+        let _ = disable_raw_mode();
+    }
+}
+
+/// Refuses where there is no terminal to draw on.
+pub fn check() -> Result<(), String> {
+    match io::stderr().is_terminal() {
+        true => Ok(()),
+        false => Err("`--tui` needs a terminal, and stderr is none (help: leave `--tui` out: lines of progress are \
+                      written)"
+            .to_owned()),
+    }
+}
+
+impl Tui {
+    /// Takes the terminal. `stop` is set when the user or the system asks to leave, `metrics` is the run's file.
+    pub fn open(title: &str, metrics: PathBuf, stop: Arc<AtomicBool>) -> Result<Tui, String> {
+        let terminal = take().map_err(|error| {
+            restore();
+            format!("the terminal cannot be drawn on: {error} (help: leave `--tui` out)")
+        })?;
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State { title: title.to_owned(), ..State::default() }),
+            changed: AtomicBool::new(true),
+            ended: AtomicBool::new(false),
+            stop,
+        });
+        let of_thread = shared.clone();
+        let thread = Some(std::thread::spawn(move || show(terminal, &of_thread)));
+        Ok(Tui { shared, thread, metrics, speed: Speed::default(), last_step: Instant::now(), batch_size: 0 })
+    }
+
+    /// Changes the state and has it drawn.
+    fn update(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.shared.state());
+        self.shared.changed.store(true, Ordering::Release);
+    }
+}
+
+impl Watch for Tui {
+    fn begin(&mut self, step: u64, total_steps: u64, batch_size: usize) {
+        // A file that cannot be read only costs the curves their beginning.
+        let past = metrics::read(&self.metrics).unwrap_or_default();
+        self.speed.begin(batch_size);
+        (self.last_step, self.batch_size) = (Instant::now(), batch_size);
+        self.update(|state| {
+            (state.step, state.total_steps) = (step, total_steps);
+            past.iter().for_each(|line| state.past(line));
+        });
+    }
+
+    fn step(&mut self, line: &StepLine<'_>) {
+        self.speed.step();
+        let seconds = self.last_step.elapsed().as_secs_f64();
+        self.last_step = Instant::now();
+        let (speed, batch_size) = (self.speed.images_per_second(), self.batch_size);
+        self.update(|state| {
+            state.step(line);
+            if seconds > 0.0 {
+                state.speed_was(batch_size as f64 / seconds);
+            }
+            state.speed = speed;
+            state.left = self.speed.left(state.total_steps.saturating_sub(line.step));
+        });
+    }
+
+    fn logged(&mut self, line: &Value) {
+        if line.get("evaluation").is_some() {
+            self.update(|state| state.judged(line));
+        }
+    }
+
+    fn say(&mut self, line: &str) {
+        // After its end, and where the thread died, lines go the usual way.
+        if is_active() && self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            self.update(|state| state.say(line));
+        } else {
+            eprintln!("{line}");
+        }
+    }
+
+    fn asked_to_stop(&self) -> bool {
+        self.shared.stop.load(Ordering::Relaxed)
+    }
+
+    fn end(&mut self) {
+        let Some(thread) = self.thread.take() else { return };
+        self.shared.ended.store(true, Ordering::Release);
+        // A panic of the thread was told by its hook.
+        let _ = thread.join();
+        restore();
+        // What was said stays in the terminal, as without the view.
+        self.shared.state().lines.drain(..).for_each(|line| eprintln!("{line}"));
+    }
+}
+
+impl Drop for Tui {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Shared {
+    /// The state is whole also where a thread panicked with it: it is changed field by field.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn take() -> io::Result<Terminal<CrosstermBackend<Stderr>>> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            restore();
+            before(panic);
+        }));
+    });
+    enable_raw_mode()?;
+    ACTIVE.store(true, Ordering::SeqCst);
+    execute!(io::stderr(), EnterAlternateScreen, cursor::Hide)?;
+    Terminal::new(CrosstermBackend::new(io::stderr()))
+}
+
+/// Draws and reads keys until the view ends.
+fn show(mut terminal: Terminal<CrosstermBackend<Stderr>>, shared: &Shared) {
+    let mut drawn: Option<Instant> = None;
+    while !shared.ended.load(Ordering::Acquire) && is_active() {
+        match event::poll(PERIOD) {
+            Ok(true) => match event::read() {
+                Ok(Event::Key(key)) if key.kind == KeyEventKind::Press => {
+                    let interrupt = key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL);
+                    if interrupt || key.code == KeyCode::Char('q') {
+                        ask_to_stop(shared);
+                    }
+                }
+                Ok(Event::Resize(..)) => shared.changed.store(true, Ordering::Release),
+                _ => {}
+            },
+            Ok(false) => {}
+            // Without keys there is still something to see.
+            Err(_) => std::thread::sleep(PERIOD),
+        }
+        let stopping = shared.stop.load(Ordering::Relaxed);
+        if drawn.is_some_and(|drawn| drawn.elapsed() < PERIOD) {
+            continue;
+        }
+        let mut state = shared.state();
+        if state.stopping == stopping && !shared.changed.swap(false, Ordering::AcqRel) {
+            continue;
+        }
+        state.stopping = stopping;
+        // A terminal that is gone ends the view, not the run.
+        if terminal.draw(|frame| draw::draw(frame, &state)).is_err() {
+            return;
+        }
+        drawn = Some(Instant::now());
+    }
+}
+
+/// As the signal does: the first time the run saves and leaves, the second time it leaves at once.
+fn ask_to_stop(shared: &Shared) {
+    if shared.stop.swap(true, Ordering::Relaxed) {
+        restore();
+        std::process::exit(130);
+    }
+}
