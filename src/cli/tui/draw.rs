@@ -125,10 +125,10 @@ fn chart(
     frame.render_widget(chart, area);
 }
 
-/// Bounds with some room, so that a flat curve is no border.
+/// Bounds with some room, so that a flat curve is no border; what is never below zero gets none below it.
 fn bounds(min: f64, max: f64) -> [f64; 2] {
     let room = if max > min { (max - min) * 0.05 } else { max.abs().max(1e-9) * 0.1 };
-    [min - room, max + room]
+    [if min >= 0.0 { (min - room).max(0.0) } else { min - room }, max + room]
 }
 
 fn footer(frame: &mut Frame<'_>, state: &State, area: Rect) {
@@ -216,13 +216,13 @@ mod tests {
 
     const SCREEN: &str = "\
 quickstart                                            epoch 5.00, step 50 of 100
-┌ contrastive 2.0000 ──────────────────┐┌ reconstruction 0.0200 ───────────────┐
-│4.06│⠒⠒⠤⠤⢄⣀⣀⡀                         ││1.05 │⡆                               │
-│    │       ⠈⠉⠑⠒⠒⠤⠤⣀⣀⡀                ││     │⢱                               │
-│    │                ⠈⠉⠉⠒⠒⠤⠤⠤⣀⣀       ││     │⠈⠢⡀                             │
-│1.90│                          ⠉⠉⠑⠒⠒⠤⠤││-0.03│  ⠈⠉⠒⠒⠒⠢⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤│
-│    └─────────────────────────────────││     └────────────────────────────────│
-│    1                               50││     1                              50│
+┌ reconstruction 0.0200 ───────────────┐┌ contrastive 2.0000 ──────────────────┐
+│1.05│⡆                                ││4.06│⠒⠒⠤⠤⢄⣀⣀⡀                         │
+│    │⢱                                ││    │       ⠈⠉⠑⠒⠒⠤⠤⣀⣀⡀                │
+│    │⠈⠢⡀                              ││    │                ⠈⠉⠉⠒⠒⠤⠤⠤⣀⣀       │
+│0.00│  ⠈⠑⠒⠒⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⢄⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀││1.90│                          ⠉⠉⠑⠒⠒⠤⠤│
+│    └─────────────────────────────────││    └─────────────────────────────────│
+│    1                               50││    1                               50│
 └──────────────────────────────────────┘└──────────────────────────────────────┘
 ┌ learning rate 1.00e-3 ──┐┌ images/s 325 ──────────┐┌ kNN 75.0 % (untrained 25┐
 │1e-3│                    ││▅▅▆▆▆▆▆▆▆▆▆▆▆▇▇▇▇▇▇▇▇▇▇█││77.5 %│  ⢀⣀⣀⣀⣀⠤⠤⠤⠤⠒⠒⠒⠒⠊⠉⠉│

@@ -112,6 +112,8 @@ impl State {
     pub fn step(&mut self, line: &StepLine<'_>) {
         (self.step, self.epoch) = (line.step, line.epoch);
         line.losses.iter().for_each(|(name, value)| self.loss(name, line.step, *value));
+        // The pipeline's order; lines of metrics have the alphabet's.
+        self.losses.sort_by_key(|(name, _)| line.losses.iter().position(|(known, _)| known == name));
         self.learning_rate.push(line.step as f64, line.learning_rate);
     }
 
