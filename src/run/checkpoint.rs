@@ -225,30 +225,14 @@ impl<E: Element> Checkpoint<E> {
 
     /// The checkpoint in the folder `path`; the error says what is damaged.
     fn load(path: &Path, layout: &Layout) -> Result<Self, Fault> {
-        let state_path = path.join(STATE);
-        let text = fs::read_to_string(&state_path).map_err(|e| format!("{STATE}: {e}"))?;
-        let body = unsealed(&text).map_err(|e| format!("{STATE}: {e}"))?;
-        // It is whole, so that what cannot be read is older or newer.
-        let state: State = from_ron(&state_path, body).map_err(|e| Fault::OtherVersion(e.to_string()))?;
+        let state = read_state(path)?;
         if state.slots.is_empty() {
             let message = format!("{STATE} does not name what the optimizer keeps");
             return Err(Fault::OtherVersion(message));
         }
-        let named = name(state.step);
-        if path.file_name().is_none_or(|folder| *folder != *named) {
-            return Err(format!("{STATE} is that of {named}").into());
-        }
-        let read = |name: &str| -> Result<Vec<u8>, String> {
+        let read = |name: &str| {
             let sum = state.files.iter().find(|f| f.name == name).ok_or(format!("{STATE} does not list {name}"))?;
-            let bytes = fs::read(path.join(name)).map_err(|e| format!("{name}: {e}"))?;
-            if bytes.len() as u64 != sum.bytes {
-                return Err(format!("{name} has {} bytes, {} were written", bytes.len(), sum.bytes));
-            }
-            let found = blake3::hash(&bytes).to_hex().to_string();
-            if found != sum.blake3 {
-                return Err(format!("{name} has the checksum {found}, {} was written", sum.blake3));
-            }
-            Ok(bytes)
+            read_summed(path, sum)
         };
         let arena = fill(MODEL, &read(MODEL)?, layout, "", layout.tensors.len(), layout.total_len)?;
         let kept = read(OPTIMIZER)?;
@@ -260,6 +244,45 @@ impl<E: Element> Checkpoint<E> {
             return Err(format!("{STATE} counts the updates of {found} tensors, the pipeline has {expected}").into());
         }
         Ok(Checkpoint { state, arena, slots })
+    }
+}
+
+/// The state of the checkpoint in the folder `path`, which must have the name of its step.
+fn read_state(path: &Path) -> Result<State, Fault> {
+    let state_path = path.join(STATE);
+    let text = fs::read_to_string(&state_path).map_err(|e| format!("{STATE}: {e}"))?;
+    let body = unsealed(&text).map_err(|e| format!("{STATE}: {e}"))?;
+    // It is whole, so that what cannot be read is older or newer.
+    let state: State = from_ron(&state_path, body).map_err(|e| Fault::OtherVersion(e.to_string()))?;
+    let named = name(state.step);
+    if path.file_name().is_none_or(|folder| *folder != *named) {
+        return Err(format!("{STATE} is that of {named}").into());
+    }
+    Ok(state)
+}
+
+/// The bytes of a file of the checkpoint in the folder `path`; the error says what is damaged.
+fn read_summed(path: &Path, sum: &FileSum) -> Result<Vec<u8>, String> {
+    let name = &sum.name;
+    let bytes = fs::read(path.join(name)).map_err(|e| format!("{name}: {e}"))?;
+    if bytes.len() as u64 != sum.bytes {
+        return Err(format!("{name} has {} bytes, {} were written", bytes.len(), sum.bytes));
+    }
+    let found = blake3::hash(&bytes).to_hex().to_string();
+    if found != sum.blake3 {
+        return Err(format!("{name} has the checksum {found}, {} was written", sum.blake3));
+    }
+    Ok(bytes)
+}
+
+/// The state of the checkpoint in the folder `path`, where it can be read, and what is damaged.
+pub(super) fn judge(path: &Path) -> (Option<State>, Option<String>) {
+    match read_state(path) {
+        Ok(state) => {
+            let fault = state.files.iter().find_map(|sum| read_summed(path, sum).err());
+            (Some(state), fault)
+        }
+        Err(Fault::Damaged(reason) | Fault::OtherVersion(reason)) => (None, Some(reason)),
     }
 }
 

@@ -12,8 +12,7 @@ use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
 
 use super::RunError;
-use super::checkpoint::State;
-use super::folder::from_ron;
+use super::checkpoint::{self, State};
 
 /// What stands in a checkpoint's folder.
 #[derive(Debug, Clone)]
@@ -59,28 +58,7 @@ pub struct TensorFigures {
 pub fn checkpoint(path: &Path) -> CheckpointReport {
     let bytes = fs::read_dir(path).into_iter().flatten().flatten();
     let bytes = bytes.filter_map(|entry| Some(entry.metadata().ok()?.len())).sum();
-    let state_path = path.join("state.ron");
-    let state = fs::read_to_string(&state_path)
-        .map_err(|error| format!("state.ron: {error}"))
-        .and_then(|text| from_ron::<State>(&state_path, &text).map_err(|error| error.to_string()));
-    let (state, fault) = match state {
-        Ok(state) => {
-            let fault = state.files.iter().find_map(|sum| {
-                let name = &sum.name;
-                let bytes = match fs::read(path.join(name)) {
-                    Ok(bytes) => bytes,
-                    Err(error) => return Some(format!("{name}: {error}")),
-                };
-                let (found, hash) = (bytes.len() as u64, blake3::hash(&bytes).to_hex().to_string());
-                if found != sum.bytes {
-                    return Some(format!("{name} has {found} bytes, {} were written", sum.bytes));
-                }
-                (hash != sum.blake3).then(|| format!("{name} has the checksum {hash}, {} was written", sum.blake3))
-            });
-            (Some(state), fault)
-        }
-        Err(fault) => (None, Some(fault)),
-    };
+    let (state, fault) = checkpoint::judge(path);
     CheckpointReport { path: path.to_owned(), bytes, state, fault }
 }
 
