@@ -113,7 +113,7 @@ fn when_the_loss_is_no_number(out: &Path) -> String {
 
 fn when_the_disk_is_full(out: &Path) -> String {
     // As the second checkpoint is written.
-    let (ended, said) = train(&program(), out, Some(Failing::new(Fault::NoSpace, 23)));
+    let (ended, said) = train(&program(), out, Some(Failing::new(Fault::NoSpace, 24)));
     let error = ended.expect_err("the disk is full");
     last_lines(&format!("{}\n{error}", said.join("\n")), 2, &[(out, "runs/quickstart")])
 }
