@@ -5,6 +5,7 @@
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -12,6 +13,8 @@ use serde::de::DeserializeOwned;
 use super::RunError;
 use super::disk::{Disk, System};
 use crate::graph::Program;
+
+const LOCK_TRIES: usize = 5;
 
 /// A run's folder on disk.
 #[derive(Debug)]
@@ -29,10 +32,18 @@ impl RunFolder {
         fs::create_dir_all(path.join("checkpoints")).map_err(RunError::io("make", path))?;
         let lock_path = path.join("lock");
         let lock = File::create(&lock_path).map_err(RunError::io("open", &lock_path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(RunError::Locked { path: path.to_owned() }),
-            Err(TryLockError::Error(source)) => return Err(RunError::io("lock", &lock_path)(source)),
+        // Somebody who looks whether the folder is in use holds it too, for a moment.
+        let mut tries = 0;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if tries < LOCK_TRIES => {
+                    tries += 1;
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                Err(TryLockError::WouldBlock) => return Err(RunError::Locked { path: path.to_owned() }),
+                Err(TryLockError::Error(source)) => return Err(RunError::io("lock", &lock_path)(source)),
+            }
         }
         if !resume && path.join("program.ron").exists() {
             return Err(RunError::Occupied { path: path.to_owned() });

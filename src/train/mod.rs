@@ -14,6 +14,7 @@ pub mod init;
 pub mod kmeans;
 pub mod optimizer;
 pub mod reconstruct;
+mod resume;
 pub mod session;
 pub mod trainer;
 mod walk;

@@ -11,6 +11,7 @@ use std::time::Instant;
 use serde_json::{Map, Value, json};
 
 use super::imports::{self, ImportError, ImportedRun};
+use super::resume::{check_changes, check_slots, restore, slot_names};
 use super::{Clock, StepError, StepReport, Trainer, init, reconstruct};
 use crate::backend::{Backend, Element};
 use crate::data::DataError;
@@ -20,12 +21,10 @@ use crate::eval::quality::QualityError;
 use crate::eval::{Judge, Quality};
 use crate::graph::Program;
 use crate::graph::masking::maskings;
-use crate::run::changes::changes;
 use crate::run::checkpoint::{self, Checkpoint, NewCheckpoint, State, machine};
 use crate::run::memory::resident_memory;
 use crate::run::metrics::evaluations;
 use crate::run::{Metrics, RunError, RunFolder, Started};
-use crate::spec::TrainSpec;
 
 /// Broken pictures of a batch that are told by name.
 const BROKEN_NAMED: usize = 10;
@@ -451,54 +450,6 @@ impl<'a, E: Element> Session<'a, E> {
         self.saved = Some(trainer.step);
         Ok(())
     }
-}
-
-/// Puts a checkpoint into a fresh trainer.
-fn restore<E: Element>(trainer: &mut Trainer<'_, E>, checkpoint: Checkpoint<E>, backend: &str, watch: &mut dyn Watch) {
-    let state = checkpoint.state;
-    watch.say(&format!("resuming after step {}", state.step));
-    for (what, found, now) in [("on", &state.machine, machine()), ("with backend", &state.backend, backend.to_owned())]
-    {
-        if *found != now {
-            watch.say(&format!(
-                "warning: the checkpoint was made {what} {found}, this is {now}: results agree within rounding only"
-            ));
-        }
-    }
-    trainer.step = state.step;
-    trainer.arena = checkpoint.arena;
-    trainer.optimizer.slots = checkpoint.slots;
-    trainer.optimizer.updates = state.updates;
-}
-
-fn slot_names(train: &TrainSpec) -> Vec<String> {
-    train.optimizer.slots().iter().map(|name| (*name).to_owned()).collect()
-}
-
-/// Refuses a checkpoint of another optimizer, whose folder somebody put together by hand.
-fn check_slots(folder: &RunFolder, train: &TrainSpec, state: &State) -> Result<(), RunError> {
-    let wanted = slot_names(train);
-    if state.slots == wanted {
-        return Ok(());
-    }
-    let what = format!(
-        "its checkpoint holds `{}` of the optimizer, `{}` is wanted",
-        state.slots.join("`, `"),
-        wanted.join("`, `"),
-    );
-    Err(RunError::OtherTensors { path: folder.path().to_owned(), what })
-}
-
-/// Refuses to resume with another graph or other settings than the run was started with, unless they are accepted.
-fn check_changes(folder: &RunFolder, program: &Program, accept: bool, watch: &mut dyn Watch) -> Result<(), RunError> {
-    let path = || folder.path().to_owned();
-    let found = changes(&folder.program()?, program).map_err(|what| RunError::OtherTensors { path: path(), what })?;
-    if accept {
-        found.iter().for_each(|change| watch.say(&format!("warning: going on although {change}")));
-    } else if !found.is_empty() {
-        return Err(RunError::OtherSettings { path: path(), what: found.join("\n") });
-    }
-    Ok(())
 }
 
 fn percent(share: f64) -> String {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::command::{cmaec, fail, run, succeed};
 use crate::pictures::write_folder;
 
-/// The quickstart at a size for tests: 22 steps.
+/// The quickstart at a size for tests: 20 steps.
 pub const SMALL: [&str; 14] = [
     "run",
     "pipelines/quickstart.cmae",
@@ -420,7 +420,7 @@ fn sets<'a>(words: &[&'a str]) -> Vec<&'a str> {
     words.iter().flat_map(|word| ["--set", *word]).collect()
 }
 
-/// Any big pipeline on digits, 22 steps.
+/// Any big pipeline on digits, 20 steps.
 const ON_DIGITS: [&str; 11] = [
     "image_size=32px",
     "patch_size=8px",

@@ -1,0 +1,69 @@
+//! What a run that is taken up again has to agree on with the one that was started, and how its trainer is filled.
+//!
+//! Before: a checkpoint that is whole. After: `session` trains on as if nothing had happened.
+
+use super::{Trainer, Watch};
+use crate::backend::Element;
+use crate::graph::Program;
+use crate::run::changes::changes;
+use crate::run::checkpoint::{Checkpoint, State, machine};
+use crate::run::{RunError, RunFolder};
+use crate::spec::TrainSpec;
+
+/// Puts a checkpoint into a fresh trainer.
+pub(super) fn restore<E: Element>(
+    trainer: &mut Trainer<'_, E>,
+    checkpoint: Checkpoint<E>,
+    backend: &str,
+    watch: &mut dyn Watch,
+) {
+    let state = checkpoint.state;
+    watch.say(&format!("resuming after step {}", state.step));
+    for (what, found, now) in [("on", &state.machine, machine()), ("with backend", &state.backend, backend.to_owned())]
+    {
+        if *found != now {
+            watch.say(&format!(
+                "warning: the checkpoint was made {what} {found}, this is {now}: results agree within rounding only"
+            ));
+        }
+    }
+    trainer.step = state.step;
+    trainer.arena = checkpoint.arena;
+    trainer.optimizer.slots = checkpoint.slots;
+    trainer.optimizer.updates = state.updates;
+}
+
+pub(super) fn slot_names(train: &TrainSpec) -> Vec<String> {
+    train.optimizer.slots().iter().map(|name| (*name).to_owned()).collect()
+}
+
+/// Refuses a checkpoint of another optimizer, whose folder somebody put together by hand.
+pub(super) fn check_slots(folder: &RunFolder, train: &TrainSpec, state: &State) -> Result<(), RunError> {
+    let wanted = slot_names(train);
+    if state.slots == wanted {
+        return Ok(());
+    }
+    let what = format!(
+        "its checkpoint holds `{}` of the optimizer, `{}` is wanted",
+        state.slots.join("`, `"),
+        wanted.join("`, `"),
+    );
+    Err(RunError::OtherTensors { path: folder.path().to_owned(), what })
+}
+
+/// Refuses to resume with another graph or other settings than the run was started with, unless they are accepted.
+pub(super) fn check_changes(
+    folder: &RunFolder,
+    program: &Program,
+    accept: bool,
+    watch: &mut dyn Watch,
+) -> Result<(), RunError> {
+    let path = || folder.path().to_owned();
+    let found = changes(&folder.program()?, program).map_err(|what| RunError::OtherTensors { path: path(), what })?;
+    if accept {
+        found.iter().for_each(|change| watch.say(&format!("warning: going on although {change}")));
+    } else if !found.is_empty() {
+        return Err(RunError::OtherSettings { path: path(), what: found.join("\n") });
+    }
+    Ok(())
+}
