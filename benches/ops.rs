@@ -14,7 +14,8 @@ use cmae::graph::text::parse;
 const TIME: Duration = Duration::from_millis(400);
 
 /// A name, the type of each operand, and the op with its result.
-const OPS: [(&str, &[&str], &str); 16] = [
+const OPS: [(&str, &[&str], &str); 17] = [
+    ("a large product", &["2048, 2048", "2048, 2048"], "f[2048, 2048] = matmul (transpose_b:false)"),
     ("qkv, tiny64", &["64, 17, 192", "576, 192", "576"], "f[64, 17, 576] = linear"),
     ("fc1, tiny64", &["64, 17, 192", "768, 192", "768"], "f[64, 17, 768] = linear"),
     ("fc2, tiny64", &["64, 17, 768", "192, 768", "192"], "f[64, 17, 192] = linear"),

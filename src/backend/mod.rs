@@ -237,8 +237,8 @@ pub trait Backend<E: Element> {
         BTreeMap::new()
     }
 
-    /// FLOP a second of a large matrix product in this precision, or with operands of bf16, on the threads at hand, measured now: what a step could
-    /// reach at best. `None` from backends that do not say.
+    /// FLOP a second of a large matrix product in this precision, or with operands of bf16, on the threads at hand,
+    /// measured now: what a step could reach at best. `None` from backends that do not say.
     fn product_rate(&self, _bf16: bool) -> Option<f64> {
         None
     }

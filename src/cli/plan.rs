@@ -37,7 +37,7 @@ fn parts(program: &Program) -> Result<Vec<Part>, String> {
     if count == 1 {
         return Ok(vec![part("step", 1, &program.train, layout, &request)?]);
     }
-    let parts = accumulate::parts(program, &Graph { outputs: Vec::new(), ..program.train.clone() });
+    let parts = accumulate::parts_of_step(program);
     let requests = requests(&parts, &request);
     let mut plans = vec![
         part("forward of a micro-batch", count, &parts.forward, layout, &requests.forward)?,

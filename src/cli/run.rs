@@ -146,6 +146,7 @@ fn train<E: Element>(
     let ended = session::run(program, text, &mut *backend, &folder, options, &mut watch);
     // Let go first: a folder that is in use is that of a run that goes on.
     drop(folder);
+    // Where the folder could not be written to, a report cannot either.
     if !matches!(ended, Err(SessionError::Run(_))) {
         watch.last(out);
     }

@@ -122,8 +122,7 @@ fn flops(graph: &Graph, layout: &Layout) -> (Vec<(String, u64)>, u64) {
 /// What a step that accumulates computes.
 fn accumulated(program: &Program) -> u64 {
     let count = program.spec.train.accumulate;
-    let graph = Graph { outputs: Vec::new(), ..program.train.clone() };
-    let parts = accumulate::parts(program, &graph);
+    let parts = accumulate::parts_of_step(program);
     let micro: u64 = [Some(&parts.forward), parts.backward.as_ref()]
         .into_iter()
         .flatten()

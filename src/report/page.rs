@@ -152,7 +152,7 @@ fn tiles(run: &Run) -> String {
         let smooth = curve.smoothed();
         let first = curve.values.iter().copied().find(|value| value.is_finite());
         if let (Some((_, last)), Some(first)) = (smooth.last(), first) {
-            tiles.push(("total loss", figure(last), format!("{} after the first step", figure(first))));
+            tiles.push(("total loss, smoothed", figure(last), format!("{} after the first step", figure(first))));
         }
     }
     if let Some(rank) = run.evaluation("effective_rank") {

@@ -9,7 +9,6 @@ use crate::graph::Program;
 ///
 /// The error: a tensor that one of both lacks or has in another shape, so that no checkpoint fits.
 pub fn changes(before: &Program, now: &Program) -> Result<Vec<String>, String> {
-    let mut of_old = before.layout.tensors.iter();
     for new in &now.layout.tensors {
         match before.layout.get(&new.path) {
             None => return Err(format!("`{}` is a tensor that it does not have", new.path)),
@@ -19,7 +18,7 @@ pub fn changes(before: &Program, now: &Program) -> Result<Vec<String>, String> {
             Some(_) => {}
         }
     }
-    if let Some(gone) = of_old.find(|old| now.layout.get(&old.path).is_none()) {
+    if let Some(gone) = before.layout.tensors.iter().find(|old| now.layout.get(&old.path).is_none()) {
         return Err(format!("it has the tensor `{}`, which the pipeline has no more", gone.path));
     }
     if before.layout != now.layout {

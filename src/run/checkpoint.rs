@@ -36,6 +36,7 @@ pub struct State {
     /// Optimizer steps made: with the seed, the position in the data.
     pub step: u64,
     pub seed: u64,
+    /// As the pipeline asks for; tensors of a run in bf16 are f32.
     pub precision: String,
     pub backend: String,
     /// Kind of processor; another kind rounds otherwise.

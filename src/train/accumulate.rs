@@ -39,8 +39,24 @@ pub fn with_outputs(program: &Program, outputs: &[String]) -> Result<Graph, Back
     Ok(Graph { outputs: outputs?, ..program.train.clone() })
 }
 
+/// What a step by micro-batches is made from.
+#[derive(Clone, Copy)]
+pub struct Whole<'a, E> {
+    /// Of `arena`, the program's tensors.
+    pub layout: &'a Layout,
+    pub arena: &'a [E],
+    /// The whole batch's.
+    pub inputs: Inputs<'a>,
+    pub request: &'a Request,
+}
+
+/// The parts of a step of `program` that gives no outputs.
+pub fn parts_of_step(program: &Program) -> Parts {
+    parts(program, &Graph { outputs: Vec::new(), ..program.train.clone() })
+}
+
 /// Cuts `graph`, a form of the training graph of `program`, for its micro-batches.
-pub fn parts(program: &Program, graph: &Graph) -> Parts {
+fn parts(program: &Program, graph: &Graph) -> Parts {
     split(graph, &program.layout, program.spec.effective_batch(), program.spec.train.accumulate)
         .expect("the compiler refuses pipelines whose encoders join samples")
 }
@@ -83,18 +99,15 @@ impl<E: Element> Accumulation<E> {
         }
     }
 
-    /// Runs the parts on the whole batch's `inputs`: losses, updates, outputs and, where asked for, gradients.
+    /// Runs the parts on a whole batch: losses, updates, outputs and, where asked for, gradients.
     pub fn run(
         &mut self,
         backend: &mut dyn Backend<E>,
-        layout: &Layout,
-        arena: &[E],
-        inputs: Inputs<'_>,
-        request: &Request,
+        batch: Whole<'_, E>,
         results: &mut Results<E>,
     ) -> Result<(), BackendError> {
-        let mut apart = self.forward(backend, layout, arena, inputs, request)?.into_iter();
-        self.couple(backend, layout, arena, inputs, request)?;
+        let mut apart = self.forward(backend, batch)?.into_iter();
+        self.couple(backend, batch)?;
         let Results { losses, total, monitors, updates, outputs, .. } = &mut self.coupled;
         results.total = *total;
         std::mem::swap(&mut results.losses, losses);
@@ -106,9 +119,9 @@ impl<E: Element> Accumulation<E> {
         results.outputs = self.outputs.iter().map(output).map(|o| o.expect("one of the parts makes it")).collect();
         drop(coupled);
         results.gradients.clear();
-        if request.gradients {
-            results.gradients.resize(layout.trained_len, E::default());
-            self.gradients(backend, layout, arena, inputs, request, &mut results.gradients)?;
+        if batch.request.gradients {
+            results.gradients.resize(batch.layout.trained_len, E::default());
+            self.gradients(backend, batch, &mut results.gradients)?;
         }
         Ok(())
     }
@@ -117,12 +130,10 @@ impl<E: Element> Accumulation<E> {
     fn forward(
         &mut self,
         backend: &mut dyn Backend<E>,
-        layout: &Layout,
-        arena: &[E],
-        inputs: Inputs<'_>,
-        request: &Request,
+        batch: Whole<'_, E>,
     ) -> Result<Vec<OutputValue<E>>, BackendError> {
         let Parts { forward, layout: own, joined, apart, .. } = &self.parts;
+        let Whole { layout, arena, inputs, request } = batch;
         let request = requests(&self.parts, request).forward;
         self.ids =
             joined.iter().filter(|(_, ty)| ty.dtype == DType::Int).map(|(name, ty)| (name.clone(), ids(ty))).collect();
@@ -152,14 +163,8 @@ impl<E: Element> Accumulation<E> {
     }
 
     /// Runs the coupled part on the joined values.
-    fn couple(
-        &mut self,
-        backend: &mut dyn Backend<E>,
-        layout: &Layout,
-        arena: &[E],
-        inputs: Inputs<'_>,
-        request: &Request,
-    ) -> Result<(), BackendError> {
+    fn couple(&mut self, backend: &mut dyn Backend<E>, batch: Whole<'_, E>) -> Result<(), BackendError> {
+        let Whole { layout, arena, inputs, request } = batch;
         let Parts { coupled, layout: own, .. } = &self.parts;
         if coupled.nodes.is_empty() {
             return Ok(());
@@ -179,12 +184,10 @@ impl<E: Element> Accumulation<E> {
     fn gradients(
         &mut self,
         backend: &mut dyn Backend<E>,
-        layout: &Layout,
-        arena: &[E],
-        inputs: Inputs<'_>,
-        request: &Request,
+        batch: Whole<'_, E>,
         gradients: &mut [E],
     ) -> Result<(), BackendError> {
+        let Whole { layout, arena, inputs, request } = batch;
         let Parts { backward, layout: own, .. } = &self.parts;
         for index in 0..own.trained() {
             if let Some((_, range)) = layout.get(&own.tensors[index].path) {

@@ -438,7 +438,7 @@ impl<'a, E: Element> Session<'a, E> {
             pipeline: spec.name.clone(),
             step: trainer.step,
             seed: spec.train.seed,
-            precision: E::NAME.to_owned(),
+            precision: spec.train.precision.name().to_owned(),
             backend: self.backend.name().to_owned(),
             machine: machine(),
             slots: slot_names(&spec.train),

@@ -9,7 +9,7 @@ use crate::backend::{Backend, BackendError, Element, HostTensor, InputValue, Inp
 use crate::graph::{Graph, InputKind, Layout, Program};
 use crate::spec::{EmaMoment, Precision, Schedule};
 
-use super::accumulate::{self, Accumulation};
+use super::accumulate::{self, Accumulation, Whole};
 use super::ema::Averages;
 use super::finite::all_finite;
 use super::optimizer::Optimizer;
@@ -176,7 +176,8 @@ fn run<E: Element>(
             accumulation.insert(Accumulation::new(program, &graph))
         }
     };
-    accumulation.run(backend, &program.layout, arena, inputs, request, results)
+    let batch = Whole { layout: &program.layout, arena, inputs, request };
+    accumulation.run(backend, batch, results)
 }
 
 impl<E: Element> Trainer<'_, E> {
@@ -235,7 +236,8 @@ impl<E: Element> Trainer<'_, E> {
             let Graph { nodes, inputs: declared, outputs, .. } = graph;
             let graph = Graph { nodes, inputs: declared, outputs, ..Graph::default() };
             let mut parts = Accumulation::new(program, &graph);
-            parts.run(backend, &program.layout, &self.arena, inputs, &request, &mut results)?;
+            let batch = Whole { layout: &program.layout, arena: &self.arena, inputs, request: &request };
+            parts.run(backend, batch, &mut results)?;
         }
         for (initial, value) in program.train.initial.iter().zip(&results.outputs) {
             if let (OutputValue::Float(rows), Some((decl, range))) = (value, program.layout.get(&initial.path)) {

@@ -6,7 +6,7 @@ use cmae::diag::{Code, Diagnostics};
 use cmae::graph::accumulate::{Parts, split};
 use cmae::graph::{Graph, Init, Layout, Program, TensorDecl, TensorKind};
 use cmae::source::Sources;
-use cmae::train::accumulate::{Accumulation, with_outputs};
+use cmae::train::accumulate::{Accumulation, Whole, with_outputs};
 use cmae::train::{Clock, Trainer};
 
 use crate::command::root;
@@ -52,11 +52,11 @@ fn by_micro_batches<E: Element>(
     let graph = with_outputs(program, &[]).expect("nothing is asked for");
     let mut results = Results::default();
     let mut parts = Accumulation::new(program, &graph);
+    let (inputs, request) = (Inputs { batch: inputs, others: &[] }, asked());
+    let whole = Whole { layout: &program.layout, arena, inputs, request: &request };
     // A second run finds the memory of the first.
     for _ in 0..2 {
-        parts
-            .run(backend, &program.layout, arena, Inputs { batch: inputs, others: &[] }, &asked(), &mut results)
-            .unwrap_or_else(|error| panic!("{}: {error}", program.spec.name));
+        parts.run(backend, whole, &mut results).unwrap_or_else(|error| panic!("{}: {error}", program.spec.name));
     }
     results
 }

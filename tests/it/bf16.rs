@@ -4,6 +4,7 @@ use cmae::backend::cpu::planned;
 use cmae::backend::{Element, Request, Results};
 use cmae::graph::Program;
 use cmae::graph::text::parse;
+use cmae::op::Op;
 use cmae::plan::Step;
 
 use crate::command::succeed;
@@ -30,7 +31,7 @@ fn norm(values: impl Iterator<Item = f64>) -> f64 {
 ///
 /// A number of bf16 is off by 2⁻⁹ of itself at most. Weights are one of six operands of a layer's three products; were all as
 /// sensitive and their errors independent, all together would change √6 times as much as weights that are rounded once. What
-/// lies far from that is no rounding: a factor of 8 leaves room for layers that are more sensitive to what flows through
+/// lies far from that is no rounding: a factor of 4 leaves room for layers that are more sensitive to what flows through
 /// them, as batch norm over a handful of samples is. A tokenizer's choice between codes that are nearly as near may fall to the
 /// other: one of some dozens of tokens, 0.04.
 #[test]
@@ -42,13 +43,15 @@ fn it_is_f32_within_its_rounding_on_every_pipeline() {
         let (exact, rounded) = (results(program, &arena, inputs, false), results(program, &arena, inputs, true));
         let by_weights = results(program, &weights, inputs, false);
         let name = &method.pipeline;
+        let chooses = program.train.nodes.iter().any(|node| node.op == Op::Argmax);
+        let flips = if chooses { 0.04 } else { 0.0 };
         let off = |other: &Results<f32>| {
             let difference = exact.gradients.iter().zip(&other.gradients).map(|(a, b)| f64::from(a - b));
             norm(difference) / norm(exact.gradients.iter().map(|g| f64::from(*g)))
         };
         let (found, measure) = (off(&rounded), off(&by_weights));
         println!("{name}: gradients are off by {found:.1e}, by {measure:.1e} where weights alone are rounded");
-        assert!(found > 0.0 && found <= 8.0 * measure + 0.04, "{name}: {found:e} for {measure:e}");
+        assert!(found > 0.0 && found <= 4.0 * measure + flips, "{name}: {found:e} for {measure:e}");
         for (a, b) in exact.losses.iter().zip(&rounded.losses) {
             assert!((a - b).abs() <= 0.02 * a.abs().max(1.0), "{name}: the loss is {a}, in bf16 {b}");
         }

@@ -176,15 +176,14 @@ fn with_two(path: &Path) {
 /// saves again, and nothing is left lying about.
 #[test]
 fn whatever_fails_while_it_is_written_there_is_one_to_go_on_from() {
-    let mut operations = 0;
-    let sound = Failing::new(Fault::Error, usize::MAX);
-    {
+    let operations = {
+        let sound = Failing::new(Fault::Error, usize::MAX);
         let temporary = tempfile::tempdir().expect("a temporary folder");
         with_two(temporary.path());
         let folder = RunFolder::open_for_training(temporary.path(), true).expect("nobody holds it").on(sound.clone());
         save(&folder, 3).expect("the disk is sound");
-        operations = sound.done.load(Ordering::SeqCst).max(operations);
-    }
+        sound.done.load(Ordering::SeqCst)
+    };
     assert!(operations >= 10, "{operations} operations");
     for fault in FAULTS {
         for at in 0..operations {
