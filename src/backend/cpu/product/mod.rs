@@ -128,36 +128,9 @@ impl Products for f32 {
 /// The oracle's precision: by the `gemm` crate, bias and finish in passes of their own.
 impl Products for f64 {
     fn product(job: Job<'_, f64>) {
-        let Job { out, sizes: (m, k, n), a, b, how, threads, .. } = job;
-        let parallelism = match threads {
-            Threads::One => gemm::Parallelism::None,
-            Threads::All => gemm::Parallelism::Rayon(0),
-        };
-        // SAFETY: `multiply` has checked that the last element of each matrix lies within its slice; `out` is borrowed mutably,
-        // so no other slice overlaps it. gemm computes `alpha · dst + beta · lhs · rhs`.
-        unsafe {
-            gemm::gemm(
-                m,
-                n,
-                k,
-                out.as_mut_ptr(),
-                1,
-                how.out_row as isize,
-                how.add,
-                a.data.as_ptr(),
-                a.column as isize,
-                a.row as isize,
-                b.data.as_ptr(),
-                b.column as isize,
-                b.row as isize,
-                1.0,
-                how.scale,
-                false,
-                false,
-                false,
-                parallelism,
-            );
-        }
+        let Job { out, sizes, a, b, how, threads, .. } = job;
+        by_gemm(out, sizes, a, b, how, threads);
+        let (m, _, n) = sizes;
         for (i, row) in out.chunks_mut(how.out_row).take(m).enumerate() {
             let row = &mut row[..n];
             if let Some(bias) = how.bias {
@@ -168,6 +141,46 @@ impl Products for f64 {
             }
         }
     }
+}
+
+/// `out = a · b · scale`, or `out += …`, by the `gemm` crate; of operands that [`multiply`] would take.
+fn by_gemm<E: Real>(out: &mut [E], (m, k, n): Sizes, a: Matrix<E>, b: Matrix<E>, how: &How<E>, threads: Threads) {
+    let parallelism = match threads {
+        Threads::One => gemm::Parallelism::None,
+        Threads::All => gemm::Parallelism::Rayon(0),
+    };
+    // SAFETY: the last element of each matrix lies within its slice; `out` is borrowed mutably, so no other slice overlaps
+    // it. gemm computes `alpha · dst + beta · lhs · rhs`.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out.as_mut_ptr(),
+            1,
+            how.out_row as isize,
+            how.add,
+            a.data.as_ptr(),
+            a.column as isize,
+            a.row as isize,
+            b.data.as_ptr(),
+            b.column as isize,
+            b.row as isize,
+            E::ONE,
+            how.scale,
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+}
+
+/// A square product of `size` by the `gemm` crate: what our own kernels are held against.
+pub(super) fn square_by_gemm<E: Real>(out: &mut [E], size: usize, a: &[E], b: &[E]) {
+    assert!([out.len(), a.len(), b.len()] == [size * size; 3], "the operands are no squares");
+    let (a, b) = (Matrix::rows(a, size), Matrix::rows(b, size));
+    by_gemm(out, (size, size, size), a, b, &How::plain(size), Threads::All);
 }
 
 /// Products of `batch` pairs of matrices; `a_t` and `b_t` say which are read transposed. `scratch` serves a batch of one.
