@@ -53,7 +53,7 @@ pub struct BlockMask {
     pub exact: bool,
 }
 
-/// A context block and target blocks, keyed as noise is; ids in the order of the image, cut to static counts.
+/// A context block and target blocks, keyed as noise is; ids in the order of the image, cut to static counts by chance.
 ///
 /// The context's ids come first, those of the targets after them. A block too small for its count is made larger.
 /// Source: Assran et al. 2023 (I-JEPA), section 3; there the counts are the least of each batch.
@@ -70,6 +70,16 @@ pub struct MultiBlock {
     /// Patches that are in no target.
     pub context_patches: usize,
     pub context_scale: (f64, f64),
+    /// Last rows and columns that no block reaches.
+    #[serde(default)]
+    pub margin: usize,
+}
+
+impl MultiBlock {
+    /// Rows and columns that blocks lie within.
+    pub fn reach(&self) -> (usize, usize) {
+        (self.rows.saturating_sub(self.margin), self.columns.saturating_sub(self.margin))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -62,7 +62,16 @@ const CALLS: &[(&str, &[&str])] = &[
     ("block_mask", &["grid", "removed", "min_patches?", "max_patches?", "aspect?", "exact?"]),
     (
         "multi_block",
-        &["grid", "targets", "target_patches", "target_scale", "target_aspect", "context_patches", "context_scale"],
+        &[
+            "grid",
+            "targets",
+            "target_patches",
+            "target_scale",
+            "target_aspect",
+            "context_patches",
+            "context_scale",
+            "margin?",
+        ],
     ),
     ("stop_gradient", &["x"]),
     ("all_gather", &["x"]),
@@ -277,6 +286,7 @@ impl Args<'_> {
             target_aspect: self.range("target_aspect")?,
             context_patches: self.count("context_patches")?,
             context_scale: self.range("context_scale")?,
+            margin: if self.get("margin").is_some() { self.count("margin")? } else { 0 },
         };
         let (patches, least) = (rows * columns, blocks.target_patches + blocks.context_patches);
         if blocks.target_patches == 0 || blocks.context_patches == 0 || least > patches {
