@@ -4,6 +4,7 @@
 //!
 //! **Invariant:** every value is typed before any data is read; errors are collected over all sections.
 
+mod arguments;
 mod calls;
 mod evaluate;
 mod trace;
