@@ -53,6 +53,22 @@ pub struct BlockMask {
     pub exact: bool,
 }
 
+impl BlockMask {
+    /// Tries for one rectangle.
+    pub const TRIES: usize = 10;
+
+    /// Height and width of the rectangle that two numbers in [0, 1) give while `left` patches may still be removed; `None` where it
+    /// is as long as the grid.
+    pub fn sides(&self, left: usize, area: f64, aspect: f64) -> Option<(usize, usize)> {
+        let between = |low: f64, high: f64, share: f64| low + (high - low) * share;
+        let area = between(self.min_patches as f64, left.min(self.max_patches) as f64, area);
+        let aspect = libm::exp(between(libm::log(self.aspect.0), libm::log(self.aspect.1), aspect));
+        let height = (area * aspect).sqrt().round_ties_even() as usize;
+        let width = (area / aspect).sqrt().round_ties_even() as usize;
+        (height < self.rows && width < self.columns).then_some((height, width))
+    }
+}
+
 /// A context block and target blocks, keyed as noise is; ids in the order of the image, cut to static counts by chance.
 ///
 /// The context's ids come first, those of the targets after them. A block too small for its count is made larger.

@@ -6,8 +6,6 @@
 use super::view::Draw;
 use crate::decl::{BlockMask, MultiBlock};
 
-/// Tries for one rectangle.
-const BLOCK_TRIES: usize = 10;
 /// Rectangles tried for an exact count before single patches fill it up.
 const EXACT_ROUNDS: usize = 100;
 /// Draws of the context's block, before patches outside of it make up for what targets take away.
@@ -44,15 +42,9 @@ pub fn block_mask(spec: &BlockMask, draw: &mut dyn Draw) -> Vec<f32> {
 
 /// Removes one rectangle of at most `left` new patches; gives how many.
 fn remove_block(spec: &BlockMask, mask: &mut [bool], left: usize, draw: &mut dyn Draw) -> usize {
-    let largest = left.min(spec.max_patches) as f64;
-    for _ in 0..BLOCK_TRIES {
-        let area = between((spec.min_patches as f64, largest), draw);
-        let aspect = between((spec.aspect.0.ln(), spec.aspect.1.ln()), draw).exp();
-        let height = (area * aspect).sqrt().round_ties_even() as usize;
-        let width = (area / aspect).sqrt().round_ties_even() as usize;
-        if height >= spec.rows || width >= spec.columns {
-            continue;
-        }
+    for _ in 0..BlockMask::TRIES {
+        let (area, aspect) = (draw.uniform(), draw.uniform());
+        let Some((height, width)) = spec.sides(left, area, aspect) else { continue };
         let top = draw.below((spec.rows - height) as u64 + 1) as usize;
         let first = draw.below((spec.columns - width) as u64 + 1) as usize;
         let block = || cells((top, first), (height, width), spec.columns);
