@@ -9,6 +9,7 @@
 mod args;
 mod builtin;
 mod config;
+mod copies;
 mod eval;
 mod files;
 mod imports;
@@ -17,6 +18,7 @@ mod modules;
 mod number;
 mod overrides;
 mod pipeline;
+mod ranges;
 mod requirement;
 mod rules;
 mod scope;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::diag::{Code, Diagnostic, Diagnostics, Reported, suggest};
+use crate::diag::{Code, Diagnostic, Diagnostics, Reported, Severity, suggest};
 use crate::source::{Sources, Span};
 use crate::spec::{DataSpec, EvaluateSpec, Spec};
 use crate::syntax::ast::{Entry, Pipeline, SectionKind};
@@ -51,7 +51,8 @@ pub fn elaborate<'a>(
         machine.train(&pipeline, &scope, data.batch_size)?;
     let export = machine.export(&pipeline, &scope);
     // What is unused spoils nothing that follows: shapes are checked all the same.
-    let spoils = |code: Code| !matches!(code, Code::UnusedParameter | Code::UnusedSetting);
+    let spoils =
+        |code: Code| code.severity() == Severity::Error && !matches!(code, Code::UnusedParameter | Code::UnusedSetting);
     if machine.diagnostics.list().iter().any(|d| spoils(d.code)) {
         return Err(Reported);
     }
@@ -184,7 +185,7 @@ impl Machine<'_> {
         let record = Value::new(Kind::Record(Rc::new(record)), at);
         scope.bind("data".into(), record.clone());
         self.ambient.insert("data".into(), record);
-        if self.diagnostics.is_empty() { Ok((spec, spans)) } else { Err(Reported) }
+        if self.diagnostics.has_errors() { Err(Reported) } else { Ok((spec, spans)) }
     }
 
     /// Channels of the pipeline's pictures.

@@ -247,10 +247,13 @@ impl Machine<'_> {
             Kind::View(index) => self.views[*index].clone(),
             Kind::Recipe(steps) => {
                 let mut view = View { spec: empty(ViewFrom::Recipe, self.channels()), span: value.span };
-                for step in steps.iter() {
+                self.diagnostics.enter(value.span);
+                let extended = steps.iter().try_for_each(|step| {
                     let result = extend(&mut view.spec, step, value.span);
-                    self.check(result)?;
-                }
+                    self.check(result)
+                });
+                self.diagnostics.leave();
+                extended?;
                 view
             }
             Kind::Source(source) => {

@@ -87,7 +87,7 @@ impl Bound<'_> {
             let monitors = bound.scalars(&SectionKind::Monitor);
             (outputs, losses, monitors)
         });
-        if !self.machine.diagnostics.is_empty() {
+        if self.machine.diagnostics.has_errors() {
             return Err(Reported);
         }
         let mut typing = Typing {
