@@ -20,6 +20,7 @@ mod pipeline;
 mod requirement;
 mod rules;
 mod scope;
+mod section;
 mod settings;
 mod signature;
 mod tensors;
@@ -27,7 +28,7 @@ mod train;
 mod unused;
 pub mod value;
 mod variants;
-pub mod views;
+mod views;
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -39,11 +40,12 @@ use crate::source::{SourceId, Sources, Span};
 use crate::spec::EmaSpec;
 
 pub use config::{Set, evaluate_number};
-pub use pipeline::{Bound, elaborate, model_definitions};
+pub use pipeline::{Bound, elaborate};
 pub use scope::Scope;
+pub use section::model_definitions;
 pub use settings::as_duration;
 pub use tensors::{NoTensors, Tensors};
-pub use value::{Dims, Kind, ModuleId, Tensor, Value};
+pub use value::{Dims, Kind, ModuleId, Tensor, Value, View};
 
 /// A value that may be missing because an error was reported.
 pub type Checked<T> = Result<T, Reported>;
@@ -56,7 +58,7 @@ pub struct Machine<'a> {
     loading: Vec<SourceId>,
     pub modules: Vec<modules::Module>,
     pub stored: Vec<Stored>,
-    pub views: Vec<views::View>,
+    pub views: Vec<View>,
     pub emas: Vec<EmaSpec>,
     /// Modules of other pipelines.
     pub imports: imports::Imports,

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use crate::diag::{Code, Diagnostic, Diagnostics, Reported, suggest};
 use crate::source::{Sources, Span};
 use crate::spec::{DataSpec, EvaluateSpec, Spec};
-use crate::syntax::ast::{Entry, Pipeline, Section, SectionKind};
+use crate::syntax::ast::{Entry, Pipeline, SectionKind};
 
 use super::args::wrong_type;
 use super::config::Set;
 use super::scope::Scope;
+use super::section::{sections, whole};
 use super::train::TrainSection;
 use super::value::{Kind, Value};
 use super::{Checked, Machine};
@@ -67,21 +68,6 @@ pub fn elaborate<'a>(
         export,
     };
     Ok(Bound { machine, scope, pipeline, spec, source_spans, rule_spans, accumulate_span })
-}
-
-/// Names that `model` defines, with their places.
-pub fn model_definitions(pipeline: &Pipeline) -> Vec<(String, Span)> {
-    let entries = sections(pipeline, SectionKind::Model).flat_map(|s| &s.entries);
-    let names = entries.filter_map(|entry| match entry {
-        Entry::Binding(binding) => Some((binding.name.text.to_string(), binding.value.span)),
-        _ => None,
-    });
-    names.collect()
-}
-
-/// Sections of `pipeline` of one kind.
-pub(super) fn sections(pipeline: &Pipeline, kind: SectionKind) -> impl Iterator<Item = &Section> {
-    pipeline.sections.iter().filter(move |s| s.kind == kind)
 }
 
 impl Machine<'_> {
@@ -250,12 +236,5 @@ impl Machine<'_> {
                 None
             }
         }
-    }
-}
-
-pub(super) fn whole(what: &str, value: &Value) -> Result<usize, Diagnostic> {
-    match value.whole() {
-        Some(n) if n > 0 => Ok(n as usize),
-        _ => Err(wrong_type(what, value, "a whole number from 1")),
     }
 }

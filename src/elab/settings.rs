@@ -3,118 +3,136 @@
 use crate::diag::{Code, Diagnostic, suggest};
 use crate::spec::{Clip, Duration, End, Optimizer, Schedule, ShapesSpec, SourceSpec, Split, Tick};
 
-use super::args::{Bag, wrong_type};
+use super::args::{Bag, Builtin, wrong_type};
 use super::value::{Kind, Value};
 
-/// Names and parameters; `knn` and `reconstructions` are entries of `evaluate`.
-pub const SETTINGS: &[(&str, &[&str])] = &[
-    ("digits", &["split?"]),
-    ("image_folder", &["path"]),
-    (
-        "shapes",
-        &[
-            "split?",
-            "count?",
-            "size?",
-            "classes?",
-            "color?",
-            "position?",
-            "scale?",
-            "rotation?",
-            "background?",
-            "texture?",
-        ],
-    ),
-    ("adamw", &["betas?", "eps?", "weight_decay?"]),
-    ("sgd", &["momentum?", "weight_decay?", "nesterov?"]),
-    ("lars", &["momentum?", "weight_decay?", "trust_coefficient?", "eps?", "separate_norms?"]),
-    ("global_norm", &["max"]),
-    ("each_norm", &["max"]),
-    ("cosine", &["base", "per?", "warmup?", "warmup_from?", "end?", "over?", "by?"]),
-    ("ramp", &["from", "to", "over?", "cosine?", "by?"]),
-    ("steps", &["base", "per?", "warmup?", "warmup_from?", "factor?", "at"]),
+/// Settings that are called; `knn` and `reconstructions` are entries of `evaluate`.
+pub const SETTINGS: &[Builtin] = &[
+    Builtin { name: "digits", params: &["split?"], make: digits },
+    Builtin { name: "image_folder", params: &["path"], make: image_folder },
+    Builtin { name: "shapes", params: SHAPES, make: shapes },
+    Builtin { name: "adamw", params: &["betas?", "eps?", "weight_decay?"], make: adamw },
+    Builtin { name: "sgd", params: &["momentum?", "weight_decay?", "nesterov?"], make: sgd },
+    Builtin {
+        name: "lars",
+        params: &["momentum?", "weight_decay?", "trust_coefficient?", "eps?", "separate_norms?"],
+        make: lars,
+    },
+    Builtin { name: "global_norm", params: &["max"], make: global_norm },
+    Builtin { name: "each_norm", params: &["max"], make: each_norm },
+    Builtin {
+        name: "cosine",
+        params: &["base", "per?", "warmup?", "warmup_from?", "end?", "over?", "by?"],
+        make: cosine,
+    },
+    Builtin { name: "ramp", params: &["from", "to", "over?", "cosine?", "by?"], make: ramp },
+    Builtin { name: "steps", params: &["base", "per?", "warmup?", "warmup_from?", "factor?", "at"], make: steps },
 ];
 
-pub fn call(name: &str, bag: &Bag) -> Result<Kind, Diagnostic> {
-    let read = Read { callee: name, bag };
-    Ok(match name {
-        "digits" => {
-            let split = match split(name, bag)? {
-                Split::Train => "train",
-                Split::Val => "val",
-            };
-            Kind::NewSource(SourceSpec::Digits { split: split.to_owned() })
+const SHAPES: &[&str] =
+    &["split?", "count?", "size?", "classes?", "color?", "position?", "scale?", "rotation?", "background?", "texture?"];
+
+type Made = Result<Kind, Diagnostic>;
+
+fn digits(bag: &Bag) -> Made {
+    let split = match split("digits", bag)? {
+        Split::Train => "train",
+        Split::Val => "val",
+    };
+    Ok(Kind::NewSource(SourceSpec::Digits { split: split.to_owned() }))
+}
+
+fn image_folder(bag: &Bag) -> Made {
+    let path = bag.string("path")?.map_or_else(String::new, |p| p.to_string());
+    Ok(Kind::NewSource(SourceSpec::ImageFolder { path }))
+}
+
+fn adamw(bag: &Bag) -> Made {
+    let read = Read { callee: "adamw", bag };
+    Ok(Kind::Optimizer(Optimizer::AdamW {
+        betas: read.betas()?,
+        eps: read.not_negative("eps", 1e-8)?,
+        weight_decay: read.weight_decay()?,
+    }))
+}
+
+fn sgd(bag: &Bag) -> Made {
+    let read = Read { callee: "sgd", bag };
+    let momentum = read.momentum()?;
+    let nesterov = read.flag("nesterov", false)?;
+    if let (true, 0.0, Some(value)) = (nesterov, momentum, bag.get("momentum")) {
+        let message = "`nesterov` of `sgd` needs a momentum above zero, found 0";
+        return Err(Diagnostic::new(Code::OutOfRange, message)
+            .label(value.span, "no momentum")
+            .help("write `momentum: 0.9`, or leave `nesterov` out"));
+    }
+    Ok(Kind::Optimizer(Optimizer::Sgd { momentum, nesterov, weight_decay: read.weight_decay()? }))
+}
+
+fn lars(bag: &Bag) -> Made {
+    let read = Read { callee: "lars", bag };
+    Ok(Kind::Optimizer(Optimizer::Lars {
+        momentum: read.momentum()?,
+        trust_coefficient: read.positive("trust_coefficient", 0.001)?,
+        eps: read.not_negative("eps", 0.0)?,
+        separate_norms: read.flag("separate_norms", false)?,
+        weight_decay: read.weight_decay()?,
+    }))
+}
+
+fn global_norm(bag: &Bag) -> Made {
+    Ok(Kind::Clip(Clip::GlobalNorm(Read { callee: "global_norm", bag }.positive("max", 1.0)?)))
+}
+
+fn each_norm(bag: &Bag) -> Made {
+    Ok(Kind::Clip(Clip::EachNorm(Read { callee: "each_norm", bag }.positive("max", 1.0)?)))
+}
+
+fn cosine(bag: &Bag) -> Made {
+    let read = Read { callee: "cosine", bag };
+    let end = match bag.get("end") {
+        Some(Value { kind: Kind::Ratio(share), .. }) => End::OfPeak(*share),
+        _ => End::Value(bag.float("end", 0.0)?),
+    };
+    read.per(Schedule::Cosine {
+        peak: bag.float("base", 0.0)?,
+        end,
+        warmup: read.duration("warmup", Duration::Steps(0.0))?,
+        warmup_from: read.share("warmup_from")?,
+        over: read.span("over")?,
+        by: read.tick()?,
+    })
+}
+
+fn ramp(bag: &Bag) -> Made {
+    let read = Read { callee: "ramp", bag };
+    Ok(Kind::Schedule(Schedule::Ramp {
+        from: bag.float("from", 0.0)?,
+        to: bag.float("to", 0.0)?,
+        cosine: read.flag("cosine", true)?,
+        over: read.span("over")?,
+        by: read.tick()?,
+    }))
+}
+
+fn steps(bag: &Bag) -> Made {
+    let read = Read { callee: "steps", bag };
+    let at = match bag.get("at") {
+        Some(Value { kind: Kind::List(items), .. }) => {
+            items.iter().map(|item| as_duration("`at` of `steps`", item)).collect::<Result<_, _>>()?
         }
-        "shapes" => Kind::NewSource(SourceSpec::Shapes(shapes(bag)?)),
-        "image_folder" => {
-            let path = bag.string("path")?.map_or_else(String::new, |p| p.to_string());
-            Kind::NewSource(SourceSpec::ImageFolder { path })
+        Some(value) => {
+            let wrong = wrong_type("`at` of `steps`", value, "a list such as [700 epochs]");
+            return Err(wrong.maybe_help(as_duration("", value).is_ok().then(|| format!("write `[{value}]`"))));
         }
-        "adamw" => Kind::Optimizer(Optimizer::AdamW {
-            betas: read.betas()?,
-            eps: read.not_negative("eps", 1e-8)?,
-            weight_decay: read.weight_decay()?,
-        }),
-        "sgd" => {
-            let momentum = read.momentum()?;
-            let nesterov = read.flag("nesterov", false)?;
-            if let (true, 0.0, Some(value)) = (nesterov, momentum, bag.get("momentum")) {
-                let message = "`nesterov` of `sgd` needs a momentum above zero, found 0";
-                return Err(Diagnostic::new(Code::OutOfRange, message)
-                    .label(value.span, "no momentum")
-                    .help("write `momentum: 0.9`, or leave `nesterov` out"));
-            }
-            Kind::Optimizer(Optimizer::Sgd { momentum, nesterov, weight_decay: read.weight_decay()? })
-        }
-        "lars" => Kind::Optimizer(Optimizer::Lars {
-            momentum: read.momentum()?,
-            trust_coefficient: read.positive("trust_coefficient", 0.001)?,
-            eps: read.not_negative("eps", 0.0)?,
-            separate_norms: read.flag("separate_norms", false)?,
-            weight_decay: read.weight_decay()?,
-        }),
-        "global_norm" => Kind::Clip(Clip::GlobalNorm(read.positive("max", 1.0)?)),
-        "each_norm" => Kind::Clip(Clip::EachNorm(read.positive("max", 1.0)?)),
-        "cosine" => {
-            let end = match bag.get("end") {
-                Some(Value { kind: Kind::Ratio(share), .. }) => End::OfPeak(*share),
-                _ => End::Value(bag.float("end", 0.0)?),
-            };
-            read.per(Schedule::Cosine {
-                peak: bag.float("base", 0.0)?,
-                end,
-                warmup: read.duration("warmup", Duration::Steps(0.0))?,
-                warmup_from: read.share("warmup_from")?,
-                over: read.span("over")?,
-                by: read.tick()?,
-            })?
-        }
-        "steps" => {
-            let at = match bag.get("at") {
-                Some(Value { kind: Kind::List(items), .. }) => {
-                    items.iter().map(|item| as_duration("`at` of `steps`", item)).collect::<Result<_, _>>()?
-                }
-                Some(value) => {
-                    let wrong = wrong_type("`at` of `steps`", value, "a list such as [700 epochs]");
-                    return Err(wrong.maybe_help(as_duration("", value).is_ok().then(|| format!("write `[{value}]`"))));
-                }
-                None => Vec::new(),
-            };
-            read.per(Schedule::Steps {
-                peak: bag.float("base", 0.0)?,
-                warmup: read.duration("warmup", Duration::Steps(0.0))?,
-                warmup_from: read.share("warmup_from")?,
-                factor: read.positive("factor", 0.1)?,
-                at,
-            })?
-        }
-        _ => Kind::Schedule(Schedule::Ramp {
-            from: bag.float("from", 0.0)?,
-            to: bag.float("to", 0.0)?,
-            cosine: read.flag("cosine", true)?,
-            over: read.span("over")?,
-            by: read.tick()?,
-        }),
+        None => Vec::new(),
+    };
+    read.per(Schedule::Steps {
+        peak: bag.float("base", 0.0)?,
+        warmup: read.duration("warmup", Duration::Steps(0.0))?,
+        warmup_from: read.share("warmup_from")?,
+        factor: read.positive("factor", 0.1)?,
+        at,
     })
 }
 
@@ -245,7 +263,7 @@ fn split(source: &str, bag: &Bag) -> Result<Split, Diagnostic> {
     }
 }
 
-fn shapes(bag: &Bag) -> Result<ShapesSpec, Diagnostic> {
+fn shapes(bag: &Bag) -> Made {
     let split = split("shapes", bag)?;
     let spec = ShapesSpec {
         split,
@@ -275,7 +293,7 @@ fn shapes(bag: &Bag) -> Result<ShapesSpec, Diagnostic> {
     within("size", spec.size.0.min(spec.size.1), 8, 1024, "px")?;
     within("size", spec.size.0.max(spec.size.1), 8, 1024, "px")?;
     within("classes", spec.classes, 2, 12, "")?;
-    Ok(spec)
+    Ok(Kind::NewSource(SourceSpec::Shapes(spec)))
 }
 
 /// The schedule of a value, its peak scaled by `batch_size / per` where it says `per`. `end: 1e-6` is no part of that:

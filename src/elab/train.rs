@@ -9,8 +9,8 @@ use crate::spec::{Duration, Optimizer, Precision, Recompute, Schedule, TrainSpec
 use crate::syntax::ast::{Binding, Entry, Pipeline, SectionKind};
 
 use super::args::wrong_type;
-use super::pipeline::{sections, whole};
 use super::scope::Scope;
+use super::section::{sections, whole};
 use super::settings::{as_duration, as_schedule};
 use super::value::{Kind, Value};
 use super::{Checked, Machine};

@@ -4,8 +4,10 @@
 //!
 //! **Invariant:** every value is typed before any data is read; errors are collected over all sections.
 
+mod arguments;
 mod calls;
 mod evaluate;
+mod masks;
 mod trace;
 
 use std::rc::Rc;

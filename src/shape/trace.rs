@@ -4,8 +4,7 @@
 
 use crate::decl::{InputDecl, InputKind};
 use crate::diag::{Code, Diagnostic};
-use crate::elab::views::View;
-use crate::elab::{Dims, Kind, Tensor, Tensors, Value};
+use crate::elab::{Dims, Kind, Tensor, Tensors, Value, View};
 use crate::op::{Op, Type, shape};
 use crate::source::Span;
 use crate::spec::Schedule;
