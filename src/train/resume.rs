@@ -79,7 +79,9 @@ pub(super) fn check_sources(
     watch: &mut dyn Watch,
 ) -> Result<(), RunError> {
     if state.sources.is_empty() {
-        watch.say("warning: the checkpoint is of a version that did not note its pictures: whether they changed is not known");
+        watch.say(
+            "warning: the checkpoint is of a version that did not note its pictures: whether they changed is not known",
+        );
         return Ok(());
     }
     let before = |name: &str| state.sources.iter().find(|(other, _)| other == name).map(|(_, before)| before);

@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
-use super::imports::{self, ImportError, ImportedRun};
 use super::evaluate::{Baseline, quality_error};
+use super::imports::{self, ImportError, ImportedRun};
 use super::resume::{check_changes, check_slots, check_sources, restore, slot_names};
 use super::sources::Sources;
 use super::{Clock, StepError, StepReport, Trainer, reconstruct};
@@ -170,7 +170,8 @@ impl<'a, E: Element> Session<'a, E> {
         };
         let fingerprints = sources.fingerprints();
         let in_train = |error| SessionError::Data { source_name: "train".to_owned(), error };
-        let steps_per_epoch = optimizer_steps(&*sources.get("train"), "train", spec.data.batch_size, spec.train.accumulate);
+        let steps_per_epoch =
+            optimizer_steps(&*sources.get("train"), "train", spec.data.batch_size, spec.train.accumulate);
         let clock = Clock::new(spec.train.epochs, steps_per_epoch.map_err(in_train)?);
         let mut trainer = Trainer::new(program, clock);
         let mut saved = None;

@@ -75,7 +75,8 @@ fn knn_keeps_its_scores_at_tiny_temperatures() {
 #[test]
 fn knn_refuses_what_makes_no_sense() {
     let bank = features(&[&[1.0, 0.0], &[0.0, 1.0]]);
-    let run = |labels: &[i64], queries: &Features, k, t| knn(&bank, labels, queries, k, t, None).expect_err("it is wrong");
+    let run =
+        |labels: &[i64], queries: &Features, k, t| knn(&bank, labels, queries, k, t, None).expect_err("it is wrong");
     assert_eq!(run(&[0], &bank, 1, 0.07), KnnError::Labels { rows: 2, labels: 1 });
     assert_eq!(run(&[0, 1], &features(&[&[1.0]]), 1, 0.07), KnnError::Dimensions { bank: 2, queries: 1 });
     assert_eq!(run(&[0, 1], &bank, 3, 0.07), KnnError::Neighbours { k: 3, rows: 2, own: false });
