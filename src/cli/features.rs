@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use cmae::backend::Element;
 use cmae::eval::{features, quality};
 
-use super::output::outln;
+use super::output::{errln, outln};
 use super::trained::Chosen;
 
 /// Writes the features of pictures as safetensors: `features` [N, D], `labels` [N] (−1 without classes), and the
@@ -36,7 +36,7 @@ pub fn main(args: Args) -> Result<(), String> {
     let (found, labels) = features::extract(&mut *backend, graph, &program.layout, &trained.arena, batches.by_ref())
         .map_err(|error| error.to_string())?;
     for (name, reason) in batches.broken() {
-        eprintln!("warning: {name} is broken and left out: {reason}");
+        errln!("warning: {name} is broken and left out: {reason}");
     }
     features::write_features(&args.output, &found, &labels, batches.names()).map_err(|error| error.to_string())?;
     outln!("{}: {} pictures, {} features each", args.output.display(), found.rows, found.dim);

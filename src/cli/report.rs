@@ -8,7 +8,7 @@ use cmae::run::{RunError, RunFolder};
 use cmae::train::{StepLine, Watch};
 use serde_json::Value;
 
-use super::output::outln;
+use super::output::{errln, outln};
 
 /// Share of a run's time that its report may take while it trains: writing it holds the steps up.
 const SHARE: f64 = 0.02;
@@ -33,7 +33,7 @@ pub fn main(args: Args) -> Result<(), String> {
         runs => report::compare(runs, output.unwrap_or(Path::new(report::FILE))),
     };
     let Written { path, warnings } = written.map_err(|error| error.to_string())?;
-    warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    warnings.iter().for_each(|warning| errln!("warning: {warning}"));
     outln!("{}", path.display());
     Ok(())
 }

@@ -8,6 +8,8 @@ use cmae::graph::Program;
 use cmae::run::{Checkpoint, RunError, RunFolder};
 use cmae::spec::SourceSpec;
 
+use super::output::errln;
+
 /// Which run, and what of it.
 #[derive(clap::Args)]
 pub struct Chosen {
@@ -45,7 +47,7 @@ pub fn load(run: &Path) -> Result<Trained, String> {
         let program = folder.program()?;
         let (checkpoint, damaged) = Checkpoint::<f32>::load_newest(&folder, &program.layout)?
             .ok_or_else(|| RunError::NoCheckpoint { path: run.to_owned() })?;
-        damaged.iter().for_each(|line| eprintln!("warning: {line}"));
+        damaged.iter().for_each(|line| errln!("warning: {line}"));
         Ok(Trained { arena: checkpoint.arena, step: checkpoint.state.step, program })
     };
     load().map_err(|error| error.to_string())

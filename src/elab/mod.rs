@@ -39,7 +39,7 @@ use crate::source::{SourceId, Sources, Span};
 use crate::spec::EmaSpec;
 
 pub use config::{Set, evaluate_number};
-pub use pipeline::{Bound, elaborate, model_definitions};
+pub use pipeline::{Bound, elaborate, model_definitions, name};
 pub use scope::Scope;
 pub use settings::as_duration;
 pub use tensors::{NoTensors, Tensors};

@@ -69,6 +69,12 @@ pub fn elaborate<'a>(
     Ok(Bound { machine, scope, pipeline, spec, source_spans, rule_spans, accumulate_span })
 }
 
+/// Name of the pipeline in the file at `path`.
+pub fn name(sources: &mut Sources, diagnostics: &mut Diagnostics, path: &Path) -> Result<String, Reported> {
+    let (pipeline, _) = Machine::new(sources, diagnostics).find_pipeline(path, &[])?;
+    Ok(pipeline.name.text.to_string())
+}
+
 /// Names that `model` defines, with their places.
 pub fn model_definitions(pipeline: &Pipeline) -> Vec<(String, Span)> {
     let entries = sections(pipeline, SectionKind::Model).flat_map(|s| &s.entries);
