@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use cmae::backend::Element;
 use cmae::eval::{features, quality};
+use cmae::run::destination::{Kind, destination};
 
 use super::output::{errln, outln};
 use super::trained::Chosen;
@@ -17,6 +18,7 @@ pub struct Args {
     /// A folder of pictures, or a source of the pipeline, such as `data.val`.
     #[arg(long, value_name = "PATH")]
     data: String,
+    /// A plain file; one that is there is written over, unless it is a run's.
     #[arg(short, long, value_name = "FILE.safetensors")]
     output: PathBuf,
     /// What runs the graph: auto, cpu, dfdx or dfdx-cuda.
@@ -25,6 +27,7 @@ pub struct Args {
 }
 
 pub fn main(args: Args) -> Result<(), String> {
+    let output = destination(&args.output, Kind::Tensors, None).map_err(|error| error.to_string())?;
     let trained = args.chosen.load()?;
     let program = &trained.program;
     let graph = program.features.as_ref().ok_or_else(|| {
@@ -38,7 +41,7 @@ pub fn main(args: Args) -> Result<(), String> {
     for (name, reason) in batches.broken() {
         errln!("warning: {name} is broken and left out: {reason}");
     }
-    features::write_features(&args.output, &found, &labels, batches.names()).map_err(|error| error.to_string())?;
+    features::write_features(&output, &found, &labels, batches.names()).map_err(|error| error.to_string())?;
     outln!("{}: {} pictures, {} features each", args.output.display(), found.rows, found.dim);
     Ok(())
 }

@@ -21,7 +21,7 @@ pub struct Args {
     /// Folders of runs.
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
-    /// By default RUN/report.html, or report.html here for several runs.
+    /// A plain file; one that is there is written over. By default RUN/report.html, or report.html here for several runs.
     #[arg(short, long, value_name = "FILE.html")]
     output: Option<PathBuf>,
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! RUN/pipeline.cmae                  the pipeline's text as it was given
-//! RUN/resolved.ron                   every setting, after overrides and defaults
+//! RUN/resolved.ron                   every setting and definition, after overrides and defaults
 //! RUN/started.ron                    what the command decided: overrides, backend, threads
 //! RUN/program.ron                    the compiled graphs: evaluation needs no other file
 //! RUN/metrics.jsonl                  a line a logged step and an evaluation
@@ -24,6 +24,7 @@
 
 pub mod changes;
 pub mod checkpoint;
+pub mod destination;
 pub mod disk;
 pub mod events;
 pub mod figures;
@@ -32,6 +33,7 @@ pub mod inspect;
 mod lock;
 pub mod memory;
 pub mod metrics;
+pub mod settings;
 pub mod shell;
 pub mod started;
 pub mod sweep;

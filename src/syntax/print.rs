@@ -4,7 +4,7 @@
 
 use std::fmt::{self, Display, Formatter, Write};
 
-use super::ast::{Argument, BinaryOp, Expr, ExprKind, Loop, Name, UnaryOp};
+use super::ast::{Argument, BinaryOp, Binding, Expr, ExprKind, Loop, Name, UnaryOp};
 
 /// How tightly an expression holds together, by the rules of the grammar: an operand that is looser than its place needs
 /// parentheses.
@@ -25,6 +25,23 @@ enum Level {
 impl Display for Expr {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         expr(f, self, Level::Pipe)
+    }
+}
+
+/// What stands behind `name =`.
+impl Display for Binding {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.value.fmt(f)?;
+        if let Some(repeat) = &self.repeat {
+            write!(f, " repeat {}", repeat.count)?;
+            if let Some(index) = &repeat.index {
+                write!(f, " as {}", index.text)?;
+            }
+        }
+        match &self.when {
+            Some(when) => write!(f, " when {when}"),
+            None => Ok(()),
+        }
     }
 }
 
