@@ -1,5 +1,7 @@
 //! The one test binary.
 
+#![allow(clippy::disallowed_macros, reason = "the test runner catches what is printed")]
+
 mod accumulate;
 mod bench;
 mod bf16;
