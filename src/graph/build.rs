@@ -27,7 +27,7 @@ pub fn build(typed: Typed, diagnostics: &mut Diagnostics) -> Result<Compiled, Re
     check_losses(&typed, diagnostics);
     check_modules(&typed, &reached, diagnostics);
     check_rules(&typed, diagnostics);
-    if !diagnostics.is_empty() {
+    if diagnostics.has_errors() {
         return Err(Reported);
     }
     let roots = |names: &dyn Fn(&str) -> bool| -> Vec<(String, u32)> {

@@ -1,8 +1,11 @@
 //! The one test binary.
 
+#![allow(clippy::disallowed_macros, reason = "the test runner catches what is printed")]
+
 mod accumulate;
 mod bench;
 mod bf16;
+mod cases;
 mod checkpoints;
 mod circles;
 mod codes;
