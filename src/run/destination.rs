@@ -9,10 +9,9 @@ use std::fs::{self, Metadata};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::folder::{FILES, FOLDERS};
+use super::folder::{FILES, FOLDERS, SWEEP};
 use super::lock::LOCK;
 use super::shell;
-use super::sweep;
 
 /// What is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,7 +132,7 @@ fn owner(path: &Path) -> Option<(PathBuf, String)> {
         let is_file = inside.components().count() == 1;
         let of_run =
             is_run && if is_file { FILES.contains(&&*first) || first == LOCK } else { FOLDERS.contains(&&*first) };
-        let of_sweep = is_file && (first == sweep::FILE || first == LOCK) && above.join(sweep::FILE).is_file();
+        let of_sweep = is_file && (first == SWEEP || first == LOCK) && above.join(SWEEP).is_file();
         (of_run || of_sweep).then(|| (above.to_owned(), inside.display().to_string()))
     })
 }

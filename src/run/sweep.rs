@@ -6,12 +6,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::folder::{self, from_ron};
+use super::folder::{self, SWEEP, from_ron};
 use super::lock::Held;
 use super::tensor_file::write_atomically;
 use super::{RunError, RunFolder};
-
-pub const FILE: &str = "sweep.ron";
 
 /// How a sweep was started, or taken up again.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,7 +30,7 @@ pub struct Sweep {
 impl Sweep {
     /// `None` where `path` is no sweep's folder.
     pub fn read(path: &Path) -> Result<Option<Sweep>, RunError> {
-        let path = path.join(FILE);
+        let path = path.join(SWEEP);
         if !path.is_file() {
             return Ok(None);
         }
@@ -68,8 +66,8 @@ impl SweepFolder {
             }
             Some(_) => {}
         }
-        let text = folder::to_ron(&path.join(FILE), &sweep, true)?;
-        write_atomically(&path.join(FILE), text.as_bytes()).map_err(RunError::io("write", &path.join(FILE)))?;
+        let text = folder::to_ron(&path.join(SWEEP), &sweep, true)?;
+        write_atomically(&path.join(SWEEP), text.as_bytes()).map_err(RunError::io("write", &path.join(SWEEP)))?;
         Ok(SweepFolder { path: path.to_owned(), held, sweep })
     }
 
@@ -80,7 +78,7 @@ impl SweepFolder {
     /// Lets go of the folder; where no run has begun it is removed, if it was made for this.
     pub fn leave(self) {
         if !self.sweep.folders(&self.path).iter().any(|run| folder::has_begun(run)) {
-            self.held.discard(&[FILE], &[]);
+            self.held.discard(&[SWEEP], &[]);
         }
     }
 }
@@ -124,5 +122,5 @@ pub fn newest(runs: &Path, name: &str) -> Option<PathBuf> {
 }
 
 fn is_taken(path: &Path) -> bool {
-    RunFolder::open(path).is_ok() || path.join(FILE).is_file()
+    RunFolder::open(path).is_ok() || path.join(SWEEP).is_file()
 }
