@@ -32,6 +32,8 @@ mod schedules;
 mod shapes;
 mod soak;
 mod states;
+mod streams;
+mod sweeps;
 mod troubles;
 mod tui;
 mod verify;
