@@ -53,7 +53,23 @@ pub struct BlockMask {
     pub exact: bool,
 }
 
-/// A context block and target blocks, keyed as noise is; ids in the order of the image, cut to static counts.
+impl BlockMask {
+    /// Tries for one rectangle.
+    pub const TRIES: usize = 10;
+
+    /// Height and width of the rectangle that two numbers in [0, 1) give while `left` patches may still be removed; `None` where it
+    /// is as long as the grid.
+    pub fn sides(&self, left: usize, area: f64, aspect: f64) -> Option<(usize, usize)> {
+        let between = |low: f64, high: f64, share: f64| low + (high - low) * share;
+        let area = between(self.min_patches as f64, left.min(self.max_patches) as f64, area);
+        let aspect = libm::exp(between(libm::log(self.aspect.0), libm::log(self.aspect.1), aspect));
+        let height = (area * aspect).sqrt().round_ties_even() as usize;
+        let width = (area / aspect).sqrt().round_ties_even() as usize;
+        (height < self.rows && width < self.columns).then_some((height, width))
+    }
+}
+
+/// A context block and target blocks, keyed as noise is; ids in the order of the image, cut to static counts by chance.
 ///
 /// The context's ids come first, those of the targets after them. A block too small for its count is made larger.
 /// Source: Assran et al. 2023 (I-JEPA), section 3; there the counts are the least of each batch.
@@ -70,6 +86,16 @@ pub struct MultiBlock {
     /// Patches that are in no target.
     pub context_patches: usize,
     pub context_scale: (f64, f64),
+    /// Last rows and columns that no block reaches.
+    #[serde(default)]
+    pub margin: usize,
+}
+
+impl MultiBlock {
+    /// Rows and columns that blocks lie within.
+    pub fn reach(&self) -> (usize, usize) {
+        (self.rows.saturating_sub(self.margin), self.columns.saturating_sub(self.margin))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

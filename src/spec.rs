@@ -178,9 +178,9 @@ pub enum ViewOp {
         size: (usize, usize),
         interpolation: Interpolation,
     },
-    /// The short side to `size`, the aspect kept.
-    ResizeShort {
-        size: usize,
+    /// The aspect kept: to the smallest picture that covers `size`. Of a square that is the short side's length.
+    ResizeCover {
+        size: (usize, usize),
         interpolation: Interpolation,
     },
     CenterCrop {
@@ -227,6 +227,16 @@ pub enum ViewOp {
         mean: Vec<f64>,
         std: Vec<f64>,
     },
+}
+
+/// The smallest size of the same aspect as `size` that covers `least`: one side is `least`'s, the other, cut to whole pixels as
+/// torchvision does, is no less than `least`'s.
+pub fn covering_size((height, width): (usize, usize), least: (usize, usize)) -> (usize, usize) {
+    if least.0 * width >= least.1 * height {
+        (least.0, least.0 * width / height)
+    } else {
+        (least.1 * height / width, least.1)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Machine;
-use super::pipeline::sections;
 use super::scope::Scope;
+use super::section::sections;
 use super::value::{Kind, Value};
 use crate::spec::{BlockSpec, Definition};
 use crate::syntax::ast::{Binding, Entry, Pipeline, Section, SectionKind};

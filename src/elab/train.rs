@@ -9,8 +9,8 @@ use crate::spec::{Duration, Optimizer, Precision, Recompute, Schedule, TrainSpec
 use crate::syntax::ast::{Binding, Entry, Pipeline, SectionKind};
 
 use super::args::wrong_type;
-use super::pipeline::{sections, whole};
 use super::scope::Scope;
+use super::section::{sections, whole};
 use super::settings::{as_duration, as_schedule};
 use super::value::{Kind, Value};
 use super::{Checked, Machine};
@@ -67,6 +67,9 @@ impl Machine<'_> {
                     Entry::Binding(binding) => {
                         given.push(binding.name.text.clone());
                         let Ok(value) = self.eval(&binding.value, scope) else { continue };
+                        if self.check_range("train", &binding.name.text, &value).is_err() {
+                            continue;
+                        }
                         let result = set(&mut spec, binding, &value, batch_size);
                         let _ = self.check(result);
                     }
@@ -134,7 +137,7 @@ fn set(spec: &mut TrainSpec, binding: &Binding, value: &Value, batch_size: usize
     let what = format!("`train.{name}`");
     let wrong = |wanted: &str| Err(wrong_type(&what, value, wanted));
     match (&**name, &value.kind) {
-        ("epochs", _) => match value.number().filter(|n| *n > 0.0) {
+        ("epochs", _) => match value.number() {
             Some(n) => spec.epochs = n,
             None => return wrong("a number above zero"),
         },

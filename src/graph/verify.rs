@@ -10,6 +10,20 @@ use crate::op::{DType, Op, Type, shape};
 
 use super::{Graph, Layout, TensorKind, ValueId};
 
+/// A graph that breaks its rules: a fault of the pass that made it, which no pipeline can be blamed for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("internal error: {pass} made an invalid graph: {}", .faults.join("; "))]
+pub struct Fault {
+    pub pass: &'static str,
+    /// One line each.
+    pub faults: Vec<String>,
+}
+
+/// Checks what a pass has made.
+pub fn passed(pass: &'static str, graph: &Graph, layout: &Layout) -> Result<(), Fault> {
+    verify(graph, layout).map_err(|faults| Fault { pass, faults })
+}
+
 /// All violations, one line each.
 pub fn verify(graph: &Graph, layout: &Layout) -> Result<(), Vec<String>> {
     let mut errors = Vec::new();

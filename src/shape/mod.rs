@@ -4,8 +4,10 @@
 //!
 //! **Invariant:** every value is typed before any data is read; errors are collected over all sections.
 
+mod arguments;
 mod calls;
 mod evaluate;
+mod masks;
 mod trace;
 
 use std::rc::Rc;
@@ -86,7 +88,7 @@ impl Bound<'_> {
             let monitors = bound.scalars(&SectionKind::Monitor);
             (outputs, losses, monitors)
         });
-        if !self.machine.diagnostics.is_empty() {
+        if self.machine.diagnostics.has_errors() {
             return Err(Reported);
         }
         let mut typing = Typing {
