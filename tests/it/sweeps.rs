@@ -195,7 +195,7 @@ fn what_it_says_to_go_on_with_goes_on() {
     while !out.join("last").is_file() {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
-    let kill = Command::new("kill").arg("-INT").arg(child.id().to_string()).status();
+    let kill = Command::new("kill").arg("-TERM").arg(child.id().to_string()).status();
     assert!(kill.expect("kill is part of every Unix").success());
     let output = child.wait_with_output().expect("it is ours");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
