@@ -55,8 +55,13 @@ impl Reporting {
     /// Writes the report once more, however the run ended.
     pub fn last(&mut self, run: &Path) {
         match report::write(run, None) {
-            // Nothing was logged yet, or the run never started.
-            Ok(_) | Err(ReportError::NoMetrics { .. } | ReportError::Run(RunError::NotARun { .. })) => {}
+            // Nothing was logged yet, or the run never started and its folder is gone.
+            Ok(_)
+            | Err(
+                ReportError::NoMetrics { .. }
+                | ReportError::NotThere { .. }
+                | ReportError::Run(RunError::NotARun { .. }),
+            ) => {}
             Err(_) if self.failed => {}
             Err(error) => {
                 self.failed = true;

@@ -73,8 +73,6 @@ pub fn main(args: Args) -> Result<(), String> {
     let threads = pipeline::start_threads(args.threads)?;
     let stop = Arc::new(AtomicBool::new(false));
     signals::watch(stop.clone())?;
-    let text =
-        std::fs::read_to_string(&args.file).map_err(|error| format!("cannot read {}: {error}", args.file.display()))?;
     let before = Before::read(&args)?;
     let all = Sweep {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -90,6 +88,8 @@ pub fn main(args: Args) -> Result<(), String> {
         let (compiled, sources) = Options { sets: sets.clone(), ..args.options.clone() }.compile(&args.file)?;
         runs.push(Planned { combination, sets, compiled, sources });
     }
+    let text =
+        std::fs::read_to_string(&args.file).map_err(|error| format!("cannot read {}: {error}", args.file.display()))?;
     let job = Job { args: &args, text: &text, threads, stop: &stop, imports: &all.imports };
     let place = Place { out: before.folder, name: runs[0].compiled.program.spec.name.clone() };
     match (&runs[..], all.sweeps.is_empty()) {
