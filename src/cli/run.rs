@@ -133,7 +133,10 @@ fn train<E: Element>(
         true => Box::new(Tui::open(&program.spec.name, folder.metrics(), stop.clone())?),
         false => Box::new(Progress::new(stop.clone())),
     };
-    let mut watch = Reporting::new(view);
+    let mut watch = Reporting::new(view, |pictures| {
+        let warnings = compiled.warnings(Some(pictures));
+        (!warnings.is_empty()).then(|| pipeline::draw(&warnings, sources))
+    });
     watch.say(&format!(
         "{}: {:.2} M trained parameters, batches of {}, backend {}, {} threads, in {}",
         program.spec.name,

@@ -12,13 +12,31 @@ use crate::source::Span;
 use crate::spec::{ImportSpec, Selector, Spec};
 
 use super::accumulate::{self, Coupling};
-use super::{Graph, Init, Initial, Layout, Node, Program, TensorDecl, TensorKind, ValueId, verify};
+use super::{Graph, Init, Initial, Layout, Node, Program, TensorDecl, TensorKind, ValueId, outlook, verify};
 
 /// A program, and the places that errors at run time point to.
 pub struct Compiled {
     pub program: Program,
     /// Data sources by name.
     pub source_spans: Vec<(String, Span)>,
+    /// Places of settings, by the names that [`outlook::Remark`] gives them.
+    places: Vec<(String, Span)>,
+    /// What was told while it was compiled.
+    warnings: Vec<Diagnostic>,
+}
+
+impl Compiled {
+    /// All warnings of a run on `pictures` pictures; without a count those that need none.
+    pub fn warnings(&self, pictures: Option<usize>) -> Vec<Diagnostic> {
+        let remarks = outlook::outlook(&self.program, pictures).into_iter().map(|remark| {
+            let diagnostic = Diagnostic::new(remark.code, remark.message).help(remark.help);
+            match self.places.iter().find(|(name, _)| *name == remark.place) {
+                Some((_, span)) => diagnostic.label(*span, "set here"),
+                None => diagnostic,
+            }
+        });
+        self.warnings.iter().cloned().chain(remarks).collect()
+    }
 }
 
 /// Makes the graphs and checks what can only be seen in the whole.
@@ -57,7 +75,23 @@ pub fn build(typed: Typed, diagnostics: &mut Diagnostics) -> Result<Compiled, Re
         diagnostics.push(coupled_encoder(&coupling, &program.spec, at, &typed.modules));
         return Err(Reported);
     }
-    Ok(Compiled { program, source_spans: typed.source_spans })
+    let named = |prefix: &str, spans: &[(String, Span)]| -> Vec<(String, Span)> {
+        spans.iter().map(|(name, span)| (format!("{prefix}{name}"), *span)).collect()
+    };
+    let rules = typed.rule_spans.iter().enumerate().map(|(index, span)| (format!("train.parameters.{index}"), *span));
+    let places = [
+        named("data.", &typed.source_spans),
+        named("train.", &typed.setting_spans),
+        named("model.", &typed.modules),
+        rules.collect(),
+        typed.train.trace.places,
+    ];
+    Ok(Compiled {
+        program,
+        source_spans: typed.source_spans,
+        places: places.concat(),
+        warnings: diagnostics.warnings(),
+    })
 }
 
 fn coupled_encoder(coupling: &Coupling, spec: &Spec, at: Span, modules: &[(String, Span)]) -> Diagnostic {

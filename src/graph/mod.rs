@@ -9,6 +9,7 @@ pub mod accumulate;
 pub mod build;
 pub mod grad;
 pub mod masking;
+pub mod outlook;
 pub mod products;
 pub mod prune;
 pub mod recompute;
