@@ -1,8 +1,9 @@
 //! Checks a graph against its invariants, after every pass.
 //!
 //! Checked: operands come before their users; every node's type is what `op::shape::infer` says; inputs are declared
-//! once with the type of their node; parameters exist with their shape; losses, total and monitors are scalars; updates
-//! name states of the same shape, gradients trained tensors.
+//! once with the type of their node, by what fills them once; parameters exist with their shape; losses, total and monitors are
+//! scalars; updates name states of the same shape, gradients trained tensors. Of a layout: no path twice, every size within the
+//! limit, averaged copies of the shape of what they follow, each moved once.
 
 use std::collections::BTreeMap;
 
