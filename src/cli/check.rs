@@ -1,9 +1,11 @@
-//! `cmaec check`: compiles pipelines and says what is wrong with them.
+//! `cmaec check`: compiles pipelines and says what is wrong with them, and what is hardly meant.
 
 use std::path::PathBuf;
 
+use cmae::diag::{Diagnostic, Diagnostics, render_json};
+
 use super::output::{out, outln};
-use super::pipeline::Options;
+use super::pipeline::{Options, draw, pictures_here};
 
 /// Checks pipelines: names, units, the shape of every value. Reads no data, and counts the pictures that are here.
 #[derive(clap::Args)]
@@ -25,30 +27,28 @@ pub fn main(args: Args) -> Result<(), String> {
     let mut failures = Vec::new();
     for file in &args.files {
         let mut sources = args.options.sources();
-        let mut diagnostics = cmae::diag::Diagnostics::default();
+        let mut diagnostics = Diagnostics::default();
         let result = cmae::compile(&mut sources, &mut diagnostics, file, &args.options.sets());
-        match (result, args.json) {
-            (Ok(compiled), json) => {
-                let warnings = compiled.warnings(super::pipeline::pictures_here(&compiled.program));
-                let denied = args.deny.is_some() && !warnings.is_empty();
-                match json {
-                    true => out!("{}", cmae::diag::render_json(&warnings, &sources)),
-                    false if denied => failures.push(super::pipeline::draw(&warnings, &sources)),
-                    false if !warnings.is_empty() => eprintln!("{}", super::pipeline::draw(&warnings, &sources)),
-                    false => {}
-                }
-                match denied {
-                    true if json => failures.push(String::new()),
-                    true => {}
-                    false if !json => outln!("{}: ok", file.display()),
-                    false => {}
-                }
+        let (fails, told): (bool, Vec<Diagnostic>) = match result {
+            Ok(compiled) => {
+                let warnings = compiled.warnings(pictures_here(&compiled.program));
+                (args.deny.is_some() && !warnings.is_empty(), warnings)
             }
-            (Err(_), true) => {
-                out!("{}", cmae::diag::render_json(diagnostics.list(), &sources));
-                failures.push(String::new());
-            }
-            (Err(_), false) => failures.push(super::pipeline::draw(diagnostics.list(), &sources)),
+            Err(_) => (true, diagnostics.list().to_vec()),
+        };
+        if args.json {
+            out!("{}", render_json(&told, &sources));
+        }
+        let drawn = if args.json { String::new() } else { draw(&told, &sources) };
+        if fails {
+            failures.push(drawn);
+            continue;
+        }
+        if !drawn.is_empty() {
+            eprintln!("{drawn}");
+        }
+        if !args.json {
+            outln!("{}: ok", file.display());
         }
     }
     if failures.is_empty() { Ok(()) } else { Err(failures.join("\n").trim_end().to_owned()) }

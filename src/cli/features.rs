@@ -35,10 +35,10 @@ pub fn main(args: Args) -> Result<(), String> {
     let mut batches = quality::batches(program, graph, &source).map_err(|error| error.to_string())?;
     let (found, labels) = features::extract(&mut *backend, graph, &program.layout, &trained.arena, batches.by_ref())
         .map_err(|error| error.to_string())?;
-    for (name, reason) in batches.broken() {
-        eprintln!("warning: {name} is broken and left out: {reason}");
-    }
-    features::write_features(&args.output, &found, &labels, batches.names()).map_err(|error| error.to_string())?;
+    let left_out = quality::left_out(&batches, &args.data).map_err(|error| error.to_string())?;
+    left_out.iter().for_each(|left_out| eprintln!("warning: {left_out}"));
+    let names: Vec<String> = batches.rows().iter().map(|row| source.name(*row)).collect();
+    features::write_features(&args.output, &found, &labels, &names).map_err(|error| error.to_string())?;
     outln!("{}: {} pictures, {} features each", args.output.display(), found.rows, found.dim);
     Ok(())
 }

@@ -54,6 +54,7 @@ codes! {
     RuleMatchesCopy = "graph::rule_matches_copy",
     CoupledEncoder = "graph::coupled_encoder",
     PrecisionMissing = "graph::precision_missing",
+    Internal = "graph::internal",
     DataNotFound = "data::not_found",
     ViewMayPad = "warning::may_pad",
     PicturesUnseen = "warning::pictures_unseen",

@@ -80,11 +80,16 @@ impl RunFolder {
         self.path.join("checkpoints")
     }
 
-    /// Where the picture of reconstructions after `step` steps goes; its folder is made.
-    pub fn reconstructions(&self, step: u64) -> Result<PathBuf, RunError> {
+    /// Where the picture of reconstructions after `step` steps goes.
+    pub fn reconstructions(&self, step: u64) -> PathBuf {
+        self.path.join("reconstructions").join(format!("step-{step:08}.png"))
+    }
+
+    /// The same, with its folder made.
+    pub fn make_reconstructions(&self, step: u64) -> Result<PathBuf, RunError> {
         let folder = self.path.join("reconstructions");
         fs::create_dir_all(&folder).map_err(RunError::io("make", &folder))?;
-        Ok(folder.join(format!("step-{step:08}.png")))
+        Ok(self.reconstructions(step))
     }
 
     /// Where the map of the features goes.

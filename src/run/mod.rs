@@ -72,6 +72,12 @@ pub enum RunError {
         path.display()
     )]
     OtherSettings { path: PathBuf, what: String },
+    #[error(
+        "{} was trained with other pictures:\n{what}\n(help: put back what was there, go on with these by --accept-changes, or \
+         start another run with --out)",
+        path.display()
+    )]
+    OtherPictures { path: PathBuf, what: String },
     #[error("{} cannot go on with these settings: {what} (help: start another run with --out)", path.display())]
     OtherTensors { path: PathBuf, what: String },
 }

@@ -10,9 +10,9 @@ use crate::pages::Page;
 
 const PAGES: [&str; 7] = ["syntax", "name", "unit", "shape", "view", "graph", "data"];
 
-/// Codes that arise when a run starts: their sections have no example to compile. `runs.rs` shows the first of them,
-/// [`at_run_time`] the other.
-const AT_RUN_TIME: [Code; 2] = [Code::DataNotFound, Code::PrecisionMissing];
+/// Codes that arise when a run starts, and that of faults of the compiler: their sections have no example to compile. `runs.rs`
+/// shows the first of them, [`at_run_time`] the second.
+const AT_RUN_TIME: [Code; 3] = [Code::DataNotFound, Code::PrecisionMissing, Code::Internal];
 
 /// Compiles `text` as a file beside the shipped pipelines.
 fn diagnose(text: &str) -> (Vec<Code>, String) {

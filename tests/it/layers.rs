@@ -11,7 +11,7 @@ use crate::command::root;
 const FLOORS: [&[(&str, &[&str])]; 10] = [
     &[("cli", &[])],
     &[("verify", &["train"]), ("train", &["eval"]), ("report", &["eval"]), ("eval", &[])],
-    &[("data", &["backend"]), ("run", &["backend"]), ("backend", &[])],
+    &[("data", &["backend"]), ("run", &["backend", "data"]), ("backend", &[])],
     &[("plan", &[])],
     &[("graph", &[])],
     &[("shape", &[])],

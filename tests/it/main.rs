@@ -3,6 +3,7 @@
 mod accumulate;
 mod bench;
 mod bf16;
+mod cases;
 mod checkpoints;
 mod codes;
 mod command;

@@ -93,10 +93,16 @@ fn multiply<E: Real>(graph: &Graph, node: &Node, views: Views<E>, finish: Option
 }
 
 /// Attention or its gradient.
-fn attend<E: Real>(graph: &Graph, node: &Node, views: Views<E>, (reads, writes): (&[Heads], &[Heads]), bf16: bool) {
+fn attend<E: Real>(
+    graph: &Graph,
+    node: &Node,
+    views: Views<E>,
+    (reads, writes): (&[(ValueId, Heads)], &[Heads]),
+    bf16: bool,
+) {
     let shape = |i: usize| graph.node(node.inputs[i]).ty.shape.as_slice();
     let sizes = attention::Sizes { bf16, ..attention::Sizes::new(shape(0), shape(1)) };
-    let operand = |i: usize| Operand { data: views.read(i), heads: reads[i] };
+    let operand = |i: usize| Operand { data: views.read(i), heads: reads[i].1 };
     let bias = (node.inputs.len() > reads.len()).then(|| views.read(reads.len()));
     match node.op {
         Op::Attention { scale } => {
