@@ -164,7 +164,10 @@ impl Init {
             | Init::CopyOf(_)
             | Init::Imported { .. } => Ok(()),
             Init::XavierUniform if shape.len() < 2 => Err(Unfit {
-                why: format!("`xavier_uniform` hangs on inputs and outputs: it wants 2 dims or more, found {}", shape.len()),
+                why: format!(
+                    "`xavier_uniform` hangs on inputs and outputs: it wants 2 dims or more, found {}",
+                    shape.len()
+                ),
                 help: "write `zeros`, `normal(0.02)`, or `fan_in_uniform(fan_in: …)`".into(),
             }),
             Init::XavierUniform => Ok(()),

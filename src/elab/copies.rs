@@ -163,7 +163,8 @@ impl Machine<'_> {
         let (message, help) = if *other == id {
             (format!("`{source}` is copied twice by one `ema`"), "remove one of them".to_owned())
         } else {
-            let message = format!("`{source}` and `{}` would both be `{key}` of the copies", self.modules[other.0].path);
+            let message =
+                format!("`{source}` and `{}` would both be `{key}` of the copies", self.modules[other.0].path);
             (message, "make an `ema` of its own for one of them".to_owned())
         };
         self.fail(

@@ -140,7 +140,8 @@ struct Number<'v> {
 
 /// All numbers that a value holds or passes through; what else it holds is for its reader to judge.
 fn numbers_of<'v>(value: &'v Value, found: &mut Vec<Number<'v>>) {
-    let mut plain = |number: f64| found.push(Number { value: number, shown: value.to_string(), of: value, point: None });
+    let mut plain =
+        |number: f64| found.push(Number { value: number, shown: value.to_string(), of: value, point: None });
     match &value.kind {
         Kind::Int(n) | Kind::Pixels(n) => plain(*n as f64),
         Kind::Float(n) | Kind::Ratio(n) => plain(*n),

@@ -109,7 +109,8 @@ pub fn build(typed: Typed, diagnostics: &mut Diagnostics) -> Result<Compiled, Re
 
 /// A graph that fails its own verifier is a fault of the compiler, never of the file.
 fn internal(fault: &Fault) -> Diagnostic {
-    Diagnostic::new(Code::Internal, fault.to_string()).help("report it with the pipeline's file: cmaec explain graph::internal")
+    Diagnostic::new(Code::Internal, fault.to_string())
+        .help("report it with the pipeline's file: cmaec explain graph::internal")
 }
 
 fn coupled_encoder(coupling: &Coupling, spec: &Spec, at: Span, modules: &[(String, Span)]) -> Diagnostic {

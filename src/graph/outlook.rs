@@ -67,7 +67,11 @@ pub fn outlook(program: &Program, pictures: Option<usize>) -> Vec<Remark> {
             remarks.push(Remark {
                 code: Code::NeverThawed,
                 place: format!("train.parameters.{index}"),
-                message: format!("`{selected}` stays frozen: until {}, and the run has {}", shown(until), run.length(until)),
+                message: format!(
+                    "`{selected}` stays frozen: until {}, and the run has {}",
+                    shown(until),
+                    run.length(until)
+                ),
                 help: "write a time within the run, or run longer: `frozen_until = 1 epochs`".into(),
             });
         }
@@ -190,7 +194,9 @@ fn unfinished(Scheduled { place, what, schedule }: &Scheduled<'_>, run: Run) -> 
     }
     match schedule {
         // A share above the whole run is written by who wants the end cut off.
-        Schedule::Cosine { over, .. } | Schedule::Ramp { over, .. } if !matches!(over, Duration::Share(_)) && late(*over) => {
+        Schedule::Cosine { over, .. } | Schedule::Ramp { over, .. }
+            if !matches!(over, Duration::Share(_)) && late(*over) =>
+        {
             remarks.push(remark(
                 Code::ScheduleUnfinished,
                 format!(

@@ -291,7 +291,9 @@ fn check_results(plan: &Plan, layout: &Layout, contents: &mut Contents) -> Check
                     return Err(format!("the gradient of `{path}` is given {given} times"));
                 };
                 let apart = plan.copies.iter().all(|(_, other)| !other.overlaps(&from));
-                ensure(copy == to && from.len == to.len && given == 1 && apart, || format!("{from} is copied to {to}"))?;
+                ensure(copy == to && from.len == to.len && given == 1 && apart, || {
+                    format!("{from} is copied to {to}")
+                })?;
                 contents.holds(graph, id, from)?;
             }
         }
