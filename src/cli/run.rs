@@ -268,11 +268,11 @@ impl Job<'_> {
     }
 
     /// The run, and what it was shown by; the error is of before it began.
-    fn session<E: Element>(
+    fn session<'r, E: Element>(
         &self,
-        run: &Planned,
+        run: &'r Planned,
         folder: &RunFolder,
-    ) -> Result<(Result<Ended, SessionError>, Reporting), String> {
+    ) -> Result<(Result<Ended, SessionError>, Reporting<'r>), String> {
         let (args, program) = (self.args, &run.compiled.program);
         let mut backend = backend_for::<E>(&args.backend, program)?;
         // A checkpoint holds what was imported.
@@ -290,7 +290,10 @@ impl Job<'_> {
             true => Box::new(Tui::open(&program.spec.name, folder.metrics(), self.stop.clone())?),
             false => Box::new(Progress::new(self.stop.clone())),
         };
-        let mut watch = Reporting::new(view);
+        let mut watch = Reporting::new(view, move |pictures| {
+            let warnings = run.compiled.warnings(Some(pictures));
+            (!warnings.is_empty()).then(|| pipeline::draw(&warnings, &run.sources))
+        });
         watch.say(&format!(
             "{}: {:.2} M trained parameters, batches of {}, backend {}, {} threads, in {}",
             program.spec.name,

@@ -38,6 +38,8 @@ pub trait Watch {
     fn step(&mut self, step: &StepLine<'_>);
     /// After each line of metrics, as it was written.
     fn logged(&mut self, _line: &Value) {}
+    /// Once, before the first step: the pictures of `data.train`.
+    fn counted(&mut self, _pictures: usize) {}
     /// A line for people.
     fn say(&mut self, line: &str);
     /// Whether the user or the system asks to save and leave.
@@ -183,6 +185,7 @@ impl<'a, E: Element> Session<'a, E> {
         let steps_per_epoch =
             optimizer_steps(&*sources.get("train"), "train", spec.data.batch_size, spec.train.accumulate);
         let clock = Clock::new(spec.train.epochs, steps_per_epoch.map_err(in_train)?);
+        watch.counted(sources.get("train").len());
         let mut trainer = Trainer::new(program, clock);
         let mut saved = None;
         if options.resume && folder.holds_a_run() {

@@ -9,6 +9,7 @@ mod cases;
 mod checkpoints;
 mod codes;
 mod command;
+mod copies;
 mod cpu;
 mod docs;
 mod eval;
