@@ -318,25 +318,20 @@ impl Machine<'_> {
             );
         };
         let first_module = self.modules.len();
-        let mut pairs = Vec::new();
+        let mut ema = EmaSpec { name: path.to_owned(), momentum, when, pairs: Vec::new(), shared: Vec::new() };
         let mut record = Vec::new();
         for (key, id) in sources {
-            let copy = self.copy_module(id, path, &without, &mut pairs);
+            let copy = self.copy_module(id, &without, &mut ema);
             record.push((key, Value::new(Kind::Module(copy), span)));
         }
         self.modules[first_module..].iter_mut().for_each(|module| module.evaluating = evaluating);
-        self.emas.push(EmaSpec { name: path.to_owned(), momentum, when, pairs });
+        self.emas.push(ema);
         Ok(Value::new(Kind::Record(Rc::new(record)), span))
     }
 
-    /// Copies a module and all below it under `prefix`; trained tensors join `pairs`, fixed ones are shared.
-    fn copy_module(
-        &mut self,
-        id: ModuleId,
-        prefix: &str,
-        without: &[ModuleId],
-        pairs: &mut Vec<(String, String)>,
-    ) -> ModuleId {
+    /// Copies a module and all below it under the name of `ema`, which gets the pairs of trained tensors; fixed ones are shared.
+    fn copy_module(&mut self, id: ModuleId, without: &[ModuleId], ema: &mut EmaSpec) -> ModuleId {
+        let prefix = ema.name.clone();
         let source = self.modules[id.0].clone();
         let scope = Scope::new(source.scope.file);
         let copy = ModuleId(self.modules.len());
@@ -346,26 +341,27 @@ impl Machine<'_> {
         for (name, value) in source.scope.bindings() {
             let kind = match &value.kind {
                 Kind::Module(inner) if without.contains(inner) => Kind::Absent,
-                Kind::Module(inner) => Kind::Module(self.copy_module(*inner, prefix, without, pairs)),
+                Kind::Module(inner) => Kind::Module(self.copy_module(*inner, without, ema)),
                 Kind::Modules(inner) => {
                     let kept: Vec<ModuleId> = inner.iter().copied().filter(|m| !without.contains(m)).collect();
-                    let copies = kept.into_iter().map(|m| self.copy_module(m, prefix, without, pairs)).collect();
+                    let copies = kept.into_iter().map(|m| self.copy_module(m, without, ema)).collect();
                     Kind::Modules(Rc::new(copies))
                 }
                 Kind::Stored(path, ty) => {
                     let index = by_path[&**path];
                     let decl = self.stored[index].decl.clone();
+                    let copied = format!("{prefix}.{path}");
                     let kind = match decl.kind {
                         TensorKind::Trained | TensorKind::Ema => TensorKind::Ema,
                         TensorKind::State => TensorKind::State,
                         TensorKind::Fixed => {
+                            ema.shared.push((copied, path.to_string()));
                             scope.bind(name, value);
                             continue;
                         }
                     };
-                    let copied = format!("{prefix}.{path}");
                     if kind == TensorKind::Ema {
-                        pairs.push((copied.clone(), path.to_string()));
+                        ema.pairs.push((copied.clone(), path.to_string()));
                     }
                     let init = Init::CopyOf(path.to_string());
                     let decl = TensorDecl { path: copied.clone(), kind, init, ..decl };

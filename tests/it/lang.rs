@@ -26,18 +26,20 @@ fn compile(text: &str) -> Option<String> {
 #[test]
 fn pages_of_wrong_pipelines() {
     std::env::set_current_dir(root("")).expect("the repository is there");
-    let mut page = Page::read(root("tests/lang/wrong.md"));
     let mut problems = Vec::new();
-    for index in 0..page.fences.len() {
-        if page.fences[index].info != "cmae" {
-            continue;
+    for name in ["wrong", "evaluate"] {
+        let mut page = Page::read(root(&format!("tests/lang/{name}.md")));
+        for index in 0..page.fences.len() {
+            if page.fences[index].info != "cmae" {
+                continue;
+            }
+            match compile(&page.fences[index].text) {
+                Some(drawn) => problems.extend(page.expect(index + 1, drawn.trim_end()).err()),
+                None => problems.push(format!("`{}` compiles", page.fences[index].heading)),
+            }
         }
-        match compile(&page.fences[index].text) {
-            Some(drawn) => problems.extend(page.expect(index + 1, drawn.trim_end()).err()),
-            None => problems.push(format!("`{}` compiles", page.fences[index].heading)),
-        }
+        page.finish();
     }
-    page.finish();
     assert!(problems.is_empty(), "{}", problems.join("\n\n"));
 }
 

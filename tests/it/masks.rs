@@ -192,7 +192,12 @@ fn no_place_is_drawn_less_often_than_by_the_source() {
     let drawn = ours(&ijepa(), &|ids| ids);
     for shares in [shares(drawn.iter().map(|b| &b.0)), shares(drawn.iter().flat_map(|b| &b.1))] {
         for (first, last) in (0..7).map(|i| (i, 13 - i)).flat_map(|(a, b)| [(a, b), (14 + a, 14 + b)]) {
-            assert!((shares[first] - shares[last]).abs() < NEAR, "{first}: {}, {last}: {}", shares[first], shares[last]);
+            assert!(
+                (shares[first] - shares[last]).abs() < NEAR,
+                "{first}: {}, {last}: {}",
+                shares[first],
+                shares[last]
+            );
         }
     }
 }
@@ -260,8 +265,7 @@ fn hidden_pixels_change_nothing(pipeline: &str, sets: &[&str], output: &str) {
             .map(|input| {
                 let shape = input.ty.shape.clone();
                 let mut stream = stream(input.ty.elements() as u64);
-                let mut data: Vec<f32> =
-                    (0..input.ty.elements()).map(|_| stream.uniform() as f32).collect();
+                let mut data: Vec<f32> = (0..input.ty.elements()).map(|_| stream.uniform() as f32).collect();
                 if let [_, _, height, width] = shape[..] {
                     // Noise is drawn by the same rule, so that its smallest values are known: all groups but these are hidden.
                     for (i, value) in data.iter_mut().enumerate() {
