@@ -90,6 +90,7 @@ pub fn program() -> Program {
         momentum: Schedule::Constant(MOMENTUM),
         when: EmaMoment::AfterStep,
         pairs: vec![pair("head.weight"), pair("head.bias")],
+        shared: Vec::new(),
     };
     Program { spec: spec(), layout, emas: vec![ema], train, features: Some(features), pictures: None }
 }
