@@ -97,7 +97,6 @@ pub fn program() -> Program {
 
 fn spec() -> Spec {
     Spec {
-        definitions: Vec::new(),
         name: "toy".to_owned(),
         params: vec![],
         data: DataSpec { sources: vec![], batch_size: 2, channels: 1, prefetch_batches: 1, max_broken: 0.0 },
