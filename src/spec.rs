@@ -85,7 +85,8 @@ pub struct DataSpec {
     pub channels: usize,
     /// Batches that may stand ready before they are asked for.
     pub prefetch_batches: usize,
-    /// Share of broken images past which a run stops.
+    /// Share of broken images past which training stops: others stand in for them. An evaluation, where none does, leaves them out
+    /// and says how many.
     pub max_broken: f64,
 }
 
@@ -431,6 +432,8 @@ pub struct EmaSpec {
     pub when: EmaMoment,
     /// (copy, source).
     pub pairs: Vec<(String, String)>,
+    /// What the copies read of their sources themselves, for it never moves: (path that a copy would have, source).
+    pub shared: Vec<(String, String)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

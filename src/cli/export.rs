@@ -24,12 +24,11 @@ pub struct Args {
 pub fn main(args: Args) -> Result<(), String> {
     let output = destination(&args.output, Kind::Tensors, None).map_err(|error| error.to_string())?;
     let trained = args.chosen.load()?;
-    let spec = &trained.program.spec;
+    let (program, spec) = (&trained.program, &trained.program.spec);
     let module = args.module.or_else(|| spec.export.clone()).ok_or_else(|| {
         format!("pipeline `{}` says nothing of what to export\nhelp: name it: --module encoder", spec.name)
     })?;
-    let count = export_module(&trained.program.layout, &trained.arena, &module, &spec.name, &output)
-        .map_err(|error| error.to_string())?;
+    let count = export_module(program, &trained.arena, &module, &output).map_err(|error| error.to_string())?;
     outln!("{}: {count} tensors of `{module}` after step {}", args.output.display(), trained.step);
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use cmae::backend::{Backend, BackendError, Element};
+use cmae::data::source;
 use cmae::diag::{Code, Diagnostic, Diagnostics, render};
 use cmae::elab::Set;
 use cmae::graph::Program;
@@ -54,6 +55,13 @@ pub fn compile(mut sources: Sources, path: &Path, sets: &[Set]) -> Result<(Compi
         Ok(compiled) => Ok((compiled, sources)),
         Err(_) => Err(draw(diagnostics.list(), &sources)),
     }
+}
+
+/// How many pictures `data.train` has, where they are here.
+pub fn pictures_here(program: &Program) -> Option<usize> {
+    let data = &program.spec.data;
+    let source = data.source("train").expect("the compiler checks that there is one");
+    source::open(source, data.channels).ok().map(|opened| opened.len())
 }
 
 /// Starts the threads that compute, one for each core unless a number is given; gives how many.

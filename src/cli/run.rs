@@ -73,8 +73,6 @@ pub fn main(args: Args) -> Result<(), String> {
     let threads = pipeline::start_threads(args.threads)?;
     let stop = Arc::new(AtomicBool::new(false));
     signals::watch(stop.clone())?;
-    let text =
-        std::fs::read_to_string(&args.file).map_err(|error| format!("cannot read {}: {error}", args.file.display()))?;
     let before = Before::read(&args)?;
     let all = Sweep {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -90,6 +88,8 @@ pub fn main(args: Args) -> Result<(), String> {
         let (compiled, sources) = Options { sets: sets.clone(), ..args.options.clone() }.compile(&args.file)?;
         runs.push(Planned { combination, sets, compiled, sources });
     }
+    let text =
+        std::fs::read_to_string(&args.file).map_err(|error| format!("cannot read {}: {error}", args.file.display()))?;
     let job = Job { args: &args, text: &text, threads, stop: &stop, imports: &all.imports };
     let place = Place { out: before.folder, name: runs[0].compiled.program.spec.name.clone() };
     match (&runs[..], all.sweeps.is_empty()) {
@@ -268,11 +268,11 @@ impl Job<'_> {
     }
 
     /// The run, and what it was shown by; the error is of before it began.
-    fn session<E: Element>(
+    fn session<'r, E: Element>(
         &self,
-        run: &Planned,
+        run: &'r Planned,
         folder: &RunFolder,
-    ) -> Result<(Result<Ended, SessionError>, Reporting), String> {
+    ) -> Result<(Result<Ended, SessionError>, Reporting<'r>), String> {
         let (args, program) = (self.args, &run.compiled.program);
         let mut backend = backend_for::<E>(&args.backend, program)?;
         // A checkpoint holds what was imported.
@@ -290,7 +290,10 @@ impl Job<'_> {
             true => Box::new(Tui::open(&program.spec.name, folder.metrics(), self.stop.clone())?),
             false => Box::new(Progress::new(self.stop.clone())),
         };
-        let mut watch = Reporting::new(view);
+        let mut watch = Reporting::new(view, move |pictures| {
+            let warnings = run.compiled.warnings(Some(pictures));
+            (!warnings.is_empty()).then(|| pipeline::draw(&warnings, &run.sources))
+        });
         watch.say(&format!(
             "{}: {:.2} M trained parameters, batches of {}, backend {}, {} threads, in {}",
             program.spec.name,

@@ -60,11 +60,14 @@ fn told() {
 }
 
 /// Whether a terminal that goes away is to be survived: SIGHUP is ignored, as under `nohup`.
+#[cfg(unix)]
 pub fn survives_hangup() -> bool {
-    #[cfg(unix)]
-    return is_ignored(signal_hook::consts::SIGHUP);
-    #[cfg(not(unix))]
-    return false;
+    is_ignored(signal_hook::consts::SIGHUP)
+}
+
+#[cfg(not(unix))]
+pub fn survives_hangup() -> bool {
+    false
 }
 
 #[cfg(unix)]

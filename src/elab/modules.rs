@@ -11,7 +11,7 @@ use crate::syntax::ast::{self, Argument, Binding, BlockEntry, ParamType};
 
 use super::args::wrong_type;
 use super::scope::Scope;
-use super::value::{Definition, Kind, ModuleId, Value};
+use super::value::{Definition, Dims, Kind, ModuleId, Value};
 use super::{Checked, Machine, Stored};
 
 /// One instance of a block.
@@ -124,14 +124,22 @@ impl Machine<'_> {
             return Ok(Value::new(Kind::None, name.span));
         }
         let shape = self.static_shape(&decl.shape, scope)?;
-        let init = self.eval(&decl.init, scope)?;
-        let Some(init) = super::builtin::as_init(&init) else {
+        let value = self.eval(&decl.init, scope)?;
+        let Some(init) = super::builtin::as_init(&value) else {
             return self.fail(wrong_type(
                 &format!("the initial value of `{}`", name.text),
-                &init,
+                &value,
                 "one such as `zeros` or `xavier_uniform`",
             ));
         };
+        if let Err(unfit) = init.fills(&shape) {
+            return self.fail(
+                Diagnostic::new(Code::ShapeMismatch, format!("`{}` {}: {}", name.text, Dims(&shape), unfit.why))
+                    .label(value.span, "this cannot fill it")
+                    .label(name.span, format!("{}", Dims(&shape)))
+                    .help(unfit.help),
+            );
+        }
         let frozen = match &decl.frozen {
             None => false,
             Some(ast::Frozen { when: None }) => true,

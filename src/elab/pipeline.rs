@@ -28,6 +28,8 @@ pub struct Bound<'a> {
     pub source_spans: Vec<(String, Span)>,
     /// Where each parameter rule was written, in order.
     pub rule_spans: Vec<Span>,
+    /// Where the values of `train`'s settings were written, by name.
+    pub setting_spans: Vec<(String, Span)>,
     /// Where `train.accumulate` was written.
     pub accumulate_span: Option<Span>,
 }
@@ -47,7 +49,7 @@ pub fn elaborate<'a>(
     let (data, source_spans) = machine.data(&pipeline, &scope)?;
     machine.views(&pipeline, &scope);
     machine.model(&pipeline, "", &scope);
-    let TrainSection { spec: train, rule_spans, accumulate_span } =
+    let TrainSection { spec: train, rule_spans, accumulate_span, setting_spans } =
         machine.train(&pipeline, &scope, data.batch_size)?;
     let export = machine.export(&pipeline, &scope);
     // What is unused spoils nothing that follows: shapes are checked all the same.
@@ -69,7 +71,7 @@ pub fn elaborate<'a>(
         definitions: Vec::new(),
         export,
     };
-    Ok(Bound { machine, scope, pipeline, spec, source_spans, rule_spans, accumulate_span })
+    Ok(Bound { machine, scope, pipeline, spec, source_spans, rule_spans, setting_spans, accumulate_span })
 }
 
 /// Name of the pipeline in the file at `path`.

@@ -35,6 +35,8 @@ pub(super) struct TrainSection {
     /// Of each rule, in order.
     pub rule_spans: Vec<Span>,
     pub accumulate_span: Option<Span>,
+    /// Of the value of each setting, by name.
+    pub setting_spans: Vec<(String, Span)>,
 }
 
 impl Machine<'_> {
@@ -54,7 +56,7 @@ impl Machine<'_> {
             log_every_steps: 1,
         };
         let mut given: Vec<Arc<str>> = Vec::new();
-        let mut rule_spans = Vec::new();
+        let (mut rule_spans, mut setting_spans) = (Vec::new(), Vec::new());
         let mut at = pipeline.name.span;
         // Ahead of the others: learning rates scale by the batch that it makes.
         let accumulate_span = self.accumulate(pipeline, scope, batch_size, &mut spec.accumulate);
@@ -66,6 +68,7 @@ impl Machine<'_> {
                     Entry::Binding(binding) if &*binding.name.text == "accumulate" => {}
                     Entry::Binding(binding) => {
                         given.push(binding.name.text.clone());
+                        setting_spans.push((binding.name.text.to_string(), binding.value.span));
                         let Ok(value) = self.eval(&binding.value, scope) else { continue };
                         if self.check_range("train", &binding.name.text, &value).is_err() {
                             continue;
@@ -96,7 +99,7 @@ impl Machine<'_> {
                 );
             }
         }
-        Ok(TrainSection { spec, rule_spans, accumulate_span })
+        Ok(TrainSection { spec, rule_spans, accumulate_span, setting_spans })
     }
 
     /// Reads `accumulate` into `count`; gives its place.

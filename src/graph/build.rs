@@ -12,13 +12,33 @@ use crate::source::Span;
 use crate::spec::{ImportSpec, Selector, Spec};
 
 use super::accumulate::{self, Coupling, SplitError};
-use super::{Fault, Graph, Init, Initial, Layout, Node, Program, TensorDecl, TensorKind, ValueId, prune, verify};
+use super::{
+    Fault, Graph, Init, Initial, Layout, Node, Program, TensorDecl, TensorKind, ValueId, outlook, prune, verify,
+};
 
 /// A program, and the places that errors at run time point to.
 pub struct Compiled {
     pub program: Program,
     /// Data sources by name.
     pub source_spans: Vec<(String, Span)>,
+    /// Places of settings, by the names that [`outlook::Remark`] gives them.
+    places: Vec<(String, Span)>,
+    /// What was told while it was compiled.
+    warnings: Vec<Diagnostic>,
+}
+
+impl Compiled {
+    /// All warnings of a run on `pictures` pictures; without a count those that need none.
+    pub fn warnings(&self, pictures: Option<usize>) -> Vec<Diagnostic> {
+        let remarks = outlook::outlook(&self.program, pictures).into_iter().map(|remark| {
+            let diagnostic = Diagnostic::new(remark.code, remark.message).help(remark.help);
+            match self.places.iter().find(|(name, _)| *name == remark.place) {
+                Some((_, span)) => diagnostic.label(*span, "set here"),
+                None => diagnostic,
+            }
+        });
+        self.warnings.iter().cloned().chain(remarks).collect()
+    }
 }
 
 /// Makes the graphs and checks what can only be seen in the whole.
@@ -41,6 +61,10 @@ pub fn build(typed: Typed, diagnostics: &mut Diagnostics) -> Result<Compiled, Re
     let mut spec = typed.spec;
     let graphs = [Some(&train), features.as_ref(), pictures.as_ref()];
     let stored = used_tensors(&typed.stored, &mut spec.imports, graphs.into_iter().flatten());
+    if let Err(fault) = verify::tensors(&stored, &typed.emas) {
+        diagnostics.push(internal(&fault));
+        return Err(Reported);
+    }
     let program = Program { layout: Layout::new(stored), emas: typed.emas, train, features, pictures, spec };
     for graph in [Some(&program.train), program.features.as_ref(), program.pictures.as_ref()].into_iter().flatten() {
         if let Err(fault) = verify::passed("the compiler", graph, &program.layout) {
@@ -64,7 +88,23 @@ pub fn build(typed: Typed, diagnostics: &mut Diagnostics) -> Result<Compiled, Re
             return Err(Reported);
         }
     }
-    Ok(Compiled { program, source_spans: typed.source_spans })
+    let named = |prefix: &str, spans: &[(String, Span)]| -> Vec<(String, Span)> {
+        spans.iter().map(|(name, span)| (format!("{prefix}{name}"), *span)).collect()
+    };
+    let rules = typed.rule_spans.iter().enumerate().map(|(index, span)| (format!("train.parameters.{index}"), *span));
+    let places = [
+        named("data.", &typed.source_spans),
+        named("train.", &typed.setting_spans),
+        named("model.", &typed.modules),
+        rules.collect(),
+        typed.train.trace.places,
+    ];
+    Ok(Compiled {
+        program,
+        source_spans: typed.source_spans,
+        places: places.concat(),
+        warnings: diagnostics.warnings(),
+    })
 }
 
 /// A graph that fails its own verifier is a fault of the compiler, never of the file.

@@ -10,6 +10,7 @@ pub mod build;
 pub mod flops;
 pub mod grad;
 pub mod masking;
+pub mod outlook;
 pub mod prune;
 pub mod recompute;
 pub mod text;

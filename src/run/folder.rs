@@ -42,14 +42,15 @@ impl RunFolder {
     /// The folder to train in: made if it is not there, locked. A folder that holds a sweep is an error, and one whose run has
     /// begun is one unless `resume`; what a start left that came to nothing is taken over.
     pub fn open_for_training(path: &Path, resume: bool) -> Result<RunFolder, RunError> {
+        if !path.join("program.ron").exists() && !path.join(sweep::FILE).exists() && !has_begun(path) {
+            refuse_others(path)?;
+        }
         let held = Held::take(path)?;
         if path.join(SWEEP).exists() {
             return Err(RunError::OccupiedBySweep { path: path.to_owned() });
         }
-        match has_begun(path) {
-            true if !resume => return Err(RunError::Occupied { path: path.to_owned() }),
-            true => {}
-            false => refuse_others(path)?,
+        if !resume && has_begun(path) {
+            return Err(RunError::Occupied { path: path.to_owned() });
         }
         let checkpoints = path.join("checkpoints");
         fs::create_dir_all(&checkpoints).map_err(RunError::io("make", &checkpoints))?;
@@ -162,13 +163,15 @@ pub(super) fn has_begun(path: &Path) -> bool {
     metrics || checkpoints.is_ok_and(|entries| entries.flatten().any(whole))
 }
 
-/// Refuses a folder that somebody keeps other folders in: pictures, or runs. A file beside may be the log of this very run.
+/// Refuses a folder that somebody keeps other folders in, pictures or runs, before anything is written to it. A file beside may
+/// be the log of this very run.
 pub(super) fn refuse_others(path: &Path) -> Result<(), RunError> {
     let other = |entry: fs::DirEntry| {
         let name = entry.file_name().to_string_lossy().into_owned();
         (entry.path().is_dir() && !FOLDERS.contains(&&*name)).then_some(name)
     };
-    match fs::read_dir(path).map_err(RunError::io("read", path))?.flatten().find_map(other) {
+    // What is no folder, or cannot be read, is told where it is made.
+    match fs::read_dir(path).ok().and_then(|entries| entries.flatten().find_map(other)) {
         Some(other) => Err(RunError::OtherFolder { path: path.to_owned(), other }),
         None => Ok(()),
     }

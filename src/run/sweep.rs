@@ -55,16 +55,18 @@ impl SweepFolder {
     /// The folder to train the runs of `sweep` in: made if it is not there, locked, and marked. One that holds a run, or whose
     /// runs have begun, is an error, the latter unless `resume`.
     pub fn open(path: &Path, resume: bool, sweep: Sweep) -> Result<SweepFolder, RunError> {
+        // Versions that did not mark their sweeps left folders that are taken up again as any other.
+        if !resume && !path.join(FILE).exists() && !folder::has_begun(path) {
+            folder::refuse_others(path)?;
+        }
         let held = Held::take(path)?;
         if folder::has_begun(path) {
             return Err(RunError::Occupied { path: path.to_owned() });
         }
-        match Sweep::read(path)? {
-            None => folder::refuse_others(path)?,
-            Some(before) if !resume && before.folders(path).iter().any(|run| folder::has_begun(run)) => {
-                return Err(RunError::OccupiedBySweep { path: path.to_owned() });
-            }
-            Some(_) => {}
+        if let Some(before) = Sweep::read(path)?.filter(|_| !resume)
+            && before.folders(path).iter().any(|run| folder::has_begun(run))
+        {
+            return Err(RunError::OccupiedBySweep { path: path.to_owned() });
         }
         let text = folder::to_ron(&path.join(SWEEP), &sweep, true)?;
         write_atomically(&path.join(SWEEP), text.as_bytes()).map_err(RunError::io("write", &path.join(SWEEP)))?;

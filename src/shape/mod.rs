@@ -46,6 +46,7 @@ pub struct Typed {
     pub modules: Vec<(String, Span)>,
     pub source_spans: Vec<(String, Span)>,
     pub rule_spans: Vec<Span>,
+    pub setting_spans: Vec<(String, Span)>,
     pub accumulate_span: Option<Span>,
 }
 
@@ -67,6 +68,7 @@ pub fn check(mut bound: Bound<'_>) -> Result<Typed, Reported> {
         eval,
         source_spans: bound.source_spans,
         rule_spans: bound.rule_spans,
+        setting_spans: bound.setting_spans,
         accumulate_span: bound.accumulate_span,
     })
 }

@@ -30,6 +30,8 @@ pub struct TypedInitial {
 pub struct Trace {
     pub nodes: Vec<TypedNode>,
     pub inputs: Vec<InputDecl>,
+    /// Where each input that is shared was first asked for, by name.
+    pub places: Vec<(String, Span)>,
     /// (state path, new value), in program order.
     pub updates: Vec<(String, u32)>,
     /// States whose first value comes from the first batch.
@@ -109,6 +111,7 @@ impl Trace {
         let name = known.unwrap_or_else(|| {
             let name = self.free_name(name);
             self.inputs.push(InputDecl { name: name.clone(), kind, ty: ty.clone() });
+            self.places.push((name.clone(), span));
             name
         });
         self.leaf(name.clone(), Op::Input { name }, ty, span)

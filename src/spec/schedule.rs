@@ -132,7 +132,7 @@ impl Schedule {
         }
     }
 
-    fn tick(&self) -> Tick {
+    pub fn tick(&self) -> Tick {
         match self {
             Schedule::Cosine { by, .. } | Schedule::Ramp { by, .. } => *by,
             Schedule::Constant(_) | Schedule::Steps { .. } => Tick::Step,

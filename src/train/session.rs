@@ -140,6 +140,7 @@ impl<'a, E: Element> Session<'a, E> {
         let steps_per_epoch =
             optimizer_steps(&*sources.get("train"), "train", spec.data.batch_size, spec.train.accumulate);
         let clock = Clock::new(spec.train.epochs, steps_per_epoch.map_err(in_train)?);
+        watch.counted(sources.get("train").len());
         let mut trainer = Trainer::new(program, clock);
         let mut saved = None;
         if options.resume && folder.holds_a_run() {

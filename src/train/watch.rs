@@ -18,6 +18,8 @@ pub trait Watch {
     fn step(&mut self, step: &StepLine<'_>);
     /// After each line of metrics, as it was written.
     fn logged(&mut self, _line: &Value) {}
+    /// Once, before the first step: the pictures of `data.train`.
+    fn counted(&mut self, _pictures: usize) {}
     /// A line for people.
     fn say(&mut self, line: &str);
     /// Whether the user or the system asks to save and leave.

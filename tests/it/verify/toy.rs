@@ -90,13 +90,13 @@ pub fn program() -> Program {
         momentum: Schedule::Constant(MOMENTUM),
         when: EmaMoment::AfterStep,
         pairs: vec![pair("head.weight"), pair("head.bias")],
+        shared: Vec::new(),
     };
     Program { spec: spec(), layout, emas: vec![ema], train, features: Some(features), pictures: None }
 }
 
 fn spec() -> Spec {
     Spec {
-        definitions: Vec::new(),
         name: "toy".to_owned(),
         params: vec![],
         data: DataSpec { sources: vec![], batch_size: 2, channels: 1, prefetch_batches: 1, max_broken: 0.0 },
@@ -117,6 +117,7 @@ fn spec() -> Spec {
         },
         evaluate: EvaluateSpec::default(),
         imports: Vec::new(),
+        definitions: Vec::new(),
         export: None,
     }
 }
