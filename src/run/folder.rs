@@ -42,7 +42,7 @@ impl RunFolder {
     /// The folder to train in: made if it is not there, locked. A folder that holds a sweep is an error, and one whose run has
     /// begun is one unless `resume`; what a start left that came to nothing is taken over.
     pub fn open_for_training(path: &Path, resume: bool) -> Result<RunFolder, RunError> {
-        if !path.join("program.ron").exists() && !path.join(sweep::FILE).exists() && !has_begun(path) {
+        if !path.join("program.ron").exists() && !path.join(SWEEP).exists() && !has_begun(path) {
             refuse_others(path)?;
         }
         let held = Held::take(path)?;

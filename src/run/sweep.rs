@@ -56,7 +56,7 @@ impl SweepFolder {
     /// runs have begun, is an error, the latter unless `resume`.
     pub fn open(path: &Path, resume: bool, sweep: Sweep) -> Result<SweepFolder, RunError> {
         // Versions that did not mark their sweeps left folders that are taken up again as any other.
-        if !resume && !path.join(FILE).exists() && !folder::has_begun(path) {
+        if !resume && !path.join(SWEEP).exists() && !folder::has_begun(path) {
             folder::refuse_others(path)?;
         }
         let held = Held::take(path)?;
