@@ -45,7 +45,7 @@ pub fn main(args: Args) -> Result<(), String> {
             continue;
         }
         if !drawn.is_empty() {
-            eprintln!("{drawn}");
+            errln!("{drawn}");
         }
         if !args.json {
             outln!("{}: ok", file.display());
