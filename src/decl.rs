@@ -144,6 +144,65 @@ pub enum Init {
     },
 }
 
+/// Why an initial value cannot fill a shape, and what to write instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfit {
+    pub why: String,
+    pub help: String,
+}
+
+impl Init {
+    /// Whether it fills tensors of `shape`, each value of them.
+    pub fn fills(&self, shape: &[usize]) -> Result<(), Unfit> {
+        match self {
+            Init::Zeros
+            | Init::Ones
+            | Init::Constant(_)
+            | Init::Normal { .. }
+            | Init::TruncNormal { .. }
+            | Init::FanInUniform { .. }
+            | Init::CopyOf(_)
+            | Init::Imported { .. } => Ok(()),
+            Init::XavierUniform if shape.len() < 2 => Err(Unfit {
+                why: format!(
+                    "`xavier_uniform` hangs on inputs and outputs: it wants 2 dims or more, found {}",
+                    shape.len()
+                ),
+                help: "write `zeros`, `normal(0.02)`, or `fan_in_uniform(fan_in: …)`".into(),
+            }),
+            Init::XavierUniform => Ok(()),
+            Init::SinCos2d { rows, columns, zero_rows, .. } => {
+                let Some((width, leading)) = shape.split_last() else {
+                    return Err(Unfit {
+                        why: "`sincos_2d` fills a table, found a scalar".into(),
+                        help: "write a shape such as `[1, 196, 768]`".into(),
+                    });
+                };
+                let (wanted, made) = (leading.iter().product::<usize>(), rows * columns + zero_rows);
+                if width % 4 != 0 {
+                    return Err(Unfit {
+                        why: format!("`sincos_2d` fills widths that are multiples of 4, found {width}"),
+                        help: format!("write a width of {}", width.div_ceil(4) * 4),
+                    });
+                }
+                if wanted == made {
+                    return Ok(());
+                }
+                let zeros = if *zero_rows > 0 { format!(" and {zero_rows} of zeros") } else { String::new() };
+                let grid = wanted.saturating_sub(*zero_rows);
+                let side = (1..=grid).take_while(|side| side * side <= grid).filter(|side| grid % side == 0).last();
+                Err(Unfit {
+                    why: format!("`sincos_2d` makes {rows} × {columns} rows{zeros}, the table has {wanted}"),
+                    help: match side {
+                        Some(side) => format!("write a grid of {grid}, such as `sincos_2d(({side}, {}))`", grid / side),
+                        None => format!("write a table of {made} rows"),
+                    },
+                })
+            }
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TensorKind {
     /// Receives a gradient.

@@ -24,6 +24,10 @@ pub struct Spec {
     pub evaluate: EvaluateSpec,
     /// Pipelines whose modules this one uses, frozen: a run of each is named when this one's starts.
     pub imports: Vec<ImportSpec>,
+    /// Modules, branches, losses and monitors, and what is evaluated, as the graphs were made of them. Empty in runs of versions
+    /// that did not record it.
+    #[serde(default)]
+    pub definitions: Vec<Definition>,
     /// Path of the module that `cmaec export` writes, such as `encoder`.
     pub export: Option<String>,
 }
@@ -50,6 +54,25 @@ pub struct ImportSpec {
     pub alias: String,
     /// Name of the pipeline.
     pub pipeline: String,
+}
+
+/// A definition outside of the settings. Its text and its arguments are for people and for telling runs apart: what is computed
+/// is in the graphs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Definition {
+    /// Such as `model.encoder`, `online.mask` or `losses.contrastive`.
+    pub name: String,
+    /// Canonical, after overrides.
+    pub text: String,
+    /// The block of a module that goes by this name.
+    pub block: Option<BlockSpec>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockSpec {
+    pub name: String,
+    /// As evaluated, defaults included.
+    pub arguments: Vec<(String, String)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -153,6 +153,11 @@ impl Machine<'_> {
     ) -> Checked<Bag> {
         let slots: Vec<Slot<'_>> = names.iter().map(|n| Slot::builtin(n)).collect();
         let values = self.bind_arguments(callee, &slots, None, arguments, call, scope)?;
+        for (slot, value) in slots.iter().zip(&values) {
+            if let Some(value) = value {
+                self.check_range(callee, slot.name, value)?;
+            }
+        }
         let names = slots.iter().map(|s| Arc::from(s.name));
         Ok(Bag { callee: callee.into(), call, values: names.zip(values).collect() })
     }

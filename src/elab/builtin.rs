@@ -203,9 +203,12 @@ impl Machine<'_> {
         let slots: Vec<_> = signature.iter().map(|n| Slot::builtin(n)).collect();
         let values = self.bind_arguments(&format!("op::{op}"), &slots, first, arguments, span, scope)?;
         let mut resolved = Vec::with_capacity(values.len());
-        for value in values {
+        for (slot, value) in slots.iter().zip(values) {
             resolved.push(match value {
-                Some(value) => self.resolve(value)?,
+                Some(value) => {
+                    self.check_range(&format!("op::{op}"), slot.name, &value)?;
+                    self.resolve(value)?
+                }
                 None => None,
             });
         }
@@ -320,17 +323,7 @@ fn normal(bag: &Bag) -> Made {
 }
 
 fn trunc_normal(bag: &Bag) -> Made {
-    let cut = bag.float("cut", 2.0)?;
-    // Drawn until a value lies inside: a cut of nothing would never end.
-    if cut < 0.1 {
-        let what = format!("`cut` of `trunc_normal` is {cut} deviations, 0.1 is the least");
-        let diagnostic = Diagnostic::new(Code::OutOfRange, what).help("write a number such as `2.0`");
-        return Err(match bag.get("cut") {
-            Some(value) => diagnostic.label(value.span, "out of range"),
-            None => diagnostic,
-        });
-    }
-    Ok(Kind::Init(Init::TruncNormal { std: bag.float("std", 0.02)?, cut }))
+    Ok(Kind::Init(Init::TruncNormal { std: bag.float("std", 0.02)?, cut: bag.float("cut", 2.0)? }))
 }
 
 fn fan_in_uniform(bag: &Bag) -> Made {

@@ -200,8 +200,7 @@ impl Machine<'_> {
             _ => return self.fail(wrong_type("`|>`", left, "a data source or a view")),
         };
         for step in more.iter() {
-            let result = extend(&mut view.spec, step, left.span);
-            self.check(result)?;
+            self.extend(&mut view.spec, step, left.span)?;
         }
         view.span = span;
         self.views.push(view);
@@ -241,16 +240,37 @@ impl Machine<'_> {
         Ok(Value::new(Kind::List(Rc::new(views)), binding.name.span))
     }
 
+    /// Adds a step to a view, which comes from `parent`.
+    fn extend(&mut self, view: &mut ViewSpec, step: &Step, parent: Span) -> Checked<()> {
+        if let Some((least, size)) = may_pad(view, step) {
+            let (least, size) = (format!("{}px × {}px", least.0, least.1), (size.0, size.1));
+            self.diagnostics.push(
+                Diagnostic::new(
+                    Code::ViewMayPad,
+                    format!(
+                        "`center_crop` takes {}px × {}px of a picture that may have no more than {least}: the rest is black",
+                        size.0, size.1
+                    ),
+                )
+                .label(step.span, format!("{}px × {}px", size.0, size.1))
+                .label(parent, format!("covers {least}"))
+                .help(format!("write `resize(({}px, {}px), cover: true)` before it", size.0, size.1)),
+            );
+        }
+        let result = extend(view, step, parent);
+        self.check(result)
+    }
+
     /// Gives a view its name; a recipe becomes a view without a source.
     pub fn name_view(&mut self, name: &Arc<str>, value: &Value) -> Checked<Value> {
         let mut view = match &value.kind {
             Kind::View(index) => self.views[*index].clone(),
             Kind::Recipe(steps) => {
                 let mut view = View { spec: empty(ViewFrom::Recipe, self.channels()), span: value.span };
-                for step in steps.iter() {
-                    let result = extend(&mut view.spec, step, value.span);
-                    self.check(result)?;
-                }
+                self.diagnostics.enter(value.span);
+                let extended = steps.iter().try_for_each(|step| self.extend(&mut view.spec, step, value.span));
+                self.diagnostics.leave();
+                extended?;
                 view
             }
             Kind::Source(source) => {
@@ -266,6 +286,18 @@ impl Machine<'_> {
 
 fn empty(from: ViewFrom, channels: usize) -> ViewSpec {
     ViewSpec { name: String::new(), from, ops: Vec::new(), size: None, channels, normalized: false }
+}
+
+/// What the picture covers at least, and what a central crop takes of it, where that is more.
+fn may_pad(view: &ViewSpec, step: &Step) -> Option<((usize, usize), (usize, usize))> {
+    match (view.size, view.ops.last(), &step.op) {
+        (None, Some(ViewOp::ResizeCover { size: least, .. }), ViewOp::CenterCrop { size })
+            if size.0 > least.0 || size.1 > least.1 =>
+        {
+            Some((*least, *size))
+        }
+        _ => None,
+    }
 }
 
 /// Adds a step after checking that it fits what comes before.

@@ -40,7 +40,7 @@ impl Bound<'_> {
             let spec = bound.evaluate_section(&mut outputs);
             (outputs, spec)
         });
-        if !self.machine.diagnostics.is_empty() {
+        if self.machine.diagnostics.has_errors() {
             return Err(Reported);
         }
         Ok((Typing { trace, losses: Vec::new(), total: None, monitors: Vec::new(), outputs }, spec))

@@ -348,7 +348,7 @@ pub fn train(
     let folder = RunFolder::open_for_training(out, true).expect("nobody holds it");
     let mut backend = f32::backend("cpu").expect("every build has it");
     let (imports, overrides) = (Vec::new(), Vec::new());
-    let options = SessionOptions { threads: 1, resume: true, accept_changes, imports, overrides };
+    let options = SessionOptions { threads: 1, resume: true, accept_changes, imports, with: Vec::new(), overrides };
     let mut watch = After { step, then: Some(then), said: Vec::new() };
     let ended = session::run(program, "pipeline", &mut *backend, &folder, &options, &mut watch);
     (ended, watch.said)

@@ -12,6 +12,8 @@ use cmae::source::Sources;
 use crate::command::root;
 use crate::pages::Page;
 
+const PAGES: [&str; 6] = ["wrong", "evaluate", "ranges", "masks", "library", "copies"];
+
 /// What the compiler says of `text`, as a file beside the shipped pipelines; `None` where it compiles.
 fn compile(text: &str) -> Option<String> {
     let mut sources = Sources::new();
@@ -19,7 +21,7 @@ fn compile(text: &str) -> Option<String> {
     sources.add_file("pipelines/example.cmae", text);
     let result = cmae::compile(&mut sources, &mut diagnostics, Path::new("pipelines/example.cmae"), &[]);
     // An error without a message would leave its user with nothing.
-    assert_eq!(result.is_err(), !diagnostics.list().is_empty(), "{text}");
+    assert_eq!(result.is_err(), diagnostics.has_errors(), "{text}");
     result.is_err().then(|| render(diagnostics.list(), &sources, false))
 }
 
@@ -27,7 +29,7 @@ fn compile(text: &str) -> Option<String> {
 fn pages_of_wrong_pipelines() {
     std::env::set_current_dir(root("")).expect("the repository is there");
     let mut problems = Vec::new();
-    for name in ["wrong", "evaluate"] {
+    for name in PAGES {
         let mut page = Page::read(root(&format!("tests/lang/{name}.md")));
         for index in 0..page.fences.len() {
             if page.fences[index].info != "cmae" {
@@ -35,7 +37,7 @@ fn pages_of_wrong_pipelines() {
             }
             match compile(&page.fences[index].text) {
                 Some(drawn) => problems.extend(page.expect(index + 1, drawn.trim_end()).err()),
-                None => problems.push(format!("`{}` compiles", page.fences[index].heading)),
+                None => problems.push(format!("{name}: `{}` compiles", page.fences[index].heading)),
             }
         }
         page.finish();

@@ -58,8 +58,14 @@ fn train(program: &Program, out: &Path, disk: Option<Arc<dyn Disk>>) -> (Result<
         None => folder,
     };
     let mut backend = f32::backend("cpu").expect("every build has it");
-    let options =
-        SessionOptions { threads: 1, resume: true, accept_changes: false, imports: Vec::new(), overrides: Vec::new() };
+    let options = SessionOptions {
+        threads: 1,
+        resume: true,
+        accept_changes: false,
+        imports: Vec::new(),
+        with: Vec::new(),
+        overrides: Vec::new(),
+    };
     let mut lines = Lines::default();
     let ended = session::run(program, "pipeline", &mut *backend, &folder, &options, &mut lines);
     (ended, lines.0)

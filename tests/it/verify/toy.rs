@@ -117,6 +117,7 @@ fn spec() -> Spec {
         },
         evaluate: EvaluateSpec::default(),
         imports: Vec::new(),
+        definitions: Vec::new(),
         export: None,
     }
 }
