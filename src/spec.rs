@@ -88,6 +88,17 @@ pub struct DataSpec {
     /// Share of broken images past which training stops: others stand in for them. An evaluation, where none does, leaves them out
     /// and says how many.
     pub max_broken: f64,
+    /// Pixels past which an image is broken: read from its header, before memory is taken for it.
+    #[serde(default = "max_pixels")]
+    pub max_pixels: usize,
+}
+
+/// Where Pillow takes a picture for a bomb: twice a quarter of a gigabyte of 24-bit colour.
+pub const MAX_PIXELS: usize = 178_956_970;
+
+/// Of runs that were started before there was such a limit.
+fn max_pixels() -> usize {
+    MAX_PIXELS
 }
 
 impl DataSpec {
@@ -100,8 +111,13 @@ impl DataSpec {
 pub enum SourceSpec {
     /// The embedded handwritten digits; `split` is `train` or `val`.
     Digits { split: String },
-    /// `path/CLASS/**/*.{jpg,jpeg,png,webp}`; classes are the sorted folder names.
-    ImageFolder { path: String },
+    /// `path/CLASS/**/FILE`, or `path/FILE` without classes; classes are the sorted folder names. `range`: what of 16-bit
+    /// values becomes black and white, where that is not all of them.
+    ImageFolder {
+        path: String,
+        #[serde(default)]
+        range: Option<(u16, u16)>,
+    },
     /// Rendered objects.
     Shapes(ShapesSpec),
 }

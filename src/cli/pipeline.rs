@@ -61,7 +61,7 @@ pub fn compile(mut sources: Sources, path: &Path, sets: &[Set]) -> Result<(Compi
 pub fn pictures_here(program: &Program) -> Option<usize> {
     let data = &program.spec.data;
     let source = data.source("train").expect("the compiler checks that there is one");
-    source::open(source, data.channels).ok().map(|opened| opened.len())
+    source::open(source, data.channels, data.max_pixels).ok().map(|opened| opened.len())
 }
 
 /// Starts the threads that compute, one for each core unless a number is given; gives how many.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use cmae::backend::Element;
-use cmae::diag::{Code, Diagnostic};
+use cmae::diag::Diagnostic;
 use cmae::graph::build::Compiled;
 use cmae::report;
 use cmae::run::numbered::{first_free, newest};
@@ -340,8 +340,7 @@ fn imported(text: &str) -> Result<ImportedRun, String> {
 /// An error of the data is shown at its place in the file.
 fn explain(error: SessionError, compiled: &Compiled, sources: &Sources) -> String {
     let SessionError::Data { source_name, error } = error else { return error.to_string() };
-    let help = error.help();
-    let diagnostic = Diagnostic::new(Code::DataNotFound, error.to_string()).maybe_help(help);
+    let diagnostic = Diagnostic::new(error.code(), error.to_string()).maybe_help(error.help());
     let diagnostic = match compiled.source_spans.iter().find(|(name, _)| *name == source_name) {
         Some((_, span)) => diagnostic.label(*span, format!("`data.{source_name}`")),
         None => diagnostic,

@@ -74,7 +74,7 @@ fn selected(rule: &ParameterRule) -> String {
 fn steps_of_data(program: &Program) -> Result<f64, String> {
     let data = &program.spec.data;
     let spec = data.source("train").expect("the compiler checks that there is one");
-    let steps = source::open(spec, data.channels)
+    let steps = source::open(spec, data.channels, data.max_pixels)
         .and_then(|opened| optimizer_steps(&*opened, "train", data.batch_size, program.spec.train.accumulate));
     steps.map(|steps| steps as f64).map_err(|error| {
         format!("a schedule counts steps, and how many an epoch has hangs on the training data: {error}")

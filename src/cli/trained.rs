@@ -69,11 +69,13 @@ impl Trained {
                 let known: Vec<String> = data.sources.iter().map(|(name, _)| format!("data.{name}")).collect();
                 format!("the run has no source `{text}`\nhelp: it has {}", known.join(", "))
             })?,
-            None => SourceSpec::ImageFolder { path: text.to_owned() },
+            None => SourceSpec::ImageFolder { path: text.to_owned(), range: None },
         };
-        source::open(&spec, data.channels).map_err(|error| match error.help() {
+        let source = source::open(&spec, data.channels, data.max_pixels).map_err(|error| match error.help() {
             Some(help) => format!("{error}\nhelp: {help}"),
             None => error.to_string(),
-        })
+        })?;
+        source::describe(text, &*source).iter().for_each(|line| errln!("{line}"));
+        Ok(source)
     }
 }

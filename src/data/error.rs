@@ -7,6 +7,9 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::decode::READ;
+use crate::diag::Code;
+
 #[derive(Debug, Error)]
 pub enum DataError {
     #[error("folder `{}` does not exist", path.display())]
@@ -20,8 +23,9 @@ pub enum DataError {
     FolderGone { path: PathBuf },
     #[error("`{}` is a file, not a folder", path.display())]
     NotAFolder { path: PathBuf },
-    #[error("folder `{}` holds no jpg, jpeg, png or webp file", path.display())]
-    EmptyFolder { path: PathBuf },
+    /// `passed` says what it holds instead.
+    #[error("folder `{}` holds no {READ} picture", path.display())]
+    EmptyFolder { path: PathBuf, passed: Vec<String> },
     /// Pictures beside class folders: a label for some of them only.
     #[error("folder `{}` holds both {pictures} pictures and {folders} folders of pictures", path.display())]
     Mixed { path: PathBuf, pictures: usize, folders: usize },
@@ -60,6 +64,25 @@ pub enum DataError {
 }
 
 impl DataError {
+    /// Its section of the page about data.
+    pub fn code(&self) -> Code {
+        match self {
+            DataError::FolderNotFound { .. } | DataError::UnknownSplit { .. } => Code::DataNotFound,
+            DataError::FolderGone { .. } => Code::DataGone,
+            DataError::NotAFolder { .. } => Code::DataNotAFolder,
+            DataError::EmptyFolder { .. } => Code::DataEmptyFolder,
+            DataError::Mixed { .. } => Code::DataMixedFolder,
+            DataError::BatchTooLarge { .. } | DataError::AccumulationTooLong { .. } => Code::DataTooFewPictures,
+            DataError::TooManyBroken { .. } => Code::DataTooManyBroken,
+            DataError::UnknownClasses { .. } => Code::DataUnknownClasses,
+            DataError::LabelsMissing { .. } => Code::DataNoLabels,
+            DataError::NoneReadable { .. } => Code::DataNoneReadable,
+            DataError::SeveralSources { .. } => Code::DataSeveralSources,
+            DataError::Threads { .. } => Code::DataNoThreads,
+            DataError::Io { .. } => Code::DataUnreadable,
+        }
+    }
+
     /// What the user may do about it.
     pub fn help(&self) -> Option<String> {
         match self {
@@ -75,8 +98,10 @@ impl DataError {
             DataError::NotAFolder { path } => {
                 path.parent().filter(|p| !p.as_os_str().is_empty()).map(|p| format!("try `{}`", p.display()))
             }
-            DataError::EmptyFolder { .. } => {
-                Some("put pictures in PATH/CLASS/, or directly in PATH if they have no labels".to_owned())
+            DataError::EmptyFolder { passed, .. } => {
+                let wanted = "put pictures in PATH/CLASS/, or directly in PATH if they have no labels";
+                let found: Vec<&str> = passed.iter().map(String::as_str).chain([wanted]).collect();
+                Some(found.join("\n"))
             }
             DataError::Mixed { .. } => {
                 Some("move the loose pictures into a class folder, or all of them into one folder".to_owned())
@@ -90,7 +115,7 @@ impl DataError {
                 Some(format!("set `train.accumulate` to at most {}", len / batch_size))
             }
             DataError::TooManyBroken { .. } => {
-                Some("check that the files are complete jpeg, png or webp pictures, or raise `max_broken`".to_owned())
+                Some("mend or remove them, or allow more: --set data.max_broken=5%".to_owned())
             }
             DataError::UnknownClasses { other, classes: 1, unknown, .. } => Some(format!(
                 "labels go by the names of folders: put the pictures of `{other}` in a folder for each class in the place of \

@@ -1,11 +1,7 @@
 //! A decoded picture: 8-bit, interleaved, with one channel or three.
 //!
 //! **Invariant:** `data` holds `height · width · channels` values, row by row, all channels of a pixel side by side;
-//! neither side is zero. Picture files become this form as Pillow's `convert("RGB")` or `convert("L")` make them.
-
-use std::io::Cursor;
-
-use ::image::{DynamicImage, ImageDecoder, ImageReader};
+//! neither side is zero. Picture files become this form (`decode`) as Pillow's `convert("RGB")` or `convert("L")` make them.
 
 /// `height` × `width` × `channels`, 8-bit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,35 +43,4 @@ impl Image {
 fn luma(rgb: &[u8]) -> u8 {
     let [r, g, b] = [rgb[0], rgb[1], rgb[2]].map(u32::from);
     ((r * 19595 + g * 38470 + b * 7471 + (1 << 15)) >> 16) as u8
-}
-
-/// Decodes a JPEG, PNG or WebP file, whose format its first bytes tell, to 1 or 3 `channels`.
-///
-/// The EXIF orientation is applied, alpha is dropped, and 16-bit values are rounded to 8 bits. CMYK and YCCK become
-/// RGB as in Adobe's files, which store them inverted.
-///
-/// # Errors
-/// What the decoder says, for bytes that are no such picture.
-pub fn decode(bytes: &[u8], channels: usize) -> Result<Image, String> {
-    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| e.to_string())?;
-    if reader.format().is_none() {
-        return Err("not a jpeg, png or webp picture".to_owned());
-    }
-    let mut decoder = reader.into_decoder().map_err(|e| e.to_string())?;
-    // A damaged EXIF block says nothing about the pixels: the picture is taken as it lies.
-    let orientation = decoder.orientation().ok();
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(|e| e.to_string())?;
-    if let Some(orientation) = orientation {
-        picture.apply_orientation(orientation);
-    }
-    let (height, width) = (picture.height() as usize, picture.width() as usize);
-    if height == 0 || width == 0 {
-        return Err(format!("empty picture of {height} x {width} pixels"));
-    }
-    let image = if picture.color().has_color() {
-        Image::new(height, width, 3, picture.into_rgb8().into_raw())
-    } else {
-        Image::new(height, width, 1, picture.into_luma8().into_raw())
-    };
-    Ok(image.into_channels(channels))
 }

@@ -1,6 +1,7 @@
 //! Data: sources, decoding, views, and the loader that keeps batches ready.
 
 pub mod batch;
+pub mod decode;
 pub mod error;
 pub mod evaluation;
 pub mod image;

@@ -128,19 +128,16 @@ impl SamplePlan {
     /// Draws a sample of `image`.
     ///
     /// # Errors
-    /// Where the image is too small for a step that cuts a window out of it.
+    /// Where the image is too small for a step that cuts a window out of it, or would become too large.
     pub fn draw(&self, image: &Image, key: Key) -> Result<Rows, String> {
         let mut pictures: Vec<(Image, Geometry)> = Vec::with_capacity(self.views.len());
         for view in &self.views {
             let mut stream = key.stream(&view.stream);
-            let (mut picture, mut geometry) = match view.parent {
+            let (picture, mut geometry) = match view.parent {
                 Some(parent) => pictures[parent].clone(),
                 None => (image.clone(), Geometry::default()),
             };
-            for op in &view.ops {
-                fits(op, &picture)?;
-                picture = view::apply(op, picture, &mut stream, &mut geometry);
-            }
+            let picture = view::apply(&view.ops, picture, &mut stream, &mut geometry)?;
             pictures.push((picture, geometry));
         }
         let rows = self.inputs.iter().map(|input| match input {
@@ -161,17 +158,4 @@ impl SamplePlan {
 /// Uniform over [0, 1), in steps that a float holds: 24 bits, so that rounding never gives 1.
 pub fn noise(stream: &mut Stream, len: usize) -> Vec<f32> {
     (0..len).map(|_| stream.below(1 << 24) as f32 / (1 << 24) as f32).collect()
-}
-
-/// Whether a window lies within the image.
-fn fits(op: &ViewOp, image: &Image) -> Result<(), String> {
-    let (height, width) = match op {
-        ViewOp::Crop { size, at } => (at.0 + size.0, at.1 + size.1),
-        ViewOp::RandomShift { size, by } => (by.1 + size.0, by.1 + size.1),
-        _ => return Ok(()),
-    };
-    if height <= image.height && width <= image.width {
-        return Ok(());
-    }
-    Err(format!("{} x {} pixels are too few for a window that ends at {height} x {width}", image.height, image.width))
 }

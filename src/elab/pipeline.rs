@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::diag::{Code, Diagnostic, Diagnostics, Reported, Severity, suggest};
 use crate::source::{Sources, Span};
-use crate::spec::{DataSpec, EvaluateSpec, Spec};
+use crate::spec::{DataSpec, EvaluateSpec, MAX_PIXELS, Spec};
 use crate::syntax::ast::{Entry, Pipeline, SectionKind};
 
 use super::args::wrong_type;
@@ -135,8 +135,14 @@ impl Machine<'_> {
     }
 
     pub(super) fn data(&mut self, pipeline: &Pipeline, scope: &Rc<Scope>) -> Checked<(DataSpec, Vec<(String, Span)>)> {
-        let mut spec =
-            DataSpec { sources: Vec::new(), batch_size: 0, channels: 3, prefetch_batches: 4, max_broken: 0.01 };
+        let mut spec = DataSpec {
+            sources: Vec::new(),
+            batch_size: 0,
+            channels: 3,
+            prefetch_batches: 4,
+            max_broken: 0.01,
+            max_pixels: MAX_PIXELS,
+        };
         let mut spans = Vec::new();
         let mut record: Vec<(Arc<str>, Value)> = Vec::new();
         // Also those whose value is wrong: that is reported, and nothing is missing.
@@ -156,13 +162,14 @@ impl Machine<'_> {
                     ("channels", _) => Err(wrong_type(&what, &value, "1 or 3")),
                     ("prefetch_batches", _) => whole(&what, &value).map(|n| spec.prefetch_batches = n),
                     ("max_broken", _) => super::args::as_ratio(&what, &value).map(|r| spec.max_broken = r),
+                    ("max_pixels", _) => max_pixels(&what, &value).map(|n| spec.max_pixels = n),
                     (_, Kind::NewSource(source)) => {
                         spec.sources.push((name.to_string(), source.clone()));
                         spans.push((name.to_string(), binding.value.span));
                         Ok(())
                     }
                     _ => {
-                        let known = ["batch_size", "channels", "prefetch_batches", "max_broken"];
+                        let known = ["batch_size", "channels", "prefetch_batches", "max_broken", "max_pixels"];
                         Err(Diagnostic::new(Code::UnknownSetting, format!("`data` has no setting `{name}`"))
                             .label(binding.name.span, "not a setting, and its value is no source")
                             .maybe_help(suggest(name, known)))
@@ -247,5 +254,16 @@ impl Machine<'_> {
                 None
             }
         }
+    }
+}
+
+/// A side of 65,536 pixels: the memory that may be taken for one picture hangs on it.
+fn max_pixels(what: &str, value: &Value) -> Result<usize, Diagnostic> {
+    const MOST: usize = 1 << 32;
+    match whole(what, value)? {
+        n if n <= MOST => Ok(n),
+        _ => Err(Diagnostic::new(Code::OutOfRange, format!("{what} is {value}, more than {MOST}"))
+            .label(value.span, "out of range")
+            .help(format!("write `max_pixels = {MAX_PIXELS}`, or leave it out"))),
     }
 }

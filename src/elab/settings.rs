@@ -9,7 +9,7 @@ use super::value::{Kind, Value};
 /// Settings that are called; `knn` and `reconstructions` are entries of `evaluate`.
 pub const SETTINGS: &[Builtin] = &[
     Builtin { name: "digits", params: &["split?"], make: digits },
-    Builtin { name: "image_folder", params: &["path"], make: image_folder },
+    Builtin { name: "image_folder", params: &["path", "range?"], make: image_folder },
     Builtin { name: "shapes", params: SHAPES, make: shapes },
     Builtin { name: "adamw", params: &["betas?", "eps?", "weight_decay?"], make: adamw },
     Builtin { name: "sgd", params: &["momentum?", "weight_decay?", "nesterov?"], make: sgd },
@@ -44,7 +44,7 @@ fn digits(bag: &Bag) -> Made {
 
 fn image_folder(bag: &Bag) -> Made {
     let path = bag.string("path")?.map_or_else(String::new, |p| p.to_string());
-    Ok(Kind::NewSource(SourceSpec::ImageFolder { path }))
+    Ok(Kind::NewSource(SourceSpec::ImageFolder { path, range: levels(bag)? }))
 }
 
 fn adamw(bag: &Bag) -> Made {
@@ -214,6 +214,29 @@ fn split(source: &str, bag: &Bag) -> Result<Split, Diagnostic> {
         (None, _) | (_, Some("train")) => Ok(Split::Train),
         (_, Some("val")) => Ok(Split::Val),
         (Some(value), _) => Err(wrong_type(&format!("`split` of `{source}`"), value, "\"train\" or \"val\"")),
+    }
+}
+
+/// Two 16-bit values, of which the second is above the first.
+fn levels(bag: &Bag) -> Result<Option<(u16, u16)>, Diagnostic> {
+    let what = "`range` of `image_folder`";
+    let Some(value) = bag.get("range") else { return Ok(None) };
+    let Kind::Range(range) = &value.kind else {
+        let top = value.whole().filter(|top| (1..=65535).contains(top));
+        let help = top.map(|top| format!("write `range: 0..{top}`"));
+        return Err(wrong_type(what, value, "a range of values such as 0..4095").maybe_help(help));
+    };
+    let (Some(low), Some(high)) = (range.0.whole(), range.1.whole()) else {
+        return Err(wrong_type(what, value, "a range of whole numbers such as 0..4095"));
+    };
+    match (u16::try_from(low), u16::try_from(high)) {
+        (Ok(low), Ok(high)) if low < high => Ok(Some((low, high))),
+        _ => {
+            let message = format!("{what} is {value}: two values of 16 bits, 0 to 65535, the second above the first");
+            Err(Diagnostic::new(Code::OutOfRange, message)
+                .label(value.span, "out of range")
+                .help("write `range: 0..4095` for pictures of 12 bits"))
+        }
     }
 }
 

@@ -128,6 +128,7 @@ impl<'a, E: Element> Session<'a, E> {
         let spec = &program.spec;
         // Every source is opened before anything is written: a folder that is missing shows at once.
         let sources = Sources::open(program)?;
+        sources.describe().iter().for_each(|line| watch.say(line));
         let judge = match &spec.evaluate.knn {
             Some(knn) if program.features.is_some() => {
                 let judge = Judge::new(knn, sources.named(&knn.bank), sources.named(&knn.queries));
@@ -232,6 +233,7 @@ impl<'a, E: Element> Session<'a, E> {
             let begun = Instant::now();
             let Some(batch) = loader.next_batch() else { break };
             let batch = batch.map_err(in_train);
+            self.sources.noticed().iter().for_each(|line| watch.say(line));
             let broken = loader.take_broken();
             for (name, reason) in broken.iter().take(BROKEN_NAMED) {
                 watch.say(&format!("warning: {name} is broken and passed over: {reason}"));

@@ -33,7 +33,7 @@ impl Sources {
             let source = match opened.iter().find(|(other, ..)| *other == spec) {
                 Some((_, _, source)) => source.clone(),
                 None => {
-                    let source = source::open(spec, data.channels).map_err(failed)?;
+                    let source = source::open(spec, data.channels, data.max_pixels).map_err(failed)?;
                     probe(&*source, &format!("data.{name}")).map_err(failed)?;
                     source
                 }
@@ -58,6 +58,19 @@ impl Sources {
     /// As messages call it.
     pub(super) fn named(&self, name: &str) -> Named {
         Named { name: format!("data.{name}"), source: self.get(name) }
+    }
+
+    /// What each holds, in lines for people.
+    pub(super) fn describe(&self) -> Vec<String> {
+        self.0.iter().flat_map(|(name, source)| source::describe(&format!("data.{name}"), &**source)).collect()
+    }
+
+    /// What there is to say of the pictures that were read since the last call.
+    pub(super) fn noticed(&self) -> Vec<String> {
+        let of = |(name, source): &(String, Arc<dyn Source>)| {
+            source.noticed().into_iter().map(move |line| format!("data.{name}: {line}")).collect::<Vec<_>>()
+        };
+        self.0.iter().flat_map(of).collect()
     }
 
     pub(super) fn fingerprints(&self) -> Vec<(String, Fingerprint)> {

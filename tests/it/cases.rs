@@ -220,6 +220,18 @@ pub fn source(name: &str, path: &Path) -> String {
     format!("data.{name}=image_folder(\"{}\")", text(path))
 }
 
+/// Trains the quickstart on one folder, in one batch an epoch of all its pictures so that each is met, and evaluates on another:
+/// (exit code, what it said).
+pub fn train(data: &Path, val: &Path, pictures: usize, out: &Path, more: &[&str]) -> (i32, String) {
+    let sets = [source("train", data), source("val", val), format!("data.batch_size={pictures}")];
+    let mut arguments = QUICKSTART.to_vec();
+    sets.iter().for_each(|set| arguments.extend(["--set", set]));
+    arguments.extend(["--out", text(out), "--set", "data.max_broken=10%"]);
+    arguments.extend(more);
+    let (code, stdout, stderr) = run(&arguments);
+    (code, format!("{stdout}{stderr}"))
+}
+
 /// A short run of the quickstart on `good`, which is written below `out`; gives the run's folder.
 pub fn trained(out: &Path) -> PathBuf {
     good(out);
@@ -241,12 +253,4 @@ pub fn probe(trained: &Path, bank: &Path, queries: &Path) -> (i32, Option<f64>, 
     let line = stdout.lines().find_map(|line| line.trim().strip_prefix("raw pixels"));
     let accuracy = line.and_then(|line| line.trim().trim_end_matches('%').trim().parse().ok());
     (code, accuracy, format!("{stdout}{stderr}"))
-}
-
-#[test]
-fn raw_pixels_tell_the_good_classes_apart() {
-    let out = tempfile::tempdir().expect("a temporary folder");
-    let run = trained(out.path());
-    let (code, accuracy, said) = probe(&run, &out.path().join("good/train"), &out.path().join("good/val"));
-    assert_eq!((code, accuracy), (0, Some(100.0)), "{said}");
 }

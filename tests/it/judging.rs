@@ -16,7 +16,7 @@ use cmae::eval::quality::QualityError;
 use cmae::eval::{Features, Judge, Named, Quality};
 use cmae::graph::Program;
 use cmae::run::{Checkpoint, RunFolder};
-use cmae::spec::{Duration, KnnSpec, SourceSpec};
+use cmae::spec::{Duration, KnnSpec, MAX_PIXELS, SourceSpec};
 use cmae::train::session::{self, Ended, SessionOptions};
 use cmae::train::{SessionError, StepLine, Watch};
 
@@ -34,8 +34,8 @@ pub fn program(train: &Path, val: &Path, more: &[&str]) -> Program {
 }
 
 fn named(name: &str, path: &Path) -> Named {
-    let spec = SourceSpec::ImageFolder { path: text(path).to_owned() };
-    let source = source::open(&spec, 3).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let spec = SourceSpec::ImageFolder { path: text(path).to_owned(), range: None };
+    let source = source::open(&spec, 3, MAX_PIXELS).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     Named { name: name.to_owned(), source }
 }
 

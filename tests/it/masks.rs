@@ -225,10 +225,8 @@ fn geometry_says_where_a_view_lies() {
     ];
     let mut flips = 0;
     for sample in 0..60 {
-        let (mut image, mut place, mut draw) = (places(120, 160), Geometry::default(), stream(sample));
-        for step in &steps {
-            image = view::apply(step, image, &mut draw, &mut place);
-        }
+        let (mut place, mut draw) = (Geometry::default(), stream(sample));
+        let image = view::apply(&steps, places(120, 160), &mut draw, &mut place).expect("every window fits");
         flips += usize::from(place.flipped);
         // The middle pixel, in the coordinates of the source: a pixel's centre lies half a pixel in.
         let (row, column) = (image.height / 2, image.width / 2);

@@ -79,7 +79,7 @@ fn imported(program: &Program, sets: &[String]) -> Vec<ImportedRun> {
 
 fn train_source(program: &Program) -> Arc<dyn Source> {
     let spec = program.spec.data.source("train").expect("every pipeline has one");
-    source::open(spec, program.spec.data.channels).expect("digits are embedded")
+    source::open(spec, program.spec.data.channels, program.spec.data.max_pixels).expect("digits are embedded")
 }
 
 pub fn batch(program: &Program) -> Vec<(String, InputValue)> {
@@ -96,7 +96,8 @@ pub fn batch(program: &Program) -> Vec<(String, InputValue)> {
 fn features<E: Element>(program: &Program, backend: &mut dyn Backend<E>, arena: &[E]) -> Features {
     let graph = program.features.as_ref().expect("every pipeline judges its features");
     let spec = program.spec.data.source("val").expect("every pipeline has one");
-    let source = source::open(spec, program.spec.data.channels).expect("digits are embedded");
+    let source =
+        source::open(spec, program.spec.data.channels, program.spec.data.max_pixels).expect("digits are embedded");
     let batches = EvalBatches::new(source, &program.spec.views, &graph.inputs, program.spec.data.batch_size, 0);
     let request = Request { outputs: vec!["features".to_owned()], ..Request::default() };
     let mut features = Features::default();

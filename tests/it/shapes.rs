@@ -8,7 +8,7 @@ use cmae::data::source::{self, Source};
 use cmae::diag::Diagnostics;
 use cmae::eval::pictures::write_png;
 use cmae::source::Sources;
-use cmae::spec::{ShapesSpec, SourceSpec, Split};
+use cmae::spec::{MAX_PIXELS, ShapesSpec, SourceSpec, Split};
 use image::{Rgb, RgbImage};
 
 use crate::command::root;
@@ -26,7 +26,7 @@ fn full(split: Split) -> ShapesSpec {
 }
 
 fn open(spec: ShapesSpec, channels: usize) -> Arc<dyn Source> {
-    source::open(&SourceSpec::Shapes(spec), channels).expect("nothing is read")
+    source::open(&SourceSpec::Shapes(spec), channels, MAX_PIXELS).expect("nothing is read")
 }
 
 fn image(source: &dyn Source, index: usize) -> Image {

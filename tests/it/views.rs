@@ -3,12 +3,14 @@
 //! Tolerances are the file's advice: torchvision rounds to 8 bits after each step, and between both passes of a resize.
 
 use cmae::data::Image;
-use cmae::data::view::geometry::{Window, flip, resized_crop};
-use cmae::data::view::{blur, color, normalize};
-use cmae::spec::Interpolation;
+use cmae::data::rng::Key;
+use cmae::data::view::geometry::{Geometry, Window, crop, flip, resize, resized_window};
+use cmae::data::view::{self, blur, color, normalize};
+use cmae::spec::{Interpolation, ViewOp};
 use cmae::verify::Fixture;
 use serde_json::Value;
 
+use crate::cases::Noise;
 use crate::command::root;
 
 fn fixture() -> Fixture {
@@ -50,7 +52,7 @@ fn step(name: &str, arguments: &Value, image: Image) -> Result<Image, Vec<f64>> 
                 _ => Interpolation::Bilinear,
             };
             let to = list("size");
-            resized_crop(&image, window, (to[0] as usize, to[1] as usize), interpolation)
+            resize(&crop(&image, window), (to[0] as usize, to[1] as usize), interpolation)
         }
         "brightness" => color::brightness(image, factor(name)),
         "contrast" => color::contrast(image, factor(name)),
@@ -107,4 +109,65 @@ fn every_step_is_torchvisions() {
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+fn noise(height: usize, width: usize, channels: usize) -> Image {
+    let mut noise = Noise((height * 7919 + width) as u64);
+    Image::new(height, width, channels, (0..height * width * channels).map(|_| noise.next() as u8).collect())
+}
+
+fn applied(steps: &[ViewOp], image: Image) -> Result<Image, String> {
+    let mut stream = Key { seed: 0, epoch: 0, sample: 0 }.stream("steps");
+    view::apply(steps, image, &mut stream, &mut Geometry::default())
+}
+
+/// Of a large picture only the pixels that a window shows are computed. The weights of a pass are whole numbers of one
+/// precision, which is finer where the window's are smaller: each of both passes may round one value to its neighbour.
+#[test]
+fn a_window_of_a_resized_picture_is_cut_out_of_the_whole() {
+    let mut random = Noise(1);
+    let (mut off, mut all) = (0, 0);
+    for number in 0..600 {
+        let image = noise(1 + random.below(90), 1 + random.below(90), [1, 3][number % 2]);
+        let interpolation = [Interpolation::Bilinear, Interpolation::Bicubic, Interpolation::Lanczos][number % 3];
+        let size = (1 + random.below(120), 1 + random.below(120));
+        let window = (1 + random.below(size.0), 1 + random.below(size.1));
+        let at = (random.below(size.0 - window.0 + 1), random.below(size.1 - window.1 + 1));
+        let whole = resize(&image, size, interpolation);
+        let expected = crop(&whole, Window { top: at.0, left: at.1, height: window.0, width: window.1 });
+        let about = format!("{} x {} to {size:?}, {window:?} at {at:?}", image.height, image.width);
+        let cut = Window { top: at.0, left: at.1, height: window.0, width: window.1 };
+        let found = resized_window(&image, size, cut, interpolation);
+        let differences = found.data.iter().zip(&expected.data).map(|(a, b)| a.abs_diff(*b));
+        assert!(differences.clone().all(|difference| difference <= 2), "{about}");
+        off += differences.filter(|difference| *difference > 0).count();
+        all += found.data.len();
+        let steps = [ViewOp::Resize { size, interpolation }, ViewOp::Crop { size: window, at }];
+        assert!(applied(&steps, image.clone()) == Ok(expected), "{about}");
+        // A window larger than the picture is black around it.
+        let size = (window.0 + 3, window.1 + 8);
+        let steps = [ViewOp::Resize { size: window, interpolation }, ViewOp::CenterCrop { size }];
+        let padded = applied(&steps, image.clone()).expect("it fits");
+        let inner = resize(&image, window, interpolation);
+        // Half of 3 and of 8, rounded half to even.
+        let (top, left) = (2, 4);
+        let cut = crop(&padded, Window { top, left, height: window.0, width: window.1 });
+        assert!(cut == inner, "{about}, padded");
+        let sum = |image: &Image| image.data.iter().map(|v| u64::from(*v)).sum::<u64>();
+        assert_eq!(sum(&padded), sum(&inner), "{about}: black around");
+    }
+    assert!(off * 100 < all, "{off} of {all} differ");
+}
+
+#[test]
+fn a_strip_is_resized_where_it_is_seen() {
+    let interpolation = Interpolation::Bicubic;
+    let short = ViewOp::ResizeCover { size: (256, 256), interpolation };
+    for (height, width) in [(1, 60_000), (60_000, 1), (2, 1 << 20)] {
+        let steps = [short.clone(), ViewOp::CenterCrop { size: (256, 256) }];
+        let image = applied(&steps, noise(height, width, 3)).expect("only what is seen is computed");
+        assert_eq!((image.height, image.width), (256, 256));
+        let error = applied(&[short.clone()], noise(height, width, 3)).expect_err("gigabytes");
+        assert!(error.contains(&format!("{width} x {height} pixels become")), "{error}");
+    }
 }

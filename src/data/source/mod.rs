@@ -7,6 +7,9 @@ mod fingerprint;
 mod folder;
 mod identity;
 mod labels;
+mod listing;
+mod litter;
+mod passed;
 mod shapes;
 
 use std::path::Path;
@@ -16,6 +19,7 @@ pub use fingerprint::Fingerprint;
 pub use identity::{Identity, identities};
 pub use labels::join;
 
+use super::decode::Reading;
 use super::{DataError, Image};
 use crate::spec::SourceSpec;
 
@@ -42,6 +46,16 @@ pub trait Source: Send + Sync {
     /// What to call the picture in a message.
     fn name(&self, index: usize) -> String;
 
+    /// What was passed over as it was opened, and what came by another way than by name: a line a kind.
+    fn passed(&self) -> &[String] {
+        &[]
+    }
+
+    /// What there is to say of pictures that were read since the last call: each kind of it once.
+    fn noticed(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// What the picture is, whatever source it is read by.
     fn identity(&self, index: usize) -> Identity;
 
@@ -56,14 +70,31 @@ pub trait Source: Send + Sync {
     }
 }
 
-/// Opens the source that `spec` names; its pictures will have `channels` channels, 1 or 3.
+/// What a source holds, in lines for people that call it `name`: `data.train: 300 pictures, 3 classes`, then what was passed
+/// over and noticed.
+pub fn describe(name: &str, source: &dyn Source) -> Vec<String> {
+    let pictures = if source.len() == 1 { "picture" } else { "pictures" };
+    let labels = match source.classes() {
+        [] => "no labels".to_owned(),
+        [class] => format!("1 class, `{class}`"),
+        classes => format!("{} classes", classes.len()),
+    };
+    let found = format!("{} {pictures}, {labels}", source.len());
+    let lines = [found].into_iter().chain(source.passed().iter().cloned()).chain(source.noticed());
+    lines.map(|line| format!("{name}: {line}")).collect()
+}
+
+/// Opens the source that `spec` names; its pictures will have `channels` channels, 1 or 3, and at most `max_pixels` pixels.
 ///
 /// # Errors
 /// Where a folder is missing, unreadable, empty, or of mixed layout, or a split has an unknown name.
-pub fn open(spec: &SourceSpec, channels: usize) -> Result<Arc<dyn Source>, DataError> {
+pub fn open(spec: &SourceSpec, channels: usize, max_pixels: usize) -> Result<Arc<dyn Source>, DataError> {
     Ok(match spec {
         SourceSpec::Digits { split } => Arc::new(digits::Digits::open(split, channels)?),
-        SourceSpec::ImageFolder { path } => Arc::new(folder::ImageFolder::open(Path::new(path), channels)?),
+        SourceSpec::ImageFolder { path, range } => {
+            let reading = Reading { channels, max_pixels, range: *range };
+            Arc::new(folder::ImageFolder::open(Path::new(path), reading)?)
+        }
         SourceSpec::Shapes(spec) => Arc::new(shapes::Shapes::open(spec, channels)),
     })
 }

@@ -68,35 +68,63 @@ impl Geometry {
 /// # Panics
 /// For a size of zero, which the compiler rejects.
 pub fn resize(image: &Image, size: (usize, usize), interpolation: Interpolation) -> Image {
-    let (height, width) = size;
-    assert!(height > 0 && width > 0, "resize to {height} x {width}");
     if (image.height, image.width) == size {
         return image.clone();
     }
+    resized_window(image, size, Window { top: 0, left: 0, height: size.0, width: size.1 }, interpolation)
+}
+
+/// `window` of `image` at `size`: the pixels that cutting it out of the whole would give, but for one rounding in either pass,
+/// and none beside them is computed.
+///
+/// # Panics
+/// For a window that is empty or leaves `size`.
+pub fn resized_window(image: &Image, size: (usize, usize), window: Window, interpolation: Interpolation) -> Image {
+    let Window { top, left, height, width } = window;
+    assert!(height > 0 && width > 0 && top + height <= size.0 && left + width <= size.1, "{window:?} of {size:?}");
     let pixel = match image.channels {
         1 => fir::PixelType::U8,
         _ => fir::PixelType::U8x3,
     };
-    let filter = match interpolation {
-        Interpolation::Bilinear => fir::FilterType::Bilinear,
+    let (filter, support) = match interpolation {
+        Interpolation::Bilinear => (fir::FilterType::Bilinear, 1.0),
         // Keys' cubic with a = -0.5.
-        Interpolation::Bicubic => fir::FilterType::CatmullRom,
-        Interpolation::Lanczos => fir::FilterType::Lanczos3,
+        Interpolation::Bicubic => (fir::FilterType::CatmullRom, 2.0),
+        Interpolation::Lanczos => (fir::FilterType::Lanczos3, 3.0),
     };
-    let options = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(filter)).use_alpha(false);
     let mut resizer = fir::Resizer::new();
-    let mut pass = |data: &[u8], from: (usize, usize), to: (usize, usize)| -> Vec<u8> {
+    // `part` (top, left, height, width) of rows of `from` columns becomes `to`.
+    let mut pass = |data: &[u8], from: (usize, usize), part: [f64; 4], to: (usize, usize)| -> Vec<u8> {
+        let options = fir::ResizeOptions::new()
+            .resize_alg(fir::ResizeAlg::Convolution(filter))
+            .crop(part[1], part[0], part[3], part[2])
+            .use_alpha(false);
         let source = fir::images::ImageRef::new(from.1 as u32, from.0 as u32, data, pixel)
             .expect("an image's data is as long as its sides say");
         let mut target = fir::images::Image::new(to.1 as u32, to.0 as u32, pixel);
-        resizer
-            .resize(&source, &mut target, &options)
-            .expect("both images have the same pixel type and no crop box is set");
+        resizer.resize(&source, &mut target, &options).expect("the part lies within the image, of the same pixel type");
         target.into_vec()
     };
+    let (from_row, rows) = span(top, height, size.0, image.height);
+    let (from_column, columns) = span(left, width, size.1, image.width);
+    // The rows that the window's see: a filter reaches so far, and a pixel is for rounding.
+    let reach = support * (image.height as f64 / size.0 as f64).max(1.0) + 1.0;
+    let first = (from_row - reach).max(0.0) as usize;
+    let last = ((from_row + rows + reach).ceil() as usize).min(image.height);
+    let seen = &image.data[first * image.width * image.channels..last * image.width * image.channels];
+    let count = last - first;
     // Along the width first, and rounded to 8 bits before the height: as PIL and torchvision do.
-    let across = pass(&image.data, (image.height, image.width), (image.height, width));
-    Image::new(height, width, image.channels, pass(&across, (image.height, width), size))
+    let across = pass(seen, (count, image.width), [0.0, from_column, count as f64, columns], (count, width));
+    let part = [from_row - first as f64, 0.0, rows, width as f64];
+    Image::new(height, width, image.channels, pass(&across, (count, width), part, (height, width)))
+}
+
+/// Where `part` pixels from `at` on, of `whole`, come from among `source` pixels: their begin and how many they are.
+fn span(at: usize, part: usize, whole: usize, source: usize) -> (f64, f64) {
+    let place = |at: usize| at as f64 * source as f64 / whole as f64;
+    let begin = place(at);
+    // The end may be rounded beyond the last pixel, the sum of both once more.
+    (begin, (place(at + part) - begin).min(source as f64 - begin))
 }
 
 /// The pixels of `window`.
@@ -120,34 +148,22 @@ pub fn crop(image: &Image, window: Window) -> Image {
     Image::new(height, width, channels, data)
 }
 
-/// The window of `size` at `at` (row, column), which may lie partly or wholly outside: there it is black.
-pub fn crop_padded(image: &Image, size: (usize, usize), at: (isize, isize)) -> Image {
-    let ((height, width), channels) = (size, image.channels);
-    let mut data = vec![0; height * width * channels];
-    let clamp = |v: isize, limit: usize| v.clamp(0, limit as isize) as usize;
-    // Columns of the image that the window shows, and the column of the window that the first of them falls on.
-    let (from, to) = (clamp(at.1, image.width), clamp(at.1 + width as isize, image.width));
-    if from < to {
-        let shift = (from as isize - at.1) as usize;
-        for row in clamp(at.0, image.height)..clamp(at.0 + height as isize, image.height) {
-            let into = ((row as isize - at.0) as usize * width + shift) * channels;
-            let pixels = &image.data[(row * image.width + from) * channels..(row * image.width + to) * channels];
-            data[into..into + pixels.len()].copy_from_slice(pixels);
-        }
+/// `image` on black of `size`, its corner at `at`, where it fits.
+pub fn pad(image: &Image, size: (usize, usize), at: (usize, usize)) -> Image {
+    let row_length = image.width * image.channels;
+    let mut data = vec![0; size.0 * size.1 * image.channels];
+    for (row, pixels) in image.data.chunks_exact(row_length).enumerate() {
+        let into = ((at.0 + row) * size.1 + at.1) * image.channels;
+        data[into..into + row_length].copy_from_slice(pixels);
     }
-    Image::new(height, width, channels, data)
+    Image::new(size.0, size.1, image.channels, data)
 }
 
 /// Row and column of the centred window of `size`, rounded half to even as torchvision's Python does; negative where
 /// the image is smaller.
-pub fn center_offset(image: &Image, size: (usize, usize)) -> (isize, isize) {
+pub fn center_offset(whole: (usize, usize), size: (usize, usize)) -> (isize, isize) {
     let half = |whole: usize, part: usize| ((whole as f64 - part as f64) / 2.0).round_ties_even() as isize;
-    (half(image.height, size.0), half(image.width, size.1))
-}
-
-/// `window` of `image`, resized to `size`.
-pub fn resized_crop(image: &Image, window: Window, size: (usize, usize), interpolation: Interpolation) -> Image {
-    resize(&crop(image, window), size, interpolation)
+    (half(whole.0, size.0), half(whole.1, size.1))
 }
 
 /// Left to right.

@@ -11,7 +11,11 @@ pub use color::normalize;
 
 use self::geometry::{Geometry, Window};
 use super::Image;
-use crate::spec::{ViewOp, covering_size};
+use crate::spec::{Interpolation, MAX_PIXELS, ViewOp, covering_size};
+
+/// Pixels up to which a picture is resized as a whole before a window is cut out of it, which is torchvision's way to the last
+/// bit; a window of its own is off by a rounding here and there.
+const WHOLE_PIXELS: usize = 1 << 24;
 
 /// Attempts at a box that fits, before the central one is taken.
 const CROP_ATTEMPTS: usize = 10;
@@ -25,74 +29,169 @@ pub trait Draw {
     fn below(&mut self, n: u64) -> u64;
 }
 
-/// `image` after one step; `geometry` follows where it lies in the source's picture.
+/// `image` after `steps`; `place` follows where it lies in the source's picture.
+///
+/// # Errors
+/// Where the image is too small for a step that cuts a window out of it, or would become too large.
 ///
 /// # Panics
-/// For `Normalize`, whose result is no 8-bit image (see [`normalize`]), and for a `Crop` or a `RandomShift` that does
-/// not fit the image: the compiler rejects what it can see, and a loader must check what comes from files.
-pub fn apply(op: &ViewOp, image: Image, draw: &mut dyn Draw, place: &mut Geometry) -> Image {
-    let whole = (image.height, image.width);
+/// For `Normalize`, whose result is no 8-bit image: see [`normalize`].
+pub fn apply(steps: &[ViewOp], image: Image, draw: &mut dyn Draw, place: &mut Geometry) -> Result<Image, String> {
+    steps.iter().try_fold(Picture::from(image), |picture, op| step(op, picture, draw, place))?.whole()
+}
+
+fn step(op: &ViewOp, picture: Picture, draw: &mut dyn Draw, place: &mut Geometry) -> Result<Picture, String> {
+    let whole = picture.size();
     let cut = |place: &mut Geometry, window: Window| place.cut(window, whole);
-    match op {
+    Ok(Picture::from(match op {
         ViewOp::RandomResizedCrop { size, scale, ratio, interpolation } => {
-            let window = random_window(&image, *scale, *ratio, draw);
+            let window = random_window(whole, *scale, *ratio, draw);
             cut(place, window);
-            geometry::resized_crop(&image, window, *size, *interpolation)
+            geometry::resize(&picture.window(window)?, *size, *interpolation)
         }
         ViewOp::RandomCrop { scale, ratio } => {
-            let window = random_window(&image, *scale, *ratio, draw);
+            let window = random_window(whole, *scale, *ratio, draw);
             cut(place, window);
-            geometry::crop(&image, window)
+            picture.window(window)?
         }
-        ViewOp::Resize { size, interpolation } => geometry::resize(&image, *size, *interpolation),
+        ViewOp::Resize { size, interpolation } => {
+            return Ok(Picture { image: picture.whole()?, resize: Some((*size, *interpolation)) });
+        }
         ViewOp::ResizeCover { size, interpolation } => {
-            let size = covering_size((image.height, image.width), *size);
-            geometry::resize(&image, size, *interpolation)
+            let size = covering_size(whole, *size);
+            return Ok(Picture { image: picture.whole()?, resize: Some((size, *interpolation)) });
         }
         ViewOp::CenterCrop { size } => {
-            let at = geometry::center_offset(&image, *size);
+            let at = geometry::center_offset(whole, *size);
             place.cut_at(at, *size, whole);
-            geometry::crop_padded(&image, *size, at)
+            picture.padded(*size, at)?
         }
         ViewOp::Crop { size, at } => {
             let window = window_at(*size, *at);
+            fits(window, whole)?;
             cut(place, window);
-            geometry::crop(&image, window)
+            picture.window(window)?
         }
         ViewOp::RandomShift { size, by } => {
+            fits(window_at(*size, (by.1, by.1)), whole)?;
             let mut offset = || by.0 + draw.below((by.1 - by.0) as u64 + 1) as usize;
             let window = window_at(*size, (offset(), offset()));
             cut(place, window);
-            geometry::crop(&image, window)
+            picture.window(window)?
         }
-        ViewOp::RandomFlip { p } => chance(*p, draw, image, |image, _| {
+        ViewOp::RandomFlip { p } => {
+            if draw.uniform() >= *p {
+                return Ok(picture);
+            }
             place.flip();
-            geometry::flip(image)
-        }),
+            geometry::flip(picture.whole()?)
+        }
         ViewOp::RandomApply { p, ops } => {
-            chance(*p, draw, image, |image, draw| ops.iter().fold(image, |image, op| apply(op, image, draw, place)))
+            if draw.uniform() >= *p {
+                return Ok(picture);
+            }
+            return ops.iter().try_fold(picture, |picture, op| step(op, picture, draw, place));
         }
         ViewOp::ColorJitter { brightness, contrast, saturation, hue } => {
-            jitter(image, [*brightness, *contrast, *saturation, *hue], draw)
+            jitter(picture.whole()?, [*brightness, *contrast, *saturation, *hue], draw)
         }
-        ViewOp::RandomGrayscale { p } => chance(*p, draw, image, |image, _| color::grayscale(image)),
+        ViewOp::RandomGrayscale { p } => {
+            if draw.uniform() >= *p {
+                return Ok(picture);
+            }
+            color::grayscale(picture.whole()?)
+        }
         ViewOp::GaussianBlur { sigma } => {
             let sigma = between(*sigma, draw);
-            blur::gaussian(image, sigma, blur::radius(sigma))
+            blur::gaussian(picture.whole()?, sigma, blur::radius(sigma))
         }
-        ViewOp::Solarize { threshold } => color::solarize(image, *threshold),
+        ViewOp::Solarize { threshold } => color::solarize(picture.whole()?, *threshold),
         ViewOp::Normalize { .. } => panic!("normalize ends a view: its result is not an 8-bit image"),
+    }))
+}
+
+/// A picture that may still have to be resized: it is when its pixels are wanted, and of a large one only those that a window
+/// shows. So a strip of 1 x 60,000 pixels can be given a short side of 256 and cut, without 15 million rows of 256 in between.
+struct Picture {
+    image: Image,
+    resize: Option<((usize, usize), Interpolation)>,
+}
+
+impl From<Image> for Picture {
+    fn from(image: Image) -> Self {
+        Picture { image, resize: None }
     }
+}
+
+impl Picture {
+    /// Height and width.
+    fn size(&self) -> (usize, usize) {
+        self.resize.map_or((self.image.height, self.image.width), |(size, _)| size)
+    }
+
+    fn whole(self) -> Result<Image, String> {
+        match self.resize {
+            None => Ok(self.image),
+            Some((size, interpolation)) => {
+                self.bounded(size)?;
+                Ok(geometry::resize(&self.image, size, interpolation))
+            }
+        }
+    }
+
+    /// `window`, which lies within the picture.
+    fn window(self, window: Window) -> Result<Image, String> {
+        match self.resize {
+            Some((size, interpolation)) if size.0.saturating_mul(size.1) > WHOLE_PIXELS => {
+                self.bounded((window.height, window.width))?;
+                Ok(geometry::resized_window(&self.image, size, window, interpolation))
+            }
+            _ => Ok(geometry::crop(&self.whole()?, window)),
+        }
+    }
+
+    /// A window of `size` at `at` (row, column), which may lie partly or wholly outside: there it is black.
+    fn padded(self, size: (usize, usize), at: (isize, isize)) -> Result<Image, String> {
+        let whole = self.size();
+        // Begin and length of what is seen along one side, and the black before it.
+        let seen = |at: isize, part: usize, whole: usize| {
+            let begin = at.clamp(0, whole as isize);
+            let end = (at + part as isize).clamp(begin, whole as isize);
+            (begin as usize, (end - begin) as usize, (begin - at) as usize)
+        };
+        let (rows, columns) = (seen(at.0, size.0, whole.0), seen(at.1, size.1, whole.1));
+        if rows.1 == 0 || columns.1 == 0 {
+            return Ok(Image::new(size.0, size.1, self.image.channels, vec![0; size.0 * size.1 * self.image.channels]));
+        }
+        let image = self.window(Window { top: rows.0, left: columns.0, height: rows.1, width: columns.1 })?;
+        match (image.height, image.width) == size {
+            true => Ok(image),
+            false => Ok(geometry::pad(&image, size, (rows.2, columns.2))),
+        }
+    }
+
+    /// Whether `size` may be computed.
+    fn bounded(&self, size: (usize, usize)) -> Result<(), String> {
+        if size.0.saturating_mul(size.1) <= MAX_PIXELS {
+            return Ok(());
+        }
+        let Image { height, width, .. } = self.image;
+        Err(format!("{width} x {height} pixels become {} x {} by `resize`, more than {MAX_PIXELS}", size.1, size.0))
+    }
+}
+
+/// Whether a window lies within a picture of `whole` (height, width).
+fn fits(window: Window, whole: (usize, usize)) -> Result<(), String> {
+    let (height, width) = (window.top + window.height, window.left + window.width);
+    if height <= whole.0 && width <= whole.1 {
+        return Ok(());
+    }
+    Err(format!("{} x {} pixels are too few for a window that ends at {width} x {height}", whole.1, whole.0))
 }
 
 /// Uniform over `range`.
 fn between(range: (f64, f64), draw: &mut dyn Draw) -> f64 {
     range.0 + (range.1 - range.0) * draw.uniform()
-}
-
-/// `f(image)` with probability `p`, else `image`; one number is drawn either way.
-fn chance(p: f64, draw: &mut dyn Draw, image: Image, f: impl FnOnce(Image, &mut dyn Draw) -> Image) -> Image {
-    if draw.uniform() < p { f(image, draw) } else { image }
 }
 
 fn window_at(size: (usize, usize), at: (usize, usize)) -> Window {
@@ -102,8 +201,7 @@ fn window_at(size: (usize, usize), at: (usize, usize)) -> Window {
 /// A box of a share of the area within `scale` and an aspect (width / height) within `ratio`, as torchvision draws it.
 ///
 /// Boxes that stick out are drawn anew; after ten, it is the largest central box whose aspect lies within `ratio`.
-pub fn random_window(image: &Image, scale: (f64, f64), ratio: (f64, f64), draw: &mut dyn Draw) -> Window {
-    let (height, width) = (image.height, image.width);
+fn random_window((height, width): (usize, usize), scale: (f64, f64), ratio: (f64, f64), draw: &mut dyn Draw) -> Window {
     let area = (height * width) as f64;
     for _ in 0..CROP_ATTEMPTS {
         let target = area * between(scale, draw);

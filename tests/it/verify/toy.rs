@@ -99,7 +99,14 @@ fn spec() -> Spec {
     Spec {
         name: "toy".to_owned(),
         params: vec![],
-        data: DataSpec { sources: vec![], batch_size: 2, channels: 1, prefetch_batches: 1, max_broken: 0.0 },
+        data: DataSpec {
+            sources: vec![],
+            batch_size: 2,
+            channels: 1,
+            prefetch_batches: 1,
+            max_broken: 0.0,
+            max_pixels: 1,
+        },
         views: vec![],
         train: TrainSpec {
             epochs: 1.0,
