@@ -85,8 +85,8 @@ pub struct DataSpec {
     pub channels: usize,
     /// Batches that may stand ready before they are asked for.
     pub prefetch_batches: usize,
-    /// Share of broken images past which training stops: others stand in for them. An evaluation, where none does, leaves them out
-    /// and says how many.
+    /// Share of broken images past which training stops, but for a few, unless it is 0: others stand in for them. An evaluation,
+    /// where none does, leaves them out and says how many.
     pub max_broken: f64,
     /// Pixels past which an image is broken: read from its header, before memory is taken for it.
     #[serde(default = "max_pixels")]

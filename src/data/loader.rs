@@ -35,6 +35,9 @@ const IN_FLIGHT: usize = 2;
 /// Images tried in the place of broken ones, for one sample.
 const REPLACEMENTS: usize = 20;
 
+/// Broken images that stop no run where any may be broken: of a few dozen, one is more than a hundredth.
+const FEW: f64 = 3.0;
+
 #[derive(Debug, Clone, Copy)]
 pub struct LoaderOptions {
     pub seed: u64,
@@ -42,7 +45,7 @@ pub struct LoaderOptions {
     pub threads: usize,
     /// Capacity of the channel of ready batches; at least one.
     pub prefetch: usize,
-    /// Share of the source's images that may be broken.
+    /// Share of the source's images that may be broken; a few may in any case, unless it is 0.
     pub max_broken: f64,
 }
 
@@ -206,8 +209,7 @@ impl Loader {
             }
         }
         self.counters.broken = self.broken.len();
-        let allowed = self.max_broken * self.source.len() as f64;
-        if !batch.complete || self.broken.len() as f64 > allowed {
+        if !batch.complete || self.broken.len() as f64 > self.allowed() {
             let last = batch.broken.last().map(|(index, reason)| format!("{}: {reason}", self.source.name(*index)));
             return Some(Err(DataError::TooManyBroken {
                 broken: self.broken.len(),
@@ -217,6 +219,11 @@ impl Loader {
             }));
         }
         Some(Ok(batch))
+    }
+
+    /// Broken pictures that stop nothing.
+    fn allowed(&self) -> f64 {
+        if self.max_broken == 0.0 { 0.0 } else { (self.max_broken * self.source.len() as f64).max(FEW) }
     }
 
     pub fn counters(&self) -> Counters {

@@ -226,7 +226,7 @@ pub fn train(data: &Path, val: &Path, pictures: usize, out: &Path, more: &[&str]
     let sets = [source("train", data), source("val", val), format!("data.batch_size={pictures}")];
     let mut arguments = QUICKSTART.to_vec();
     sets.iter().for_each(|set| arguments.extend(["--set", set]));
-    arguments.extend(["--out", text(out), "--set", "data.max_broken=10%"]);
+    arguments.extend(["--out", text(out)]);
     arguments.extend(more);
     let (code, stdout, stderr) = run(&arguments);
     (code, format!("{stdout}{stderr}"))

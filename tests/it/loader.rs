@@ -209,9 +209,18 @@ fn broken_pictures_are_replaced_named_and_counted_once() {
     assert_eq!(loader.counters().broken, 2);
     assert!(all(start(broken(), options(1), 0..10)) == all(start(broken(), options(4), 0..10)));
 
-    let mut strict = start(broken(), LoaderOptions { max_broken: 0.06, ..options(2) }, 0..10);
-    let error = std::iter::from_fn(|| strict.next_batch()).find_map(Result::err).expect("2 of 20 are broken");
-    assert!(matches!(error, DataError::TooManyBroken { broken: 2, tried: 20, .. }), "{error}");
+    // A few stop nothing, though they are more than the share; more do, and where none may be broken one does.
+    let refused = |broken: &[usize], max_broken: f64| {
+        let mut source = levels(20);
+        source.broken = broken.to_vec();
+        let mut loader = start(source, LoaderOptions { max_broken, ..options(2) }, 0..10);
+        std::iter::from_fn(|| loader.next_batch()).find_map(Result::err)
+    };
+    assert!(refused(&[3, 5, 11], 0.06).is_none());
+    for (broken, max_broken) in [(&[3, 5, 7, 11][..], 0.06), (&[3], 0.0)] {
+        let error = refused(broken, max_broken).expect("more are broken than may be");
+        assert!(matches!(error, DataError::TooManyBroken { tried: 20, .. }), "{error}");
+    }
 }
 
 #[test]
