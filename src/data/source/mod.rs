@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 pub use fingerprint::Fingerprint;
 pub use identity::{Identity, identities};
-pub use labels::join;
+pub use labels::{UnknownClasses, join};
 
 use super::{DataError, Image};
 use crate::spec::SourceSpec;
