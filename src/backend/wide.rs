@@ -29,9 +29,10 @@ macro_rules! wide {
                     body$(::<$real>)?($($arg),*);
                 }
                 use $crate::backend::wide::{Level, level};
-                // SAFETY: `level` answers with no level whose features the machine lacks.
                 match level() {
+                    // SAFETY: `level` answers with no level whose features the machine lacks.
                     Level::Avx512 => return unsafe { avx512$(::<$real>)?($($arg),*) },
+                    // SAFETY: as above.
                     Level::Avx2 => return unsafe { avx2$(::<$real>)?($($arg),*) },
                     Level::Portable => {}
                 }

@@ -20,6 +20,7 @@ mod show;
 mod signals;
 mod speed;
 mod sweep;
+mod terminal;
 mod trained;
 mod tui;
 mod verify;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::output::errln;
-use super::tui;
+use super::terminal;
 
 /// Sets `stop` when the process is asked to leave; Ctrl-C, or SIGTERM, once more leaves at once.
 #[cfg(unix)]
@@ -48,13 +48,13 @@ pub fn watch(stop: Arc<AtomicBool>) -> Result<(), String> {
 
 /// Leaves without waiting for the step to end.
 pub fn leave(code: i32) -> ! {
-    tui::restore();
+    terminal::restore();
     std::process::exit(code);
 }
 
 fn told() {
     // The terminal's view says it itself.
-    if !tui::is_active() {
+    if !terminal::is_active() {
         errln!("saving after this step; once more leaves at once");
     }
 }

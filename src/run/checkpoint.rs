@@ -89,6 +89,18 @@ pub fn name(step: u64) -> String {
     format!("step-{step:08}")
 }
 
+impl RunFolder {
+    /// Whether there is a checkpoint, whole or not.
+    pub fn holds_checkpoints(&self) -> bool {
+        list(self).is_ok_and(|found| !found.is_empty())
+    }
+
+    /// Points `RUN/best` to the checkpoint after `step` steps, which must be there.
+    pub fn write_best(&self, step: u64) -> Result<(), RunError> {
+        self.write("best", name(step).as_bytes())
+    }
+}
+
 /// What this process runs on, as `State::machine` keeps it.
 pub fn machine() -> String {
     let model = fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| {

@@ -9,10 +9,9 @@ use std::fs::{self, Metadata};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::folder::{FILES, FOLDERS};
+use super::folder::{FILES, FOLDERS, SWEEP};
 use super::lock::LOCK;
 use super::shell;
-use super::sweep;
 
 /// What is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +25,13 @@ impl Kind {
         match self {
             Kind::Tensors => "safetensors",
             Kind::Page => "html",
+        }
+    }
+
+    fn example(self) -> &'static str {
+        match self {
+            Kind::Tensors => "encoder.safetensors",
+            Kind::Page => "report.html",
         }
     }
 }
@@ -44,7 +50,7 @@ pub struct DestinationError {
 /// `own` is the run whose report may be written over: it is made anew from what is there.
 pub fn destination(path: &Path, kind: Kind, own: Option<&Path>) -> Result<PathBuf, DestinationError> {
     let refuse = |what: String, help: String| Err(DestinationError { path: path.to_owned(), what, help });
-    let plain = || format!("name a plain file with -o, such as {}", shell::path(&path.with_extension(kind.ending())));
+    let plain = || format!("name a plain file with -o, such as {}", kind.example());
     let found = fs::symlink_metadata(path);
     let real = match &found {
         Ok(found) if found.is_symlink() => match fs::canonicalize(path) {
@@ -67,7 +73,8 @@ pub fn destination(path: &Path, kind: Kind, own: Option<&Path>) -> Result<PathBu
     }
     let ending = |path: &Path| path.extension().is_some_and(|found| found.eq_ignore_ascii_case(kind.ending()));
     if !ending(path) || !ending(&real) {
-        return refuse(format!("what is written is .{}", kind.ending()), plain());
+        let named = path.with_extension(kind.ending());
+        return refuse(format!("what is written is .{}", kind.ending()), format!("-o {}", shell::path(&named)));
     }
     match owner(&real) {
         Some((run, name)) if !(name == "report.html" && own.is_some_and(|own| is_same(own, &run))) => refuse(
@@ -133,7 +140,7 @@ fn owner(path: &Path) -> Option<(PathBuf, String)> {
         let is_file = inside.components().count() == 1;
         let of_run =
             is_run && if is_file { FILES.contains(&&*first) || first == LOCK } else { FOLDERS.contains(&&*first) };
-        let of_sweep = is_file && (first == sweep::FILE || first == LOCK) && above.join(sweep::FILE).is_file();
+        let of_sweep = is_file && (first == SWEEP || first == LOCK) && above.join(SWEEP).is_file();
         (of_run || of_sweep).then(|| (above.to_owned(), inside.display().to_string()))
     })
 }
@@ -205,7 +212,7 @@ mod tests {
         let folder = folder();
         let path = |name: &str| folder.path().join(name);
         for (name, part) in [
-            ("encoder.pth", "what is written is .safetensors (help: name a plain file with -o"),
+            ("encoder.pth", "what is written is .safetensors (help: -o "),
             ("encoder", "what is written is .safetensors"),
             ("folder.safetensors", "it is a folder"),
             ("fixed.safetensors", "may not be written to"),

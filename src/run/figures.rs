@@ -4,10 +4,17 @@
 //!
 //! **Invariant:** each number of a line is a figure but its step, which says when, and its `wall_time`, which says so too.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use serde_json::Value;
 
 /// When a line was written, in seconds since 1970.
 pub const WALL_TIME: &str = "wall_time";
+
+/// Seconds since 1970; 0 before.
+pub(super) fn wall_time(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
 
 /// A number of a line.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -10,7 +10,6 @@ use serde::de::DeserializeOwned;
 use super::RunError;
 use super::disk::{Disk, System};
 use super::lock::{Held, LOCK, is_held};
-use super::sweep;
 use crate::graph::Program;
 
 /// Files of a run's folder.
@@ -25,6 +24,8 @@ pub(super) const FILES: [&str; 9] = [
     "best",
     "report.html",
 ];
+/// What the folder of a sweep holds, and that of a run never.
+pub(super) const SWEEP: &str = "sweep.ron";
 /// Folders in it, which are the run's with all that is in them.
 pub(super) const FOLDERS: [&str; 3] = ["checkpoints", "reconstructions", "events"];
 
@@ -41,11 +42,11 @@ impl RunFolder {
     /// The folder to train in: made if it is not there, locked. A folder that holds a sweep is an error, and one whose run has
     /// begun is one unless `resume`; what a start left that came to nothing is taken over.
     pub fn open_for_training(path: &Path, resume: bool) -> Result<RunFolder, RunError> {
-        if !path.join("program.ron").exists() && !path.join(sweep::FILE).exists() && !has_begun(path) {
+        if !path.join("program.ron").exists() && !path.join(SWEEP).exists() && !has_begun(path) {
             refuse_others(path)?;
         }
         let held = Held::take(path)?;
-        if path.join(sweep::FILE).exists() {
+        if path.join(SWEEP).exists() {
             return Err(RunError::OccupiedBySweep { path: path.to_owned() });
         }
         if !resume && has_begun(path) {
@@ -123,19 +124,9 @@ impl RunFolder {
         self.write("program.ron", self.to_ron("program.ron", program, false)?.as_bytes())
     }
 
-    /// Whether there is a checkpoint, whole or not.
-    pub fn holds_checkpoints(&self) -> bool {
-        super::checkpoint::list(self).is_ok_and(|found| !found.is_empty())
-    }
-
     /// Name of the checkpoint with the best evaluation, if there was one.
     pub fn best(&self) -> Option<String> {
         fs::read_to_string(self.path.join("best")).ok()
-    }
-
-    /// Points `RUN/best` to the checkpoint after `step` steps, which must be there.
-    pub fn write_best(&self, step: u64) -> Result<(), RunError> {
-        self.write("best", super::checkpoint::name(step).as_bytes())
     }
 
     /// The program that the run was started with.
@@ -192,7 +183,7 @@ pub(super) fn is_fresh(path: &Path) -> bool {
         let name = entry.file_name();
         let name = name.to_string_lossy();
         let name = name.strip_prefix('.').unwrap_or(&name);
-        name == LOCK || name == sweep::FILE || FILES.contains(&name) || FOLDERS.contains(&name)
+        name == LOCK || name == SWEEP || FILES.contains(&name) || FOLDERS.contains(&name)
     };
     !has_begun(path) && fs::read_dir(path).is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(own)))
 }

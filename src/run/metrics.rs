@@ -6,12 +6,12 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
 use super::events::Events;
-use super::figures::{WALL_TIME, step};
+use super::figures::{WALL_TIME, step, wall_time};
 use super::tensor_file::write_atomically;
 use super::{RunError, RunFolder};
 
@@ -89,9 +89,4 @@ fn whole_lines(text: &str) -> impl Iterator<Item = (&str, Value)> {
         let value: Value = serde_json::from_str(line).ok()?;
         step(&value).map(|_| (line, value))
     })
-}
-
-/// Seconds since 1970; 0 before.
-pub(super) fn wall_time(time: SystemTime) -> f64 {
-    time.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }

@@ -8,6 +8,7 @@ mod arguments;
 mod calls;
 mod evaluate;
 mod masks;
+mod tensors;
 mod trace;
 
 use std::rc::Rc;

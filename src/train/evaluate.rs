@@ -7,20 +7,14 @@
 
 use serde_json::{Map, Value, json};
 
-use super::session::Session;
+use super::session::{Baseline, Session};
+use super::watch::quality_error;
 use super::{SessionError, Watch, imports, init, reconstruct};
 use crate::backend::Element;
-use crate::data::DataError;
 use crate::eval::collapse::Collapse;
-use crate::eval::quality::{Accuracy, QualityError};
+use crate::eval::quality::Accuracy;
 use crate::eval::{LeftOut, Quality};
 use crate::run::{RunError, checkpoint};
-
-/// What the features have to beat.
-pub(super) struct Baseline {
-    untrained: Quality,
-    pixels: Quality,
-}
 
 /// What is to be looked at after a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,17 +168,6 @@ impl<E: Element> Session<'_, E> {
             self.left_out = left_out.to_vec();
         }
     }
-}
-
-/// An error of the data is one of the source that it names, else of the queries.
-pub(super) fn quality_error(program: &crate::graph::Program, error: QualityError) -> SessionError {
-    let QualityError::Data { error } = error else { return error.into() };
-    let named = match &error {
-        DataError::NoneReadable { source_name, .. } => source_name.strip_prefix("data.").map(str::to_owned),
-        _ => None,
-    };
-    let queries = || program.spec.evaluate.knn.as_ref().map_or_else(String::new, |knn| knn.queries.clone());
-    SessionError::Data { source_name: named.unwrap_or_else(queries), error }
 }
 
 fn percent(share: f64) -> String {

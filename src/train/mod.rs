@@ -20,10 +20,12 @@ pub mod session;
 mod sources;
 pub mod trainer;
 mod walk;
+mod watch;
 
 pub use imports::ImportedRun;
-pub use session::{Ended, SessionError, SessionOptions, StepLine, Watch};
+pub use session::{Ended, SessionOptions};
 pub use trainer::{StepError, StepReport, Trainer};
+pub use watch::{SessionError, StepLine, Watch};
 
 use crate::spec::{Duration, Schedule};
 

@@ -9,56 +9,29 @@ use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
-use super::evaluate::{Baseline, quality_error};
-use super::imports::{self, ImportError, ImportedRun};
+use super::imports::{self, ImportedRun};
 use super::resume::{check_changes, check_slots, check_sources, restore, slot_names};
 use super::sources::Sources;
-use super::{Clock, StepError, StepReport, Trainer, reconstruct};
+use super::watch::{SessionError, StepLine, Watch, quality_error};
+use super::{Clock, StepError, StepReport, Trainer};
 use crate::backend::{Backend, Element};
-use crate::data::DataError;
 use crate::data::loader::{Counters, Loader, LoaderOptions, optimizer_steps};
 use crate::data::source::Fingerprint;
-use crate::eval::quality::QualityError;
-use crate::eval::{Judge, LeftOut};
+use crate::eval::{Judge, LeftOut, Quality};
 use crate::graph::Program;
 use crate::graph::masking::maskings;
 use crate::run::checkpoint::{self, Checkpoint, NewCheckpoint, State, machine};
 use crate::run::memory::resident_memory;
 use crate::run::metrics::evaluations;
-use crate::run::{Metrics, RunError, RunFolder, Started};
+use crate::run::{Metrics, RunFolder, Started};
 
 /// Broken pictures of a batch that are told by name.
 const BROKEN_NAMED: usize = 10;
 
-/// What a session tells while it runs, and how it learns that it shall stop.
-pub trait Watch {
-    /// Before the first step: steps made, steps of the whole run, images a step.
-    fn begin(&mut self, step: u64, total_steps: u64, batch_size: usize);
-    /// After each step.
-    fn step(&mut self, step: &StepLine<'_>);
-    /// After each line of metrics, as it was written.
-    fn logged(&mut self, _line: &Value) {}
-    /// Once, before the first step: the pictures of `data.train`.
-    fn counted(&mut self, _pictures: usize) {}
-    /// A line for people.
-    fn say(&mut self, line: &str);
-    /// Whether the user or the system asks to save and leave.
-    fn asked_to_stop(&self) -> bool;
-    /// After the last step.
-    fn end(&mut self);
-    /// While the run goes on, after the folder has got something new to look at.
-    fn kept(&mut self, _folder: &RunFolder) {}
-}
-
-/// What is shown of a step.
-pub struct StepLine<'a> {
-    pub step: u64,
-    pub epoch: f64,
-    pub learning_rate: f64,
-    /// The step took these, waiting for its batch included.
-    pub seconds: f64,
-    /// By name, weights included.
-    pub losses: &'a [(&'a str, f64)],
+/// What the features have to beat.
+pub(super) struct Baseline {
+    pub(super) untrained: Quality,
+    pub(super) pixels: Quality,
 }
 
 /// How a session ended without an error.
@@ -69,24 +42,6 @@ pub enum Ended {
     Stopped {
         step: u64,
     },
-}
-
-/// Why a session ended early.
-#[derive(Debug, thiserror::Error)]
-pub enum SessionError {
-    /// The source's name, so that its place in the file can be shown.
-    #[error("{error}")]
-    Data { source_name: String, error: DataError },
-    #[error(transparent)]
-    Run(#[from] RunError),
-    #[error(transparent)]
-    Import(#[from] ImportError),
-    #[error(transparent)]
-    Step(#[from] StepError),
-    #[error(transparent)]
-    Quality(#[from] QualityError),
-    #[error(transparent)]
-    Reconstruct(#[from] reconstruct::ReconstructError),
 }
 
 /// What the command line decides.

@@ -12,9 +12,9 @@ use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
 use serde_json::Value;
 
-use super::compare::{Tolerance, Tolerances};
 use super::map::Rule;
 use super::pattern::closest;
+use super::tolerance::{Tolerance, Tolerances};
 
 /// Values of a tensor, row-major.
 #[derive(Debug, Clone, PartialEq)]

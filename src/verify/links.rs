@@ -10,7 +10,7 @@ use std::ops::Range;
 use super::file::{Fixture, Tensor};
 use super::map::Rule;
 use super::pattern::closest;
-use super::plan::Problem;
+use super::problem::Problem;
 use crate::backend::Element;
 use crate::graph::{Graph, Layout, TensorKind};
 use crate::op::Op;

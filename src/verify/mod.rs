@@ -13,8 +13,10 @@ pub mod links;
 pub mod map;
 pub mod pattern;
 pub mod plan;
+mod problem;
 pub mod report;
 pub mod steps;
+pub mod tolerance;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -22,13 +24,14 @@ use std::ops::Range;
 use crate::backend::{Backend, BackendError, Element, InputValue, OutputValue, Request, Results};
 use crate::graph::{Graph, Init, Layout, Program, TensorKind};
 
-pub use compare::{Comparison, Tolerance};
+pub use compare::Comparison;
 pub use file::{ConfigScope, Fixture};
 pub use given::with_given;
 pub use map::{Map, Mode};
-pub use plan::Problem;
+pub use problem::Problem;
 pub use report::Report;
 pub use steps::TrainerSteps;
+pub use tolerance::Tolerance;
 
 use compare::{Absolute, compare};
 use file::{Tensor, Values};

@@ -17,7 +17,8 @@ use cmae::eval::{Features, Judge, Named, Quality};
 use cmae::graph::Program;
 use cmae::run::{Checkpoint, RunFolder};
 use cmae::spec::{Duration, KnnSpec, SourceSpec};
-use cmae::train::session::{self, Ended, SessionError, SessionOptions, StepLine, Watch};
+use cmae::train::session::{self, Ended, SessionOptions};
+use cmae::train::{SessionError, StepLine, Watch};
 
 use crate::cases::{COUNT, QUICKSTART, classes, empty, file, flat, folder, good, no_a, source, static_noise};
 use crate::command::{fail, run};

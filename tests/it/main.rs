@@ -1,4 +1,10 @@
-//! The one test binary.
+//! The one test binary. What takes long is a command of its own, and the suite has a slice of it:
+//!
+//! ```text
+//! cargo test --release --test it soak:: -- --ignored --nocapture              runs that are killed again and again
+//! cargo test --release --test it ops::generated -- --ignored --nocapture      graphs drawn at random, planned and run
+//! .ci/miri                                                                    unsafe code under Miri, on nightly
+//! ```
 
 #![allow(clippy::disallowed_macros, reason = "the test runner catches what is printed")]
 

@@ -12,7 +12,7 @@ use cmae::backend::Element;
 use cmae::graph::Program;
 use cmae::run::RunFolder;
 use cmae::run::disk::Disk;
-use cmae::train::session::{self, Ended, SessionError, SessionOptions, StepLine, Watch};
+use cmae::train::{Ended, SessionError, SessionOptions, StepLine, Watch, session};
 
 use crate::cases::{flat, good};
 use crate::checkpoints::{FAULTS, Failing, Fault};

@@ -22,6 +22,7 @@ mod product;
 mod real;
 mod reduce;
 mod rows;
+mod scratch;
 mod share;
 mod step;
 

@@ -1,13 +1,9 @@
 //! f32 and f64 as the kernels see them: f32 by [`elementary`], f64, the oracle, by the platform's library.
 
-use std::cell::RefCell;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use super::elementary;
 use super::product::Products;
-use crate::backend::Element;
 
-pub trait Real: Element + Products {
+pub trait Real: Products {
     fn exp(self) -> Self;
     fn ln(self) -> Self;
     fn abs(self) -> Self;
@@ -20,20 +16,10 @@ pub trait Real: Element + Products {
     fn floor(self) -> Self;
     fn powf(self, exponent: Self) -> Self;
     fn is_nan(self) -> bool;
-    /// Runs `work` on floats that this thread keeps for the purpose; what they hold is left over from before. The greatest
-    /// need a thread has had stays allocated.
-    fn with_scratch<R>(len: usize, work: impl FnOnce(&mut [Self]) -> R) -> R;
-    /// Gives every thread of rayon's as much scratch as any has needed, so that a step that was made once allocates nothing,
-    /// whoever takes which part of it.
-    fn share_scratch();
 }
 
-/// The greatest scratch that any thread has needed.
-static GREATEST_F32: AtomicUsize = AtomicUsize::new(0);
-static GREATEST_F64: AtomicUsize = AtomicUsize::new(0);
-
 macro_rules! real {
-    ($element:ident, $greatest:ident, normal: $normal:expr, $($name:ident: $function:expr),*) => {
+    ($element:ident, normal: $normal:expr, $($name:ident: $function:expr),*) => {
         impl Real for $element {
             $(
                 #[inline(always)]
@@ -69,30 +55,12 @@ macro_rules! real {
             fn is_nan(self) -> bool {
                 $element::is_nan(self)
             }
-            fn with_scratch<R>(len: usize, work: impl FnOnce(&mut [Self]) -> R) -> R {
-                thread_local!(static SCRATCH: RefCell<Vec<$element>> = const { RefCell::new(Vec::new()) });
-                if len > $greatest.load(Ordering::Relaxed) {
-                    $greatest.fetch_max(len, Ordering::Relaxed);
-                }
-                // Taken out, not borrowed: rayon may run another task on this thread while `work` waits for one.
-                let mut floats = SCRATCH.take();
-                if floats.len() < len {
-                    floats.resize(len, 0.0);
-                }
-                let result = work(&mut floats[..len]);
-                SCRATCH.set(floats);
-                result
-            }
-            fn share_scratch() {
-                rayon::broadcast(|_| Self::with_scratch($greatest.load(Ordering::Relaxed), |_| ()));
-            }
         }
     };
 }
 
 real!(
     f32,
-    GREATEST_F32,
     normal: elementary::normal,
     exp: elementary::exp,
     ln: elementary::ln,
@@ -101,7 +69,6 @@ real!(
 );
 real!(
     f64,
-    GREATEST_F64,
     normal: normal,
     exp: f64::exp,
     ln: f64::ln,

@@ -15,18 +15,16 @@
 mod draw;
 mod state;
 
-use std::io::{self, Stderr};
+use std::io::Stderr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use cmae::run::metrics;
 use cmae::train::{StepLine, Watch};
 use crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
-use crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
-use crossterm::{cursor, execute};
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 use serde_json::Value;
@@ -35,14 +33,12 @@ use self::state::State;
 use super::output::{self, errln};
 use super::signals;
 use super::speed::Speed;
+use super::terminal::{is_active, restore, take};
 
 /// Between two pictures.
 const PERIOD: Duration = Duration::from_millis(100);
 /// After which the same picture is drawn again, to see whether the terminal is still there: nothing else tells surely.
 const ALIVE: Duration = Duration::from_secs(1);
-
-/// Whether the terminal is ours; the process has one.
-static ACTIVE: AtomicBool = AtomicBool::new(false);
 
 pub struct Tui {
     shared: Arc<Shared>,
@@ -61,20 +57,6 @@ struct Shared {
     ended: AtomicBool,
     /// The run is asked to save and leave.
     stop: Arc<AtomicBool>,
-}
-
-/// Whether there is a view that messages would be written into.
-pub fn is_active() -> bool {
-    ACTIVE.load(Ordering::SeqCst)
-}
-
-/// Gives the terminal back; does nothing where it is not ours.
-pub fn restore() {
-    if ACTIVE.swap(false, Ordering::SeqCst) {
-        // Nothing can be said where this fails: the terminal is gone.
-        let _ = execute!(io::stderr(), LeaveAlternateScreen, cursor::Show);
-        let _ = disable_raw_mode();
-    }
 }
 
 /// Refuses where there is no terminal to draw on.
@@ -179,21 +161,6 @@ impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn take() -> io::Result<Terminal<CrosstermBackend<Stderr>>> {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let before = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            restore();
-            before(panic);
-        }));
-    });
-    enable_raw_mode()?;
-    ACTIVE.store(true, Ordering::SeqCst);
-    execute!(io::stderr(), EnterAlternateScreen, cursor::Hide)?;
-    Terminal::new(CrosstermBackend::new(io::stderr()))
 }
 
 /// Draws and reads keys until the view ends.

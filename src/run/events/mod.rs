@@ -22,8 +22,7 @@ use image::codecs::png::PngDecoder;
 use prost::Message;
 use serde_json::Value;
 
-use super::figures::{WALL_TIME, figures, step};
-use super::metrics::wall_time;
+use super::figures::{WALL_TIME, figures, step, wall_time};
 use super::tensor_file::write_atomically;
 use super::{RunError, RunFolder};
 use messages::{Content, Event, Image, SessionLog, Summary, What};

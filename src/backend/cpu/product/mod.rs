@@ -15,7 +15,7 @@ mod walk;
 
 use rayon::prelude::*;
 
-use super::real::Real;
+use super::scratch::Scratch;
 use kernel::Kernel;
 
 /// Rows of k that a kernel works through before it writes: a panel of 16 columns is 24 KiB, three quarters of a first-level
@@ -60,7 +60,7 @@ pub struct How<'a, E> {
     pub finish: Option<Finish<'a, E>>,
 }
 
-impl<E: Real> How<'_, E> {
+impl<E: Products> How<'_, E> {
     /// The product as it is, its rows one after the other.
     pub fn plain(n: usize) -> Self {
         How { out_row: n, scale: E::ONE, add: false, bias: None, bf16: false, finish: None }
@@ -80,7 +80,7 @@ pub(super) fn scratch(sizes: Sizes, packed: bool) -> usize {
 }
 
 /// `out = how(a · b)`.
-pub(super) fn multiply<E: Real>(
+pub(super) fn multiply<E: Products>(
     out: &mut [E],
     sizes: Sizes,
     a: Matrix<E>,
@@ -102,7 +102,7 @@ pub(super) fn multiply<E: Real>(
 }
 
 /// The kernels of a precision; `multiply` has checked the operands.
-pub trait Products: Sized {
+pub trait Products: Scratch {
     #[doc(hidden)]
     fn product(job: Job<'_, Self>);
 }
@@ -146,7 +146,7 @@ impl Products for f64 {
 }
 
 /// `out = a · b · scale`, or `out += …`, by the `gemm` crate; of operands that [`multiply`] would take.
-fn by_gemm<E: Real>(out: &mut [E], (m, k, n): Sizes, a: Matrix<E>, b: Matrix<E>, how: &How<E>, threads: Threads) {
+fn by_gemm<E: Products>(out: &mut [E], (m, k, n): Sizes, a: Matrix<E>, b: Matrix<E>, how: &How<E>, threads: Threads) {
     let parallelism = match threads {
         Threads::One => gemm::Parallelism::None,
         Threads::All => gemm::Parallelism::Rayon(0),
@@ -179,14 +179,14 @@ fn by_gemm<E: Real>(out: &mut [E], (m, k, n): Sizes, a: Matrix<E>, b: Matrix<E>,
 }
 
 /// A square product of `size` by the `gemm` crate: what our own kernels are held against.
-pub(super) fn square_by_gemm<E: Real>(out: &mut [E], size: usize, a: &[E], b: &[E]) {
+pub(super) fn square_by_gemm<E: Products>(out: &mut [E], size: usize, a: &[E], b: &[E]) {
     assert!([out.len(), a.len(), b.len()] == [size * size; 3], "the operands are no squares");
     let (a, b) = (Matrix::rows(a, size), Matrix::rows(b, size));
     by_gemm(out, (size, size, size), a, b, &How::plain(size), Threads::All);
 }
 
 /// Products of `batch` pairs of matrices; `a_t` and `b_t` say which are read transposed. `scratch` serves a batch of one.
-pub(super) fn batched<E: Real>(
+pub(super) fn batched<E: Products>(
     out: &mut [E],
     batch: usize,
     (m, k, n): Sizes,
@@ -216,7 +216,7 @@ pub(super) fn batched<E: Real>(
 }
 
 /// x · weightᵀ + bias over rows.
-pub(super) fn linear<E: Real>(
+pub(super) fn linear<E: Products>(
     out: &mut [E],
     (x, weight, bias): (&[E], &[E], Option<&[E]>),
     sizes: Sizes,
