@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use super::decode::READ;
+use super::source::UnknownClasses;
 use crate::diag::Code;
 
 #[derive(Debug, Error)]
@@ -42,10 +43,9 @@ pub enum DataError {
     /// `limit` is the share that the pipeline allows; `last` says which picture failed last, and why.
     #[error("{broken} of {tried} pictures are broken, more than the allowed share of {limit}; the last is {last}")]
     TooManyBroken { broken: usize, tried: usize, limit: f64, last: String },
-    /// Pictures of classes whose names the other source lacks: (class, pictures).
-    #[error("{} of {classes} classes of `{other}` are not among those of `{bank}`, such as {}; `{bank}` has {}",
-        unknown.len(), examples(unknown), listed(known))]
-    UnknownClasses { bank: String, other: String, classes: usize, known: Vec<String>, unknown: Vec<(String, usize)> },
+    /// Boxed, for errors are small.
+    #[error(transparent)]
+    UnknownClasses(Box<UnknownClasses>),
     #[error("the pipeline reads the labels of `data.{source_name}`, whose pictures have none")]
     LabelsMissing { source_name: String },
     /// All that were tried.
@@ -117,14 +117,7 @@ impl DataError {
             DataError::TooManyBroken { .. } => {
                 Some("mend or remove them, or allow more: --set data.max_broken=5%".to_owned())
             }
-            DataError::UnknownClasses { other, classes: 1, unknown, .. } => Some(format!(
-                "labels go by the names of folders: put the pictures of `{other}` in a folder for each class in the place of \
-                 `{}`, or leave kNN out: --set evaluate.knn=none",
-                unknown[0].0
-            )),
-            DataError::UnknownClasses { .. } => {
-                Some("labels go by the names of folders: name those of one class alike in both".to_owned())
-            }
+            DataError::UnknownClasses(unknown) => Some(unknown.help()),
             DataError::LabelsMissing { .. } => {
                 Some("put its pictures in a folder for each class: PATH/CLASS/picture.jpg".to_owned())
             }
@@ -134,22 +127,4 @@ impl DataError {
             DataError::Io { source, .. } => Some(source.to_string()),
         }
     }
-}
-
-/// Names that a message lists.
-const LISTED: usize = 5;
-
-/// The first of the classes, each with how many pictures it has.
-fn examples(unknown: &[(String, usize)]) -> String {
-    let example = |(class, count): &(String, usize)| match count {
-        1 => format!("`{class}` (1 picture)"),
-        n => format!("`{class}` ({n} pictures)"),
-    };
-    unknown.iter().take(2).map(example).collect::<Vec<_>>().join(" and ")
-}
-
-fn listed(names: &[String]) -> String {
-    let more = names.len().saturating_sub(LISTED);
-    let shown = names[..names.len().min(LISTED)].join("`, `");
-    if more > 0 { format!("`{shown}` and {more} more") } else { format!("`{shown}`") }
 }

@@ -242,7 +242,8 @@ impl Judge {
             return Ok((Quality { knn: None, collapse: None, left_out }, queries));
         };
         let (bank, queries) = (of(&self.bank)?, of(&self.queries)?);
-        let joined: Vec<i64> = queries.labels.iter().map(|label| labels[*label as usize]).collect();
+        let in_bank = |label: &i64| labels.get(usize::try_from(*label).ok()?).copied();
+        let joined: Vec<i64> = queries.labels.iter().map(|label| in_bank(label).unwrap_or(-1)).collect();
         let found = self.identities().map(|all| {
             let of_rows = |all: &[Identity], rows: &[usize]| rows.iter().map(|row| all[*row]).collect::<Vec<_>>();
             (of_rows(&all.bank, &bank.rows), of_rows(&all.queries, &queries.rows))
@@ -286,8 +287,7 @@ fn one_class(bank: &Named) -> Option<String> {
 /// Accuracy of always answering the most frequent of `labels`.
 fn chance(labels: &[i64]) -> f64 {
     let mut counts: Vec<usize> = Vec::new();
-    for label in labels {
-        let label = *label as usize;
+    for label in labels.iter().filter_map(|label| usize::try_from(*label).ok()) {
         counts.resize(counts.len().max(label + 1), 0);
         counts[label] += 1;
     }

@@ -152,8 +152,8 @@ fn labels_meet_by_name_whatever_the_lists_are() {
                 }
                 joined += 1;
             }
-            Err(DataError::UnknownClasses { unknown, .. }) => {
-                assert_eq!(unknown.iter().map(|(name, _)| name).collect::<Vec<_>>(), lacking, "{seed}");
+            Err(DataError::UnknownClasses(found)) => {
+                assert_eq!(found.unknown.iter().map(|(name, _)| name).collect::<Vec<_>>(), lacking, "{seed}");
                 refused += 1;
             }
             Err(error) => panic!("{seed}: {error}"),

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 pub use fingerprint::Fingerprint;
 pub use identity::{Identity, identities};
-pub use labels::join;
+pub use labels::{UnknownClasses, join};
 
 use super::decode::Reading;
 use super::{DataError, Image};
