@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use cmae::diag::{Diagnostic, Diagnostics, render_json};
 
-use super::output::{out, outln};
+use super::output::{errln, out, outln};
 use super::pipeline::{Options, draw, pictures_here};
 
 /// Checks pipelines: names, units, the shape of every value. Reads no data, and counts the pictures that are here.
@@ -45,7 +45,7 @@ pub fn main(args: Args) -> Result<(), String> {
             continue;
         }
         if !drawn.is_empty() {
-            eprintln!("{drawn}");
+            errln!("{drawn}");
         }
         if !args.json {
             outln!("{}: ok", file.display());

@@ -9,8 +9,8 @@ use cmae::run::destination::{Kind, destination};
 use super::output::{errln, outln};
 use super::trained::Chosen;
 
-/// Writes the features of pictures as safetensors: `features` [N, D], `labels` [N] (−1 without classes), and the
-/// pictures' names in the metadata.
+/// Writes the features of pictures as safetensors: `features` [N, D], `labels` [N] (−1 without classes), and in
+/// the metadata the names of the pictures and of the classes that labels count.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -41,7 +41,7 @@ pub fn main(args: Args) -> Result<(), String> {
     let left_out = quality::left_out(&batches, &args.data).map_err(|error| error.to_string())?;
     left_out.iter().for_each(|left_out| errln!("warning: {left_out}"));
     let names: Vec<String> = batches.rows().iter().map(|row| source.name(*row)).collect();
-    features::write_features(&output, &found, &labels, &names).map_err(|error| error.to_string())?;
+    features::write_features(&output, &found, &labels, &names, source.classes()).map_err(|error| error.to_string())?;
     outln!("{}: {} pictures, {} features each", args.output.display(), found.rows, found.dim);
     Ok(())
 }

@@ -8,7 +8,7 @@ use cmae::backend::Element;
 use cmae::diag::{Code, Diagnostic};
 use cmae::graph::build::Compiled;
 use cmae::report;
-use cmae::run::sweep::{first_free, newest};
+use cmae::run::numbered::{first_free, newest};
 use cmae::run::{RunError, RunFolder, Started, Sweep, SweepFolder, shell};
 use cmae::source::Sources;
 use cmae::spec::Precision;

@@ -149,13 +149,20 @@ fn gather(
     Ok((features, all_labels))
 }
 
-/// Writes `features: f32[N, D]`, `labels: i64[N]` and, in the metadata, `names` of the samples (a JSON list; may be
-/// empty) as safetensors.
-pub fn write_features(path: &Path, features: &Features, labels: &[i64], names: &[String]) -> Result<(), WriteError> {
+/// Writes `features: f32[N, D]`, `labels: i64[N]` and, in the metadata, `names` of the samples and of the `classes` that labels
+/// count (JSON lists; may be empty) as safetensors. Labels of two files meet by the names of their classes.
+pub fn write_features(
+    path: &Path,
+    features: &Features,
+    labels: &[i64],
+    names: &[String],
+    classes: &[String],
+) -> Result<(), WriteError> {
     let tensors = [
         FileTensor::f32("features", vec![features.rows, features.dim], features.data.iter().copied()),
         FileTensor::i64("labels", vec![labels.len()], labels.iter().copied()),
     ];
-    let names = serde_json::Value::from(names.to_vec()).to_string();
-    tensor_file::write(path, &tensors, &[("kind", "features".to_owned()), ("names", names)])
+    let list = |names: &[String]| serde_json::Value::from(names.to_vec()).to_string();
+    let metadata = [("kind", "features".to_owned()), ("names", list(names)), ("classes", list(classes))];
+    tensor_file::write(path, &tensors, &metadata)
 }

@@ -49,7 +49,7 @@ pub enum KnnError {
     Labels { rows: usize, labels: usize },
     #[error("bank features have {bank} dimensions, query features {queries} (help: take both from one model)")]
     Dimensions { bank: usize, queries: usize },
-    #[error("k is {k}, the bank has {rows} pictures{} (help: choose k in 1..={rows})", if *own { " beside the query itself" } else { "" })]
+    #[error("k is {k}, the bank has {rows} pictures{} (help: choose one in 1..={rows}: --set evaluate.knn.k={rows}, or -k {rows} of `cmaec eval knn`)", if *own { " beside the query itself" } else { "" })]
     Neighbours {
         k: usize,
         rows: usize,

@@ -27,6 +27,13 @@ impl Kind {
             Kind::Page => "html",
         }
     }
+
+    fn example(self) -> &'static str {
+        match self {
+            Kind::Tensors => "encoder.safetensors",
+            Kind::Page => "report.html",
+        }
+    }
 }
 
 /// Why a file cannot be written where its user wants it.
@@ -43,7 +50,7 @@ pub struct DestinationError {
 /// `own` is the run whose report may be written over: it is made anew from what is there.
 pub fn destination(path: &Path, kind: Kind, own: Option<&Path>) -> Result<PathBuf, DestinationError> {
     let refuse = |what: String, help: String| Err(DestinationError { path: path.to_owned(), what, help });
-    let plain = || format!("name a plain file with -o, such as {}", shell::path(&path.with_extension(kind.ending())));
+    let plain = || format!("name a plain file with -o, such as {}", kind.example());
     let found = fs::symlink_metadata(path);
     let real = match &found {
         Ok(found) if found.is_symlink() => match fs::canonicalize(path) {
@@ -66,7 +73,8 @@ pub fn destination(path: &Path, kind: Kind, own: Option<&Path>) -> Result<PathBu
     }
     let ending = |path: &Path| path.extension().is_some_and(|found| found.eq_ignore_ascii_case(kind.ending()));
     if !ending(path) || !ending(&real) {
-        return refuse(format!("what is written is .{}", kind.ending()), plain());
+        let named = path.with_extension(kind.ending());
+        return refuse(format!("what is written is .{}", kind.ending()), format!("-o {}", shell::path(&named)));
     }
     match owner(&real) {
         Some((run, name)) if !(name == "report.html" && own.is_some_and(|own| is_same(own, &run))) => refuse(
@@ -204,7 +212,7 @@ mod tests {
         let folder = folder();
         let path = |name: &str| folder.path().join(name);
         for (name, part) in [
-            ("encoder.pth", "what is written is .safetensors (help: name a plain file with -o"),
+            ("encoder.pth", "what is written is .safetensors (help: -o "),
             ("encoder", "what is written is .safetensors"),
             ("folder.safetensors", "it is a folder"),
             ("fixed.safetensors", "may not be written to"),

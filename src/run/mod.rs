@@ -33,6 +33,7 @@ pub mod inspect;
 mod lock;
 pub mod memory;
 pub mod metrics;
+pub mod numbered;
 pub mod settings;
 pub mod shell;
 pub mod started;

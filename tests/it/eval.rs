@@ -242,8 +242,9 @@ fn features_are_written_with_labels_and_names() {
     let (first, second) = (folder.path().join("a.safetensors"), folder.path().join("b.safetensors"));
     let written = features(&[&[1.0, 2.0], &[3.0, 4.0]]);
     let names = ["a/1.png".to_owned(), "b/2.png".to_owned()];
-    write_features(&first, &written, &[0, 1], &names).expect("the folder is there");
-    write_features(&second, &written, &[0, 1], &names).expect("the folder is there");
+    let classes = ["a".to_owned(), "b".to_owned()];
+    write_features(&first, &written, &[0, 1], &names, &classes).expect("the folder is there");
+    write_features(&second, &written, &[0, 1], &names, &classes).expect("the folder is there");
     assert_eq!(std::fs::read(&first).expect("written"), std::fs::read(&second).expect("written"), "equal bytes");
 
     let file = Fixture::read(&first).expect("a safetensors file");
@@ -254,6 +255,7 @@ fn features_are_written_with_labels_and_names() {
     let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).expect("sound");
     let metadata = header.metadata().clone().expect("written");
     assert_eq!(metadata["names"], r#"["a/1.png","b/2.png"]"#);
+    assert_eq!(metadata["classes"], r#"["a","b"]"#);
     assert_eq!(metadata["format_version"], "1");
 }
 
