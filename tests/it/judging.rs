@@ -17,8 +17,7 @@ use cmae::eval::{Features, Judge, Named, Quality};
 use cmae::graph::Program;
 use cmae::run::{Checkpoint, RunFolder};
 use cmae::spec::{Duration, KnnSpec, MAX_PIXELS, SourceSpec};
-use cmae::train::session::{self, Ended, SessionOptions};
-use cmae::train::{SessionError, StepLine, Watch};
+use cmae::train::{Ended, SessionError, SessionOptions, StepLine, Watch, session};
 
 use crate::cases::{COUNT, QUICKSTART, classes, empty, file, flat, folder, good, no_a, source, static_noise};
 use crate::command::{fail, run};
