@@ -1,5 +1,10 @@
 //! The terminal, where it is ours: taken for the view of a run, and given back on every way out.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a terminal is drawn on by a library, which gives errors and does not panic"
+)]
+
 use std::io::{self, Stderr};
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};

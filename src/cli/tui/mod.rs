@@ -7,11 +7,6 @@
 //! request to stop. A terminal that goes away ends the view within a second, and is what SIGHUP is: the run saves and
 //! leaves, unless that signal is ignored.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "a terminal is drawn on by a library, which gives errors and does not panic"
-)]
-
 mod draw;
 mod state;
 
