@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** a mask hangs on its declaration and the numbers drawn; counts that the graph relies on are always met.
 
-use super::view::Draw;
+use super::view::{Draw, aspect_between, between};
 use crate::decl::{BlockMask, MultiBlock};
 
 /// Tries for one rectangle.
@@ -46,7 +46,7 @@ fn remove_block(spec: &BlockMask, mask: &mut [bool], left: usize, draw: &mut dyn
     let largest = left.min(spec.max_patches) as f64;
     for _ in 0..BLOCK_TRIES {
         let area = between((spec.min_patches as f64, largest), draw);
-        let aspect = between((spec.aspect.0.ln(), spec.aspect.1.ln()), draw).exp();
+        let aspect = aspect_between(spec.aspect, draw);
         let height = (area * aspect).sqrt().round_ties_even() as usize;
         let width = (area / aspect).sqrt().round_ties_even() as usize;
         if height >= spec.rows || width >= spec.columns {
@@ -62,10 +62,6 @@ fn remove_block(spec: &BlockMask, mask: &mut [bool], left: usize, draw: &mut dyn
         }
     }
     0
-}
-
-fn between(range: (f64, f64), draw: &mut dyn Draw) -> f64 {
-    range.0 + (range.1 - range.0) * draw.uniform()
 }
 
 /// Ids of the context's patches, then those of each target.

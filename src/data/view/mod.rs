@@ -86,8 +86,13 @@ pub fn apply(op: &ViewOp, image: Image, draw: &mut dyn Draw, place: &mut Geometr
 }
 
 /// Uniform over `range`.
-fn between(range: (f64, f64), draw: &mut dyn Draw) -> f64 {
+pub(super) fn between(range: (f64, f64), draw: &mut dyn Draw) -> f64 {
     range.0 + (range.1 - range.0) * draw.uniform()
+}
+
+/// An aspect within `range`, whose logarithm is uniform: tall and wide are as likely.
+pub(super) fn aspect_between(range: (f64, f64), draw: &mut dyn Draw) -> f64 {
+    libm::exp(between((libm::log(range.0), libm::log(range.1)), draw))
 }
 
 /// `f(image)` with probability `p`, else `image`; one number is drawn either way.
@@ -107,7 +112,7 @@ pub fn random_window(image: &Image, scale: (f64, f64), ratio: (f64, f64), draw: 
     let area = (height * width) as f64;
     for _ in 0..CROP_ATTEMPTS {
         let target = area * between(scale, draw);
-        let aspect = between((ratio.0.ln(), ratio.1.ln()), draw).exp();
+        let aspect = aspect_between(ratio, draw);
         let w = (target * aspect).sqrt().round_ties_even() as usize;
         let h = (target / aspect).sqrt().round_ties_even() as usize;
         if (1..=width).contains(&w) && (1..=height).contains(&h) {
