@@ -27,6 +27,7 @@ fn compile(text: &str) -> Option<String> {
 fn pages_of_wrong_pipelines() {
     std::env::set_current_dir(root("")).expect("the repository is there");
     let mut page = Page::read(root("tests/lang/wrong.md"));
+    assert!(page.fences.iter().filter(|fence| fence.info == "cmae").count() >= 10, "the page is read");
     let mut problems = Vec::new();
     for index in 0..page.fences.len() {
         if page.fences[index].info != "cmae" {

@@ -1,6 +1,7 @@
 //! The one test binary.
 
 mod accumulate;
+mod as_written;
 mod bench;
 mod bf16;
 mod checkpoints;
@@ -11,6 +12,7 @@ mod docs;
 mod eval;
 mod events;
 mod golden;
+mod init;
 mod inspect;
 mod lang;
 mod layers;
