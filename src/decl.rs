@@ -53,7 +53,23 @@ pub struct BlockMask {
     pub exact: bool,
 }
 
-/// A context block and target blocks, keyed as noise is; ids in the order of the image, cut to static counts.
+impl BlockMask {
+    /// Tries for one rectangle.
+    pub const TRIES: usize = 10;
+
+    /// Height and width of the rectangle that two numbers in [0, 1) give while `left` patches may still be removed; `None` where it
+    /// is as long as the grid.
+    pub fn sides(&self, left: usize, area: f64, aspect: f64) -> Option<(usize, usize)> {
+        let between = |low: f64, high: f64, share: f64| low + (high - low) * share;
+        let area = between(self.min_patches as f64, left.min(self.max_patches) as f64, area);
+        let aspect = libm::exp(between(libm::log(self.aspect.0), libm::log(self.aspect.1), aspect));
+        let height = (area * aspect).sqrt().round_ties_even() as usize;
+        let width = (area / aspect).sqrt().round_ties_even() as usize;
+        (height < self.rows && width < self.columns).then_some((height, width))
+    }
+}
+
+/// A context block and target blocks, keyed as noise is; ids in the order of the image, cut to static counts by chance.
 ///
 /// The context's ids come first, those of the targets after them. A block too small for its count is made larger.
 /// Source: Assran et al. 2023 (I-JEPA), section 3; there the counts are the least of each batch.
@@ -70,6 +86,16 @@ pub struct MultiBlock {
     /// Patches that are in no target.
     pub context_patches: usize,
     pub context_scale: (f64, f64),
+    /// Last rows and columns that no block reaches.
+    #[serde(default)]
+    pub margin: usize,
+}
+
+impl MultiBlock {
+    /// Rows and columns that blocks lie within.
+    pub fn reach(&self) -> (usize, usize) {
+        (self.rows.saturating_sub(self.margin), self.columns.saturating_sub(self.margin))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -116,6 +142,65 @@ pub enum Init {
         import: String,
         path: String,
     },
+}
+
+/// Why an initial value cannot fill a shape, and what to write instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfit {
+    pub why: String,
+    pub help: String,
+}
+
+impl Init {
+    /// Whether it fills tensors of `shape`, each value of them.
+    pub fn fills(&self, shape: &[usize]) -> Result<(), Unfit> {
+        match self {
+            Init::Zeros
+            | Init::Ones
+            | Init::Constant(_)
+            | Init::Normal { .. }
+            | Init::TruncNormal { .. }
+            | Init::FanInUniform { .. }
+            | Init::CopyOf(_)
+            | Init::Imported { .. } => Ok(()),
+            Init::XavierUniform if shape.len() < 2 => Err(Unfit {
+                why: format!(
+                    "`xavier_uniform` hangs on inputs and outputs: it wants 2 dims or more, found {}",
+                    shape.len()
+                ),
+                help: "write `zeros`, `normal(0.02)`, or `fan_in_uniform(fan_in: …)`".into(),
+            }),
+            Init::XavierUniform => Ok(()),
+            Init::SinCos2d { rows, columns, zero_rows, .. } => {
+                let Some((width, leading)) = shape.split_last() else {
+                    return Err(Unfit {
+                        why: "`sincos_2d` fills a table, found a scalar".into(),
+                        help: "write a shape such as `[1, 196, 768]`".into(),
+                    });
+                };
+                let (wanted, made) = (leading.iter().product::<usize>(), rows * columns + zero_rows);
+                if width % 4 != 0 {
+                    return Err(Unfit {
+                        why: format!("`sincos_2d` fills widths that are multiples of 4, found {width}"),
+                        help: format!("write a width of {}", width.div_ceil(4) * 4),
+                    });
+                }
+                if wanted == made {
+                    return Ok(());
+                }
+                let zeros = if *zero_rows > 0 { format!(" and {zero_rows} of zeros") } else { String::new() };
+                let grid = wanted.saturating_sub(*zero_rows);
+                let side = (1..=grid).take_while(|side| side * side <= grid).filter(|side| grid % side == 0).last();
+                Err(Unfit {
+                    why: format!("`sincos_2d` makes {rows} × {columns} rows{zeros}, the table has {wanted}"),
+                    help: match side {
+                        Some(side) => format!("write a grid of {grid}, such as `sincos_2d(({side}, {}))`", grid / side),
+                        None => format!("write a table of {made} rows"),
+                    },
+                })
+            }
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

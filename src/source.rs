@@ -29,6 +29,8 @@ impl Span {
 pub struct Source {
     pub name: String,
     pub text: Arc<str>,
+    /// Whether it is the standard library's.
+    pub library: bool,
     /// Folder that `use` paths of this text are relative to.
     folder: Option<PathBuf>,
 }
@@ -92,7 +94,7 @@ impl Sources {
 
     /// Adds a text that is no file, such as an override of the command line.
     pub fn add_text(&mut self, name: impl Into<String>, text: impl Into<Arc<str>>) -> SourceId {
-        self.add(Source { name: name.into(), text: text.into(), folder: None })
+        self.add(Source { name: name.into(), text: text.into(), library: false, folder: None })
     }
 
     /// Loads a file; a path that is loaded already gives the same id.
@@ -106,7 +108,7 @@ impl Sources {
             None => std::fs::read_to_string(path)?.into(),
         };
         let folder = Some(path.parent().unwrap_or(Path::new("")).to_path_buf());
-        Ok(self.add(Source { name, text, folder }))
+        Ok(self.add(Source { name, text, library: false, folder }))
     }
 
     /// Loads the file that `use a::b::item` names: `b.cmae` of the standard library where `a` is `std`, else `a/b.cmae`
@@ -118,7 +120,9 @@ impl Sources {
             relative.set_extension("cmae");
             if let Some(folder) = &self.stdlib {
                 let path = folder.join(&relative);
-                return self.load(&path).map_err(|error| (path.display().to_string(), error));
+                let loaded = self.load(&path).map_err(|error| (path.display().to_string(), error))?;
+                self.sources[loaded.0 as usize].library = true;
+                return Ok(loaded);
             }
             let file = relative.display().to_string();
             let name = format!("std/{file}");
@@ -128,7 +132,7 @@ impl Sources {
             let Some((_, text)) = STDLIB.iter().find(|(n, _)| *n == file) else {
                 return Err((name, std::io::ErrorKind::NotFound.into()));
             };
-            return Ok(self.add(Source { name, text: (*text).into(), folder: None }));
+            return Ok(self.add(Source { name, text: (*text).into(), library: true, folder: None }));
         }
         relative.extend(module);
         relative.set_extension("cmae");

@@ -4,6 +4,7 @@
 //! alone. [`wide`] compiles `train`'s own loops too.
 
 pub mod cpu;
+#[cfg(not(miri))]
 pub mod dfdx;
 pub mod wide;
 
@@ -12,8 +13,12 @@ use std::fmt::{Debug, Display};
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 use std::time::Duration;
 
-use crate::graph::{Graph, Layout};
-use crate::spec::Recompute;
+use crate::graph::accumulate::SplitError;
+use crate::graph::{Graph, Layout, Node, UnknownOutput};
+use crate::op::DType;
+use crate::plan::PlanError;
+
+pub use crate::plan::Request;
 
 /// Host-side element of parameters and results: f32, or f64 for the oracle.
 pub trait Element:
@@ -66,7 +71,7 @@ macro_rules! element {
                 $element::sqrt(self)
             }
             fn backend(name: &str) -> Result<Box<dyn Backend<Self>>, BackendError> {
-                open(name, || Ok(dfdx::cpu()), cuda)
+                open(name, oracle, cuda)
             }
         }
     };
@@ -89,6 +94,20 @@ fn open<E: cpu::Real>(name: &str, dfdx: fn() -> Opened<E>, cuda: fn() -> Opened<
         "dfdx-cuda" => cuda(),
         _ => Err(BackendError::Unknown { name: name.to_owned(), known: NAMES.join(", ") }),
     }
+}
+
+#[cfg(not(miri))]
+fn oracle<E>() -> Opened<E>
+where
+    E: Element + ::dfdx::prelude::Dtype,
+    ::dfdx::prelude::Cpu: dfdx::Kernels<E>,
+{
+    Ok(dfdx::cpu())
+}
+
+#[cfg(miri)]
+fn oracle<E: Element>() -> Opened<E> {
+    Err(BackendError::Unavailable { backend: "dfdx", reason: "it does not compile for Miri".to_owned() })
 }
 
 #[cfg(feature = "dfdx-cuda")]
@@ -136,6 +155,29 @@ impl<'a> Inputs<'a> {
         let found = self.batch.iter().chain(self.others).find(|(n, _)| n == name);
         found.map(|(_, value)| value).ok_or_else(|| BackendError::MissingInput { name: name.to_owned() })
     }
+
+    /// What fills `node`, the graph's input `name`: of its type, its shape, and whole.
+    fn of(&self, name: &str, node: &Node) -> Result<&'a InputValue, BackendError> {
+        let value = self.get(name)?;
+        let (dtype, shape, len) = match value {
+            InputValue::Float(tensor) => (DType::Float, &tensor.shape, tensor.data.len()),
+            InputValue::Double(tensor) => (DType::Float, &tensor.shape, tensor.data.len()),
+            InputValue::Int(tensor) => (DType::Int, &tensor.shape, tensor.data.len()),
+        };
+        let (expected, wanted) = (&node.ty.shape, node.ty.elements());
+        let of = |dtype| if dtype == DType::Int { "ids" } else { "numbers" };
+        let name = || name.to_owned();
+        if dtype != node.ty.dtype {
+            return Err(BackendError::InputType { name: name(), found: of(dtype), expected: of(node.ty.dtype) });
+        }
+        if shape != expected {
+            return Err(BackendError::InputShape { name: name(), found: shape.clone(), expected: expected.clone() });
+        }
+        if len != wanted {
+            return Err(BackendError::InputCut { name: name(), found: len, shape: shape.clone(), expected: wanted });
+        }
+        Ok(value)
+    }
 }
 
 /// A value read back from a backend.
@@ -143,22 +185,6 @@ impl<'a> Inputs<'a> {
 pub enum OutputValue<E> {
     Float(HostTensor<E>),
     Int(HostTensor<i64>),
-}
-
-/// What a run shall give back besides losses and monitors.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Request {
-    /// Gradients of `graph.total` with respect to all trained tensors.
-    pub gradients: bool,
-    /// Names from `graph.outputs`.
-    pub outputs: Vec<String>,
-    /// Stops at the first value that is not finite, with an error that names its op and place. It reads every value
-    /// back: for finding out, not for training.
-    pub check_finite: bool,
-    /// What the backward pass computes again; matters where gradients are asked for.
-    pub recompute: Recompute,
-    /// Layers' products round their operands to bf16 and add up in f32; all else stays in the backend's precision.
-    pub bf16: bool,
 }
 
 /// Results of one run.
@@ -189,8 +215,21 @@ pub enum BackendError {
     MissingInput { name: String },
     #[error("input `{name}` has shape {found:?}, the graph expects {expected:?}")]
     InputShape { name: String, found: Vec<usize>, expected: Vec<usize> },
-    #[error("the graph has no output `{name}`")]
-    UnknownOutput { name: String },
+    #[error("input `{name}` holds {found}, the graph expects {expected}")]
+    InputType { name: String, found: &'static str, expected: &'static str },
+    #[error("input `{name}` has {found} values, its shape {shape:?} holds {expected}")]
+    InputCut { name: String, found: usize, shape: Vec<usize>, expected: usize },
+    #[error(transparent)]
+    UnknownOutput(#[from] UnknownOutput),
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    #[error(transparent)]
+    Split(#[from] SplitError),
+    #[error(
+        "the values of a step take {needed}, more than this machine gives (help: a smaller data.batch_size, with \
+         train.accumulate for as large a batch)"
+    )]
+    Memory { needed: String },
     #[error(
         "the {backend} backend keeps all values for its tape, so it cannot recompute blocks (help: --backend cpu, or --set \
          train.recompute=none)"

@@ -3,11 +3,12 @@
 use clap::Subcommand;
 use cmae::backend::Element;
 use cmae::eval::Judge;
+use cmae::eval::quality::QualityError;
 use cmae::spec::{Duration, KnnSpec};
 use cmae::train::init;
 use serde_json::json;
 
-use super::output::outln;
+use super::output::{errln, outln};
 use super::trained::Chosen;
 
 /// Judges the features of a run.
@@ -65,35 +66,47 @@ fn knn(args: Knn) -> Result<(), String> {
     });
     spec.k = args.k.unwrap_or(spec.k);
     spec.temperature = args.temperature.unwrap_or(spec.temperature);
-    let bank = trained.source(&args.bank.unwrap_or_else(|| format!("data.{}", spec.bank)))?;
-    let queries = trained.source(&args.queries.unwrap_or_else(|| format!("data.{}", spec.queries)))?;
-    let text = |error: cmae::eval::quality::QualityError| error.to_string();
+    let bank = trained.named(&args.bank.unwrap_or_else(|| format!("data.{}", spec.bank)))?;
+    let queries = trained.named(&args.queries.unwrap_or_else(|| format!("data.{}", spec.queries)))?;
+    let text = |error: QualityError| error.to_string();
     let judge = Judge::new(&spec, bank, queries).map_err(text)?;
+    if let Some(why) = judge.no_votes() {
+        return Err(text(QualityError::NoLabels { why: why.to_owned() }));
+    }
     let mut backend = f32::backend(&args.backend).map_err(|error| error.to_string())?;
     let initial: Vec<f32> = init::initialise(&program.layout, program.spec.train.seed);
     let found = judge.model(&mut *backend, program, &trained.arena).map_err(text)?;
     let untrained = judge.model(&mut *backend, program, &initial).map_err(text)?;
     let pixels = judge.raw_pixels(program).map_err(text)?;
+    found.left_out.iter().for_each(|left_out| errln!("warning: {left_out}"));
+    let (Some(knn), Some(of_untrained), Some(of_pixels)) = (found.knn, untrained.knn, pixels.knn) else {
+        unreachable!("a judge with labels lets them vote");
+    };
     if args.json {
         let figures = json!({
             "step": trained.step,
             "k": spec.k,
             "temperature": spec.temperature,
-            "knn_accuracy": found.accuracy,
-            "knn_accuracy_untrained": untrained.accuracy,
-            "knn_accuracy_raw_pixels": pixels.accuracy,
-            "chance": judge.chance(),
+            "knn_accuracy": knn.share,
+            "knn_accuracy_untrained": of_untrained.share,
+            "knn_accuracy_raw_pixels": of_pixels.share,
+            "chance": knn.chance,
+            "pictures": knn.queries,
+            "left_one_out": knn.own,
+            "broken_pictures": found.left_out.iter().map(|left_out| left_out.broken).sum::<usize>(),
             "effective_rank": found.collapse.as_ref().map(|c| c.effective_rank),
         });
         outln!("{figures}");
         return Ok(());
     }
-    outln!("kNN accuracy, k = {}, temperature {}, after step {}", spec.k, spec.temperature, trained.step);
+    let own = knn.leave_one_out();
+    let own = if own.is_empty() { "," } else { &own };
+    outln!("kNN accuracy{own} k = {}, temperature {}, after step {}", spec.k, spec.temperature, trained.step);
     for (name, accuracy) in [
-        ("this run", found.accuracy),
-        ("untrained encoder", untrained.accuracy),
-        ("raw pixels", pixels.accuracy),
-        ("chance", judge.chance()),
+        ("this run", knn.share),
+        ("untrained encoder", of_untrained.share),
+        ("raw pixels", of_pixels.share),
+        ("chance", knn.chance),
     ] {
         outln!("  {name:<18} {:5.1} %", accuracy * 100.0);
     }

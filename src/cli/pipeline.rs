@@ -1,15 +1,17 @@
 //! The arguments that every subcommand on a pipeline takes, and compiling with its errors drawn.
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use cmae::backend::{Backend, BackendError, Element};
+use cmae::data::source;
 use cmae::diag::{Code, Diagnostic, Diagnostics, render};
 use cmae::elab::Set;
 use cmae::graph::Program;
 use cmae::graph::build::Compiled;
 use cmae::source::Sources;
 use cmae::train::trainer::request;
+
+use super::output;
 
 /// Options of every subcommand that compiles a pipeline.
 #[derive(clap::Args, Clone, Debug)]
@@ -34,6 +36,12 @@ impl Options {
         self.sets.iter().map(|text| text.as_str().into()).collect()
     }
 
+    /// Name of the pipeline at `path`.
+    pub fn pipeline_name(&self, path: &Path) -> Result<String, String> {
+        let (mut sources, mut diagnostics) = (self.sources(), Diagnostics::default());
+        cmae::elab::name(&mut sources, &mut diagnostics, path).map_err(|_| draw(diagnostics.list(), &sources))
+    }
+
     /// Compiles the pipeline at `path`; the error is the drawn diagnostics.
     pub fn compile(&self, path: &Path) -> Result<(Compiled, Sources), String> {
         compile(self.sources(), path, &self.sets())
@@ -47,6 +55,13 @@ pub fn compile(mut sources: Sources, path: &Path, sets: &[Set]) -> Result<(Compi
         Ok(compiled) => Ok((compiled, sources)),
         Err(_) => Err(draw(diagnostics.list(), &sources)),
     }
+}
+
+/// How many pictures `data.train` has, where they are here.
+pub fn pictures_here(program: &Program) -> Option<usize> {
+    let data = &program.spec.data;
+    let source = data.source("train").expect("the compiler checks that there is one");
+    source::open(source, data.channels).ok().map(|opened| opened.len())
 }
 
 /// Starts the threads that compute, one for each core unless a number is given; gives how many.
@@ -72,6 +87,6 @@ pub fn backend_for<E: Element>(name: &str, program: &Program) -> Result<Box<dyn 
 
 /// Draws diagnostics as stderr allows.
 pub fn draw(diagnostics: &[Diagnostic], sources: &Sources) -> String {
-    let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let color = output::is_terminal() && std::env::var_os("NO_COLOR").is_none();
     render(diagnostics, sources, color).trim_end().to_owned()
 }

@@ -1,9 +1,9 @@
 //! `cmaec show plan`: the step that the `cpu` backend runs, one line for each thing it does.
 
 use cmae::backend::Request;
-use cmae::backend::cpu::planned;
+use cmae::backend::cpu::TARGET;
 use cmae::graph::{Graph, Layout, Program};
-use cmae::plan::Plan;
+use cmae::plan::{Plan, lower};
 use cmae::spec::Precision;
 use cmae::train::accumulate::{self, requests};
 use cmae::train::trainer::request;
@@ -31,13 +31,13 @@ fn parts(program: &Program) -> Result<Vec<Part>, String> {
     let (layout, count) = (&program.layout, program.spec.train.accumulate);
     let request = request(program, &[]);
     let part = |name, runs, graph: &Graph, layout: &Layout, request: &Request| -> Result<Part, String> {
-        let plan = planned(graph, layout, request).map_err(|error| error.to_string())?;
+        let plan = lower(graph, layout, request, &TARGET).map_err(|error| error.to_string())?;
         Ok(Part { name, runs, plan })
     };
     if count == 1 {
         return Ok(vec![part("step", 1, &program.train, layout, &request)?]);
     }
-    let parts = accumulate::parts_of_step(program);
+    let parts = accumulate::parts_of_step(program).map_err(|error| error.to_string())?;
     let requests = requests(&parts, &request);
     let mut plans = vec![
         part("forward of a micro-batch", count, &parts.forward, layout, &requests.forward)?,

@@ -8,7 +8,7 @@ use cmae::run::{RunError, RunFolder};
 use cmae::train::{StepLine, Watch};
 use serde_json::Value;
 
-use super::output::outln;
+use super::output::{errln, outln};
 
 /// Share of a run's time that its report may take while it trains: writing it holds the steps up.
 const SHARE: f64 = 0.02;
@@ -21,7 +21,7 @@ pub struct Args {
     /// Folders of runs.
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
-    /// By default RUN/report.html, or report.html here for several runs.
+    /// A plain file; one that is there is written over. By default RUN/report.html, or report.html here for several runs.
     #[arg(short, long, value_name = "FILE.html")]
     output: Option<PathBuf>,
 }
@@ -33,30 +33,37 @@ pub fn main(args: Args) -> Result<(), String> {
         runs => report::compare(runs, output.unwrap_or(Path::new(report::FILE))),
     };
     let Written { path, warnings } = written.map_err(|error| error.to_string())?;
-    warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    warnings.iter().for_each(|warning| errln!("warning: {warning}"));
     outln!("{}", path.display());
     Ok(())
 }
 
 /// Shows a run by another view, and keeps its report up to date beside.
-pub struct Reporting {
+pub struct Reporting<'a> {
     view: Box<dyn Watch>,
+    /// What is to be told of a run on so many pictures.
+    warn: Box<dyn Fn(usize) -> Option<String> + 'a>,
     /// No report before this time.
     next: Instant,
     /// A first failure is told, no further one: the run matters more.
     failed: bool,
 }
 
-impl Reporting {
-    pub fn new(view: Box<dyn Watch>) -> Reporting {
-        Reporting { view, next: Instant::now(), failed: false }
+impl<'a> Reporting<'a> {
+    pub fn new(view: Box<dyn Watch>, warn: impl Fn(usize) -> Option<String> + 'a) -> Reporting<'a> {
+        Reporting { view, warn: Box::new(warn), next: Instant::now(), failed: false }
     }
 
     /// Writes the report once more, however the run ended.
     pub fn last(&mut self, run: &Path) {
         match report::write(run, None) {
-            // Nothing was logged yet, or the run never started.
-            Ok(_) | Err(ReportError::NoMetrics { .. } | ReportError::Run(RunError::NotARun { .. })) => {}
+            // Nothing was logged yet, or the run never started and its folder is gone.
+            Ok(_)
+            | Err(
+                ReportError::NoMetrics { .. }
+                | ReportError::NotThere { .. }
+                | ReportError::Run(RunError::NotARun { .. }),
+            ) => {}
             Err(_) if self.failed => {}
             Err(error) => {
                 self.failed = true;
@@ -66,7 +73,7 @@ impl Reporting {
     }
 }
 
-impl Watch for Reporting {
+impl Watch for Reporting<'_> {
     fn begin(&mut self, step: u64, total_steps: u64, batch_size: usize) {
         self.view.begin(step, total_steps, batch_size);
     }
@@ -77,6 +84,13 @@ impl Watch for Reporting {
 
     fn logged(&mut self, line: &Value) {
         self.view.logged(line);
+    }
+
+    fn counted(&mut self, pictures: usize) {
+        self.view.counted(pictures);
+        if let Some(warnings) = (self.warn)(pictures) {
+            self.view.say(&warnings);
+        }
     }
 
     fn say(&mut self, line: &str) {

@@ -4,9 +4,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use cmae::graph::masking::maskings;
-use cmae::graph::{Graph, Layout, Program, TensorKind};
-use cmae::op::{Type, shape};
-use cmae::train::accumulate;
+use cmae::graph::{Graph, Layout, Program, TensorKind, flops};
 
 use super::output::{out, outln};
 use super::pipeline::Options;
@@ -94,18 +92,11 @@ fn modules(layout: &Layout) -> Vec<String> {
     names
 }
 
-/// FLOPs of the forward pass of each scope's first component, and of the step (backward twice the forward, where a
-/// gradient flows).
-fn flops(graph: &Graph, layout: &Layout) -> (Vec<(String, u64)>, u64) {
+/// FLOPs of the forward pass's matrix products, by the first component of their scope.
+fn forward_flops(graph: &Graph, layout: &Layout) -> Vec<(String, u64)> {
     let mut by_module: Vec<(String, u64)> = Vec::new();
-    let mut step = 0;
-    let grad = graph.carries_gradient(layout);
-    for (id, node) in graph.nodes.iter().enumerate() {
-        let types: Vec<&Type> = node.inputs.iter().map(|i| &graph.node(*i).ty).collect();
-        let flops = shape::flops(&node.op, &types, &node.ty);
-        // Each operand that needs a gradient costs a product of the forward's size.
-        let operands = node.inputs.iter().filter(|i| grad[i.index()]).count().min(2) as u64;
-        step += flops * if grad[id] { 1 + operands } else { 1 };
+    for node in &graph.nodes {
+        let flops = flops::of_products(graph, node);
         let mut parts = node.scope.split('.');
         let first = parts.next().unwrap_or_default();
         let copies =
@@ -116,26 +107,13 @@ fn flops(graph: &Graph, layout: &Layout) -> (Vec<(String, u64)>, u64) {
             None => by_module.push((name, flops)),
         }
     }
-    (by_module, step)
-}
-
-/// What a step that accumulates computes.
-fn accumulated(program: &Program) -> u64 {
-    let count = program.spec.train.accumulate;
-    let parts = accumulate::parts_of_step(program);
-    let micro: u64 = [Some(&parts.forward), parts.backward.as_ref()]
-        .into_iter()
-        .flatten()
-        .map(|g| flops(g, &program.layout).1)
-        .sum();
-    flops(&parts.coupled, &parts.layout).1 + count as u64 * micro
+    by_module
 }
 
 fn summary(program: &Program) -> Result<(), String> {
     let (layout, spec) = (&program.layout, &program.spec);
     let batch = spec.effective_batch() as u64;
-    let (forward, step) = flops(&program.train, layout);
-    let step = if spec.train.accumulate == 1 { step } else { accumulated(program) };
+    let (forward, step) = (forward_flops(&program.train, layout), flops::of_step(&program.train, layout));
     outln!("{}: batch {}, {} epochs", spec.name, spec.batch_text(), spec.train.epochs);
     outln!();
     outln!("{:<24} {:>11} {:>11} {:>11} {:>14}", "module", "trained", "fixed", "averaged", "forward GMAC");

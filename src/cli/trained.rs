@@ -4,16 +4,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cmae::data::source::{self, Source};
+use cmae::eval::Named;
 use cmae::graph::Program;
 use cmae::run::{Checkpoint, RunError, RunFolder};
 use cmae::spec::SourceSpec;
+
+use super::output::errln;
 
 /// Which run, and what of it.
 #[derive(clap::Args)]
 pub struct Chosen {
     #[arg(value_name = "RUN")]
     run: PathBuf,
-    /// `best` by its evaluations, `last`, or a name such as step-00001200; by default the newest that is whole.
+    /// `best` by the kNN accuracy of its evaluations (the newest, where none has one), `last`, or a name such as step-00001200; by default the newest that is whole.
     #[arg(long, value_name = "NAME")]
     checkpoint: Option<String>,
 }
@@ -24,7 +27,8 @@ impl Chosen {
         let load = || -> Result<Trained, RunError> {
             let folder = RunFolder::open(&self.run)?;
             let program = folder.program()?;
-            let checkpoint = Checkpoint::<f32>::load_named(&folder, &program.layout, name)?;
+            let (checkpoint, note) = Checkpoint::<f32>::load_named(&folder, &program.layout, name)?;
+            note.iter().for_each(|line| errln!("warning: {line}"));
             Ok(Trained { arena: checkpoint.arena, step: checkpoint.state.step, program })
         };
         load().map_err(|error| error.to_string())
@@ -45,13 +49,18 @@ pub fn load(run: &Path) -> Result<Trained, String> {
         let program = folder.program()?;
         let (checkpoint, damaged) = Checkpoint::<f32>::load_newest(&folder, &program.layout)?
             .ok_or_else(|| RunError::NoCheckpoint { path: run.to_owned() })?;
-        damaged.iter().for_each(|line| eprintln!("warning: {line}"));
+        damaged.iter().for_each(|line| errln!("warning: {line}"));
         Ok(Trained { arena: checkpoint.arena, step: checkpoint.state.step, program })
     };
     load().map_err(|error| error.to_string())
 }
 
 impl Trained {
+    /// The source that `text` names, by that name.
+    pub fn named(&self, text: &str) -> Result<Named, String> {
+        Ok(Named { name: text.to_owned(), source: self.source(text)? })
+    }
+
     /// The source that `text` names: one of the pipeline's (`data.val`), or a folder of pictures.
     pub fn source(&self, text: &str) -> Result<Arc<dyn Source>, String> {
         let data = &self.program.spec.data;

@@ -38,6 +38,15 @@ pub enum DataError {
     /// `limit` is the share that the pipeline allows; `last` says which picture failed last, and why.
     #[error("{broken} of {tried} pictures are broken, more than the allowed share of {limit}; the last is {last}")]
     TooManyBroken { broken: usize, tried: usize, limit: f64, last: String },
+    /// Pictures of classes whose names the other source lacks: (class, pictures).
+    #[error("{} of {classes} classes of `{other}` are not among those of `{bank}`, such as {}; `{bank}` has {}",
+        unknown.len(), examples(unknown), listed(known))]
+    UnknownClasses { bank: String, other: String, classes: usize, known: Vec<String>, unknown: Vec<(String, usize)> },
+    #[error("the pipeline reads the labels of `data.{source_name}`, whose pictures have none")]
+    LabelsMissing { source_name: String },
+    /// All that were tried.
+    #[error("none of {tried} pictures of `{source_name}` that were tried can be read; the last is {last}")]
+    NoneReadable { source_name: String, tried: usize, last: String },
     #[error("the views of one sample start from two sources, `data.{first}` and `data.{other}`")]
     SeveralSources { first: String, other: String },
     #[error("the loader's threads cannot be started: {message}")]
@@ -83,9 +92,39 @@ impl DataError {
             DataError::TooManyBroken { .. } => {
                 Some("check that the files are complete jpeg, png or webp pictures, or raise `max_broken`".to_owned())
             }
+            DataError::UnknownClasses { other, classes: 1, unknown, .. } => Some(format!(
+                "labels go by the names of folders: put the pictures of `{other}` in a folder for each class in the place of \
+                 `{}`, or leave kNN out: --set evaluate.knn=none",
+                unknown[0].0
+            )),
+            DataError::UnknownClasses { .. } => {
+                Some("labels go by the names of folders: name those of one class alike in both".to_owned())
+            }
+            DataError::LabelsMissing { .. } => {
+                Some("put its pictures in a folder for each class: PATH/CLASS/picture.jpg".to_owned())
+            }
+            DataError::NoneReadable { .. } => Some("check that the files are complete pictures".to_owned()),
             DataError::SeveralSources { first, .. } => Some(format!("let every view derive from `data.{first}`")),
             DataError::Threads { .. } => Some("ask for fewer: --threads 2".to_owned()),
             DataError::Io { source, .. } => Some(source.to_string()),
         }
     }
+}
+
+/// Names that a message lists.
+const LISTED: usize = 5;
+
+/// The first of the classes, each with how many pictures it has.
+fn examples(unknown: &[(String, usize)]) -> String {
+    let example = |(class, count): &(String, usize)| match count {
+        1 => format!("`{class}` (1 picture)"),
+        n => format!("`{class}` ({n} pictures)"),
+    };
+    unknown.iter().take(2).map(example).collect::<Vec<_>>().join(" and ")
+}
+
+fn listed(names: &[String]) -> String {
+    let more = names.len().saturating_sub(LISTED);
+    let shown = names[..names.len().min(LISTED)].join("`, `");
+    if more > 0 { format!("`{shown}` and {more} more") } else { format!("`{shown}`") }
 }

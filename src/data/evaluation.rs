@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** rows stand in the source's order; a broken image has no row and is listed; padding is never counted.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -22,6 +23,9 @@ const EPOCH: u64 = u64::MAX;
 /// Inputs by name, the number of rows that are no padding, and the labels of those.
 pub type EvalBatch = (Vec<(String, InputValue)>, usize, Vec<i64>);
 
+/// Pictures of a source that are tried before a run starts.
+const PROBED: usize = 32;
+
 /// Batches over a source.
 pub struct EvalBatches {
     source: Arc<dyn Source>,
@@ -30,7 +34,7 @@ pub struct EvalBatches {
     batch_size: usize,
     seed: u64,
     next: usize,
-    names: Vec<String>,
+    rows: Vec<usize>,
     broken: Vec<(String, String)>,
 }
 
@@ -44,13 +48,17 @@ impl EvalBatches {
         seed: u64,
     ) -> Result<EvalBatches, DataError> {
         let plan = SamplePlan::new(views, inputs)?;
-        let (names, broken) = (Vec::new(), Vec::new());
-        Ok(EvalBatches { source, plan, inputs: inputs.to_vec(), batch_size, seed, next: 0, names, broken })
+        let (rows, broken) = (Vec::new(), Vec::new());
+        Ok(EvalBatches { source, plan, inputs: inputs.to_vec(), batch_size, seed, next: 0, rows, broken })
     }
 
-    /// Names of the rows given so far.
-    pub fn names(&self) -> &[String] {
-        &self.names
+    /// Which images of the source the rows given so far show.
+    pub fn rows(&self) -> &[usize] {
+        &self.rows
+    }
+
+    pub fn source(&self) -> &dyn Source {
+        &*self.source
     }
 
     /// Images without a row: (name, reason).
@@ -59,7 +67,7 @@ impl EvalBatches {
     }
 
     /// The samples at `indices`, drawn in parallel; broken ones are left out.
-    fn samples(&mut self, indices: &[usize]) -> Vec<(usize, Rows)> {
+    fn samples(&mut self, indices: &[usize]) -> Result<Vec<(usize, Rows)>, DataError> {
         let (source, plan, seed) = (&*self.source, &self.plan, self.seed);
         let drawn: Vec<Result<Rows, String>> = indices
             .par_iter()
@@ -69,10 +77,14 @@ impl EvalBatches {
         for (index, rows) in indices.iter().zip(drawn) {
             match rows {
                 Ok(rows) => samples.push((*index, rows)),
-                Err(reason) => self.broken.push((self.source.name(*index), reason)),
+                Err(reason) => {
+                    // Pictures of a disk that is gone are not broken.
+                    self.source.check()?;
+                    self.broken.push((self.source.name(*index), reason));
+                }
             }
         }
-        samples
+        Ok(samples)
     }
 
     /// A batch of `samples`, of which there is at least one.
@@ -82,13 +94,29 @@ impl EvalBatches {
         let rows: Vec<&Rows> = padded().map(|(_, rows)| rows).collect();
         let labels: Vec<i64> = padded().map(|(index, _)| label(index)).collect();
         let inputs = assemble(&self.inputs, &rows, &labels, batch_key(self.seed, EPOCH));
-        self.names.extend(samples.iter().map(|(index, _)| self.source.name(*index)));
+        self.rows.extend(samples.iter().map(|(index, _)| *index));
         (inputs, samples.len(), labels[..samples.len()].to_vec())
     }
 }
 
+/// Refuses a source of which no picture can be read, by some that are spread evenly over it: what would end every
+/// evaluation is said before the first step. `source_name` is what the error calls it.
+pub fn probe(source: &dyn Source, source_name: &str) -> Result<(), DataError> {
+    let (len, tried) = (source.len(), source.len().min(PROBED));
+    let mut last = String::new();
+    for index in (0..tried).map(|i| i * len / tried) {
+        let read = catch_unwind(AssertUnwindSafe(|| source.image(index).map(drop)));
+        match read.unwrap_or_else(|_| Err("the decoder failed on it".to_owned())) {
+            Ok(()) => return Ok(()),
+            Err(reason) => last = format!("{}: {reason}", source.name(index)),
+        }
+    }
+    source.check()?;
+    Err(DataError::NoneReadable { source_name: source_name.to_owned(), tried, last })
+}
+
 impl Iterator for EvalBatches {
-    type Item = Result<EvalBatch, String>;
+    type Item = Result<EvalBatch, DataError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let mut samples = Vec::new();
@@ -97,7 +125,10 @@ impl Iterator for EvalBatches {
             let end = (self.next + self.batch_size - samples.len()).min(self.source.len());
             let indices: Vec<usize> = (self.next..end).collect();
             self.next = end;
-            samples.extend(self.samples(&indices));
+            match self.samples(&indices) {
+                Ok(found) => samples.extend(found),
+                Err(error) => return Some(Err(error)),
+            }
         }
         if samples.is_empty() {
             return None;
@@ -107,15 +138,28 @@ impl Iterator for EvalBatches {
 }
 
 /// The first batch for pictures: `count` samples spread evenly over the source, so that a source sorted by class shows
-/// many; padded to the batch. Gives the inputs and how many samples there are.
-pub fn sample_inputs(batches: &mut EvalBatches, count: usize) -> Result<(Vec<(String, InputValue)>, usize), DataError> {
+/// many, each of them the first that is not broken from its place to the next one's; padded to the batch. Gives the inputs and
+/// how many samples there are; `source_name` is what an error calls the source.
+pub fn sample_inputs(
+    batches: &mut EvalBatches,
+    count: usize,
+    source_name: &str,
+) -> Result<(Vec<(String, InputValue)>, usize), DataError> {
     let len = batches.source.len();
     let count = count.min(len).min(batches.batch_size).max(1);
-    let indices: Vec<usize> = (0..count).map(|i| i * len / count).collect();
-    let samples = batches.samples(&indices);
+    let mut samples = Vec::new();
+    for place in 0..count {
+        for index in place * len / count..(place + 1) * len / count {
+            let found = batches.samples(&[index])?;
+            if !found.is_empty() {
+                samples.extend(found);
+                break;
+            }
+        }
+    }
     if samples.is_empty() {
         let last = batches.broken.last().map(|(name, reason)| format!("{name}: {reason}")).unwrap_or_default();
-        return Err(DataError::TooManyBroken { broken: count, tried: count, limit: 0.0, last });
+        return Err(DataError::NoneReadable { source_name: source_name.to_owned(), tried: len, last });
     }
     let (inputs, valid, _) = batches.batch(&samples);
     Ok((inputs, valid))

@@ -1,4 +1,6 @@
-//! The closed set of error codes. A code's first part is its phase, and its page.
+//! The closed set of codes of errors and warnings. A code's first part is its phase, or `warning`, and its page.
+
+use super::Severity;
 
 macro_rules! codes {
     ($($variant:ident = $name:literal),* $(,)?) => {
@@ -52,10 +54,23 @@ codes! {
     RuleMatchesCopy = "graph::rule_matches_copy",
     CoupledEncoder = "graph::coupled_encoder",
     PrecisionMissing = "graph::precision_missing",
+    Internal = "graph::internal",
     DataNotFound = "data::not_found",
+    ViewMayPad = "warning::may_pad",
+    PicturesUnseen = "warning::pictures_unseen",
+    NoStep = "warning::no_step",
+    RateOfZero = "warning::rate_of_zero",
+    WarmupUnfinished = "warning::warmup_unfinished",
+    ScheduleUnfinished = "warning::schedule_unfinished",
+    NeverReached = "warning::never_reached",
+    NeverThawed = "warning::never_thawed",
 }
 
 impl Code {
+    pub fn severity(self) -> Severity {
+        if self.as_str().starts_with("warning::") { Severity::Warning } else { Severity::Error }
+    }
+
     /// The page of the code's phase.
     fn page(self) -> &'static str {
         match self.as_str().split("::").next() {
@@ -65,6 +80,7 @@ impl Code {
             Some("shape") => include_str!("codes/shape.md"),
             Some("view") => include_str!("codes/view.md"),
             Some("graph") => include_str!("codes/graph.md"),
+            Some("warning") => include_str!("codes/warning.md"),
             _ => include_str!("codes/data.md"),
         }
     }

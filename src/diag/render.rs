@@ -4,7 +4,7 @@ use std::fmt;
 
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
 
-use super::Diagnostic;
+use super::{Diagnostic, Severity};
 use crate::source::{SourceId, Sources, Span};
 
 /// One source's share of a diagnostic, as miette wants it.
@@ -12,6 +12,7 @@ use crate::source::{SourceId, Sources, Span};
 struct Part {
     message: String,
     code: Option<&'static str>,
+    severity: miette::Severity,
     help: Option<String>,
     labels: Vec<LabeledSpan>,
     source: Option<NamedSource<String>>,
@@ -28,8 +29,7 @@ impl std::error::Error for Part {}
 
 impl miette::Diagnostic for Part {
     fn severity(&self) -> Option<miette::Severity> {
-        // Places of one error in other files: no errors of their own.
-        self.code.is_none().then_some(miette::Severity::Advice)
+        Some(self.severity)
     }
 
     fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
@@ -72,7 +72,7 @@ pub fn render(diagnostics: &[Diagnostic], sources: &Sources, color: bool) -> Str
     text
 }
 
-/// One JSON object a line: code, message, help, labels (file, line, column, text).
+/// One JSON object a line: severity, code, message, help, labels (file, line, column, text).
 pub fn render_json(diagnostics: &[Diagnostic], sources: &Sources) -> String {
     let mut text = String::new();
     for diagnostic in diagnostics {
@@ -87,7 +87,7 @@ pub fn render_json(diagnostics: &[Diagnostic], sources: &Sources) -> String {
             })
             .collect();
         let object = serde_json::json!({
-            "code": diagnostic.code.as_str(), "message": diagnostic.message,
+            "severity": diagnostic.severity().name(), "code": diagnostic.code.as_str(), "message": diagnostic.message,
             "help": diagnostic.help, "labels": labels,
         });
         text.push_str(&object.to_string());
@@ -118,6 +118,8 @@ fn part_of(diagnostic: &Diagnostic, sources: &Sources) -> Part {
         Part {
             message: String::new(),
             code: None,
+            // Places of one error in other files: no errors of their own.
+            severity: miette::Severity::Advice,
             help: None,
             labels: labels
                 .map(|(span, text)| {
@@ -132,9 +134,14 @@ fn part_of(diagnostic: &Diagnostic, sources: &Sources) -> Part {
     let first = parts.next();
     let related = parts.map(|part| Part { message: "and here".into(), ..part }).collect();
     let (labels, source) = first.map_or((Vec::new(), None), |part| (part.labels, part.source));
+    let (severity, message) = match diagnostic.severity() {
+        Severity::Error => (miette::Severity::Error, diagnostic.message.clone()),
+        Severity::Warning => (miette::Severity::Warning, format!("warning: {}", diagnostic.message)),
+    };
     Part {
-        message: diagnostic.message.clone(),
+        message,
         code: Some(diagnostic.code.as_str()),
+        severity,
         help: diagnostic.help.clone(),
         labels,
         source,

@@ -153,14 +153,29 @@ impl Machine<'_> {
     ) -> Checked<Bag> {
         let slots: Vec<Slot<'_>> = names.iter().map(|n| Slot::builtin(n)).collect();
         let values = self.bind_arguments(callee, &slots, None, arguments, call, scope)?;
+        for (slot, value) in slots.iter().zip(&values) {
+            if let Some(value) = value {
+                self.check_range(callee, slot.name, value)?;
+            }
+        }
         let names = slots.iter().map(|s| Arc::from(s.name));
-        Ok(Bag { callee: callee.into(), values: names.zip(values).collect() })
+        Ok(Bag { callee: callee.into(), call, values: names.zip(values).collect() })
     }
+}
+
+/// A builtin that makes a value of static ones: what it is called, its parameters (`?` ends those that may be left out),
+/// and what makes the value. They stand together, so that none can be written without the others.
+pub struct Builtin {
+    pub name: &'static str,
+    pub params: &'static [&'static str],
+    pub make: fn(&Bag) -> Result<Kind, Diagnostic>,
 }
 
 /// Bound arguments of a builtin, read with the type that each must have.
 pub struct Bag {
     callee: Arc<str>,
+    /// The whole call.
+    pub call: Span,
     values: Vec<(Arc<str>, Option<Value>)>,
 }
 

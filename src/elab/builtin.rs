@@ -7,30 +7,54 @@ use crate::diag::{Code, Diagnostic, suggest};
 use crate::source::Span;
 use crate::syntax::ast::Argument;
 
-use super::args::{Bag, wrong_type};
+use super::args::{Bag, Builtin, Slot, wrong_type};
 use super::scope::Scope;
 use super::value::{Kind, Value};
-use super::{Checked, Machine, lists, settings, views};
+use super::{Checked, Machine, lists, number, settings, views};
 
 /// Initial values that take no argument.
-const PLAIN_INITS: &[&str] = &["zeros", "ones", "xavier_uniform"];
-const INITS: &[(&str, &[&str])] = &[
-    ("constant", &["value"]),
-    ("normal", &["std"]),
-    ("trunc_normal", &["std", "cut?"]),
-    ("fan_in_uniform", &["fan_in"]),
-    ("sincos_2d", &["grid", "zero_rows?", "column_first?"]),
+const PLAIN_INITS: &[(&str, Init)] =
+    &[("zeros", Init::Zeros), ("ones", Init::Ones), ("xavier_uniform", Init::XavierUniform)];
+const INITS: &[Builtin] = &[
+    Builtin { name: "constant", params: &["value"], make: constant },
+    Builtin { name: "normal", params: &["std"], make: normal },
+    Builtin { name: "trunc_normal", params: &["std", "cut?"], make: trunc_normal },
+    Builtin { name: "fan_in_uniform", params: &["fan_in"], make: fan_in_uniform },
+    Builtin { name: "sincos_2d", params: &["grid", "zero_rows?", "column_first?"], make: sincos_2d },
 ];
 /// Functions of static values.
-const STATIC: &[(&str, &[&str])] = &[
-    ("floor", &["x"]),
-    ("ceil", &["x"]),
-    ("sqrt", &["x"]),
-    ("min", &["a", "b"]),
-    ("max", &["a", "b"]),
-    ("pow", &["base", "exponent"]),
-    ("pair", &["x"]),
+const STATIC: &[Builtin] = &[
+    Builtin { name: "floor", params: &["x"], make: |bag| rounded(bag, "floor", f64::floor) },
+    Builtin { name: "ceil", params: &["x"], make: |bag| rounded(bag, "ceil", f64::ceil) },
+    Builtin { name: "sqrt", params: &["x"], make: sqrt },
+    Builtin { name: "min", params: &["a", "b"], make: |bag| chosen(bag, "min", |a, b| a <= b) },
+    Builtin { name: "max", params: &["a", "b"], make: |bag| chosen(bag, "max", |a, b| a > b) },
+    Builtin { name: "pow", params: &["base", "exponent"], make: pow },
+    Builtin { name: "pair", params: &["x"], make: pair },
 ];
+/// Everything that is made of static values alone.
+const CALLED: [&[Builtin]; 4] = [INITS, STATIC, views::STEPS, settings::SETTINGS];
+/// What needs the evaluator itself: modules, tensors, the place of the call.
+const OF_THE_MACHINE: &[(&str, Call)] = &[
+    ("ema", |machine, called| machine.call_ema(called)),
+    ("frozen", |machine, called| machine.call_frozen(called)),
+    ("kmeans", |machine, called| machine.call_kmeans(called)),
+    ("stop_gradient", |machine, called| machine.call_op("stop_gradient", called)),
+];
+
+type Call = for<'m, 's, 'c> fn(&'m mut Machine<'s>, Called<'c>) -> Checked<Value>;
+
+/// One call of a builtin.
+struct Called<'c> {
+    /// A piped value, which goes before all arguments.
+    first: Option<Value>,
+    arguments: &'c [Argument],
+    span: Span,
+    scope: &'c Rc<Scope>,
+    /// The path of the definition that the call is the value of.
+    naming: Option<String>,
+}
+
 /// Words that stand for themselves.
 const WORDS: &[&str] = &[
     "f32",
@@ -44,21 +68,15 @@ const WORDS: &[&str] = &[
     "after_forward",
     "after_step",
 ];
-const MODULES: &[&str] = &["ema", "frozen", "stop_gradient", "kmeans"];
 
 /// All builtin names, for suggestions.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    let tables = INITS
-        .iter()
-        .chain(STATIC)
-        .chain(lists::FUNCTIONS)
-        .chain(views::STEPS)
-        .chain(settings::SETTINGS)
-        .map(|(n, _)| *n);
-    tables
-        .chain(PLAIN_INITS.iter().copied())
+    let called = CALLED.iter().flat_map(|table| table.iter().map(|builtin| builtin.name));
+    called
+        .chain(lists::FUNCTIONS.iter().map(|(name, _)| *name))
+        .chain(PLAIN_INITS.iter().map(|(name, _)| *name))
         .chain(WORDS.iter().copied())
-        .chain(MODULES.iter().copied())
+        .chain(OF_THE_MACHINE.iter().map(|(name, _)| *name))
         .chain(["imagenet"])
 }
 
@@ -87,12 +105,7 @@ fn imagenet(span: Span) -> Value {
 pub fn as_init(value: &Value) -> Option<Init> {
     match &value.kind {
         Kind::Init(init) => Some(init.clone()),
-        Kind::Builtin(name) => match &**name {
-            "zeros" => Some(Init::Zeros),
-            "ones" => Some(Init::Ones),
-            "xavier_uniform" => Some(Init::XavierUniform),
-            _ => None,
-        },
+        Kind::Builtin(name) => PLAIN_INITS.iter().find(|(n, _)| *n == &**name).map(|(_, init)| init.clone()),
         _ => None,
     }
 }
@@ -108,86 +121,69 @@ impl Machine<'_> {
         scope: &Rc<Scope>,
         naming: Option<String>,
     ) -> Checked<Value> {
-        if let Some(op) = name.strip_prefix("op::").or((name == "stop_gradient").then_some(name)) {
-            return self.call_op(op, first, arguments, span, scope);
+        let called = Called { first, arguments, span, scope, naming };
+        if let Some(op) = name.strip_prefix("op::") {
+            return self.call_op(op, called);
         }
-        if name == "kmeans" {
-            let slots = ["value", "rounds?"].map(super::args::Slot::builtin);
-            let values = self.bind_arguments(name, &slots, first, arguments, span, scope)?;
-            let [Some(value), rounds] = values.as_slice() else { return Err(crate::diag::Reported) };
-            let tensor = self.to_tensor("`value` of `kmeans`", value)?;
-            let rounds = match rounds {
-                None => 10,
-                Some(rounds) => match rounds.whole() {
-                    Some(n) if n > 0 => n as usize,
-                    _ => return self.fail(wrong_type("`rounds` of `kmeans`", rounds, "a whole number from 1")),
-                },
-            };
-            return Ok(Value::new(Kind::KMeans(tensor, rounds), span));
+        if let Some((_, call)) = OF_THE_MACHINE.iter().find(|(n, _)| *n == name) {
+            return call(self, called);
         }
-        if name == "frozen" {
-            return match naming {
-                Some(path) => self.frozen(path, arguments, span, scope),
-                None => self.fail(
-                    Diagnostic::new(Code::NotCallable, "`frozen` makes a module")
-                        .label(span, "called here")
-                        .help("define it in `model`: `eye = frozen(vit(…))`"),
-                ),
-            };
-        }
-        if name == "ema" {
-            return match naming {
-                Some(path) => self.ema(&path, arguments, span, scope),
-                None => self.fail(
-                    Diagnostic::new(Code::NotCallable, "`ema` makes modules")
-                        .label(span, "called here")
-                        .help("define it in `model`: `momentum = ema(encoder, momentum: 0.996)`"),
-                ),
-            };
-        }
-        if let Some((_, params)) = lists::FUNCTIONS.iter().find(|(n, _)| *n == name) {
-            let slots: Vec<_> = params.iter().map(|n| super::args::Slot::builtin(n)).collect();
-            let values = self.bind_arguments(name, &slots, first, arguments, span, scope)?;
+        if let Some((_, of_list)) = lists::FUNCTIONS.iter().find(|(n, _)| *n == name) {
+            let slots = [Slot::builtin("items")];
+            let values = self.bind_arguments(name, &slots, called.first, arguments, span, scope)?;
             let list = values.into_iter().flatten().next().expect("its one argument is required");
-            return self.call_on_list(name, &list, span);
+            return self.call_on_list(name, &list, *of_list, span);
         }
-        if let Some(value) = first {
+        if let Some(value) = called.first {
             // Only static functions take a piped value among builtins, and none of them reads well so.
             return self.fail(wrong_type(&format!("`{name}`"), &value, "its arguments in parentheses"));
         }
-        let table = |table: &[(&'static str, &'static [&'static str])]| {
-            table.iter().find(|(n, _)| *n == name).map(|(_, params)| *params)
-        };
-        if let Some(params) = table(STATIC) {
-            let bag = self.bind_builtin(name, params, arguments, span, scope)?;
-            return self.call_static(name, &bag, span);
-        }
-        if let Some(params) = table(INITS) {
-            let bag = self.bind_builtin(name, params, arguments, span, scope)?;
-            let init = call_init(name, &bag);
-            return self.check(init).map(|init| Value::new(Kind::Init(init), span));
-        }
-        if let Some(params) = table(views::STEPS) {
-            let bag = self.bind_builtin(name, params, arguments, span, scope)?;
-            let step = views::step(name, &bag, span);
-            return self.check(step).map(|step| Value::new(Kind::Recipe(Rc::new(vec![step])), span));
-        }
-        if let Some(params) = table(settings::SETTINGS) {
-            let bag = self.bind_builtin(name, params, arguments, span, scope)?;
-            let setting = settings::call(name, &bag);
-            return self.check(setting).map(|kind| Value::new(kind, span));
+        if let Some(builtin) = CALLED.iter().flat_map(|table| table.iter()).find(|b| b.name == name) {
+            let bag = self.bind_builtin(name, builtin.params, arguments, span, scope)?;
+            let made = (builtin.make)(&bag);
+            return self.check(made).map(|kind| Value::new(kind, span));
         }
         self.fail(Diagnostic::new(Code::NotCallable, format!("`{name}` takes no arguments")).label(span, "called here"))
     }
 
-    fn call_op(
-        &mut self,
-        op: &str,
-        first: Option<Value>,
-        arguments: &[Argument],
-        span: Span,
-        scope: &Rc<Scope>,
-    ) -> Checked<Value> {
+    fn call_kmeans(&mut self, Called { first, arguments, span, scope, .. }: Called<'_>) -> Checked<Value> {
+        let slots = ["value", "rounds?"].map(Slot::builtin);
+        let values = self.bind_arguments("kmeans", &slots, first, arguments, span, scope)?;
+        let [Some(value), rounds] = values.as_slice() else { return Err(crate::diag::Reported) };
+        let tensor = self.to_tensor("`value` of `kmeans`", value)?;
+        let rounds = match rounds {
+            None => 10,
+            Some(rounds) => match rounds.whole() {
+                Some(n) if n > 0 => n as usize,
+                _ => return self.fail(wrong_type("`rounds` of `kmeans`", rounds, "a whole number from 1")),
+            },
+        };
+        Ok(Value::new(Kind::KMeans(tensor, rounds), span))
+    }
+
+    fn call_frozen(&mut self, Called { arguments, span, scope, naming, .. }: Called<'_>) -> Checked<Value> {
+        match naming {
+            Some(path) => self.frozen(path, arguments, span, scope),
+            None => self.fail(
+                Diagnostic::new(Code::NotCallable, "`frozen` makes a module")
+                    .label(span, "called here")
+                    .help("define it in `model`: `eye = frozen(vit(…))`"),
+            ),
+        }
+    }
+
+    fn call_ema(&mut self, Called { arguments, span, scope, naming, .. }: Called<'_>) -> Checked<Value> {
+        match naming {
+            Some(path) => self.ema(&path, arguments, span, scope),
+            None => self.fail(
+                Diagnostic::new(Code::NotCallable, "`ema` makes modules")
+                    .label(span, "called here")
+                    .help("define it in `model`: `momentum = ema(encoder, momentum: 0.996)`"),
+            ),
+        }
+    }
+
+    fn call_op(&mut self, op: &str, Called { first, arguments, span, scope, .. }: Called<'_>) -> Checked<Value> {
         if op == "geometry" {
             return self.call_geometry(first, arguments, span, scope);
         }
@@ -204,12 +200,15 @@ impl Machine<'_> {
             };
             return self.fail(diagnostic);
         };
-        let slots: Vec<_> = signature.iter().map(|n| super::args::Slot::builtin(n)).collect();
+        let slots: Vec<_> = signature.iter().map(|n| Slot::builtin(n)).collect();
         let values = self.bind_arguments(&format!("op::{op}"), &slots, first, arguments, span, scope)?;
         let mut resolved = Vec::with_capacity(values.len());
-        for value in values {
+        for (slot, value) in slots.iter().zip(values) {
             resolved.push(match value {
-                Some(value) => self.resolve(value)?,
+                Some(value) => {
+                    self.check_range(&format!("op::{op}"), slot.name, &value)?;
+                    self.resolve(value)?
+                }
                 None => None,
             });
         }
@@ -225,7 +224,7 @@ impl Machine<'_> {
         span: Span,
         scope: &Rc<Scope>,
     ) -> Checked<Value> {
-        let slots = [super::args::Slot::builtin("view")];
+        let slots = [Slot::builtin("view")];
         let values = self.bind_arguments("op::geometry", &slots, first, arguments, span, scope)?;
         match values.into_iter().flatten().next() {
             Some(Value { kind: Kind::View(index), .. }) => {
@@ -258,84 +257,103 @@ impl Machine<'_> {
             _ => Some(value),
         })
     }
+}
 
-    fn call_static(&mut self, name: &str, bag: &Bag, span: Span) -> Checked<Value> {
-        let value = |name: &str| bag.get(name).cloned().unwrap_or(Value::new(Kind::None, span));
-        let x = value("x");
-        let kind = match name {
-            "pair" => match x.items() {
-                Some([_, _]) => x.kind.clone(),
-                Some(_) => return self.fail(wrong_type("`pair`", &x, "one value or two")),
-                None => Kind::Tuple(Rc::new(vec![x.clone(), x])),
-            },
-            "min" | "max" => {
-                let (a, b) = (value("a"), value("b"));
-                match (a.number(), b.number()) {
-                    (Some(x), Some(y)) => {
-                        if (x <= y) == (name == "min") {
-                            a.kind
-                        } else {
-                            b.kind
-                        }
-                    }
-                    _ => return self.fail(wrong_type(&format!("`{name}`"), &a, "two numbers")),
-                }
-            }
-            "pow" => {
-                let (base, exponent) = (value("base"), value("exponent"));
-                return self.check(super::number::power(&base, &exponent, span));
-            }
-            _ => match x.number() {
-                Some(number) => match name {
-                    "floor" => Kind::Int(number.floor() as i64),
-                    "ceil" => Kind::Int(number.ceil() as i64),
-                    _ => Kind::Float(number.sqrt()),
-                },
-                None => return self.fail(wrong_type(&format!("`{name}`"), &x, "a number")),
-            },
-        };
-        Ok(Value::new(kind, span))
+type Made = Result<Kind, Diagnostic>;
+
+/// The argument `name`, which the table says must be given.
+fn argument(bag: &Bag, name: &str) -> Value {
+    bag.get(name).cloned().unwrap_or(Value::new(Kind::None, bag.call))
+}
+
+fn rounded(bag: &Bag, name: &str, round: fn(f64) -> f64) -> Made {
+    let x = argument(bag, "x");
+    match x.number().map(round) {
+        // Beyond that not every whole number is a float.
+        Some(number) if number.abs() < 9e15 => Ok(Kind::Int(number as i64)),
+        Some(_) => Err(Diagnostic::new(Code::OutOfRange, format!("`{name}` of {x} is too large for a whole number"))
+            .label(x.span, "too large")
+            .help("write a number below 9e15")),
+        None => Err(wrong_type(&format!("`{name}`"), &x, "a number")),
     }
 }
 
-fn call_init(name: &str, bag: &Bag) -> Result<Init, Diagnostic> {
-    Ok(match name {
-        "constant" => Init::Constant(bag.float("value", 0.0)?),
-        "normal" => Init::Normal { std: bag.float("std", 0.02)? },
-        "trunc_normal" => {
-            let cut = bag.float("cut", 2.0)?;
-            // Drawn until a value lies inside: a cut of nothing would never end.
-            if cut < 0.1 {
-                let what = format!("`cut` of `trunc_normal` is {cut} deviations, 0.1 is the least");
-                let diagnostic = Diagnostic::new(Code::OutOfRange, what).help("write a number such as `2.0`");
-                return Err(match bag.get("cut") {
-                    Some(value) => diagnostic.label(value.span, "out of range"),
-                    None => diagnostic,
-                });
-            }
-            Init::TruncNormal { std: bag.float("std", 0.02)?, cut }
+fn sqrt(bag: &Bag) -> Made {
+    let x = argument(bag, "x");
+    match x.number() {
+        Some(number) if number < 0.0 => {
+            Err(Diagnostic::new(Code::OutOfRange, format!("`sqrt` of {x}: a number below zero has no root"))
+                .label(x.span, "below zero")
+                .help("write a number from 0"))
         }
-        "fan_in_uniform" => Init::FanInUniform { fan_in: bag.count("fan_in", 1)? },
-        _ => {
-            let grid = bag.get("grid").and_then(|g| match g.items()? {
-                [rows, columns] => Some((rows.whole()?, columns.whole()?)),
-                _ => None,
-            });
-            let Some((rows, columns)) = grid else {
-                let value = bag.get("grid").cloned();
-                return Err(match value {
-                    Some(value) => wrong_type("`grid` of `sincos_2d`", &value, "rows and columns such as (14, 14)"),
-                    None => Diagnostic::new(Code::MissingArgument, "`sincos_2d` needs `grid`"),
-                });
-            };
-            let zero_rows = bag.get("zero_rows").and_then(Value::whole).unwrap_or(0);
-            let column_first = bag.get("column_first").is_some_and(|v| matches!(v.kind, Kind::Bool(true)));
-            Init::SinCos2d {
-                rows: rows as usize,
-                columns: columns as usize,
-                zero_rows: zero_rows as usize,
-                column_first,
-            }
+        Some(number) => Ok(Kind::Float(number.sqrt())),
+        None => Err(wrong_type("`sqrt`", &x, "a number")),
+    }
+}
+
+/// One of two numbers: the first where `first` says so.
+fn chosen(bag: &Bag, name: &str, first: fn(f64, f64) -> bool) -> Made {
+    let (a, b) = (argument(bag, "a"), argument(bag, "b"));
+    match (a.number(), b.number()) {
+        (Some(x), Some(y)) => Ok(if first(x, y) { a.kind } else { b.kind }),
+        (None, _) => Err(wrong_type(&format!("`{name}`"), &a, "two numbers")),
+        (_, None) => Err(wrong_type(&format!("`{name}`"), &b, "two numbers")),
+    }
+}
+
+fn pow(bag: &Bag) -> Made {
+    number::power(&argument(bag, "base"), &argument(bag, "exponent"), bag.call).map(|value| value.kind)
+}
+
+fn pair(bag: &Bag) -> Made {
+    let x = argument(bag, "x");
+    match x.items() {
+        Some([_, _]) => Ok(x.kind),
+        Some(_) => Err(wrong_type("`pair`", &x, "one value or two")),
+        None => Ok(Kind::Tuple(Rc::new(vec![x.clone(), x]))),
+    }
+}
+
+fn constant(bag: &Bag) -> Made {
+    Ok(Kind::Init(Init::Constant(bag.float("value", 0.0)?)))
+}
+
+fn normal(bag: &Bag) -> Made {
+    Ok(Kind::Init(Init::Normal { std: bag.float("std", 0.02)? }))
+}
+
+fn trunc_normal(bag: &Bag) -> Made {
+    Ok(Kind::Init(Init::TruncNormal { std: bag.float("std", 0.02)?, cut: bag.float("cut", 2.0)? }))
+}
+
+fn fan_in_uniform(bag: &Bag) -> Made {
+    Ok(Kind::Init(Init::FanInUniform { fan_in: bag.count("fan_in", 1)? }))
+}
+
+fn sincos_2d(bag: &Bag) -> Made {
+    let grid = argument(bag, "grid");
+    let side = |value: &Value| value.whole().filter(|n| *n > 0).map(|n| n as usize);
+    let sides = grid.items().and_then(|items| match items {
+        [rows, columns] => Some((side(rows)?, side(columns)?)),
+        _ => None,
+    });
+    let Some((rows, columns)) = sides else {
+        return Err(wrong_type("`grid` of `sincos_2d`", &grid, "rows and columns such as (14, 14)"));
+    };
+    let zero_rows = match bag.get("zero_rows") {
+        None => 0,
+        Some(value) => match value.whole().and_then(|n| usize::try_from(n).ok()) {
+            Some(n) => n,
+            None => return Err(wrong_type("`zero_rows` of `sincos_2d`", value, "a whole number from 0")),
+        },
+    };
+    let column_first = match bag.get("column_first").map(|v| &v.kind) {
+        None => false,
+        Some(Kind::Bool(flag)) => *flag,
+        Some(_) => {
+            let value = argument(bag, "column_first");
+            return Err(wrong_type("`column_first` of `sincos_2d`", &value, "true or false"));
         }
-    })
+    };
+    Ok(Kind::Init(Init::SinCos2d { rows, columns, zero_rows, column_first }))
 }

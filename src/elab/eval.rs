@@ -210,6 +210,7 @@ impl Machine<'_> {
 
     /// An operation of which one operand at least is a tensor.
     pub fn tensor_binary(&mut self, op: BinaryOp, left: Value, right: Value, span: Span) -> Checked<Value> {
+        let divisor = right.clone();
         let mut operands = Vec::new();
         for value in [left, right] {
             operands.push(match value.number() {
@@ -221,6 +222,17 @@ impl Machine<'_> {
                 }
             });
         }
+        if let (BinaryOp::Div, Kind::Schedule(schedule)) = (op, &divisor.kind) {
+            let points = schedule.points();
+            if points.iter().any(|(_, a)| points.iter().any(|(_, b)| a * b <= 0.0)) {
+                return self.fail(
+                    Diagnostic::new(Code::BadOperands, "a tensor is divided by a schedule that comes to zero")
+                        .label(span, "here")
+                        .label(divisor.span, "this comes to zero")
+                        .help("let it run from one number above zero to another: `ramp(0.04, 0.07)`"),
+                );
+            }
+        }
         let result = self.tensors.binary(op, &operands[0], &operands[1], span);
         self.check(result)
     }
@@ -230,12 +242,16 @@ impl Machine<'_> {
         let left = self.eval(value, scope)?;
         if matches!(left.kind, Kind::Source(_) | Kind::View(_) | Kind::Recipe(_)) && self.makes_recipe(callee, scope) {
             let steps = self.eval(callee, scope)?;
-            let Kind::List(several) = &steps.kind else { return self.extend_view(&left, &steps, span) };
-            let mut views = Vec::with_capacity(several.len());
-            for steps in several.iter() {
-                views.push(self.extend_view(&left, steps, span)?);
-            }
-            return Ok(Value::new(Kind::List(Rc::new(views)), span));
+            self.diagnostics.enter(callee.span);
+            let view = match &steps.kind {
+                Kind::List(several) => {
+                    let views: Checked<_> = several.iter().map(|one| self.extend_view(&left, one, span)).collect();
+                    views.map(|views| Value::new(Kind::List(Rc::new(views)), span))
+                }
+                _ => self.extend_view(&left, &steps, span),
+            };
+            self.diagnostics.leave();
+            return view;
         }
         match &callee.kind {
             ExprKind::Call(function, arguments) => self.eval_call(function, Some(left), arguments, span, scope),
@@ -283,6 +299,8 @@ impl Machine<'_> {
             );
         }
         self.depth += 1;
+        // In a chain the whole of it would be no place.
+        self.diagnostics.enter(if first.is_some() { callee.span } else { span });
         let result = match &target.kind {
             Kind::Block(def) => match naming {
                 Some(path) => self.instantiate(def, &path, arguments, span, scope),
@@ -309,6 +327,7 @@ impl Machine<'_> {
                     .label(callee.span, "called here"),
             ),
         };
+        self.diagnostics.leave();
         self.depth -= 1;
         result
     }

@@ -55,6 +55,9 @@ impl Machine<'_> {
         if let Some(scope) = self.files.get(&id) {
             return Ok(scope.clone());
         }
+        if self.sources.get(id).library {
+            self.diagnostics.add_library(id);
+        }
         let file = parse_file(self.sources, id, self.diagnostics)?;
         self.loading.push(id);
         let scope = self.build_scope(id, &file);

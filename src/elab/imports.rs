@@ -14,7 +14,7 @@ use crate::source::{SourceId, Span};
 use crate::spec::ImportSpec;
 use crate::syntax::ast::{Name, Override};
 
-use super::pipeline::model_definitions;
+use super::section::model_definitions;
 use super::value::{Kind, Value};
 use super::{Checked, Machine};
 

@@ -12,7 +12,14 @@ use super::value::{Kind, Value};
 use super::{Checked, Machine, number};
 
 /// Functions of a list.
-pub const FUNCTIONS: &[(&str, &[&str])] = &[("sum", &["items"]), ("mean", &["items"]), ("len", &["items"])];
+pub const FUNCTIONS: &[(&str, OfList)] = &[
+    ("sum", |machine, items, at, span| machine.sum("sum", items, at, span)),
+    ("mean", |machine, items, at, span| machine.mean(items, at, span)),
+    ("len", |_, items, _, span| Ok(Value::new(Kind::Int(items.len() as i64), span))),
+];
+
+/// What a function makes of the items of the list written at the first place, called at the second.
+pub type OfList = for<'m, 's, 'i> fn(&'m mut Machine<'s>, &'i [Value], Span, Span) -> Checked<Value>;
 
 /// Items that one loop may run over: more are a mistake, and would not end in sensible time.
 const MAX_ITEMS: i64 = 10_000;
@@ -101,31 +108,33 @@ impl Machine<'_> {
         }
     }
 
-    /// `sum(…)`, `mean(…)` or `len(…)` of a list of numbers or tensors.
-    pub fn call_on_list(&mut self, name: &str, list: &Value, span: Span) -> Checked<Value> {
-        let Some(items) = list.items().map(<[Value]>::to_vec) else {
-            return self.fail(wrong_type(&format!("`{name}`"), list, "a list, or a loop such as `x for x in items`"));
-        };
-        if name == "len" {
-            return Ok(Value::new(Kind::Int(items.len() as i64), span));
+    /// A function of [`FUNCTIONS`] of a list of numbers or tensors.
+    pub fn call_on_list(&mut self, name: &str, list: &Value, function: OfList, span: Span) -> Checked<Value> {
+        match list.items() {
+            Some(items) => function(self, items, list.span, span),
+            None => self.fail(wrong_type(&format!("`{name}`"), list, "a list, or a loop such as `x for x in items`")),
         }
-        let mut items = items.into_iter();
-        let count = items.len();
-        let Some(mut total) = items.next() else {
+    }
+
+    fn sum(&mut self, name: &str, items: &[Value], list: Span, span: Span) -> Checked<Value> {
+        let Some((first, rest)) = items.split_first() else {
             return self.fail(
                 Diagnostic::new(Code::OutOfRange, format!("`{name}` of no items"))
-                    .label(list.span, "an empty list")
+                    .label(list, "an empty list")
                     .help("give the loop something to run over"),
             );
         };
-        for item in items {
-            total = self.combine(BinaryOp::Add, total, item, span)?;
+        let mut total = first.clone();
+        for item in rest {
+            total = self.combine(BinaryOp::Add, total, item.clone(), span)?;
         }
-        if name == "sum" {
-            return Ok(Value::new(total.kind, span));
-        }
-        let mean = self.combine(BinaryOp::Div, total, Value::new(Kind::Float(count as f64), span), span)?;
-        Ok(Value::new(mean.kind, span))
+        Ok(Value::new(total.kind, span))
+    }
+
+    fn mean(&mut self, items: &[Value], list: Span, span: Span) -> Checked<Value> {
+        let total = self.sum("mean", items, list, span)?;
+        let count = Value::new(Kind::Float(items.len() as f64), span);
+        self.combine(BinaryOp::Div, total, count, span)
     }
 
     /// An operation on two values, tensors or static ones.

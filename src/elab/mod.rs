@@ -9,6 +9,8 @@
 mod args;
 mod builtin;
 mod config;
+mod copies;
+mod definitions;
 mod eval;
 mod files;
 mod imports;
@@ -17,9 +19,11 @@ mod modules;
 mod number;
 mod overrides;
 mod pipeline;
+mod ranges;
 mod requirement;
 mod rules;
 mod scope;
+mod section;
 mod settings;
 mod signature;
 mod tensors;
@@ -27,7 +31,7 @@ mod train;
 mod unused;
 pub mod value;
 mod variants;
-pub mod views;
+mod views;
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -36,14 +40,15 @@ use std::sync::Arc;
 use crate::decl::TensorDecl;
 use crate::diag::{Diagnostic, Diagnostics, Reported};
 use crate::source::{SourceId, Sources, Span};
-use crate::spec::EmaSpec;
+use crate::spec::{Definition, EmaSpec};
 
 pub use config::{Set, evaluate_number};
-pub use pipeline::{Bound, elaborate, model_definitions};
+pub use pipeline::{Bound, elaborate, name};
 pub use scope::Scope;
+pub use section::model_definitions;
 pub use settings::as_duration;
 pub use tensors::{NoTensors, Tensors};
-pub use value::{Dims, Kind, ModuleId, Tensor, Value};
+pub use value::{Dims, Kind, ModuleId, Tensor, Value, View};
 
 /// A value that may be missing because an error was reported.
 pub type Checked<T> = Result<T, Reported>;
@@ -56,8 +61,10 @@ pub struct Machine<'a> {
     loading: Vec<SourceId>,
     pub modules: Vec<modules::Module>,
     pub stored: Vec<Stored>,
-    pub views: Vec<views::View>,
+    pub views: Vec<View>,
     pub emas: Vec<EmaSpec>,
+    /// What `model` defines, in the order in which it was made.
+    definitions: Vec<Definition>,
     /// Modules of other pipelines.
     pub imports: imports::Imports,
     /// Names that every file sees: `data` and `training`.
@@ -90,6 +97,7 @@ impl<'a> Machine<'a> {
             stored: Vec::new(),
             views: Vec::new(),
             emas: Vec::new(),
+            definitions: Vec::new(),
             imports: imports::Imports::default(),
             ambient: HashMap::new(),
             tensors: Box::new(NoTensors),

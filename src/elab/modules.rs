@@ -1,18 +1,17 @@
-//! Module instances: blocks expanded with parameter paths, and averaged copies of them.
+//! Module instances: blocks expanded with parameter paths. Averaged copies of them are in [`super::copies`].
 
-use std::collections::HashMap;
 use std::rc::Rc;
 
-use crate::decl::{Init, TensorDecl, TensorKind};
+use crate::decl::{TensorDecl, TensorKind};
 use crate::diag::{Code, Diagnostic, suggest};
 use crate::op::Type;
 use crate::source::Span;
-use crate::spec::{EmaMoment, EmaSpec, Role, Schedule};
+use crate::spec::Role;
 use crate::syntax::ast::{self, Argument, Binding, BlockEntry, ParamType};
 
 use super::args::wrong_type;
 use super::scope::Scope;
-use super::value::{Definition, Kind, ModuleId, Value};
+use super::value::{Definition, Dims, Kind, ModuleId, Value};
 use super::{Checked, Machine, Stored};
 
 /// One instance of a block.
@@ -125,14 +124,22 @@ impl Machine<'_> {
             return Ok(Value::new(Kind::None, name.span));
         }
         let shape = self.static_shape(&decl.shape, scope)?;
-        let init = self.eval(&decl.init, scope)?;
-        let Some(init) = super::builtin::as_init(&init) else {
+        let value = self.eval(&decl.init, scope)?;
+        let Some(init) = super::builtin::as_init(&value) else {
             return self.fail(wrong_type(
                 &format!("the initial value of `{}`", name.text),
-                &init,
+                &value,
                 "one such as `zeros` or `xavier_uniform`",
             ));
         };
+        if let Err(unfit) = init.fills(&shape) {
+            return self.fail(
+                Diagnostic::new(Code::ShapeMismatch, format!("`{}` {}: {}", name.text, Dims(&shape), unfit.why))
+                    .label(value.span, "this cannot fill it")
+                    .label(name.span, format!("{}", Dims(&shape)))
+                    .help(unfit.help),
+            );
+        }
         let frozen = match &decl.frozen {
             None => false,
             Some(ast::Frozen { when: None }) => true,
@@ -231,152 +238,6 @@ impl Machine<'_> {
             outputs.push(current.clone());
         }
         Ok(Value::new(Kind::List(Rc::new(outputs)), span))
-    }
-
-    /// `ema(a, b, momentum: m, when: …, mode: "eval", without: a.norm)`: averaged copies, as a record of modules.
-    pub fn ema(&mut self, path: &str, arguments: &[Argument], span: Span, scope: &Rc<Scope>) -> Checked<Value> {
-        let mut sources: Vec<(std::sync::Arc<str>, ModuleId)> = Vec::new();
-        let mut momentum = None;
-        let mut when = EmaMoment::AfterStep;
-        let mut without: Vec<ModuleId> = Vec::new();
-        let mut evaluating = false;
-        for argument in arguments {
-            match argument.name.as_ref().map(|n| &*n.text) {
-                None => {
-                    let value = self.eval(&argument.value, scope)?;
-                    let Kind::Module(id) = value.kind else {
-                        return self.fail(wrong_type("`ema`", &value, "modules to copy"));
-                    };
-                    let source = self.modules[id.0].path.clone();
-                    let key = source.rsplit('.').next().unwrap_or(&source);
-                    sources.push((key.into(), id));
-                }
-                Some("momentum") => {
-                    let value = self.eval(&argument.value, scope)?;
-                    let ty = named_type("schedule", value.span);
-                    let value = self.coerce("`momentum` of `ema`", value, &ty, scope)?;
-                    if let Kind::Schedule(schedule) = value.kind {
-                        if let Schedule::Constant(m) = schedule
-                            && !(0.0..=1.0).contains(&m)
-                        {
-                            return self.fail(
-                                Diagnostic::new(Code::OutOfRange, format!("`momentum` of `ema` is {m}, outside 0..1"))
-                                    .label(value.span, "out of range")
-                                    .help("write a number such as `0.996`"),
-                            );
-                        }
-                        momentum = Some(schedule);
-                    }
-                }
-                Some("when") => {
-                    let value = self.eval(&argument.value, scope)?;
-                    when = match &value.kind {
-                        Kind::Str(text) if &**text == "before_forward" => EmaMoment::BeforeForward,
-                        Kind::Str(text) if &**text == "after_forward" => EmaMoment::AfterForward,
-                        Kind::Str(text) if &**text == "after_step" => EmaMoment::AfterStep,
-                        _ => {
-                            let wanted = "`before_forward`, `after_forward` or `after_step`";
-                            return self.fail(wrong_type("`when` of `ema`", &value, wanted));
-                        }
-                    };
-                }
-                Some("mode") => {
-                    let value = self.eval(&argument.value, scope)?;
-                    evaluating = match &value.kind {
-                        Kind::Str(text) if &**text == "train" => false,
-                        Kind::Str(text) if &**text == "eval" => true,
-                        _ => return self.fail(wrong_type("`mode` of `ema`", &value, "\"train\" or \"eval\"")),
-                    };
-                }
-                Some("without") => {
-                    let value = self.eval(&argument.value, scope)?;
-                    let items = value.items().map_or_else(|| vec![value.clone()], <[Value]>::to_vec);
-                    for item in items {
-                        match item.kind {
-                            Kind::Module(id) => without.push(id),
-                            // A part that is left out already needs no leaving out.
-                            Kind::Absent | Kind::None => {}
-                            _ => return self.fail(wrong_type("`without` of `ema`", &item, "a module")),
-                        }
-                    }
-                }
-                Some(other) => {
-                    let help = suggest(other, ["momentum", "when", "mode", "without"]);
-                    return self.fail(
-                        Diagnostic::new(Code::UnknownArgument, format!("`ema` has no parameter `{other}`"))
-                            .label(argument.value.span, "given here")
-                            .maybe_help(help),
-                    );
-                }
-            }
-        }
-        let Some(momentum) = momentum.filter(|_| !sources.is_empty()) else {
-            return self.fail(
-                Diagnostic::new(Code::MissingArgument, "`ema` needs modules and a momentum")
-                    .label(span, "missing in this call")
-                    .help("write `ema(encoder, momentum: 0.996)`"),
-            );
-        };
-        let first_module = self.modules.len();
-        let mut pairs = Vec::new();
-        let mut record = Vec::new();
-        for (key, id) in sources {
-            let copy = self.copy_module(id, path, &without, &mut pairs);
-            record.push((key, Value::new(Kind::Module(copy), span)));
-        }
-        self.modules[first_module..].iter_mut().for_each(|module| module.evaluating = evaluating);
-        self.emas.push(EmaSpec { name: path.to_owned(), momentum, when, pairs });
-        Ok(Value::new(Kind::Record(Rc::new(record)), span))
-    }
-
-    /// Copies a module and all below it under `prefix`; trained tensors join `pairs`, fixed ones are shared.
-    fn copy_module(
-        &mut self,
-        id: ModuleId,
-        prefix: &str,
-        without: &[ModuleId],
-        pairs: &mut Vec<(String, String)>,
-    ) -> ModuleId {
-        let source = self.modules[id.0].clone();
-        let scope = Scope::new(source.scope.file);
-        let copy = ModuleId(self.modules.len());
-        self.modules.push(Module { path: format!("{prefix}.{}", source.path), scope: scope.clone(), ..source.clone() });
-        let by_path: HashMap<String, usize> =
-            self.stored.iter().enumerate().map(|(i, s)| (s.decl.path.clone(), i)).collect();
-        for (name, value) in source.scope.bindings() {
-            let kind = match &value.kind {
-                Kind::Module(inner) if without.contains(inner) => Kind::Absent,
-                Kind::Module(inner) => Kind::Module(self.copy_module(*inner, prefix, without, pairs)),
-                Kind::Modules(inner) => {
-                    let kept: Vec<ModuleId> = inner.iter().copied().filter(|m| !without.contains(m)).collect();
-                    let copies = kept.into_iter().map(|m| self.copy_module(m, prefix, without, pairs)).collect();
-                    Kind::Modules(Rc::new(copies))
-                }
-                Kind::Stored(path, ty) => {
-                    let index = by_path[&**path];
-                    let decl = self.stored[index].decl.clone();
-                    let kind = match decl.kind {
-                        TensorKind::Trained | TensorKind::Ema => TensorKind::Ema,
-                        TensorKind::State => TensorKind::State,
-                        TensorKind::Fixed => {
-                            scope.bind(name, value);
-                            continue;
-                        }
-                    };
-                    let copied = format!("{prefix}.{path}");
-                    if kind == TensorKind::Ema {
-                        pairs.push((copied.clone(), path.to_string()));
-                    }
-                    let init = Init::CopyOf(path.to_string());
-                    let decl = TensorDecl { path: copied.clone(), kind, init, ..decl };
-                    self.stored.push(Stored { decl, span: value.span });
-                    Kind::Stored(copied.into(), ty.clone())
-                }
-                other => other.clone(),
-            };
-            scope.bind(name, Value::new(kind, value.span));
-        }
-        copy
     }
 }
 

@@ -1,7 +1,8 @@
 //! Overrides: `with { … }` of a variant and `--set NAME=VALUE` change the tree before it is evaluated.
 //!
 //! A path names a parameter (`mask_ratio`), a definition of a section (`train.epochs`, `online.mask`), or an argument of
-//! the call that a definition makes (`model.encoder.depth`).
+//! the call that a definition makes (`model.encoder.depth`). A call that stands by itself goes by its callee: `evaluate.knn.k`
+//! is its argument, `evaluate.knn = none` turns it off.
 
 use super::unused;
 use crate::diag::{Code, Diagnostic, suggest};
@@ -51,7 +52,16 @@ pub fn apply(pipeline: &mut Pipeline, change: &Override) -> Result<(), Diagnosti
             if let (Some(call), [argument]) = (called_mut(section, &name.text), rest) {
                 return set_argument(call, argument, &change.value, &text);
             }
-            let calls: Vec<String> = called(section).collect();
+            if rest.is_empty()
+                && let Some(entry) =
+                    section.entries.iter_mut().find(|entry| call_of(entry).as_deref() == Some(&*name.text))
+            {
+                // From now on a definition of that name, which later changes find.
+                let binding = Binding { name: name.clone(), value: change.value.clone(), repeat: None, when: None };
+                *entry = Entry::Binding(binding);
+                return Ok(());
+            }
+            let calls: Vec<String> = section.entries.iter().filter_map(call_of).collect();
             let names: Vec<String> = names.into_iter().chain(calls).collect();
             match (bindings_mut(section).find(|b| b.name.text == name.text), rest) {
                 (Some(binding), []) => {
@@ -113,6 +123,15 @@ fn set_argument(value: &mut Expr, name: &Name, new: &Expr, text: &str) -> Result
     let arguments = match &mut value.kind {
         ExprKind::Call(_, arguments) => arguments,
         ExprKind::Pipe(_, last) => return set_argument(last, name, new, text),
+        ExprKind::None => {
+            return Err(Diagnostic::new(
+                Code::UnknownSetting,
+                format!("`{text}` is an argument of what is turned off"),
+            )
+            .label(name.span, "an argument")
+            .label(span, "turned off here")
+            .help("leave one of both out"));
+        }
         _ => {
             let message = format!("`{text}` names an argument, but the definition is no call");
             return Err(Diagnostic::new(Code::UnknownSetting, message)
@@ -157,25 +176,21 @@ pub fn order_additions(pipeline: &mut Pipeline, changes: &[Override]) {
     }
 }
 
-/// Names of the calls that stand by themselves: `knn(…)` in `evaluate`.
-fn called(section: &Section) -> impl Iterator<Item = String> {
-    section.entries.iter().filter_map(|entry| match entry {
-        Entry::Expr(Expr { kind: ExprKind::Call(callee, _), .. }) => match &callee.kind {
-            ExprKind::Path(names) => names.last().map(|name| name.text.to_string()),
-            _ => None,
-        },
+/// Name of a call that stands by itself: `knn(…)` in `evaluate`.
+fn call_of(entry: &Entry) -> Option<String> {
+    let Entry::Expr(Expr { kind: ExprKind::Call(callee, _), .. }) = entry else { return None };
+    match &callee.kind {
+        ExprKind::Path(names) if names.len() == 1 => Some(names[0].text.to_string()),
         _ => None,
-    })
+    }
 }
 
 fn called_mut<'s>(section: &'s mut Section, name: &str) -> Option<&'s mut Expr> {
-    section.entries.iter_mut().find_map(|entry| match entry {
-        Entry::Expr(expr) => {
-            let ExprKind::Call(callee, _) = &expr.kind else { return None };
-            matches!(&callee.kind, ExprKind::Path(names) if names.len() == 1 && *names[0].text == *name).then_some(expr)
-        }
+    let entry = section.entries.iter_mut().find(|entry| call_of(entry).as_deref() == Some(name))?;
+    match entry {
+        Entry::Expr(expr) => Some(expr),
         _ => None,
-    })
+    }
 }
 
 fn unknown(name: &Name, owner: &str, known: Vec<String>) -> Diagnostic {

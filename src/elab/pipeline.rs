@@ -5,14 +5,15 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::diag::{Code, Diagnostic, Diagnostics, Reported, suggest};
+use crate::diag::{Code, Diagnostic, Diagnostics, Reported, Severity, suggest};
 use crate::source::{Sources, Span};
 use crate::spec::{DataSpec, EvaluateSpec, Spec};
-use crate::syntax::ast::{Entry, Pipeline, Section, SectionKind};
+use crate::syntax::ast::{Entry, Pipeline, SectionKind};
 
 use super::args::wrong_type;
 use super::config::Set;
 use super::scope::Scope;
+use super::section::{sections, whole};
 use super::train::TrainSection;
 use super::value::{Kind, Value};
 use super::{Checked, Machine};
@@ -27,6 +28,8 @@ pub struct Bound<'a> {
     pub source_spans: Vec<(String, Span)>,
     /// Where each parameter rule was written, in order.
     pub rule_spans: Vec<Span>,
+    /// Where the values of `train`'s settings were written, by name.
+    pub setting_spans: Vec<(String, Span)>,
     /// Where `train.accumulate` was written.
     pub accumulate_span: Option<Span>,
 }
@@ -46,11 +49,12 @@ pub fn elaborate<'a>(
     let (data, source_spans) = machine.data(&pipeline, &scope)?;
     machine.views(&pipeline, &scope);
     machine.model(&pipeline, "", &scope);
-    let TrainSection { spec: train, rule_spans, accumulate_span } =
+    let TrainSection { spec: train, rule_spans, accumulate_span, setting_spans } =
         machine.train(&pipeline, &scope, data.batch_size)?;
     let export = machine.export(&pipeline, &scope);
     // What is unused spoils nothing that follows: shapes are checked all the same.
-    let spoils = |code: Code| !matches!(code, Code::UnusedParameter | Code::UnusedSetting);
+    let spoils =
+        |code: Code| code.severity() == Severity::Error && !matches!(code, Code::UnusedParameter | Code::UnusedSetting);
     if machine.diagnostics.list().iter().any(|d| spoils(d.code)) {
         return Err(Reported);
     }
@@ -64,24 +68,16 @@ pub fn elaborate<'a>(
         evaluate: EvaluateSpec::default(),
         // Filled when all has been evaluated: an import is made where it is first read.
         imports: Vec::new(),
+        definitions: Vec::new(),
         export,
     };
-    Ok(Bound { machine, scope, pipeline, spec, source_spans, rule_spans, accumulate_span })
+    Ok(Bound { machine, scope, pipeline, spec, source_spans, rule_spans, setting_spans, accumulate_span })
 }
 
-/// Names that `model` defines, with their places.
-pub fn model_definitions(pipeline: &Pipeline) -> Vec<(String, Span)> {
-    let entries = sections(pipeline, SectionKind::Model).flat_map(|s| &s.entries);
-    let names = entries.filter_map(|entry| match entry {
-        Entry::Binding(binding) => Some((binding.name.text.to_string(), binding.value.span)),
-        _ => None,
-    });
-    names.collect()
-}
-
-/// Sections of `pipeline` of one kind.
-pub(super) fn sections(pipeline: &Pipeline, kind: SectionKind) -> impl Iterator<Item = &Section> {
-    pipeline.sections.iter().filter(move |s| s.kind == kind)
+/// Name of the pipeline in the file at `path`.
+pub fn name(sources: &mut Sources, diagnostics: &mut Diagnostics, path: &Path) -> Result<String, Reported> {
+    let (pipeline, _) = Machine::new(sources, diagnostics).find_pipeline(path, &[])?;
+    Ok(pipeline.name.text.to_string())
 }
 
 impl Machine<'_> {
@@ -198,7 +194,7 @@ impl Machine<'_> {
         let record = Value::new(Kind::Record(Rc::new(record)), at);
         scope.bind("data".into(), record.clone());
         self.ambient.insert("data".into(), record);
-        if self.diagnostics.is_empty() { Ok((spec, spans)) } else { Err(Reported) }
+        if self.diagnostics.has_errors() { Err(Reported) } else { Ok((spec, spans)) }
     }
 
     /// Channels of the pipeline's pictures.
@@ -232,8 +228,9 @@ impl Machine<'_> {
         for section in sections(pipeline, SectionKind::Model) {
             for entry in &section.entries {
                 let Entry::Binding(binding) = entry else { continue };
-                if self.bind_definition(binding, prefix, scope).is_err() {
-                    scope.bind(binding.name.text.clone(), Value::new(Kind::Poison, binding.name.span));
+                match self.bind_definition(binding, prefix, scope) {
+                    Ok(()) => self.note_definition(binding, prefix, scope),
+                    Err(_) => scope.bind(binding.name.text.clone(), Value::new(Kind::Poison, binding.name.span)),
                 }
             }
         }
@@ -250,12 +247,5 @@ impl Machine<'_> {
                 None
             }
         }
-    }
-}
-
-pub(super) fn whole(what: &str, value: &Value) -> Result<usize, Diagnostic> {
-    match value.whole() {
-        Some(n) if n > 0 => Ok(n as usize),
-        _ => Err(wrong_type(what, value, "a whole number from 1")),
     }
 }

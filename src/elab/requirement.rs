@@ -1,17 +1,46 @@
 //! `require condition, "message", "help"`: what a block or function asks of its parameters.
+//!
+//! **Invariant:** what is asked of a number that changes over time is asked of all that it passes through.
 
 use std::rc::Rc;
 
 use crate::diag::{Code, Diagnostic};
+use crate::op::DType;
 use crate::source::Span;
 use crate::syntax::ast::Require;
 
 use super::scope::Scope;
-use super::{Checked, Machine};
+use super::value::{Kind, Value};
+use super::{Checked, Machine, unused};
 
 impl Machine<'_> {
     /// Reports the message, its `{names}` filled in, unless the condition holds.
     pub fn require(&mut self, require: &Require, scope: &Rc<Scope>, call: Span) -> Checked<()> {
+        let mut scopes = vec![scope.clone()];
+        for name in unused::names_of(&require.condition) {
+            let Some(value) = scope.get(&name) else { continue };
+            match &value.kind {
+                Kind::Schedule(schedule) => {
+                    let mut inner = Vec::new();
+                    for (around, (_, number)) in
+                        scopes.iter().flat_map(|around| schedule.points().into_iter().map(move |point| (around, point)))
+                    {
+                        let at = Scope::inside(around);
+                        at.bind(name.clone(), Value::new(Kind::Float(number), value.span));
+                        inner.push(at);
+                    }
+                    scopes = inner;
+                }
+                // A number that the step computes: nothing is known of it before.
+                Kind::Tensor(tensor) if tensor.ty.shape.is_empty() && tensor.ty.dtype == DType::Float => return Ok(()),
+                _ => {}
+            }
+        }
+        scopes.iter().try_for_each(|scope| self.require_of(require, scope, call))
+    }
+
+    /// The same where every number is known.
+    fn require_of(&mut self, require: &Require, scope: &Rc<Scope>, call: Span) -> Checked<()> {
         if self.condition(&require.condition, scope)? {
             return Ok(());
         }

@@ -58,6 +58,7 @@ impl Machine<'_> {
         };
         for (name, expr) in &rule.settings {
             let value = self.eval(expr, scope)?;
+            self.check_range("parameters", &name.text, &value)?;
             let result = set(&mut parsed, name, &value, batch_size);
             self.check(result)?;
         }
@@ -139,7 +140,7 @@ fn set(rule: &mut ParameterRule, name: &Name, value: &Value, batch_size: usize) 
             Some(schedule) => rule.learning_rate = Some(schedule),
             None => return Err(wrong_type(&what, value, "a number or a schedule such as cosine(…)")),
         },
-        ("learning_rate_factor", _) => match value.number().filter(|factor| *factor >= 0.0) {
+        ("learning_rate_factor", _) => match value.number() {
             Some(factor) => rule.learning_rate_factor = Some(factor),
             None => return Err(wrong_type(&what, value, "a number from 0")),
         },

@@ -3,122 +3,140 @@
 use crate::diag::{Code, Diagnostic, suggest};
 use crate::spec::{Clip, Duration, End, Optimizer, Schedule, ShapesSpec, SourceSpec, Split, Tick};
 
-use super::args::{Bag, wrong_type};
+use super::args::{Bag, Builtin, wrong_type};
 use super::value::{Kind, Value};
 
-/// Names and parameters; `knn` and `reconstructions` are entries of `evaluate`.
-pub const SETTINGS: &[(&str, &[&str])] = &[
-    ("digits", &["split?"]),
-    ("image_folder", &["path"]),
-    (
-        "shapes",
-        &[
-            "split?",
-            "count?",
-            "size?",
-            "classes?",
-            "color?",
-            "position?",
-            "scale?",
-            "rotation?",
-            "background?",
-            "texture?",
-        ],
-    ),
-    ("adamw", &["betas?", "eps?", "weight_decay?"]),
-    ("sgd", &["momentum?", "weight_decay?", "nesterov?"]),
-    ("lars", &["momentum?", "weight_decay?", "trust_coefficient?", "eps?", "separate_norms?"]),
-    ("global_norm", &["max"]),
-    ("each_norm", &["max"]),
-    ("cosine", &["base", "per?", "warmup?", "warmup_from?", "end?", "over?", "by?"]),
-    ("ramp", &["from", "to", "over?", "cosine?", "by?"]),
-    ("steps", &["base", "per?", "warmup?", "warmup_from?", "factor?", "at"]),
+/// Settings that are called; `knn` and `reconstructions` are entries of `evaluate`.
+pub const SETTINGS: &[Builtin] = &[
+    Builtin { name: "digits", params: &["split?"], make: digits },
+    Builtin { name: "image_folder", params: &["path"], make: image_folder },
+    Builtin { name: "shapes", params: SHAPES, make: shapes },
+    Builtin { name: "adamw", params: &["betas?", "eps?", "weight_decay?"], make: adamw },
+    Builtin { name: "sgd", params: &["momentum?", "weight_decay?", "nesterov?"], make: sgd },
+    Builtin {
+        name: "lars",
+        params: &["momentum?", "weight_decay?", "trust_coefficient?", "eps?", "separate_norms?"],
+        make: lars,
+    },
+    Builtin { name: "global_norm", params: &["max"], make: global_norm },
+    Builtin { name: "each_norm", params: &["max"], make: each_norm },
+    Builtin {
+        name: "cosine",
+        params: &["base", "per?", "warmup?", "warmup_from?", "end?", "over?", "by?"],
+        make: cosine,
+    },
+    Builtin { name: "ramp", params: &["from", "to", "over?", "cosine?", "by?"], make: ramp },
+    Builtin { name: "steps", params: &["base", "per?", "warmup?", "warmup_from?", "factor?", "at"], make: steps },
 ];
 
-pub fn call(name: &str, bag: &Bag) -> Result<Kind, Diagnostic> {
-    let read = Read { callee: name, bag };
-    Ok(match name {
-        "digits" => {
-            let split = match split(name, bag)? {
-                Split::Train => "train",
-                Split::Val => "val",
-            };
-            Kind::NewSource(SourceSpec::Digits { split: split.to_owned() })
-        }
-        "shapes" => Kind::NewSource(SourceSpec::Shapes(shapes(bag)?)),
-        "image_folder" => {
-            let path = bag.string("path")?.map_or_else(String::new, |p| p.to_string());
-            Kind::NewSource(SourceSpec::ImageFolder { path })
-        }
-        "adamw" => Kind::Optimizer(Optimizer::AdamW {
-            betas: read.betas()?,
-            eps: read.not_negative("eps", 1e-8)?,
-            weight_decay: read.weight_decay()?,
-        }),
-        "sgd" => {
-            let momentum = read.momentum()?;
-            let nesterov = read.flag("nesterov", false)?;
-            if let (true, 0.0, Some(value)) = (nesterov, momentum, bag.get("momentum")) {
-                let message = "`nesterov` of `sgd` needs a momentum above zero, found 0";
-                return Err(Diagnostic::new(Code::OutOfRange, message)
-                    .label(value.span, "no momentum")
-                    .help("write `momentum: 0.9`, or leave `nesterov` out"));
-            }
-            Kind::Optimizer(Optimizer::Sgd { momentum, nesterov, weight_decay: read.weight_decay()? })
-        }
-        "lars" => Kind::Optimizer(Optimizer::Lars {
-            momentum: read.momentum()?,
-            trust_coefficient: read.positive("trust_coefficient", 0.001)?,
-            eps: read.not_negative("eps", 0.0)?,
-            separate_norms: read.flag("separate_norms", false)?,
-            weight_decay: read.weight_decay()?,
-        }),
-        "global_norm" => Kind::Clip(Clip::GlobalNorm(read.positive("max", 1.0)?)),
-        "each_norm" => Kind::Clip(Clip::EachNorm(read.positive("max", 1.0)?)),
-        "cosine" => {
-            let end = match bag.get("end") {
-                Some(Value { kind: Kind::Ratio(share), .. }) => End::OfPeak(*share),
-                _ => End::Value(bag.float("end", 0.0)?),
-            };
-            read.per(Schedule::Cosine {
-                peak: bag.float("base", 0.0)?,
-                end,
-                warmup: read.duration("warmup", Duration::Steps(0.0))?,
-                warmup_from: read.share("warmup_from")?,
-                over: read.span("over")?,
-                by: read.tick()?,
-            })?
-        }
-        "steps" => {
-            let at = match bag.get("at") {
-                Some(Value { kind: Kind::List(items), .. }) => {
-                    items.iter().map(|item| as_duration("`at` of `steps`", item)).collect::<Result<_, _>>()?
-                }
-                Some(value) => {
-                    let wrong = wrong_type("`at` of `steps`", value, "a list such as [700 epochs]");
-                    return Err(wrong.maybe_help(as_duration("", value).is_ok().then(|| format!("write `[{value}]`"))));
-                }
-                None => Vec::new(),
-            };
-            read.per(Schedule::Steps {
-                peak: bag.float("base", 0.0)?,
-                warmup: read.duration("warmup", Duration::Steps(0.0))?,
-                warmup_from: read.share("warmup_from")?,
-                factor: read.positive("factor", 0.1)?,
-                at,
-            })?
-        }
-        _ => Kind::Schedule(Schedule::Ramp {
-            from: bag.float("from", 0.0)?,
-            to: bag.float("to", 0.0)?,
-            cosine: read.flag("cosine", true)?,
-            over: read.span("over")?,
-            by: read.tick()?,
-        }),
+const SHAPES: &[&str] =
+    &["split?", "count?", "size?", "classes?", "color?", "position?", "scale?", "rotation?", "background?", "texture?"];
+
+type Made = Result<Kind, Diagnostic>;
+
+fn digits(bag: &Bag) -> Made {
+    let split = match split("digits", bag)? {
+        Split::Train => "train",
+        Split::Val => "val",
+    };
+    Ok(Kind::NewSource(SourceSpec::Digits { split: split.to_owned() }))
+}
+
+fn image_folder(bag: &Bag) -> Made {
+    let path = bag.string("path")?.map_or_else(String::new, |p| p.to_string());
+    Ok(Kind::NewSource(SourceSpec::ImageFolder { path }))
+}
+
+fn adamw(bag: &Bag) -> Made {
+    let read = Read { callee: "adamw", bag };
+    Ok(Kind::Optimizer(Optimizer::AdamW {
+        betas: read.betas()?,
+        eps: bag.float("eps", 1e-8)?,
+        weight_decay: read.weight_decay()?,
+    }))
+}
+
+fn sgd(bag: &Bag) -> Made {
+    let read = Read { callee: "sgd", bag };
+    let momentum = bag.float("momentum", 0.9)?;
+    let nesterov = read.flag("nesterov", false)?;
+    if let (true, 0.0, Some(value)) = (nesterov, momentum, bag.get("momentum")) {
+        let message = "`nesterov` of `sgd` needs a momentum above zero, found 0";
+        return Err(Diagnostic::new(Code::OutOfRange, message)
+            .label(value.span, "no momentum")
+            .help("write `momentum: 0.9`, or leave `nesterov` out"));
+    }
+    Ok(Kind::Optimizer(Optimizer::Sgd { momentum, nesterov, weight_decay: read.weight_decay()? }))
+}
+
+fn lars(bag: &Bag) -> Made {
+    let read = Read { callee: "lars", bag };
+    Ok(Kind::Optimizer(Optimizer::Lars {
+        momentum: bag.float("momentum", 0.9)?,
+        trust_coefficient: bag.float("trust_coefficient", 0.001)?,
+        eps: bag.float("eps", 0.0)?,
+        separate_norms: read.flag("separate_norms", false)?,
+        weight_decay: read.weight_decay()?,
+    }))
+}
+
+fn global_norm(bag: &Bag) -> Made {
+    Ok(Kind::Clip(Clip::GlobalNorm(bag.float("max", 1.0)?)))
+}
+
+fn each_norm(bag: &Bag) -> Made {
+    Ok(Kind::Clip(Clip::EachNorm(bag.float("max", 1.0)?)))
+}
+
+fn cosine(bag: &Bag) -> Made {
+    let read = Read { callee: "cosine", bag };
+    let end = match bag.get("end") {
+        Some(Value { kind: Kind::Ratio(share), .. }) => End::OfPeak(*share),
+        _ => End::Value(bag.float("end", 0.0)?),
+    };
+    read.per(Schedule::Cosine {
+        peak: bag.float("base", 0.0)?,
+        end,
+        warmup: read.duration("warmup", Duration::Steps(0.0))?,
+        warmup_from: read.share("warmup_from")?,
+        over: read.duration("over", Duration::Share(1.0))?,
+        by: read.tick()?,
     })
 }
 
-/// Arguments of one call, read with the range that each must lie in.
+fn ramp(bag: &Bag) -> Made {
+    let read = Read { callee: "ramp", bag };
+    Ok(Kind::Schedule(Schedule::Ramp {
+        from: bag.float("from", 0.0)?,
+        to: bag.float("to", 0.0)?,
+        cosine: read.flag("cosine", true)?,
+        over: read.duration("over", Duration::Share(1.0))?,
+        by: read.tick()?,
+    }))
+}
+
+fn steps(bag: &Bag) -> Made {
+    let read = Read { callee: "steps", bag };
+    let at = match bag.get("at") {
+        Some(Value { kind: Kind::List(items), .. }) => {
+            items.iter().map(|item| as_duration("`at` of `steps`", item)).collect::<Result<_, _>>()?
+        }
+        Some(value) => {
+            let wrong = wrong_type("`at` of `steps`", value, "a list such as [700 epochs]");
+            return Err(wrong.maybe_help(as_duration("", value).is_ok().then(|| format!("write `[{value}]`"))));
+        }
+        None => Vec::new(),
+    };
+    read.per(Schedule::Steps {
+        peak: bag.float("base", 0.0)?,
+        warmup: read.duration("warmup", Duration::Steps(0.0))?,
+        warmup_from: read.share("warmup_from")?,
+        factor: bag.float("factor", 0.1)?,
+        at,
+    })
+}
+
+/// Arguments of one call; numbers lie in their ranges already.
 struct Read<'a> {
     callee: &'a str,
     bag: &'a Bag,
@@ -129,43 +147,12 @@ impl Read<'_> {
         format!("`{name}` of `{}`", self.callee)
     }
 
-    fn number(
-        &self,
-        name: &str,
-        default: f64,
-        fits: fn(f64) -> bool,
-        range: &str,
-        help: &str,
-    ) -> Result<f64, Diagnostic> {
-        let number = self.bag.float(name, default)?;
-        match self.bag.get(name) {
-            Some(value) if !fits(number) => {
-                Err(Diagnostic::new(Code::OutOfRange, format!("{} is {value}, {range}", self.what(name)))
-                    .label(value.span, "out of range")
-                    .help(format!("write a number such as `{name}: {help}`")))
-            }
-            _ => Ok(number),
-        }
-    }
-
-    fn positive(&self, name: &str, default: f64) -> Result<f64, Diagnostic> {
-        self.number(name, default, |n| n > 0.0, "not above zero", &default.to_string())
-    }
-
-    fn not_negative(&self, name: &str, default: f64) -> Result<f64, Diagnostic> {
-        self.number(name, default, |n| n >= 0.0, "below zero", &default.to_string())
-    }
-
-    fn momentum(&self) -> Result<f64, Diagnostic> {
-        self.number("momentum", 0.9, |n| (0.0..1.0).contains(&n), "outside 0..1", "0.9")
-    }
-
     fn betas(&self) -> Result<(f64, f64), Diagnostic> {
         let Some(value) = self.bag.get("betas") else { return Ok((0.9, 0.999)) };
         match value.items() {
             Some([first, second]) => match (first.number(), second.number()) {
-                (Some(a), Some(b)) if (0.0..1.0).contains(&a) && (0.0..1.0).contains(&b) => Ok((a, b)),
-                _ => Err(wrong_type(&self.what("betas"), value, "two numbers in 0..1")),
+                (Some(a), Some(b)) => Ok((a, b)),
+                _ => Err(wrong_type(&self.what("betas"), value, "two numbers such as (0.9, 0.95)")),
             },
             _ => Err(wrong_type(&self.what("betas"), value, "two numbers such as (0.9, 0.95)")),
         }
@@ -188,21 +175,6 @@ impl Read<'_> {
 
     fn duration(&self, name: &str, default: Duration) -> Result<Duration, Diagnostic> {
         self.bag.get(name).map_or(Ok(default), |value| as_duration(&self.what(name), value))
-    }
-
-    /// What a schedule runs over: the whole run, or a time that is not nothing.
-    fn span(&self, name: &str) -> Result<Duration, Diagnostic> {
-        let duration = self.duration(name, Duration::Share(1.0))?;
-        match (duration, self.bag.get(name)) {
-            (Duration::Steps(n) | Duration::Epochs(n) | Duration::Share(n), Some(value)) if n <= 0.0 => {
-                Err(Diagnostic::new(Code::OutOfRange, format!("{} is {value}, which is no time", self.what(name)))
-                    .label(value.span, "out of range")
-                    .help(format!(
-                        "write `{name}: 30 epochs`, or `{name}: 125%` for a schedule that the run's end cuts off"
-                    )))
-            }
-            _ => Ok(duration),
-        }
     }
 
     /// A share of the peak, as a ratio or a number.
@@ -232,7 +204,7 @@ impl Read<'_> {
     fn per(&self, schedule: Schedule) -> Result<Kind, Diagnostic> {
         match self.bag.get("per") {
             None => Ok(Kind::Schedule(schedule)),
-            Some(_) => Ok(Kind::SchedulePer(schedule, self.positive("per", 256.0)?)),
+            Some(_) => Ok(Kind::SchedulePer(schedule, self.bag.float("per", 256.0)?)),
         }
     }
 }
@@ -245,7 +217,7 @@ fn split(source: &str, bag: &Bag) -> Result<Split, Diagnostic> {
     }
 }
 
-fn shapes(bag: &Bag) -> Result<ShapesSpec, Diagnostic> {
+fn shapes(bag: &Bag) -> Made {
     let split = split("shapes", bag)?;
     let spec = ShapesSpec {
         split,
@@ -260,22 +232,7 @@ fn shapes(bag: &Bag) -> Result<ShapesSpec, Diagnostic> {
         background: bag.ratio("background", 1.0)?,
         texture: bag.ratio("texture", 0.0)?,
     };
-    let within = |name: &str, found: usize, low: usize, high: usize, unit: &str| match bag.get(name) {
-        Some(value) if !(low..=high).contains(&found) => {
-            let message = format!("`{name}` of `shapes` is {value}, outside {low}{unit}..{high}{unit}");
-            let nearest = found.clamp(low, high);
-            Err(Diagnostic::new(Code::OutOfRange, message)
-                .label(value.span, "out of range")
-                .help(format!("write `{name}: {nearest}{unit}`")))
-        }
-        _ => Ok(()),
-    };
-    // The loader numbers pictures by 32 bits; below 8 px a star is no star, above 1024 px nothing is gained.
-    within("count", spec.count, 1, 1_000_000_000, "")?;
-    within("size", spec.size.0.min(spec.size.1), 8, 1024, "px")?;
-    within("size", spec.size.0.max(spec.size.1), 8, 1024, "px")?;
-    within("classes", spec.classes, 2, 12, "")?;
-    Ok(spec)
+    Ok(Kind::NewSource(SourceSpec::Shapes(spec)))
 }
 
 /// The schedule of a value, its peak scaled by `batch_size / per` where it says `per`. `end: 1e-6` is no part of that:
@@ -288,16 +245,12 @@ pub fn as_schedule(value: &Value, batch_size: usize) -> Option<Schedule> {
     }
 }
 
-/// A number from 0, or a schedule.
+/// A number or a schedule.
 pub fn as_weight_decay(what: &str, value: &Value) -> Result<Schedule, Diagnostic> {
     match &value.kind {
         Kind::Schedule(schedule) => Ok(schedule.clone()),
-        Kind::Int(_) | Kind::Float(_) => match value.number().filter(|number| *number >= 0.0) {
-            Some(number) => Ok(Schedule::Constant(number)),
-            None => Err(Diagnostic::new(Code::OutOfRange, format!("{what} is {value}, below zero"))
-                .label(value.span, "out of range")
-                .help("write a number such as `0.05`, or a schedule such as `ramp(0.04, 0.4)`")),
-        },
+        Kind::Int(n) => Ok(Schedule::Constant(*n as f64)),
+        Kind::Float(n) => Ok(Schedule::Constant(*n)),
         kind => {
             let per = matches!(kind, Kind::SchedulePer(..));
             let help = per.then(|| "leave `per` out: weight decay hangs on no batch size".to_owned());
@@ -309,11 +262,6 @@ pub fn as_weight_decay(what: &str, value: &Value) -> Result<Schedule, Diagnostic
 pub fn as_duration(what: &str, value: &Value) -> Result<Duration, Diagnostic> {
     match value.kind {
         Kind::Duration(duration) => Ok(duration),
-        Kind::Ratio(share) if share < 0.0 => {
-            Err(Diagnostic::new(Code::OutOfRange, format!("{what} is {value} of the run, below zero"))
-                .label(value.span, "out of range")
-                .help("write a share such as `10%`, or `40 epochs`"))
-        }
         Kind::Ratio(share) => Ok(Duration::Share(share)),
         Kind::Int(n) => Err(Diagnostic::new(Code::WrongUnit, format!("{what} wants a duration, found the number {n}"))
             .label(value.span, "no unit")

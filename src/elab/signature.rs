@@ -111,6 +111,8 @@ impl Machine<'_> {
             // Known before the run or not: a temperature may change over time.
             "number" => match value.number() {
                 Some(number) => Ok(Kind::Float(number)),
+                // It stays a schedule until something computes with it: what is asked of a number is asked of all its values.
+                None if matches!(value.kind, Kind::Schedule(_)) => Ok(value.kind.clone()),
                 None => {
                     let tensor = self.to_tensor(what, &value)?;
                     if tensor.ty.shape.is_empty() { Ok(Kind::Tensor(tensor)) } else { wanted("a number or a schedule") }

@@ -11,8 +11,7 @@ use crate::source::Span;
 use crate::spec::Schedule;
 use crate::syntax::ast::BinaryOp;
 
-use super::value::{Tensor, Value};
-use super::views::View;
+use super::value::{Tensor, Value, View};
 
 /// Makes values of a graph. Operands of kind `Tensor` only: the machine resolves parameters and views first.
 pub trait Tensors {

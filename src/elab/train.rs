@@ -9,8 +9,8 @@ use crate::spec::{Duration, Optimizer, Precision, Recompute, Schedule, TrainSpec
 use crate::syntax::ast::{Binding, Entry, Pipeline, SectionKind};
 
 use super::args::wrong_type;
-use super::pipeline::{sections, whole};
 use super::scope::Scope;
+use super::section::{sections, whole};
 use super::settings::{as_duration, as_schedule};
 use super::value::{Kind, Value};
 use super::{Checked, Machine};
@@ -35,6 +35,8 @@ pub(super) struct TrainSection {
     /// Of each rule, in order.
     pub rule_spans: Vec<Span>,
     pub accumulate_span: Option<Span>,
+    /// Of the value of each setting, by name.
+    pub setting_spans: Vec<(String, Span)>,
 }
 
 impl Machine<'_> {
@@ -54,7 +56,7 @@ impl Machine<'_> {
             log_every_steps: 1,
         };
         let mut given: Vec<Arc<str>> = Vec::new();
-        let mut rule_spans = Vec::new();
+        let (mut rule_spans, mut setting_spans) = (Vec::new(), Vec::new());
         let mut at = pipeline.name.span;
         // Ahead of the others: learning rates scale by the batch that it makes.
         let accumulate_span = self.accumulate(pipeline, scope, batch_size, &mut spec.accumulate);
@@ -66,7 +68,11 @@ impl Machine<'_> {
                     Entry::Binding(binding) if &*binding.name.text == "accumulate" => {}
                     Entry::Binding(binding) => {
                         given.push(binding.name.text.clone());
+                        setting_spans.push((binding.name.text.to_string(), binding.value.span));
                         let Ok(value) = self.eval(&binding.value, scope) else { continue };
+                        if self.check_range("train", &binding.name.text, &value).is_err() {
+                            continue;
+                        }
                         let result = set(&mut spec, binding, &value, batch_size);
                         let _ = self.check(result);
                     }
@@ -93,7 +99,7 @@ impl Machine<'_> {
                 );
             }
         }
-        Ok(TrainSection { spec, rule_spans, accumulate_span })
+        Ok(TrainSection { spec, rule_spans, accumulate_span, setting_spans })
     }
 
     /// Reads `accumulate` into `count`; gives its place.
@@ -134,7 +140,7 @@ fn set(spec: &mut TrainSpec, binding: &Binding, value: &Value, batch_size: usize
     let what = format!("`train.{name}`");
     let wrong = |wanted: &str| Err(wrong_type(&what, value, wanted));
     match (&**name, &value.kind) {
-        ("epochs", _) => match value.number().filter(|n| *n > 0.0) {
+        ("epochs", _) => match value.number() {
             Some(n) => spec.epochs = n,
             None => return wrong("a number above zero"),
         },

@@ -120,11 +120,16 @@ pub(super) fn names_read(pipeline: &Pipeline) -> Names {
     used
 }
 
-/// Whether an expression reads `name`.
-pub(super) fn reads(expr: &Expr, name: &str) -> bool {
+/// Names that an expression reads.
+pub(super) fn names_of(expr: &Expr) -> Names {
     let mut names = Names::new();
     in_expr(expr, &mut names);
-    names.contains(name)
+    names
+}
+
+/// Whether an expression reads `name`.
+pub(super) fn reads(expr: &Expr, name: &str) -> bool {
+    names_of(expr).contains(name)
 }
 
 fn in_function(function: &Function, used: &mut Names) {

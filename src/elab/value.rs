@@ -10,10 +10,8 @@ use std::sync::Arc;
 use crate::decl::Init;
 use crate::op::Type;
 use crate::source::Span;
-use crate::spec::{Clip, Duration, Optimizer, Schedule, SourceSpec};
+use crate::spec::{Clip, Duration, Optimizer, Schedule, SourceSpec, ViewOp, ViewSpec};
 use crate::syntax::ast;
-
-use super::views::Step;
 
 /// A value and the place that it comes from.
 #[derive(Debug, Clone)]
@@ -77,6 +75,20 @@ pub enum Kind {
     KMeans(Tensor, usize),
     /// An error that was reported where it arose.
     Poison,
+}
+
+/// One step of a view and where it was written.
+#[derive(Debug, Clone)]
+pub struct Step {
+    pub op: ViewOp,
+    pub span: Span,
+}
+
+/// A view under construction or done; views without a name are pieces of a longer chain.
+#[derive(Debug, Clone)]
+pub struct View {
+    pub spec: ViewSpec,
+    pub span: Span,
 }
 
 /// An item together with the file whose names it sees.

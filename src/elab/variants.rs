@@ -94,7 +94,7 @@ impl Machine<'_> {
             let scope = self.files_scope(file);
             let found = scope.pipelines.iter().find(|(n, _, _)| n.text == name.text).cloned();
             let Some((_, item, owner)) = found else {
-                if !self.diagnostics.is_empty() {
+                if self.diagnostics.has_errors() {
                     // The `use` that should have brought it has failed already.
                     return Err(Reported);
                 }

@@ -5,120 +5,158 @@ use std::sync::Arc;
 
 use crate::diag::{Code, Diagnostic};
 use crate::source::Span;
-use crate::spec::{Interpolation, ViewFrom, ViewOp, ViewSpec};
+use crate::spec::{Interpolation, ViewFrom, ViewOp, ViewSpec, covering_size};
 use crate::syntax::ast::Binding;
 
-use super::args::{Bag, as_pixels, wrong_type};
+use super::args::{Bag, Builtin, as_pixels, wrong_type};
 use super::scope::Scope;
-use super::value::{Kind, Value};
+use super::value::{Kind, Step, Value, View};
 use super::{Checked, Machine};
 
-/// One step and where it was written.
-#[derive(Debug, Clone)]
-pub struct Step {
-    pub op: ViewOp,
-    pub span: Span,
-}
-
-/// A view under construction or done; views without a name are pieces of a longer chain.
-#[derive(Debug, Clone)]
-pub struct View {
-    pub spec: ViewSpec,
-    pub span: Span,
-}
-
-/// View steps and their parameters.
-pub const STEPS: &[(&str, &[&str])] = &[
-    ("random_resized_crop", &["size", "scale?", "ratio?", "interpolation?"]),
-    ("random_crop", &["scale?", "ratio?"]),
-    ("resize", &["size", "interpolation?"]),
-    ("center_crop", &["size"]),
-    ("crop", &["size", "at?"]),
-    ("random_shift", &["size", "by"]),
-    ("random_flip", &["p?"]),
-    ("random_apply", &["p", "step"]),
-    ("color_jitter", &["brightness?", "contrast?", "saturation?", "hue?"]),
-    ("random_grayscale", &["p"]),
-    ("gaussian_blur", &["sigma"]),
-    ("solarize", &["threshold?"]),
-    ("normalize", &["statistics?", "mean?", "std?"]),
+/// View steps.
+pub const STEPS: &[Builtin] = &[
+    Builtin {
+        name: "random_resized_crop",
+        params: &["size", "scale?", "ratio?", "interpolation?"],
+        make: |bag| step(bag, random_resized_crop),
+    },
+    Builtin { name: "random_crop", params: &["scale?", "ratio?"], make: |bag| step(bag, random_crop) },
+    Builtin { name: "resize", params: &["size", "interpolation?", "cover?"], make: |bag| step(bag, resize) },
+    Builtin { name: "center_crop", params: &["size"], make: |bag| step(bag, center_crop) },
+    Builtin { name: "crop", params: &["size", "at?"], make: |bag| step(bag, crop) },
+    Builtin { name: "random_shift", params: &["size", "by"], make: |bag| step(bag, random_shift) },
+    Builtin { name: "random_flip", params: &["p?"], make: |bag| step(bag, random_flip) },
+    Builtin { name: "random_apply", params: &["p", "step"], make: |bag| step(bag, random_apply) },
+    Builtin {
+        name: "color_jitter",
+        params: &["brightness?", "contrast?", "saturation?", "hue?"],
+        make: |bag| step(bag, color_jitter),
+    },
+    Builtin { name: "random_grayscale", params: &["p"], make: |bag| step(bag, random_grayscale) },
+    Builtin { name: "gaussian_blur", params: &["sigma"], make: |bag| step(bag, gaussian_blur) },
+    Builtin { name: "solarize", params: &["threshold?"], make: |bag| step(bag, solarize) },
+    Builtin { name: "normalize", params: &["statistics?", "mean?", "std?"], make: |bag| step(bag, normalize) },
 ];
 
-/// Makes the step `name` of [`STEPS`].
-pub fn step(name: &str, bag: &Bag, span: Span) -> Result<Step, Diagnostic> {
-    let size = || bag.size("size").map(|size| size.unwrap_or((1, 1)));
-    let op = match name {
-        "random_resized_crop" => ViewOp::RandomResizedCrop {
-            size: size()?,
-            scale: bag.ratio_range("scale", (0.08, 1.0))?,
-            ratio: bag.float_range("ratio", (3.0 / 4.0, 4.0 / 3.0))?,
-            interpolation: interpolation(bag)?,
-        },
-        "random_crop" => ViewOp::RandomCrop {
-            scale: bag.ratio_range("scale", (0.08, 1.0))?,
-            ratio: bag.float_range("ratio", (3.0 / 4.0, 4.0 / 3.0))?,
-        },
-        "resize" => match bag.get("size").map(|v| &v.kind) {
-            Some(Kind::Pixels(_)) => ViewOp::ResizeShort { size: size()?.0, interpolation: interpolation(bag)? },
-            _ => ViewOp::Resize { size: size()?, interpolation: interpolation(bag)? },
-        },
-        "center_crop" => ViewOp::CenterCrop { size: size()? },
-        "crop" => {
-            let at = match bag.get("at") {
-                None => (0, 0),
-                Some(value) => match value.items() {
-                    Some([row, column]) => (as_pixels("`at` of `crop`", row)?, as_pixels("`at` of `crop`", column)?),
-                    _ => return Err(wrong_type("`at` of `crop`", value, "a place such as (0px, 0px)")),
-                },
-            };
-            ViewOp::Crop { size: size()?, at }
-        }
-        "random_shift" => ViewOp::RandomShift { size: size()?, by: bag.pixel_range("by")? },
-        "random_flip" => ViewOp::RandomFlip { p: bag.ratio("p", 0.5)? },
-        "random_apply" => match bag.get("step").map(|v| v.kind.clone()) {
-            Some(Kind::Recipe(steps)) => {
-                ViewOp::RandomApply { p: bag.ratio("p", 0.5)?, ops: steps.iter().map(|s| s.op.clone()).collect() }
-            }
-            _ => {
-                let value = bag.get("step").cloned().unwrap_or(Value::new(Kind::None, span));
-                return Err(wrong_type("`step` of `random_apply`", &value, "a view step such as color_jitter(…)"));
-            }
-        },
-        "color_jitter" => ViewOp::ColorJitter {
-            brightness: bag.float("brightness", 0.0)?,
-            contrast: bag.float("contrast", 0.0)?,
-            saturation: bag.float("saturation", 0.0)?,
-            hue: bag.float("hue", 0.0)?,
-        },
-        "random_grayscale" => ViewOp::RandomGrayscale { p: bag.ratio("p", 0.2)? },
-        "gaussian_blur" => ViewOp::GaussianBlur { sigma: bag.float_range("sigma", (0.1, 2.0))? },
-        "solarize" => ViewOp::Solarize { threshold: bag.count("threshold", 128)?.min(255) as u8 },
-        _ => {
-            let statistics = |name: &str| -> Result<Vec<f64>, Diagnostic> {
-                let value = match bag.get("statistics").map(|v| &v.kind) {
-                    Some(Kind::Record(fields)) => fields.iter().find(|(n, _)| &**n == name).map(|(_, v)| v.clone()),
-                    _ => bag.get(name).cloned(),
-                };
-                let what = format!("`{name}` of `normalize`");
-                let Some(value) = value else {
-                    return Err(Diagnostic::new(Code::MissingArgument, "`normalize` needs `mean` and `std`")
-                        .label(span, "missing in this call")
-                        .help("write `normalize(imagenet)` or `normalize(mean: 0.5, std: 0.5)`"));
-                };
-                let items = value.items().map_or_else(|| vec![value.clone()], <[Value]>::to_vec);
-                let numbers: Option<Vec<f64>> = items.iter().map(Value::number).collect();
-                numbers.ok_or_else(|| wrong_type(&what, &value, "a number for each channel"))
-            };
-            let (mean, std) = (statistics("mean")?, statistics("std")?);
-            if std.iter().any(|s| *s <= 0.0) {
-                return Err(Diagnostic::new(Code::OutOfRange, "`std` of `normalize` is not above zero")
-                    .label(span, "here")
-                    .help("write the standard deviation of values in 0..1, such as `0.25`"));
-            }
-            ViewOp::Normalize { mean, std }
-        }
+type Made = Result<ViewOp, Diagnostic>;
+
+/// A recipe of one step.
+fn step(bag: &Bag, make: fn(&Bag) -> Made) -> Result<Kind, Diagnostic> {
+    Ok(Kind::Recipe(Rc::new(vec![Step { op: make(bag)?, span: bag.call }])))
+}
+
+/// The argument `size`, which every step that asks for it must be given.
+fn size(bag: &Bag) -> Result<(usize, usize), Diagnostic> {
+    bag.size("size").map(|size| size.unwrap_or((1, 1)))
+}
+
+fn random_resized_crop(bag: &Bag) -> Made {
+    Ok(ViewOp::RandomResizedCrop {
+        size: size(bag)?,
+        scale: bag.ratio_range("scale", (0.08, 1.0))?,
+        ratio: bag.float_range("ratio", (3.0 / 4.0, 4.0 / 3.0))?,
+        interpolation: interpolation(bag)?,
+    })
+}
+
+fn random_crop(bag: &Bag) -> Made {
+    Ok(ViewOp::RandomCrop {
+        scale: bag.ratio_range("scale", (0.08, 1.0))?,
+        ratio: bag.float_range("ratio", (3.0 / 4.0, 4.0 / 3.0))?,
+    })
+}
+
+fn resize(bag: &Bag) -> Made {
+    let (size, interpolation) = (size(bag)?, interpolation(bag)?);
+    // One length is the short side's, unless told otherwise; two are both sides.
+    let one_length = matches!(bag.get("size").map(|v| &v.kind), Some(Kind::Pixels(_)));
+    let cover = match bag.get("cover") {
+        None => one_length,
+        Some(Value { kind: Kind::Bool(cover), .. }) => *cover,
+        Some(value) => return Err(wrong_type("`cover` of `resize`", value, "true or false")),
     };
-    Ok(Step { op, span })
+    Ok(if cover { ViewOp::ResizeCover { size, interpolation } } else { ViewOp::Resize { size, interpolation } })
+}
+
+fn center_crop(bag: &Bag) -> Made {
+    Ok(ViewOp::CenterCrop { size: size(bag)? })
+}
+
+fn crop(bag: &Bag) -> Made {
+    let at = match bag.get("at") {
+        None => (0, 0),
+        Some(value) => match value.items() {
+            Some([row, column]) => (as_pixels("`at` of `crop`", row)?, as_pixels("`at` of `crop`", column)?),
+            _ => return Err(wrong_type("`at` of `crop`", value, "a place such as (0px, 0px)")),
+        },
+    };
+    Ok(ViewOp::Crop { size: size(bag)?, at })
+}
+
+fn random_shift(bag: &Bag) -> Made {
+    Ok(ViewOp::RandomShift { size: size(bag)?, by: bag.pixel_range("by")? })
+}
+
+fn random_flip(bag: &Bag) -> Made {
+    Ok(ViewOp::RandomFlip { p: bag.ratio("p", 0.5)? })
+}
+
+fn random_apply(bag: &Bag) -> Made {
+    match bag.get("step").map(|v| v.kind.clone()) {
+        Some(Kind::Recipe(steps)) => {
+            Ok(ViewOp::RandomApply { p: bag.ratio("p", 0.5)?, ops: steps.iter().map(|s| s.op.clone()).collect() })
+        }
+        _ => {
+            let value = bag.get("step").cloned().unwrap_or(Value::new(Kind::None, bag.call));
+            Err(wrong_type("`step` of `random_apply`", &value, "a view step such as color_jitter(…)"))
+        }
+    }
+}
+
+fn color_jitter(bag: &Bag) -> Made {
+    Ok(ViewOp::ColorJitter {
+        brightness: bag.float("brightness", 0.0)?,
+        contrast: bag.float("contrast", 0.0)?,
+        saturation: bag.float("saturation", 0.0)?,
+        hue: bag.float("hue", 0.0)?,
+    })
+}
+
+fn random_grayscale(bag: &Bag) -> Made {
+    Ok(ViewOp::RandomGrayscale { p: bag.ratio("p", 0.2)? })
+}
+
+fn gaussian_blur(bag: &Bag) -> Made {
+    Ok(ViewOp::GaussianBlur { sigma: bag.float_range("sigma", (0.1, 2.0))? })
+}
+
+fn solarize(bag: &Bag) -> Made {
+    Ok(ViewOp::Solarize { threshold: bag.count("threshold", 128)?.min(255) as u8 })
+}
+
+fn normalize(bag: &Bag) -> Made {
+    let statistics = |name: &str| -> Result<Vec<f64>, Diagnostic> {
+        let value = match bag.get("statistics").map(|v| &v.kind) {
+            Some(Kind::Record(fields)) => fields.iter().find(|(n, _)| &**n == name).map(|(_, v)| v.clone()),
+            _ => bag.get(name).cloned(),
+        };
+        let what = format!("`{name}` of `normalize`");
+        let Some(value) = value else {
+            return Err(Diagnostic::new(Code::MissingArgument, "`normalize` needs `mean` and `std`")
+                .label(bag.call, "missing in this call")
+                .help("write `normalize(imagenet)` or `normalize(mean: 0.5, std: 0.5)`"));
+        };
+        let items = value.items().map_or_else(|| vec![value.clone()], <[Value]>::to_vec);
+        let numbers: Option<Vec<f64>> = items.iter().map(Value::number).collect();
+        numbers.ok_or_else(|| wrong_type(&what, &value, "a number for each channel"))
+    };
+    let (mean, std) = (statistics("mean")?, statistics("std")?);
+    if std.iter().any(|s| *s <= 0.0) {
+        return Err(Diagnostic::new(Code::OutOfRange, "`std` of `normalize` is not above zero")
+            .label(bag.call, "here")
+            .help("write the standard deviation of values in 0..1, such as `0.25`"));
+    }
+    Ok(ViewOp::Normalize { mean, std })
 }
 
 fn interpolation(bag: &Bag) -> Result<Interpolation, Diagnostic> {
@@ -162,8 +200,7 @@ impl Machine<'_> {
             _ => return self.fail(wrong_type("`|>`", left, "a data source or a view")),
         };
         for step in more.iter() {
-            let result = extend(&mut view.spec, step, left.span);
-            self.check(result)?;
+            self.extend(&mut view.spec, step, left.span)?;
         }
         view.span = span;
         self.views.push(view);
@@ -203,16 +240,37 @@ impl Machine<'_> {
         Ok(Value::new(Kind::List(Rc::new(views)), binding.name.span))
     }
 
+    /// Adds a step to a view, which comes from `parent`.
+    fn extend(&mut self, view: &mut ViewSpec, step: &Step, parent: Span) -> Checked<()> {
+        if let Some((least, size)) = may_pad(view, step) {
+            let (least, size) = (format!("{}px × {}px", least.0, least.1), (size.0, size.1));
+            self.diagnostics.push(
+                Diagnostic::new(
+                    Code::ViewMayPad,
+                    format!(
+                        "`center_crop` takes {}px × {}px of a picture that may have no more than {least}: the rest is black",
+                        size.0, size.1
+                    ),
+                )
+                .label(step.span, format!("{}px × {}px", size.0, size.1))
+                .label(parent, format!("covers {least}"))
+                .help(format!("write `resize(({}px, {}px), cover: true)` before it", size.0, size.1)),
+            );
+        }
+        let result = extend(view, step, parent);
+        self.check(result)
+    }
+
     /// Gives a view its name; a recipe becomes a view without a source.
     pub fn name_view(&mut self, name: &Arc<str>, value: &Value) -> Checked<Value> {
         let mut view = match &value.kind {
             Kind::View(index) => self.views[*index].clone(),
             Kind::Recipe(steps) => {
                 let mut view = View { spec: empty(ViewFrom::Recipe, self.channels()), span: value.span };
-                for step in steps.iter() {
-                    let result = extend(&mut view.spec, step, value.span);
-                    self.check(result)?;
-                }
+                self.diagnostics.enter(value.span);
+                let extended = steps.iter().try_for_each(|step| self.extend(&mut view.spec, step, value.span));
+                self.diagnostics.leave();
+                extended?;
                 view
             }
             Kind::Source(source) => {
@@ -228,6 +286,18 @@ impl Machine<'_> {
 
 fn empty(from: ViewFrom, channels: usize) -> ViewSpec {
     ViewSpec { name: String::new(), from, ops: Vec::new(), size: None, channels, normalized: false }
+}
+
+/// What the picture covers at least, and what a central crop takes of it, where that is more.
+fn may_pad(view: &ViewSpec, step: &Step) -> Option<((usize, usize), (usize, usize))> {
+    match (view.size, view.ops.last(), &step.op) {
+        (None, Some(ViewOp::ResizeCover { size: least, .. }), ViewOp::CenterCrop { size })
+            if size.0 > least.0 || size.1 > least.1 =>
+        {
+            Some((*least, *size))
+        }
+        _ => None,
+    }
 }
 
 /// Adds a step after checking that it fits what comes before.
@@ -258,15 +328,7 @@ fn extend(view: &mut ViewSpec, step: &Step, parent: Span) -> Result<(), Diagnost
     match &mut op {
         ViewOp::RandomResizedCrop { size, .. } | ViewOp::Resize { size, .. } => view.size = Some(*size),
         ViewOp::RandomCrop { .. } => view.size = None,
-        ViewOp::ResizeShort { size, .. } => {
-            view.size = match view.size {
-                Some((h, w)) => {
-                    // The long side is truncated as torchvision does.
-                    if h <= w { Some((*size, *size * w / h)) } else { Some((*size * h / w, *size)) }
-                }
-                None => None,
-            }
-        }
+        ViewOp::ResizeCover { size, .. } => view.size = view.size.map(|picture| covering_size(picture, *size)),
         ViewOp::CenterCrop { size } => {
             fits(*size, "`center_crop`")?;
             view.size = Some(*size);
@@ -314,7 +376,7 @@ fn needs_colour(op: &ViewOp) -> bool {
         ViewOp::RandomResizedCrop { .. }
         | ViewOp::RandomCrop { .. }
         | ViewOp::Resize { .. }
-        | ViewOp::ResizeShort { .. }
+        | ViewOp::ResizeCover { .. }
         | ViewOp::CenterCrop { .. }
         | ViewOp::Crop { .. }
         | ViewOp::RandomShift { .. }

@@ -7,6 +7,7 @@
 use std::path::Path;
 
 use crate::backend::{Backend, BackendError, Element, HostTensor, InputValue, OutputValue, Request};
+use crate::data::DataError;
 use crate::graph::{Graph, Layout};
 use crate::run::tensor_file::{self, FileTensor, WriteError};
 
@@ -55,8 +56,8 @@ pub type Batch = (Vec<(String, InputValue)>, usize, Vec<i64>);
 /// Why features could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum FeaturesError {
-    #[error("cannot read a batch: {0}")]
-    Batch(String),
+    #[error(transparent)]
+    Data(#[from] DataError),
     #[error(transparent)]
     Backend(#[from] BackendError),
     #[error(
@@ -79,7 +80,7 @@ pub fn extract<E: Element>(
     graph: &Graph,
     layout: &Layout,
     arena: &[E],
-    batches: impl Iterator<Item = Result<Batch, String>>,
+    batches: impl Iterator<Item = Result<Batch, DataError>>,
 ) -> Result<(Features, Vec<i64>), FeaturesError> {
     let request = Request { gradients: false, outputs: vec!["features".to_owned()], ..Request::default() };
     gather(batches, |_, inputs| {
@@ -101,7 +102,7 @@ pub fn extract<E: Element>(
 /// The pictures of input `input` as features, each flattened: what a learned feature has to beat.
 pub fn raw_pixels(
     input: &str,
-    batches: impl Iterator<Item = Result<Batch, String>>,
+    batches: impl Iterator<Item = Result<Batch, DataError>>,
 ) -> Result<(Features, Vec<i64>), FeaturesError> {
     gather(batches, |batch, inputs| match inputs.iter().find(|(name, _)| name == input) {
         Some((_, InputValue::Float(tensor))) => {
@@ -120,13 +121,13 @@ pub fn raw_pixels(
 
 /// Rows without padding of what `rows_of` makes of each batch.
 fn gather(
-    batches: impl Iterator<Item = Result<Batch, String>>,
+    batches: impl Iterator<Item = Result<Batch, DataError>>,
     mut rows_of: impl FnMut(usize, &[(String, InputValue)]) -> Result<HostTensor<f32>, FeaturesError>,
 ) -> Result<(Features, Vec<i64>), FeaturesError> {
     let mut features = Features::default();
     let mut all_labels = Vec::new();
     for (batch, item) in batches.enumerate() {
-        let (inputs, valid, mut labels) = item.map_err(FeaturesError::Batch)?;
+        let (inputs, valid, mut labels) = item?;
         let tensor = rows_of(batch, &inputs)?;
         let (rows, dim) = (tensor.shape[0], tensor.shape[1]);
         if valid > rows {

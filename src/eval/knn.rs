@@ -7,9 +7,12 @@
 //!
 //! Source: Wu et al. 2018, "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", section 3.4.
 
+use std::collections::HashMap;
+
 use rayon::prelude::*;
 
 use super::features::Features;
+use crate::data::source::Identity;
 
 /// What [`knn`] found for each query.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,8 +49,13 @@ pub enum KnnError {
     Labels { rows: usize, labels: usize },
     #[error("bank features have {bank} dimensions, query features {queries} (help: take both from one model)")]
     Dimensions { bank: usize, queries: usize },
-    #[error("k is {k}, the bank has {rows} rows (help: choose k in 1..={rows})")]
-    Neighbours { k: usize, rows: usize },
+    #[error("k is {k}, the bank has {rows} pictures{} (help: choose k in 1..={rows})", if *own { " beside the query itself" } else { "" })]
+    Neighbours {
+        k: usize,
+        rows: usize,
+        /// Whether the query is one of the bank, and left out of `rows`.
+        own: bool,
+    },
     #[error("temperature is {0} (help: it must be greater than 0, such as 0.07)")]
     Temperature(f64),
     #[error("label {0} is negative (help: classes count from 0)")]
@@ -56,7 +64,15 @@ pub enum KnnError {
     NotFinite { which: &'static str, row: usize },
 }
 
-/// Classifies each query by votes exp(cosine / temperature) of its `k` nearest rows of `bank`.
+/// Which picture each row of the bank and of the queries shows.
+#[derive(Debug, Clone, Copy)]
+pub struct Shown<'a> {
+    pub bank: &'a [Identity],
+    pub queries: &'a [Identity],
+}
+
+/// Classifies each query by votes exp(cosine / temperature) of its `k` nearest rows of `bank`. A row that shows the query's own
+/// picture has no vote: its label is what is asked for. Without `shown` no query lies in the bank.
 ///
 /// Shapes: `bank: [N, D]`, `bank_labels: [N]`, `queries: [Q, D]` → scores `[Q, classes]`.
 pub fn knn(
@@ -65,6 +81,7 @@ pub fn knn(
     queries: &Features,
     k: usize,
     temperature: f64,
+    shown: Option<Shown<'_>>,
 ) -> Result<KnnResult, KnnError> {
     if bank.rows != bank_labels.len() {
         return Err(KnnError::Labels { rows: bank.rows, labels: bank_labels.len() });
@@ -73,7 +90,11 @@ pub fn knn(
         return Err(KnnError::Dimensions { bank: bank.dim, queries: queries.dim });
     }
     if k == 0 || k > bank.rows {
-        return Err(KnnError::Neighbours { k, rows: bank.rows });
+        return Err(KnnError::Neighbours { k, rows: bank.rows, own: false });
+    }
+    if let Some(Shown { bank: found, queries: asked }) = shown {
+        assert!(found.len() == bank.rows && asked.len() == queries.rows, "each row shows a picture");
+        check_others(k, found, asked)?;
     }
     // Not `<= 0`: a NaN must be refused too.
     if temperature.is_nan() || temperature <= 0.0 {
@@ -92,7 +113,10 @@ pub fn knn(
     let queries = queries.l2_normalized();
     let voted: Vec<Vec<f64>> = (0..queries.rows)
         .into_par_iter()
-        .map(|row| votes(&bank, bank_labels, queries.row(row), k, temperature, classes))
+        .map(|row| {
+            let may_vote = |of_bank: &usize| shown.is_none_or(|shown| shown.bank[*of_bank] != shown.queries[row]);
+            votes(&bank, bank_labels, queries.row(row), k, temperature, classes, may_vote)
+        })
         .collect();
     Ok(KnnResult {
         predictions: voted.iter().map(|scores| first_largest(scores) as i64).collect(),
@@ -101,9 +125,27 @@ pub fn knn(
     })
 }
 
-/// Share of the votes of each class for one normalised query.
-fn votes(bank: &Features, labels: &[i64], query: &[f32], k: usize, temperature: f64, classes: usize) -> Vec<f64> {
-    let mut near: Vec<(f64, usize)> = (0..bank.rows).map(|row| (dot(bank.row(row), query), row)).collect();
+/// Refuses a `k` for which a query has too few pictures in the bank beside itself.
+pub fn check_others(k: usize, bank: &[Identity], queries: &[Identity]) -> Result<(), KnnError> {
+    let mut counts: HashMap<Identity, usize> = HashMap::new();
+    bank.iter().for_each(|identity| *counts.entry(*identity).or_default() += 1);
+    let own = queries.iter().filter_map(|identity| counts.get(identity)).max().copied().unwrap_or(0);
+    let rows = bank.len() - own;
+    if k > rows { Err(KnnError::Neighbours { k, rows, own: own > 0 }) } else { Ok(()) }
+}
+
+/// Share of the votes of each class for one normalised query, of the rows that `may_vote`.
+fn votes(
+    bank: &Features,
+    labels: &[i64],
+    query: &[f32],
+    k: usize,
+    temperature: f64,
+    classes: usize,
+    may_vote: impl Fn(&usize) -> bool,
+) -> Vec<f64> {
+    let mut near: Vec<(f64, usize)> =
+        (0..bank.rows).filter(may_vote).map(|row| (dot(bank.row(row), query), row)).collect();
     // Selection before sorting: O(N + k log k) for each query, which counts with a bank of a million rows.
     let order = |a: &(f64, usize), b: &(f64, usize)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
     near.select_nth_unstable_by(k - 1, order);

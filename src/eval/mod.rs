@@ -17,4 +17,4 @@ pub mod quality;
 
 pub use features::Features;
 pub use map::FeatureMap;
-pub use quality::{Judge, Quality};
+pub use quality::{Judge, LeftOut, Named, Quality};

@@ -2,35 +2,99 @@
 //!
 //! Before: `train`, or a checkpoint, gives parameters. After: `run` logs the figures.
 //!
-//! **Invariant:** nothing is trained, and every figure is over whole sources, padding left out.
+//! **Invariant:** nothing is trained, every figure is over all pictures of a source that can be read, and who is left out is
+//! counted with it. Labels of two sources meet by the names of their classes alone.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 use super::collapse::{Collapse, collapse};
 use super::features::{self, Features, FeaturesError};
-use super::knn::{KnnError, accuracy, knn};
+use super::knn::{KnnError, Shown, accuracy, check_others, knn};
 use super::map::{FeatureMap, feature_map};
 use crate::backend::{Backend, Element};
 use crate::data::DataError;
 use crate::data::evaluation::EvalBatches;
-use crate::data::source::Source;
+use crate::data::source::{self, Identity, Source};
 use crate::graph::{Graph, InputKind, Program};
 use crate::spec::KnnSpec;
 
+/// A source, and what messages call it: `data.val`, or a path.
+#[derive(Clone)]
+pub struct Named {
+    pub name: String,
+    pub source: Arc<dyn Source>,
+}
+
 /// The sources that kNN takes, opened.
 pub struct Judge {
-    bank: Arc<dyn Source>,
-    queries: Arc<dyn Source>,
+    bank: Named,
+    queries: Named,
     spec: KnnSpec,
+    /// For each class of the queries, its label among the bank's; or why nothing votes.
+    labels: Result<Vec<i64>, String>,
+    identities: OnceLock<Option<Identities>>,
+}
+
+/// Of all pictures of both sources.
+struct Identities {
+    bank: Vec<Identity>,
+    queries: Vec<Identity>,
 }
 
 /// Figures of one set of features.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Quality {
-    /// Share of queries that kNN classifies right.
-    pub accuracy: f64,
-    /// Of the queries' features; `None` where a feature is not finite.
+    /// `None` where nothing votes.
+    pub knn: Option<Accuracy>,
+    /// Of the queries' features; `None` for raw pixels.
     pub collapse: Option<Collapse>,
+    /// What was not judged, of each source.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// What kNN found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Accuracy {
+    /// Share of queries that are classified right.
+    pub share: f64,
+    /// The same for always answering the queries' most frequent class.
+    pub chance: f64,
+    pub queries: usize,
+    /// Queries that lie in the bank themselves, each without a vote on itself.
+    pub own: usize,
+}
+
+impl Accuracy {
+    /// What stands behind "kNN accuracy": whether queries were taken out of the bank.
+    pub fn leave_one_out(&self) -> String {
+        match self.own {
+            0 => String::new(),
+            own if own == self.queries => ", leave one out,".to_owned(),
+            own => format!(", leave one out for {own} of {},", self.queries),
+        }
+    }
+}
+
+/// Broken pictures of a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    pub source_name: String,
+    pub broken: usize,
+    pub of: usize,
+    /// One of them by name, and why.
+    pub example: String,
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let LeftOut { source_name, broken, of, example } = self;
+        match broken {
+            1 => write!(f, "1 of {of} pictures of {source_name} is broken and left out: {example}"),
+            _ => write!(f, "{broken} of {of} pictures of {source_name} are broken and left out, such as {example}"),
+        }
+    }
 }
 
 /// Why features could not be judged.
@@ -38,28 +102,85 @@ pub struct Quality {
 pub enum QualityError {
     #[error("the pipeline has no features (help: add `evaluate {{ features = … }}` to it)")]
     NoFeatures,
-    #[error("knn wants labels, and `data.{source_name}` has none (help: put its pictures in a folder for each class)")]
-    NoLabels { source_name: String },
+    #[error("kNN wants labels: {why} (help: put pictures in a folder for each class, PATH/CLASS/picture.jpg)")]
+    NoLabels { why: String },
+    #[error("{error}{}", error.help().map(|help| format!(" (help: {help})")).unwrap_or_default())]
+    Data { error: DataError },
     #[error(transparent)]
-    Data(#[from] DataError),
-    #[error(transparent)]
-    Features(#[from] FeaturesError),
+    Features(FeaturesError),
     #[error(transparent)]
     Knn(#[from] KnnError),
 }
 
+impl From<DataError> for QualityError {
+    fn from(error: DataError) -> Self {
+        QualityError::Data { error }
+    }
+}
+
+impl From<FeaturesError> for QualityError {
+    fn from(error: FeaturesError) -> Self {
+        match error {
+            FeaturesError::Data(error) => QualityError::Data { error },
+            error => QualityError::Features(error),
+        }
+    }
+}
+
+/// Features of a source's pictures.
+struct Gathered {
+    features: Features,
+    /// By the source's own classes.
+    labels: Vec<i64>,
+    /// Which picture each row shows.
+    rows: Vec<usize>,
+    left_out: Option<LeftOut>,
+}
+
 impl Judge {
-    pub fn new(spec: &KnnSpec, bank: Arc<dyn Source>, queries: Arc<dyn Source>) -> Result<Judge, QualityError> {
-        for (name, source) in [(&spec.bank, &bank), (&spec.queries, &queries)] {
-            if source.classes().is_empty() {
-                return Err(QualityError::NoLabels { source_name: name.clone() });
+    /// Finds what can be known before anything is computed: whether labels of both meet, and whether `k` votes can be had.
+    pub fn new(spec: &KnnSpec, bank: Named, queries: Named) -> Result<Judge, QualityError> {
+        let labels = match unlabelled(&bank, &queries) {
+            Some(why) => Err(why),
+            None => {
+                let joined = source::join(&*bank.source, &*queries.source, (&bank.name, &queries.name))?;
+                one_class(&bank).map_or(Ok(joined), Err)
+            }
+        };
+        let judge = Judge { bank, queries, spec: spec.clone(), labels, identities: OnceLock::new() };
+        if judge.labels.is_ok() {
+            let (k, rows) = (spec.k, judge.bank.source.len());
+            if k == 0 || k > rows {
+                return Err(KnnError::Neighbours { k, rows, own: false }.into());
+            }
+            // No picture stands so often in a bank that the others, as many as voters, are too few: only where most of the bank votes
+            // is each picture looked up so early.
+            if let (true, Some(found)) = (2 * k > rows, judge.identities()) {
+                check_others(k, &found.bank, &found.queries)?;
             }
         }
-        let k = spec.k;
-        if k == 0 || k > bank.len() {
-            return Err(KnnError::Neighbours { k, rows: bank.len() }.into());
-        }
-        Ok(Judge { bank, queries, spec: spec.clone() })
+        Ok(judge)
+    }
+
+    /// Why nothing votes, where nothing does.
+    pub fn no_votes(&self) -> Option<&str> {
+        self.labels.as_ref().err().map(String::as_str)
+    }
+
+    /// What messages call the source of the queries.
+    pub fn queries(&self) -> &str {
+        &self.queries.name
+    }
+
+    /// Of the pictures, where one of both sources is in the other.
+    fn identities(&self) -> Option<&Identities> {
+        let find = || {
+            let (bank, queries) = (source::identities(&*self.bank.source), source::identities(&*self.queries.source));
+            let of_bank: HashSet<&Identity> = bank.iter().collect();
+            let meet = queries.iter().any(|identity| of_bank.contains(identity));
+            meet.then_some(Identities { bank, queries })
+        };
+        self.identities.get_or_init(find).as_ref()
     }
 
     /// Figures of the features that `arena` gives.
@@ -80,8 +201,8 @@ impl Judge {
         arena: &[E],
         step: u64,
     ) -> Result<(Quality, Option<FeatureMap>), QualityError> {
-        let (quality, features, labels) = self.of_arena(backend, program, arena)?;
-        Ok((quality, feature_map(&features, &labels, self.queries.classes(), step)))
+        let (quality, queries) = self.of_arena(backend, program, arena)?;
+        Ok((quality, feature_map(&queries.features, &queries.labels, self.queries.source.classes(), step)))
     }
 
     fn of_arena<E: Element>(
@@ -89,42 +210,115 @@ impl Judge {
         backend: &mut dyn Backend<E>,
         program: &Program,
         arena: &[E],
-    ) -> Result<(Quality, Features, Vec<i64>), QualityError> {
+    ) -> Result<(Quality, Gathered), QualityError> {
         let graph = program.features.as_ref().ok_or(QualityError::NoFeatures)?;
-        self.judge(|source| {
-            Ok(features::extract(backend, graph, &program.layout, arena, batches(program, graph, source)?)?)
-        })
+        let layout = &program.layout;
+        let (mut quality, queries) = self.judge(|named| {
+            gathered(named, program, graph, |batches| features::extract(backend, graph, layout, arena, batches))
+        })?;
+        quality.collapse = collapse(&queries.features);
+        Ok((quality, queries))
     }
 
-    /// Figures of the evaluation view's pixels.
+    /// Accuracy by the evaluation view's pixels. They have more dimensions than collapse could be told in.
     pub fn raw_pixels(&self, program: &Program) -> Result<Quality, QualityError> {
         let graph = program.features.as_ref().ok_or(QualityError::NoFeatures)?;
         let view = graph.inputs.iter().find(|input| matches!(input.kind, InputKind::View { .. }));
         let name = &view.ok_or(QualityError::NoFeatures)?.name;
-        Ok(self.judge(|source| Ok(features::raw_pixels(name, batches(program, graph, source)?)?))?.0)
+        Ok(self.judge(|named| gathered(named, program, graph, |batches| features::raw_pixels(name, batches)))?.0)
     }
 
-    /// Figures of the features that `of` makes, and the queries' features and labels.
+    /// Accuracy by the features that `of` makes, and those of the queries. The bank's are made where they vote.
     fn judge(
         &self,
-        mut of: impl FnMut(&Arc<dyn Source>) -> Result<(Features, Vec<i64>), QualityError>,
-    ) -> Result<(Quality, Features, Vec<i64>), QualityError> {
-        let (bank, bank_labels) = of(&self.bank)?;
-        let (queries, labels) = of(&self.queries)?;
-        let found = knn(&bank, &bank_labels, &queries, self.spec.k, self.spec.temperature)?;
-        let quality = Quality { accuracy: accuracy(&found.predictions, &labels), collapse: collapse(&queries) };
-        Ok((quality, queries, labels))
-    }
-
-    /// Accuracy of always answering the queries' most frequent class.
-    pub fn chance(&self) -> f64 {
-        let mut counts = vec![0usize; self.queries.classes().len()];
-        for index in 0..self.queries.len() {
-            if let Some(count) = self.queries.label(index).and_then(|label| counts.get_mut(label as usize)) {
-                *count += 1;
+        mut of: impl FnMut(&Named) -> Result<Gathered, QualityError>,
+    ) -> Result<(Quality, Gathered), QualityError> {
+        let Ok(labels) = &self.labels else {
+            let queries = of(&self.queries)?;
+            if let Some(row) = queries.features.first_not_finite() {
+                return Err(KnnError::NotFinite { which: "query", row }.into());
             }
-        }
-        counts.into_iter().max().unwrap_or(0) as f64 / self.queries.len().max(1) as f64
+            let left_out = queries.left_out.iter().cloned().collect();
+            return Ok((Quality { knn: None, collapse: None, left_out }, queries));
+        };
+        let (bank, queries) = (of(&self.bank)?, of(&self.queries)?);
+        let joined: Vec<i64> = queries.labels.iter().map(|label| labels[*label as usize]).collect();
+        let found = self.identities().map(|all| {
+            let of_rows = |all: &[Identity], rows: &[usize]| rows.iter().map(|row| all[*row]).collect::<Vec<_>>();
+            (of_rows(&all.bank, &bank.rows), of_rows(&all.queries, &queries.rows))
+        });
+        let shown = found.as_ref().map(|(bank, queries)| Shown { bank, queries });
+        let own = shown.map_or(0, |shown| {
+            let of_bank: HashSet<&Identity> = shown.bank.iter().collect();
+            shown.queries.iter().filter(|identity| of_bank.contains(identity)).count()
+        });
+        let KnnSpec { k, temperature, .. } = self.spec;
+        let found = knn(&bank.features, &bank.labels, &queries.features, k, temperature, shown)?;
+        let share = accuracy(&found.predictions, &joined);
+        let knn = Accuracy { share, chance: chance(&joined), queries: joined.len(), own };
+        let left_out = [&bank, &queries].into_iter().filter_map(|g| g.left_out.clone());
+        let mut left_out: Vec<LeftOut> = left_out.collect();
+        // One source may be both.
+        left_out.dedup();
+        Ok((Quality { knn: Some(knn), collapse: None, left_out }, queries))
+    }
+}
+
+/// Why nothing votes between two sources of which one has no labels.
+fn unlabelled(bank: &Named, queries: &Named) -> Option<String> {
+    let without: Vec<&str> =
+        [bank, queries].into_iter().filter(|n| n.source.classes().is_empty()).map(|n| n.name.as_str()).collect();
+    match without[..] {
+        [] => None,
+        [one, other] if one != other => Some(format!("{one} and {other} have no labels")),
+        [one, ..] => Some(format!("{one} has no labels")),
+    }
+}
+
+/// Why nothing votes among pictures of one class: every answer would be right.
+fn one_class(bank: &Named) -> Option<String> {
+    match bank.source.classes() {
+        [only] => Some(format!("all pictures of {} are of one class, `{only}`", bank.name)),
+        _ => None,
+    }
+}
+
+/// Accuracy of always answering the most frequent of `labels`.
+fn chance(labels: &[i64]) -> f64 {
+    let mut counts: Vec<usize> = Vec::new();
+    for label in labels {
+        let label = *label as usize;
+        counts.resize(counts.len().max(label + 1), 0);
+        counts[label] += 1;
+    }
+    counts.into_iter().max().unwrap_or(0) as f64 / labels.len().max(1) as f64
+}
+
+/// What `of` makes of the batches of a source, and who is missing from them.
+fn gathered(
+    named: &Named,
+    program: &Program,
+    graph: &Graph,
+    of: impl FnOnce(&mut EvalBatches) -> Result<(Features, Vec<i64>), FeaturesError>,
+) -> Result<Gathered, QualityError> {
+    let mut batches = batches(program, graph, &named.source)?;
+    let (features, labels) = of(&mut batches)?;
+    let left_out = left_out(&batches, &named.name)?;
+    Ok(Gathered { features, labels, rows: batches.rows().to_vec(), left_out })
+}
+
+/// The broken pictures among those that `batches` went over.
+///
+/// # Errors
+/// Where there was no other.
+pub fn left_out(batches: &EvalBatches, source_name: &str) -> Result<Option<LeftOut>, DataError> {
+    let broken = batches.broken();
+    let [first, ..] = broken else { return Ok(None) };
+    let (example, of) = (format!("{}: {}", first.0, first.1), batches.source().len());
+    let source_name = source_name.to_owned();
+    match batches.rows() {
+        [] => Err(DataError::NoneReadable { source_name, tried: of, last: example }),
+        _ => Ok(Some(LeftOut { source_name, broken: broken.len(), of, example })),
     }
 }
 

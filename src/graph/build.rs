@@ -2,7 +2,7 @@
 //!
 //! Before: `shape`. After: `verify` has checked the result.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::diag::{Code, Diagnostic, Diagnostics, Reported};
 use crate::elab::Stored;
@@ -11,14 +11,34 @@ use crate::shape::{Typed, TypedInitial, Typing};
 use crate::source::Span;
 use crate::spec::{ImportSpec, Selector, Spec};
 
-use super::accumulate::{self, Coupling};
-use super::{Graph, Init, Initial, Layout, Node, Program, TensorDecl, TensorKind, ValueId, verify};
+use super::accumulate::{self, Coupling, SplitError};
+use super::{
+    Fault, Graph, Init, Initial, Layout, Node, Program, TensorDecl, TensorKind, ValueId, outlook, prune, verify,
+};
 
 /// A program, and the places that errors at run time point to.
 pub struct Compiled {
     pub program: Program,
     /// Data sources by name.
     pub source_spans: Vec<(String, Span)>,
+    /// Places of settings, by the names that [`outlook::Remark`] gives them.
+    places: Vec<(String, Span)>,
+    /// What was told while it was compiled.
+    warnings: Vec<Diagnostic>,
+}
+
+impl Compiled {
+    /// All warnings of a run on `pictures` pictures; without a count those that need none.
+    pub fn warnings(&self, pictures: Option<usize>) -> Vec<Diagnostic> {
+        let remarks = outlook::outlook(&self.program, pictures).into_iter().map(|remark| {
+            let diagnostic = Diagnostic::new(remark.code, remark.message).help(remark.help);
+            match self.places.iter().find(|(name, _)| *name == remark.place) {
+                Some((_, span)) => diagnostic.label(*span, "set here"),
+                None => diagnostic,
+            }
+        });
+        self.warnings.iter().cloned().chain(remarks).collect()
+    }
 }
 
 /// Makes the graphs and checks what can only be seen in the whole.
@@ -27,7 +47,7 @@ pub fn build(typed: Typed, diagnostics: &mut Diagnostics) -> Result<Compiled, Re
     check_losses(&typed, diagnostics);
     check_modules(&typed, &reached, diagnostics);
     check_rules(&typed, diagnostics);
-    if !diagnostics.is_empty() {
+    if diagnostics.has_errors() {
         return Err(Reported);
     }
     let roots = |names: &dyn Fn(&str) -> bool| -> Vec<(String, u32)> {
@@ -35,38 +55,68 @@ pub fn build(typed: Typed, diagnostics: &mut Diagnostics) -> Result<Compiled, Re
     };
     let features = roots(&|name| name == "features" || name.starts_with("evaluate."));
     let pictures = roots(&|name| ["original", "masked", "reconstructed"].contains(&name));
-    let train = lower(&typed.train, typed.train.outputs.clone(), true);
-    let features = features.iter().any(|(n, _)| n == "features").then(|| lower(&typed.eval, features, false));
-    let pictures = (!pictures.is_empty()).then(|| lower(&typed.eval, pictures, false));
+    let train = lower(&typed.train, &typed.train.outputs, true);
+    let features = features.iter().any(|(n, _)| n == "features").then(|| lower(&typed.eval, &features, false));
+    let pictures = (!pictures.is_empty()).then(|| lower(&typed.eval, &pictures, false));
     let mut spec = typed.spec;
     let graphs = [Some(&train), features.as_ref(), pictures.as_ref()];
     let stored = used_tensors(&typed.stored, &mut spec.imports, graphs.into_iter().flatten());
+    if let Err(fault) = verify::tensors(&stored, &typed.emas) {
+        diagnostics.push(internal(&fault));
+        return Err(Reported);
+    }
     let program = Program { layout: Layout::new(stored), emas: typed.emas, train, features, pictures, spec };
     for graph in [Some(&program.train), program.features.as_ref(), program.pictures.as_ref()].into_iter().flatten() {
-        // A graph that fails its own verifier is a fault of the compiler, never of the file.
-        if let Err(errors) = verify::verify(graph, &program.layout) {
-            panic!("internal error: the compiler made an invalid graph:\n{}", errors.join("\n"));
+        if let Err(fault) = verify::passed("the compiler", graph, &program.layout) {
+            diagnostics.push(internal(&fault));
+            return Err(Reported);
         }
     }
     let Spec { train, .. } = &program.spec;
-    if train.accumulate > 1
-        && let Err(coupling) =
-            accumulate::split(&program.train, &program.layout, program.spec.effective_batch(), train.accumulate)
-    {
-        let at = typed.accumulate_span.expect("who accumulates has written so");
-        diagnostics.push(coupled_encoder(&coupling, &program.spec, at, &typed.modules));
-        return Err(Reported);
+    if train.accumulate > 1 {
+        let cut = accumulate::split(&program.train, &program.layout, program.spec.effective_batch(), train.accumulate);
+        let diagnostic = match cut {
+            Ok(_) => None,
+            Err(SplitError::Coupled(coupling)) => {
+                let at = typed.accumulate_span.expect("who accumulates has written so");
+                Some(coupled_encoder(&coupling, &program.spec, at, &typed.modules))
+            }
+            Err(SplitError::Fault(fault)) => Some(internal(&fault)),
+        };
+        if let Some(diagnostic) = diagnostic {
+            diagnostics.push(diagnostic);
+            return Err(Reported);
+        }
     }
-    Ok(Compiled { program, source_spans: typed.source_spans })
+    let named = |prefix: &str, spans: &[(String, Span)]| -> Vec<(String, Span)> {
+        spans.iter().map(|(name, span)| (format!("{prefix}{name}"), *span)).collect()
+    };
+    let rules = typed.rule_spans.iter().enumerate().map(|(index, span)| (format!("train.parameters.{index}"), *span));
+    let places = [
+        named("data.", &typed.source_spans),
+        named("train.", &typed.setting_spans),
+        named("model.", &typed.modules),
+        rules.collect(),
+        typed.train.trace.places,
+    ];
+    Ok(Compiled {
+        program,
+        source_spans: typed.source_spans,
+        places: places.concat(),
+        warnings: diagnostics.warnings(),
+    })
+}
+
+/// A graph that fails its own verifier is a fault of the compiler, never of the file.
+fn internal(fault: &Fault) -> Diagnostic {
+    Diagnostic::new(Code::Internal, fault.to_string())
+        .help("report it with the pipeline's file: cmaec explain graph::internal")
 }
 
 fn coupled_encoder(coupling: &Coupling, spec: &Spec, at: Span, modules: &[(String, Span)]) -> Diagnostic {
-    let Coupling { op, scope, encoder_op, encoder_scope } = coupling;
+    let Coupling { op, scope, encoder_op, .. } = coupling;
     let (batch_size, count) = (spec.data.batch_size, spec.train.accumulate);
-    let message = format!(
-        "`{encoder_op}` at `{encoder_scope}` comes after `{op}` at `{scope}`, which joins the samples of a batch"
-    );
-    let diagnostic = Diagnostic::new(Code::CoupledEncoder, message)
+    let diagnostic = Diagnostic::new(Code::CoupledEncoder, coupling.to_string())
         .label(at, format!("{count} micro-batches of {batch_size} cannot be encoded one by one"));
     let within = |name: &str| scope.split('.').any(|part| part == name);
     let diagnostic = match modules.iter().find(|(name, _)| within(name)) {
@@ -101,57 +151,28 @@ fn used_tensors<'g>(
     kept
 }
 
-/// Copies the nodes that `outputs` and, in training, losses, monitors and updates need.
-fn lower(typing: &Typing, outputs: Vec<(String, u32)>, training: bool) -> Graph {
+/// The graph of what `outputs` and, in training, losses, monitors and updates need.
+fn lower(typing: &Typing, outputs: &[(String, u32)], training: bool) -> Graph {
     let trace = &typing.trace;
-    let mut roots: Vec<u32> = outputs.iter().map(|(_, id)| *id).collect();
-    if training {
-        roots.extend(typing.losses.iter().map(|(_, id, _)| *id));
-        roots.extend(typing.monitors.iter().map(|(_, id)| *id));
-        roots.extend(trace.updates.iter().map(|(_, id)| *id));
-        roots.extend(trace.initial.iter().map(|i| i.value));
-        roots.extend(typing.total);
-    }
-    let mut needed = vec![false; trace.nodes.len()];
-    for root in roots {
-        needed[root as usize] = true;
-    }
-    for id in (0..trace.nodes.len()).rev() {
-        if needed[id] {
-            trace.nodes[id].inputs.iter().for_each(|i| needed[*i as usize] = true);
-        }
-    }
-    let mut new_ids: HashMap<u32, ValueId> = HashMap::new();
-    let mut graph = Graph::default();
-    for (id, node) in trace.nodes.iter().enumerate().filter(|(id, _)| needed[*id]) {
-        new_ids.insert(id as u32, ValueId(graph.nodes.len() as u32));
-        graph.nodes.push(Node {
-            op: node.op.clone(),
-            inputs: node.inputs.iter().map(|i| new_ids[i]).collect(),
-            ty: node.ty.clone(),
-            scope: node.scope.clone(),
-        });
-    }
-    let read: BTreeSet<&str> = graph
-        .nodes
-        .iter()
-        .filter_map(|n| match &n.op {
-            Op::Input { name } => Some(name.as_str()),
-            _ => None,
-        })
-        .collect();
-    graph.inputs = trace.inputs.iter().filter(|i| read.contains(i.name.as_str())).cloned().collect();
-    let id = |id: &u32| new_ids[id];
-    graph.outputs = outputs.iter().map(|(name, i)| (name.clone(), id(i))).collect();
+    let id = |id: &u32| ValueId(*id);
+    let named = |list: &[(String, u32)]| list.iter().map(|(name, i)| (name.clone(), id(i))).collect();
+    let nodes = trace.nodes.iter().map(|node| Node {
+        op: node.op.clone(),
+        inputs: node.inputs.iter().map(id).collect(),
+        ty: node.ty.clone(),
+        scope: node.scope.clone(),
+    });
+    let mut graph = Graph { nodes: nodes.collect(), inputs: trace.inputs.clone(), ..Graph::default() };
+    graph.outputs = named(outputs);
     if training {
         graph.losses = typing.losses.iter().map(|(name, i, _)| (name.clone(), id(i))).collect();
         graph.total = typing.total.as_ref().map(id);
-        graph.monitors = typing.monitors.iter().map(|(name, i)| (name.clone(), id(i))).collect();
+        graph.monitors = named(&typing.monitors);
         let initial = |i: &TypedInitial| Initial { path: i.path.clone(), value: id(&i.value), rounds: i.rounds };
         graph.initial = trace.initial.iter().map(initial).collect();
-        graph.updates = trace.updates.iter().map(|(path, i)| (path.clone(), id(i))).collect();
+        graph.updates = named(&trace.updates);
     }
-    graph
+    prune::prune(&graph)
 }
 
 /// Paths of the tensors that a gradient flows to from each value in `roots`.

@@ -7,9 +7,10 @@
 
 pub mod accumulate;
 pub mod build;
+pub mod flops;
 pub mod grad;
 pub mod masking;
-pub mod products;
+pub mod outlook;
 pub mod prune;
 pub mod recompute;
 pub mod text;
@@ -19,6 +20,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::verify::Fault;
 pub use crate::decl::{BlockMask, Init, InputDecl, InputKind, MultiBlock, TensorDecl, TensorKind};
 use crate::op::{Op, Type};
 use crate::spec::{EmaSpec, Spec};
@@ -135,6 +137,38 @@ impl Graph {
     pub fn output(&self, name: &str) -> Option<ValueId> {
         self.outputs.iter().find(|(n, _)| n == name).map(|(_, id)| *id)
     }
+
+    /// All that the graph is there for: losses, monitors, updates, outputs, gradients, the total and first values of states.
+    /// A value that is several of these comes as often.
+    pub fn results(&self) -> impl Iterator<Item = ValueId> {
+        let named = [&self.losses, &self.monitors, &self.updates, &self.outputs, &self.gradients];
+        let named = named.into_iter().flatten().map(|(_, id)| *id);
+        named.chain(self.total).chain(self.initial.iter().map(|initial| initial.value))
+    }
+
+    /// The same, to be named anew.
+    pub fn results_mut(&mut self) -> impl Iterator<Item = &mut ValueId> {
+        let Graph { losses, total, monitors, updates, initial, outputs, gradients, .. } = self;
+        let named = [losses, monitors, updates, outputs, gradients].into_iter().flatten().map(|(_, id)| id);
+        named.chain(total).chain(initial.iter_mut().map(|initial| &mut initial.value))
+    }
+
+    /// The graph with these outputs, in their order, and no others.
+    pub fn with_outputs(&self, names: &[String]) -> Result<Graph, UnknownOutput> {
+        let find = |name: &String| match self.output(name) {
+            Some(id) => Ok((name.clone(), id)),
+            None => Err(UnknownOutput { name: name.clone() }),
+        };
+        let outputs = names.iter().map(find).collect::<Result<_, _>>()?;
+        Ok(Graph { outputs, ..self.clone() })
+    }
+}
+
+/// A graph was asked for what it does not give.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the graph has no output `{name}`")]
+pub struct UnknownOutput {
+    pub name: String,
 }
 
 /// Where each tensor lies in one flat arena. Trained tensors come first, so that gradients and moments are arenas of

@@ -2,14 +2,10 @@
 
 use super::{Graph, ValueId};
 
-/// Which nodes the losses, total, monitors, updates, first values, outputs and gradients of `graph` need.
+/// Which nodes the results of `graph` need.
 pub fn needed(graph: &Graph) -> Vec<bool> {
     let mut needed = vec![false; graph.nodes.len()];
-    let named = [&graph.losses, &graph.monitors, &graph.updates, &graph.outputs, &graph.gradients];
-    let roots = named.into_iter().flatten().map(|(_, id)| *id).chain(graph.total);
-    for root in roots.chain(graph.initial.iter().map(|initial| initial.value)) {
-        needed[root.index()] = true;
-    }
+    graph.results().for_each(|id| needed[id.index()] = true);
     // Operands have smaller ids, so one pass from the end reaches all.
     for (id, node) in graph.nodes.iter().enumerate().rev() {
         if needed[id] {
@@ -36,12 +32,7 @@ pub fn prune(graph: &Graph) -> Graph {
     pruned.nodes.retain(|_| keep.next().unwrap_or(false));
     let new = |id: &mut ValueId| *id = new_ids[id.index()];
     pruned.nodes.iter_mut().flat_map(|node| &mut node.inputs).for_each(new);
-    let Graph { losses, total, monitors, updates, initial, outputs, gradients, .. } = &mut pruned;
-    for list in [losses, monitors, updates, outputs, gradients] {
-        list.iter_mut().for_each(|(_, id)| new(id));
-    }
-    total.iter_mut().for_each(new);
-    initial.iter_mut().for_each(|initial| new(&mut initial.value));
+    pruned.results_mut().for_each(new);
     let read =
         |name: &str| pruned.nodes.iter().any(|n| matches!(&n.op, crate::op::Op::Input { name: of } if of == name));
     let inputs = pruned.inputs.iter().filter(|input| read(&input.name)).cloned().collect();

@@ -9,7 +9,7 @@
 //! **Invariant:** a clone is the same op on the same values, so that no result changes by a bit. Tensors, inputs and constants
 //! are never cloned.
 
-use super::{Graph, Layout, Node, ValueId, verify};
+use super::{Fault, Graph, Layout, Node, ValueId, verify};
 
 /// Forward nodes of one block, between others'.
 struct Unit {
@@ -21,7 +21,7 @@ struct Unit {
 
 /// `graph`, whose first `forward` nodes are the forward pass (see [`grad::passes`](super::grad::passes)), with its blocks' values
 /// computed again where the backward pass reads them.
-pub fn recompute_blocks(graph: &Graph, forward: usize, layout: &Layout) -> Graph {
+pub fn recompute_blocks(graph: &Graph, forward: usize, layout: &Layout) -> Result<Graph, Fault> {
     let (mut units, of) = units(&graph.nodes[..forward]);
     let again = computed_again(graph, &of);
     for (at, node) in graph.nodes.iter().enumerate().skip(forward) {
@@ -47,15 +47,9 @@ pub fn recompute_blocks(graph: &Graph, forward: usize, layout: &Layout) -> Graph
         let inputs = node.inputs.iter().map(|input| read(input, &moved, &clones)).collect();
         moved.push(made.push(Node { inputs, ..node.clone() }));
     }
-    let Graph { losses, total, monitors, updates, initial, outputs, gradients, .. } = &mut made;
-    let results = [losses, monitors, updates, outputs, gradients].into_iter().flatten().map(|(_, id)| id);
-    for id in results.chain(total).chain(initial.iter_mut().map(|initial| &mut initial.value)) {
-        *id = moved[id.index()];
-    }
-    if let Err(errors) = verify::verify(&made, layout) {
-        panic!("internal error: recomputing made an invalid graph:\n{}", errors.join("\n"));
-    }
-    made
+    made.results_mut().for_each(|id| *id = moved[id.index()]);
+    verify::passed("recomputing", &made, layout)?;
+    Ok(made)
 }
 
 /// The units of a forward pass, and of each node the unit that it lies in. Leaves lie in none.
@@ -93,11 +87,7 @@ fn computed_again(graph: &Graph, of: &[Option<usize>]) -> Vec<bool> {
     let forward = of.len();
     let mut kept = vec![false; forward];
     let mut wanted = vec![false; forward];
-    let named = [&graph.losses, &graph.monitors, &graph.updates, &graph.outputs, &graph.gradients];
-    let results = named.into_iter().flatten().map(|(_, id)| *id).chain(graph.total);
-    for id in results.chain(graph.initial.iter().map(|initial| initial.value)).filter(|id| id.index() < forward) {
-        kept[id.index()] = true;
-    }
+    graph.results().filter(|id| id.index() < forward).for_each(|id| kept[id.index()] = true);
     for (at, node) in graph.nodes.iter().enumerate() {
         for input in node.inputs.iter().map(|input| input.index()).filter(|input| *input < forward) {
             if at >= forward && block(&node.scope) == block(&graph.nodes[input].scope) {

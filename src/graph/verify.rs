@@ -2,13 +2,62 @@
 //!
 //! Checked: operands come before their users; every node's type is what `op::shape::infer` says; inputs are declared
 //! once with the type of their node; parameters exist with their shape; losses, total and monitors are scalars; updates
-//! name states of the same shape, gradients trained tensors.
+//! name states of the same shape, gradients trained tensors. Of the tensors themselves: no path twice, sizes that can be
+//! addressed, initial values that fill them, averaged copies of the shape of what they follow, each moved once a step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::op::{DType, Op, Type, shape};
+use crate::spec::EmaSpec;
 
-use super::{Graph, Layout, TensorKind, ValueId};
+use super::{Graph, Layout, TensorDecl, TensorKind, ValueId};
+
+/// A graph that breaks its rules: a fault of the pass that made it, which no pipeline can be blamed for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("internal error: {pass} made an invalid graph: {}", .faults.join("; "))]
+pub struct Fault {
+    pub pass: &'static str,
+    /// One line each.
+    pub faults: Vec<String>,
+}
+
+/// Checks what a pass has made.
+pub fn passed(pass: &'static str, graph: &Graph, layout: &Layout) -> Result<(), Fault> {
+    verify(graph, layout).map_err(|faults| Fault { pass, faults })
+}
+
+/// Checks the tensors of a program before they are laid out.
+pub fn tensors(decls: &[TensorDecl], emas: &[EmaSpec]) -> Result<(), Fault> {
+    let mut faults = Vec::new();
+    let mut by_path: BTreeMap<&str, &TensorDecl> = BTreeMap::new();
+    let mut bytes: Option<usize> = Some(0);
+    for decl in decls {
+        if by_path.insert(&decl.path, decl).is_some() {
+            faults.push(format!("the tensor `{}` is declared twice", decl.path));
+        }
+        let elements = decl.shape.iter().try_fold(size_of::<f64>(), |product, size| product.checked_mul(*size));
+        bytes = bytes.zip(elements).and_then(|(sum, more)| sum.checked_add(more));
+        if let Err(unfit) = decl.init.fills(&decl.shape) {
+            faults.push(format!("`{}`: {}", decl.path, unfit.why));
+        }
+    }
+    if bytes.is_none_or(|bytes| isize::try_from(bytes).is_err()) {
+        faults.push("the tensors are larger than what can be addressed".to_owned());
+    }
+    let mut moved: BTreeSet<&str> = BTreeSet::new();
+    for (copy, source) in emas.iter().flat_map(|ema| &ema.pairs) {
+        if !moved.insert(copy) {
+            faults.push(format!("the copy `{copy}` is moved twice a step"));
+        }
+        match (by_path.get(copy.as_str()), by_path.get(source.as_str())) {
+            (Some(to), Some(from)) if to.kind == TensorKind::Ema && to.shape == from.shape && copy != source => {}
+            // What no graph reads is left out with the import that it came from.
+            (None, _) | (_, None) => {}
+            (Some(_), Some(_)) => faults.push(format!("`{copy}` cannot follow `{source}`")),
+        }
+    }
+    if faults.is_empty() { Ok(()) } else { Err(Fault { pass: "the compiler", faults }) }
+}
 
 /// All violations, one line each.
 pub fn verify(graph: &Graph, layout: &Layout) -> Result<(), Vec<String>> {

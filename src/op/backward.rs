@@ -1,7 +1,7 @@
 //! Shape rules of the backward pass's own ops. Only `graph::grad` makes them, so messages speak to its writer.
 
-use super::Type;
-use super::shape::{self, Inferred, error};
+use super::error::{Inferred, error, same_shapes};
+use super::{Type, forward};
 
 pub(super) fn transposed_matmul(a: &[usize], b: &[usize]) -> Inferred {
     let rank = a.len();
@@ -23,7 +23,7 @@ pub(super) fn cross_entropy(inputs: &[&Type]) -> Inferred {
 
 /// (x, g, weight?).
 pub(super) fn norm(inputs: &[&Type]) -> Inferred {
-    shape::same_shapes(&inputs[..2])?;
+    same_shapes(&inputs[..2])?;
     let width = inputs[0].shape.last().copied();
     match inputs.get(2) {
         None => Ok(Type::float([inputs[0].elements()])),
@@ -39,7 +39,7 @@ pub(super) fn norm(inputs: &[&Type]) -> Inferred {
 /// (q, k, v, g, bias?).
 pub(super) fn attention(inputs: &[&Type]) -> Inferred {
     let forward: Vec<&Type> = inputs[..3].iter().chain(inputs.get(4)).copied().collect();
-    let result = shape::attention(&forward)?;
+    let result = forward::attention(&forward)?;
     if result != *inputs[3] {
         return error(&[3], format!("the gradient {:?} is not that of {:?}", inputs[3].shape, result.shape));
     }

@@ -4,12 +4,16 @@
 //! The last group is the backward pass's own: `graph::grad` makes those ops and the language has no word for them. A
 //! backend that differentiates with a tape of its own never meets them.
 //!
-//! **Invariant:** an op is an arm in each exhaustive table (`shape::infer`, `grad::vjp`, `accumulate::rows`, each backend's `ops`); none has a
-//! `_` arm.
+//! **Invariant:** an op is an arm in each exhaustive table: its operands, type and cost (`shape::{arity, infer, flops}`), its
+//! derivative (`grad::vjp`), whether it joins samples (`accumulate::rows`), and its kernel (`dfdx::ops`, `cpu::step`). None of
+//! them has a `_` arm, so that a new op stops the build at each. What asks for a property alone, such as
+//! [`Op::is_element_wise`], names the ops that have it, and of all others it is not so.
 //!
 //! Dims: `B` batch, `N` tokens, `D` width, `P` patch, `C` channels, `H` height, `W` width, `h` heads.
 
 mod backward;
+mod error;
+mod forward;
 pub mod interpolate;
 pub mod shape;
 
@@ -355,6 +359,39 @@ impl Op {
                 | Op::Conv2dInputGrad { .. }
                 | Op::Conv2dWeightGrad { .. }
                 | Op::ScatterTokens { .. }
+        )
+    }
+
+    /// Whether element i of the result depends on the elements i of the operands alone.
+    pub fn is_element_wise(&self) -> bool {
+        matches!(
+            self,
+            Op::Add
+                | Op::Sub
+                | Op::Mul
+                | Op::Div
+                | Op::Maximum
+                | Op::Minimum
+                | Op::Less
+                | Op::Equal
+                | Op::Select
+                | Op::AddConst { .. }
+                | Op::MulConst { .. }
+                | Op::PowConst { .. }
+                | Op::Neg
+                | Op::Exp
+                | Op::Log
+                | Op::Sqrt
+                | Op::Abs
+                | Op::Relu
+                | Op::Gelu
+                | Op::GeluGrad
+                | Op::Tanh
+                | Op::Sigmoid
+                | Op::Sin
+                | Op::Cos
+                | Op::Floor
+                | Op::Atan2
         )
     }
 

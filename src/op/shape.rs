@@ -3,23 +3,9 @@
 //! **Invariant:** [`infer`], [`flops`] and the number of operands have one arm for each op, no `_`: a new op stops the build
 //! here. Operands are floats but for those that are listed as ids.
 
-use super::{DType, Op, Type, backward};
-
-/// Why operands do not fit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ShapeError {
-    /// Short clause with both values.
-    pub message: String,
-    /// Indexes of the culprits.
-    pub operands: Vec<usize>,
-    pub help: Option<String>,
-}
-
-pub(super) type Inferred = Result<Type, ShapeError>;
-
-pub(super) fn error<T>(operands: &[usize], message: impl Into<String>) -> Result<T, ShapeError> {
-    Err(ShapeError { message: message.into(), operands: operands.to_vec(), help: None })
-}
+pub use super::error::ShapeError;
+use super::error::{Inferred, error, same_shapes};
+use super::{DType, Op, Type, backward, forward};
 
 /// Result type of `op` on `inputs`. `declared` is the type of leaves and the target of `reshape`, `broadcast`,
 /// `unpatchify` and the gradients of a convolution.
@@ -112,11 +98,11 @@ pub fn infer(op: &Op, inputs: &[&Type], declared: Option<&Type>) -> Inferred {
             dims[*axis] = end - start;
             Ok(Type { dtype: inputs[0].dtype, shape: dims })
         }
-        Op::Concat { axis } => concat(inputs, *axis),
-        Op::Matmul { transpose_b } => matmul(shape(0), shape(1), *transpose_b),
-        Op::Linear => linear(inputs),
-        Op::Attention { .. } => attention(inputs),
-        Op::Conv2d { stride, padding, groups } => conv2d(inputs, *stride, *padding, *groups),
+        Op::Concat { axis } => forward::concat(inputs, *axis),
+        Op::Matmul { transpose_b } => forward::matmul(shape(0), shape(1), *transpose_b),
+        Op::Linear => forward::linear(inputs),
+        Op::Attention { .. } => forward::attention(inputs),
+        Op::Conv2d { stride, padding, groups } => forward::conv2d(inputs, *stride, *padding, *groups),
         Op::LayerNorm { .. } | Op::BatchNorm { .. } => {
             let Some(last) = shape(0).last() else { return error(&[0], "a scalar has no features to normalise") };
             for i in 1..inputs.len() {
@@ -137,10 +123,10 @@ pub fn infer(op: &Op, inputs: &[&Type], declared: Option<&Type>) -> Inferred {
             Some((_, rows)) if rows == shape(1) => Ok(Type::float(rows)),
             _ => error(&[0, 1], format!("logits {:?} want one id for each row, found ids {:?}", shape(0), shape(1))),
         },
-        Op::Patchify { patch, .. } => patchify(shape(0), *patch),
+        Op::Patchify { patch, .. } => forward::patchify(shape(0), *patch),
         Op::Unpatchify { patch, .. } => {
             let ty = target(declared)?;
-            let patches = patchify(&ty.shape, *patch)?;
+            let patches = forward::patchify(&ty.shape, *patch)?;
             if patches.shape != shape(0) {
                 return error(
                     &[0],
@@ -177,12 +163,12 @@ pub fn infer(op: &Op, inputs: &[&Type], declared: Option<&Type>) -> Inferred {
         Op::AttentionGrad { .. } => backward::attention(inputs),
         Op::Conv2dInputGrad { stride, padding, groups } => {
             let ty = target(declared)?;
-            let sizes = conv2d(&[&ty, inputs[1]], *stride, *padding, *groups)?;
+            let sizes = forward::conv2d(&[&ty, inputs[1]], *stride, *padding, *groups)?;
             backward::of_convolution(inputs[0], &sizes, ty)
         }
         Op::Conv2dWeightGrad { stride, padding, groups } => {
             let ty = target(declared)?;
-            let sizes = conv2d(&[inputs[1], &ty], *stride, *padding, *groups)?;
+            let sizes = forward::conv2d(&[inputs[1], &ty], *stride, *padding, *groups)?;
             backward::of_convolution(inputs[0], &sizes, ty)
         }
         Op::ScatterTokens { tokens } => backward::scatter_tokens(shape(0), shape(1), *tokens),
@@ -197,7 +183,7 @@ fn target(declared: Option<&Type>) -> Inferred {
 }
 
 /// Least and greatest number of operands.
-fn arity(op: &Op) -> (usize, usize) {
+pub fn arity(op: &Op) -> (usize, usize) {
     match op {
         Op::Input { .. } | Op::Param { .. } | Op::Full { .. } | Op::Iota | Op::ResizeWeights { .. } => (0, 0),
         Op::Neg
@@ -305,114 +291,6 @@ fn check_dtypes(op: &Op, inputs: &[&Type]) -> Result<(), ShapeError> {
         }
     }
     Ok(())
-}
-
-pub(super) fn same_shapes(inputs: &[&Type]) -> Result<(), ShapeError> {
-    match inputs.iter().position(|t| t.shape != inputs[0].shape) {
-        Some(i) => error(&[0, i], format!("{:?} and {:?} differ", inputs[0].shape, inputs[i].shape)),
-        None => Ok(()),
-    }
-}
-
-fn concat(inputs: &[&Type], axis: usize) -> Inferred {
-    let mut dims = inputs[0].shape.clone();
-    if axis >= dims.len() {
-        return error(&[0], format!("axis {axis} of a tensor with {} axes", dims.len()));
-    }
-    for (i, ty) in inputs.iter().enumerate().skip(1) {
-        let same_rank = ty.shape.len() == dims.len();
-        if !same_rank || (0..dims.len()).any(|a| a != axis && dims[a] != ty.shape[a]) {
-            let first = &inputs[0].shape;
-            return error(&[0, i], format!("{first:?} and {:?} differ beside axis {axis}", ty.shape));
-        }
-        dims[axis] += ty.shape[axis];
-    }
-    Ok(Type { dtype: inputs[0].dtype, shape: dims })
-}
-
-fn matmul(a: &[usize], b: &[usize], transpose_b: bool) -> Inferred {
-    let rank = a.len();
-    if rank < 2 || b.len() != rank || a[..rank - 2] != b[..rank - 2] {
-        return error(&[0, 1], format!("{a:?} and {b:?} are no matrices with equal leading axes"));
-    }
-    let (k, n) = if transpose_b { (b[rank - 1], b[rank - 2]) } else { (b[rank - 2], b[rank - 1]) };
-    if a[rank - 1] != k {
-        return error(&[0, 1], format!("inner sizes {} and {k} differ", a[rank - 1]));
-    }
-    let mut dims = a.to_vec();
-    dims[rank - 1] = n;
-    Ok(Type::float(dims))
-}
-
-fn linear(inputs: &[&Type]) -> Inferred {
-    let (x, weight) = (&inputs[0].shape, &inputs[1].shape);
-    let ([.., wanted], [out, into]) = (x.as_slice(), weight.as_slice()) else {
-        return error(&[0, 1], format!("linear wants [.., in] and a weight [out, in], found {x:?} and {weight:?}"));
-    };
-    if wanted != into {
-        return error(&[0, 1], format!("features of size {wanted} meet a weight for {into}"));
-    }
-    if let Some(bias) = inputs.get(2)
-        && bias.shape != [*out]
-    {
-        return error(&[1, 2], format!("bias {:?} does not fit {out} outputs", bias.shape));
-    }
-    let mut dims = x.clone();
-    dims.pop();
-    dims.push(*out);
-    Ok(Type::float(dims))
-}
-
-pub(super) fn attention(inputs: &[&Type]) -> Inferred {
-    let (q, k, v) = (&inputs[0].shape, &inputs[1].shape, &inputs[2].shape);
-    let ([b, h, n, d], [bk, hk, m, dk]) = (q.as_slice(), k.as_slice()) else {
-        return error(&[0, 1], format!("attention wants [B, heads, N, d], found {q:?} and {k:?}"));
-    };
-    if (b, h, d) != (bk, hk, dk) {
-        return error(&[0, 1], format!("queries {q:?} and keys {k:?} differ in batch, heads or width"));
-    }
-    if k != v {
-        return error(&[1, 2], format!("keys {k:?} and values {v:?} differ"));
-    }
-    if let Some(bias) = inputs.get(3)
-        && bias.shape != [*h, *n, *m]
-    {
-        return error(&[0, 3], format!("bias {:?} is not [heads, N, M] = [{h}, {n}, {m}]", bias.shape));
-    }
-    Ok(inputs[0].clone())
-}
-
-fn conv2d(inputs: &[&Type], stride: usize, padding: usize, groups: usize) -> Inferred {
-    let (x, weight) = (&inputs[0].shape, &inputs[1].shape);
-    let ([b, c, h, w], [out, per_group, kh, kw]) = (x.as_slice(), weight.as_slice()) else {
-        let message =
-            format!("conv2d wants [B, C, H, W] and a weight [O, C / groups, kh, kw], found {x:?} and {weight:?}");
-        return error(&[0, 1], message);
-    };
-    if groups == 0 || c % groups != 0 || out % groups != 0 {
-        return error(&[0, 1], format!("{groups} groups do not divide {c} channels into {out}"));
-    }
-    if c / groups != *per_group {
-        return error(&[0, 1], format!("{c} channels in {groups} groups meet a weight for {per_group} each"));
-    }
-    if stride == 0 || h + 2 * padding < *kh || w + 2 * padding < *kw {
-        return error(&[0, 1], format!("a kernel of {kh} × {kw} does not fit {h} × {w} with {padding} around"));
-    }
-    if let Some(bias) = inputs.get(2)
-        && bias.shape != [*out]
-    {
-        return error(&[1, 2], format!("bias {:?} does not fit {out} outputs", bias.shape));
-    }
-    let side = |size: usize, kernel: usize| (size + 2 * padding - kernel) / stride + 1;
-    Ok(Type::float([*b, *out, side(*h, *kh), side(*w, *kw)]))
-}
-
-fn patchify(images: &[usize], (height, width): (usize, usize)) -> Inferred {
-    let [b, c, h, w] = images else { return error(&[0], format!("patchify wants [B, C, H, W], found {images:?}")) };
-    if height == 0 || width == 0 || h % height != 0 || w % width != 0 {
-        return error(&[0], format!("a patch of {height} × {width} does not divide a picture of {h} × {w}"));
-    }
-    Ok(Type::float([*b, (h / height) * (w / width), height * width * c]))
 }
 
 /// Floating-point operations of one evaluation: 2 for each multiply-add of products, 1 for each element otherwise;

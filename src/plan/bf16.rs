@@ -8,7 +8,7 @@
 
 use std::collections::HashSet;
 
-use super::fuse::is_element_wise;
+use super::work::is_element_wise;
 use crate::graph::{Graph, Node, ValueId};
 use crate::op::Op;
 

@@ -2,8 +2,10 @@
 
 use std::fmt::Write;
 
-use super::{Chain, Place, Plan, Step, Work};
-use crate::op::{Type, shape};
+use super::arena::{Place, Space};
+use super::step::{Plan, Step};
+use super::work::{Chain, Work};
+use crate::graph::flops;
 
 /// Of one step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,7 +13,7 @@ pub struct Cost {
     /// Floats and ids read and written, each operand once.
     pub floats: usize,
     pub ints: usize,
-    /// As [`shape::flops`] counts; an element-wise chain's are one an element and op.
+    /// As [`flops::of_node`] counts; an element-wise chain's are one an element and op.
     pub flops: u64,
 }
 
@@ -26,12 +28,8 @@ impl Plan {
     pub fn cost(&self, step: &Step) -> Cost {
         let node = self.graph.node(step.node);
         let places = || step.reads.iter().chain([&step.writes]);
-        let len = |ints: bool| places().filter(|p| (p.space == super::Space::Ints) == ints).map(|p| p.len).sum();
-        let kernel = || {
-            let node = self.graph.node(step.kernel());
-            let types: Vec<&Type> = node.inputs.iter().map(|input| &self.graph.node(*input).ty).collect();
-            shape::flops(&node.op, &types, &node.ty)
-        };
+        let len = |ints: bool| places().filter(|p| (p.space == Space::Ints) == ints).map(|p| p.len).sum();
+        let kernel = || flops::of_node(&self.graph, self.graph.node(step.kernel()));
         let chained = |chain: &Chain| chain.ops().count() as u64 * node.ty.elements() as u64;
         let flops = match &step.work {
             Work::Op | Work::Attention { .. } => kernel(),

@@ -3,123 +3,12 @@
 //! A value that one element-wise op alone reads is computed within that op's step. Constants and repeated operands
 //! ([`Pattern`]) are never stored where only such steps read them.
 
-use std::fmt;
-
+use super::base::Base;
 use super::heads::{self, Heads};
-use super::place::Base;
+use super::target::ChainLimits;
+use super::work::{Chain, Instruction, Operand, Pattern, Work, is_element_wise, is_product};
 use crate::graph::{Graph, ValueId};
-use crate::op::{DType, Op};
-
-/// Instructions on a stack of runs of elements.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Instruction {
-    Load(usize),
-    Constant(f64),
-    /// An element-wise op: pops its operands, the last on top, pushes its result.
-    Apply(Op),
-}
-
-/// Which element of an operand belongs to element i of the result: `(i / each) % period`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pattern {
-    pub each: usize,
-    pub period: usize,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub struct Operand {
-    pub value: ValueId,
-    /// `None`: as many elements as the result, one for one.
-    pub pattern: Option<Pattern>,
-}
-
-/// Element-wise ops computed in one pass.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Chain {
-    pub operands: Vec<Operand>,
-    pub code: Vec<Instruction>,
-    /// Greatest height of the stack.
-    pub depth: usize,
-}
-
-/// Runs of 512 elements on a stack of 8 are 16 KiB in f32, half of a first-level cache.
-const MAX_DEPTH: usize = 8;
-/// Of a chain: each is a stream to read.
-const MAX_OPERANDS: usize = 8;
-
-impl Chain {
-    /// In the order in which they are computed.
-    pub fn ops(&self) -> impl Iterator<Item = &Op> {
-        self.code.iter().filter_map(|instruction| match instruction {
-            Instruction::Apply(op) => Some(op),
-            Instruction::Load(_) | Instruction::Constant(_) => None,
-        })
-    }
-}
-
-impl fmt::Display for Chain {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.ops().map(Op::name).collect::<Vec<_>>().join("+"))
-    }
-}
-
-/// What computes a node.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Fused {
-    /// Nothing: an alias, a leaf that is read in place, or a part of its reader's chain.
-    Nothing,
-    Op,
-    Chain(Chain),
-    /// A matrix product, and the chain that its operand `at`, the product, goes through at once.
-    Product {
-        product: ValueId,
-        chain: Chain,
-        at: usize,
-    },
-    /// Attention or its gradient, on heads in whatever place.
-    Attention {
-        attention: ValueId,
-        /// Values read, and where in each the heads of the operand lie.
-        reads: Vec<(ValueId, Heads)>,
-        writes: Vec<Heads>,
-    },
-}
-
-/// Ops on floats whose element i depends on the operands' elements i alone.
-pub(super) fn is_element_wise(graph: &Graph, id: ValueId) -> bool {
-    let node = graph.node(id);
-    let floats = node.inputs.iter().all(|input| graph.node(*input).ty.dtype == DType::Float);
-    floats
-        && matches!(
-            node.op,
-            Op::Add
-                | Op::Sub
-                | Op::Mul
-                | Op::Div
-                | Op::Maximum
-                | Op::Minimum
-                | Op::Less
-                | Op::Equal
-                | Op::Select
-                | Op::AddConst { .. }
-                | Op::MulConst { .. }
-                | Op::PowConst { .. }
-                | Op::Neg
-                | Op::Exp
-                | Op::Log
-                | Op::Sqrt
-                | Op::Abs
-                | Op::Relu
-                | Op::Gelu
-                | Op::GeluGrad
-                | Op::Tanh
-                | Op::Sigmoid
-                | Op::Sin
-                | Op::Cos
-                | Op::Floor
-                | Op::Atan2
-        )
-}
+use crate::op::Op;
 
 /// The pattern of a broadcast, if it repeats along one run of axes.
 fn pattern(from: &[usize], to: &[usize]) -> Option<Pattern> {
@@ -133,58 +22,68 @@ fn pattern(from: &[usize], to: &[usize]) -> Option<Pattern> {
     solid.then(|| Pattern { each: to[last + 1..].iter().product(), period: to[first..=last].iter().product() })
 }
 
+/// A chain as it is put together.
+struct Draft {
+    chain: Chain,
+    /// Begun, whether or not they stand in the code yet.
+    ops: usize,
+    /// Operands of these that have no place on the stack yet: each is a stream more at most.
+    open: usize,
+}
+
 struct Fuser<'g> {
     graph: &'g Graph,
     bases: &'g [Base],
+    limits: ChainLimits,
+    /// Without it every value is computed by a step of its own.
+    enabled: bool,
     /// How many operands and results name each node.
     uses: Vec<usize>,
     /// Nodes computed within another's chain.
     inlined: Vec<bool>,
 }
 
-pub(super) fn fuse(graph: &Graph, bases: &[Base], enabled: bool) -> Vec<Fused> {
+/// What computes each node: nothing where it is an alias, a leaf that is read in place, or a part of its reader's step.
+pub(super) fn fuse(graph: &Graph, bases: &[Base], limits: ChainLimits, enabled: bool) -> Vec<Option<Work>> {
     let count = graph.nodes.len();
-    let mut fuser = Fuser { graph, bases, uses: vec![0; count], inlined: vec![false; count] };
+    let mut fuser = Fuser { graph, bases, limits, enabled, uses: vec![0; count], inlined: vec![false; count] };
     graph.nodes.iter().flat_map(|node| &node.inputs).for_each(|id| fuser.uses[id.index()] += 1);
-    let named = [&graph.losses, &graph.monitors, &graph.updates, &graph.outputs, &graph.gradients];
-    for id in named.into_iter().flatten().map(|(_, id)| *id).chain(graph.total) {
-        fuser.uses[id.index()] += 1;
-    }
-    let mut fused = vec![Fused::Nothing; count];
+    graph.results().for_each(|id| fuser.uses[id.index()] += 1);
+    let mut works = vec![None; count];
     // Readers before what they read, so that a chain takes in all it can.
     for index in (0..count).rev() {
         let id = ValueId(index as u32);
         if fuser.inlined[index] || fuser.uses[index] == 0 || bases[index].node != id {
             continue;
         }
-        fused[index] = match &graph.node(id).op {
-            Op::Param { .. } => Fused::Nothing,
+        works[index] = match &graph.node(id).op {
+            Op::Param { .. } => None,
             _ if is_element_wise(graph, id) => {
-                let chain = fuser.chain(id, enabled);
+                let chain = fuser.chain(id);
                 match fuser.product(&chain).filter(|_| enabled) {
                     Some((at, product)) => {
                         fuser.inlined[product.index()] = true;
-                        Fused::Product { product, chain, at }
+                        Some(Work::Product { product, chain, at })
                     }
-                    None => Fused::Chain(chain),
+                    None => Some(Work::Chain(chain)),
                 }
             }
             Op::Attention { .. } | Op::AttentionGrad { .. } => {
                 let parts = parts(graph, id);
                 let writes = parts.iter().map(|(start, shape)| Heads::contiguous(shape, *start)).collect();
-                fuser.attention(id, writes, enabled)
+                Some(fuser.attention(id, writes))
             }
             Op::Permute { .. } if enabled => match fuser.permuted_attention(id) {
                 Some((attention, writes)) => {
                     fuser.inlined[attention.index()] = true;
-                    fuser.attention(attention, writes, enabled)
+                    Some(fuser.attention(attention, writes))
                 }
-                None => Fused::Op,
+                None => Some(Work::Op),
             },
-            _ => Fused::Op,
+            _ => Some(Work::Op),
         };
     }
-    fused
+    works
 }
 
 /// The parts `[B, h, N, d]` of what attention or its gradient makes: where each starts, and its shape.
@@ -207,8 +106,7 @@ impl Fuser<'_> {
     fn product(&self, chain: &Chain) -> Option<(usize, ValueId)> {
         chain.operands.iter().enumerate().find_map(|(at, operand)| {
             let base = self.bases[operand.value.index()];
-            let is_product =
-                matches!(self.graph.node(base.node).op, Op::Linear | Op::Matmul { .. } | Op::TransposedMatmul);
+            let is_product = is_product(&self.graph.node(base.node).op);
             let loads = chain.code.iter().filter(|i| **i == Instruction::Load(at)).count();
             let alone = loads == 1 && self.read_once(operand.value);
             (operand.pattern.is_none() && base.start == 0 && is_product && alone).then_some((at, base.node))
@@ -229,13 +127,13 @@ impl Fuser<'_> {
         Some((base.node, heads::written(self.graph, id, &parts(self.graph, base.node))?))
     }
 
-    fn attention(&mut self, attention: ValueId, writes: Vec<Heads>, enabled: bool) -> Fused {
+    fn attention(&mut self, attention: ValueId, writes: Vec<Heads>) -> Work {
         let node = self.graph.node(attention);
         let operands = if matches!(node.op, Op::Attention { .. }) { 3 } else { 4 };
         let mut reads = Vec::with_capacity(operands);
         for id in &node.inputs[..operands] {
             let contiguous = (*id, Heads::contiguous(&self.graph.node(*id).ty.shape, 0));
-            let (from, heads) = if enabled { heads::read(self.graph, self.bases, *id) } else { contiguous };
+            let (from, heads) = if self.enabled { heads::read(self.graph, self.bases, *id) } else { contiguous };
             if from != *id {
                 // Read here now, whether or not the permuted copy is still stored for others.
                 self.uses[from.index()] += 1;
@@ -243,25 +141,30 @@ impl Fuser<'_> {
             }
             reads.push((from, heads));
         }
-        Fused::Attention { attention, reads, writes }
+        Work::Attention { attention, reads, writes }
     }
 
-    fn chain(&mut self, root: ValueId, enabled: bool) -> Chain {
-        let mut chain = Chain { operands: Vec::new(), code: Vec::new(), depth: 0 };
-        self.apply(root, &mut chain, 0, enabled);
-        chain
+    fn chain(&mut self, root: ValueId) -> Chain {
+        let chain = Chain { operands: Vec::new(), code: Vec::new(), depth: 0 };
+        let mut draft = Draft { chain, ops: 0, open: 0 };
+        self.apply(root, &mut draft, 0);
+        draft.chain
     }
 
     /// Code for `id`, an element-wise node, on a stack of `height`.
-    fn apply(&mut self, id: ValueId, chain: &mut Chain, height: usize, enabled: bool) {
+    fn apply(&mut self, id: ValueId, draft: &mut Draft, height: usize) {
         let node = self.graph.node(id);
+        draft.ops += 1;
+        draft.open += node.inputs.len();
         for (i, operand) in node.inputs.iter().enumerate() {
-            self.operand(*operand, node.ty.elements(), chain, height + i, enabled);
+            draft.open -= 1;
+            self.operand(*operand, node.ty.elements(), draft, height + i);
         }
-        chain.code.push(Instruction::Apply(node.op.clone()));
+        draft.chain.code.push(Instruction::Apply(node.op.clone()));
     }
 
-    fn operand(&mut self, id: ValueId, elements: usize, chain: &mut Chain, height: usize, enabled: bool) {
+    fn operand(&mut self, id: ValueId, elements: usize, draft: &mut Draft, height: usize) {
+        let Draft { chain, ops, open } = draft;
         chain.depth = chain.depth.max(height + 1);
         if let Some(value) = self.constant(id) {
             self.leave(id);
@@ -269,20 +172,17 @@ impl Fuser<'_> {
         }
         // The whole of a value under another shape is the same run of elements.
         let base = &self.bases[id.index()];
-        let whole = base.start == 0 && self.graph.node(base.node).ty.elements() == elements;
-        let alone = self.read_once(id);
-        if enabled && whole && alone && is_element_wise(self.graph, base.node) {
-            // Its own operands come on the stack, one above the other; each is a stream more, the value itself one less.
+        let whole = self.enabled && base.start == 0 && self.graph.node(base.node).ty.elements() == elements;
+        if whole && self.read_once(id) && is_element_wise(self.graph, base.node) {
+            // Its own operands come on the stack, one above the other, and each may be a stream.
             let more = self.graph.node(base.node).inputs.len();
-            if height + more <= MAX_DEPTH && chain.operands.len() + more <= MAX_OPERANDS {
+            let ChainLimits { operands, depth, ops: most } = self.limits;
+            if height + more <= depth && chain.operands.len() + *open + more <= operands && *ops < most {
                 self.inlined[base.node.index()] = true;
-                return self.apply(base.node, chain, height, enabled);
+                return self.apply(base.node, draft, height);
             }
         }
-        if enabled
-            && whole
-            && let Op::Broadcast = self.graph.node(base.node).op
-        {
+        if whole && let Op::Broadcast = self.graph.node(base.node).op {
             let broadcast = self.graph.node(base.node);
             let from = broadcast.inputs[0];
             if let Some(pattern) = pattern(&self.graph.node(from).ty.shape, &broadcast.ty.shape) {
@@ -293,19 +193,10 @@ impl Fuser<'_> {
                 // Read here now, whether or not the broadcast itself is still stored for others.
                 self.uses[from.index()] += 1;
                 self.leave(id);
-                return self.load(Operand { value: from, pattern: Some(pattern) }, chain);
+                return load(Operand { value: from, pattern: Some(pattern) }, chain);
             }
         }
-        self.load(Operand { value: id, pattern: None }, chain);
-    }
-
-    fn load(&self, operand: Operand, chain: &mut Chain) {
-        let known = chain.operands.iter().position(|o| *o == operand);
-        let index = known.unwrap_or_else(|| {
-            chain.operands.push(operand);
-            chain.operands.len() - 1
-        });
-        chain.code.push(Instruction::Load(index));
+        load(Operand { value: id, pattern: None }, chain);
     }
 
     /// The number that all elements are.
@@ -319,10 +210,11 @@ impl Fuser<'_> {
 
     /// One reader less; a value that none reads is not stored, nor then what it alone reads.
     fn leave(&mut self, id: ValueId) {
-        self.uses[id.index()] -= 1;
-        if self.uses[id.index()] == 0 {
-            for input in &self.graph.node(id).inputs {
-                self.leave(*input);
+        let mut left = vec![id];
+        while let Some(id) = left.pop() {
+            self.uses[id.index()] -= 1;
+            if self.uses[id.index()] == 0 {
+                left.extend(&self.graph.node(id).inputs);
             }
         }
     }
@@ -330,20 +222,28 @@ impl Fuser<'_> {
     /// Whether one reader alone reads the value, under whatever shape.
     fn read_once(&self, id: ValueId) -> bool {
         let base = self.bases[id.index()].node;
-        let uses = if id == base { Some(1) } else { self.uses_through(id, base) };
-        self.uses[id.index()] == 1 && uses == Some(self.uses[base.index()])
+        // How many of the uses of the base lead here; each value between must have one reader.
+        let (mut uses, mut through) = (0, vec![id]);
+        while let Some(id) = through.pop() {
+            if id == base {
+                uses += 1;
+            } else if self.uses[id.index()] == 1 {
+                through.extend(&self.graph.node(id).inputs);
+            } else {
+                return false;
+            }
+        }
+        uses == self.uses[base.index()]
     }
+}
 
-    /// How many of the uses of `base` lead to `id`, which is a part of it, if each value between has one reader.
-    fn uses_through(&self, id: ValueId, base: ValueId) -> Option<usize> {
-        if id == base {
-            return Some(1);
-        }
-        if self.uses[id.index()] != 1 {
-            return None;
-        }
-        self.graph.node(id).inputs.iter().map(|input| self.uses_through(*input, base)).sum()
-    }
+fn load(operand: Operand, chain: &mut Chain) {
+    let known = chain.operands.iter().position(|o| *o == operand);
+    let index = known.unwrap_or_else(|| {
+        chain.operands.push(operand);
+        chain.operands.len() - 1
+    });
+    chain.code.push(Instruction::Load(index));
 }
 
 #[cfg(test)]

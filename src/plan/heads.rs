@@ -3,7 +3,7 @@
 //! Queries, keys and values come out of one projection as `[B, N, 3, h, d]`, and their result goes on as `[B, N, h, d]`; permuted
 //! copies of them would be read and written once each for nothing.
 
-use super::place::Base;
+use super::base::Base;
 use crate::graph::{Graph, ValueId};
 use crate::op::Op;
 
@@ -20,6 +20,12 @@ impl Heads {
     /// Of a value `[B, h, N, d]` as it is, from element `start` on.
     pub fn contiguous(shape: &[usize], start: usize) -> Self {
         Heads { start, batch: shape[1] * shape[2] * shape[3], head: shape[2] * shape[3], row: shape[3] }
+    }
+
+    /// Past the last element of a value `[B, h, N, d]`.
+    pub fn end(&self, shape: &[usize]) -> usize {
+        let steps = [self.batch, self.head, self.row, 1];
+        self.start + steps.iter().zip(shape).map(|(step, size)| step * (size - 1)).sum::<usize>() + 1
     }
 
     /// The same rows where `map` puts their elements; `None` where it tears a row apart, or puts rows at places that no strides
@@ -91,12 +97,38 @@ pub(super) fn read(graph: &Graph, bases: &[Base], id: ValueId) -> (ValueId, Head
     }
 }
 
-/// Where parts `[B, h, N, d]` of a value, at `starts` of it, lie in the value that the permutation `to` makes of it.
+/// Whether no two elements of values `[B, h, N, d]` in one place are the same, as their strides tell.
+pub(super) fn are_apart(parts: &[(Heads, &[usize])]) -> bool {
+    // Axes of which each steps over all that those within it reach: as digits of a number, they share no element.
+    let nested = |mut axes: Vec<(usize, usize)>| {
+        axes.retain(|(_, size)| *size > 1);
+        axes.sort_unstable();
+        axes.iter().try_fold(1, |reach, (step, size)| (*step >= reach).then(|| reach + step * (size - 1))).is_some()
+    };
+    let axes = |(heads, shape): &(Heads, &[usize])| -> Vec<(usize, usize)> {
+        [heads.batch, heads.head, heads.row, 1].into_iter().zip(shape.iter().copied()).collect()
+    };
+    let pairs = parts.iter().enumerate().flat_map(|(i, a)| parts[i + 1..].iter().map(move |b| (a, b)));
+    parts.iter().all(|part| nested(axes(part)))
+        && pairs.into_iter().all(|(a, b)| {
+            let (first, second) = if a.0.start <= b.0.start { (a, b) } else { (b, a) };
+            let between = (second.0.start - first.0.start, 2);
+            // One behind the other, or woven into each other: two rows of one more axis.
+            first.0.end(first.1) <= second.0.start
+                || axes(a) == axes(b) && nested(axes(a).into_iter().chain([between]).collect())
+        })
+}
+
+/// Where parts `[B, h, N, d]` of a value, at `starts` of it, lie in the value that the permutation `to` makes of it. `None` also
+/// where their strides do not tell that they lie apart.
 pub(super) fn written(graph: &Graph, to: ValueId, parts: &[(usize, &[usize])]) -> Option<Vec<Heads>> {
     let node = graph.node(to);
     let Op::Permute { axes } = &node.op else { return None };
     let map = permuted(&graph.node(node.inputs[0]).ty.shape, axes, true);
-    parts.iter().map(|(start, shape)| Heads::contiguous(shape, *start).mapped(shape, &map)).collect()
+    let heads = parts.iter().map(|(start, shape)| Heads::contiguous(shape, *start).mapped(shape, &map));
+    let heads = heads.collect::<Option<Vec<Heads>>>()?;
+    let placed: Vec<(Heads, &[usize])> = heads.iter().zip(parts).map(|(heads, (_, shape))| (*heads, *shape)).collect();
+    are_apart(&placed).then_some(heads)
 }
 
 #[cfg(test)]

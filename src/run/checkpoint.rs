@@ -13,6 +13,7 @@ use super::RunError;
 use super::folder::{RunFolder, from_ron};
 use super::tensor_file::{self, FileTensor};
 use crate::backend::Element;
+use crate::data::source::Fingerprint;
 use crate::graph::Layout;
 
 const MODEL: &str = "model.safetensors";
@@ -47,6 +48,9 @@ pub struct State {
     pub slots: Vec<String>,
     /// Updates that each trained tensor has had.
     pub updates: Vec<u64>,
+    /// What the sources that the run reads were, by name. None in checkpoints of versions that did not note it.
+    #[serde(default)]
+    pub sources: Vec<(String, Fingerprint)>,
     pub files: Vec<FileSum>,
 }
 
@@ -157,6 +161,11 @@ impl<E: Element> NewCheckpoint<'_, E> {
 /// Also as a run is resumed, for it may have ended in between.
 pub fn settle(folder: &RunFolder, step: u64, keep: usize) -> Result<(), RunError> {
     folder.write("last", name(step).as_bytes())?;
+    prune(folder, keep)
+}
+
+/// Removes all checkpoints but the newest `keep` and the best.
+pub fn prune(folder: &RunFolder, keep: usize) -> Result<(), RunError> {
     let best = folder.best();
     let old = list(folder)?.into_iter().skip(keep.max(1)).map(|(_, path)| path);
     for old in old.filter(|path| path.file_name().and_then(|n| n.to_str()) != best.as_deref()) {
@@ -188,11 +197,18 @@ impl<E: Element> Checkpoint<E> {
         folder.checkpoints().join(name(step)).is_dir()
     }
 
-    /// The checkpoint of that name, `best` or `last` for those that the run names so.
-    pub fn load_named(folder: &RunFolder, layout: &Layout, name: &str) -> Result<Self, RunError> {
+    /// The checkpoint of that name, `best` or `last` for those that the run names so. A run without figures to choose by has its
+    /// newest as the best, and a note that says so.
+    pub fn load_named(folder: &RunFolder, layout: &Layout, name: &str) -> Result<(Self, Option<String>), RunError> {
         let names: Vec<String> = list(folder)?.into_iter().map(|(step, _)| self::name(step)).collect();
+        let mut note = None;
         let chosen = match name {
-            "best" => folder.best(),
+            "best" => folder.best().or_else(|| {
+                let newest = names.first()?;
+                let path = folder.path().display();
+                note = Some(format!("{path} has no kNN accuracy to choose the best by: taken is the newest, {newest}"));
+                Some(newest.clone())
+            }),
             "last" => names.first().cloned(),
             _ => Some(name.to_owned()),
         };
@@ -201,10 +217,11 @@ impl<E: Element> Checkpoint<E> {
             return Err(RunError::UnknownCheckpoint { path: folder.path().to_owned(), name: name.to_owned(), known });
         };
         let path = folder.checkpoints().join(chosen);
-        Self::load(&path, layout).map_err(|fault| match fault {
+        let loaded = Self::load(&path, layout).map_err(|fault| match fault {
             Fault::Damaged(reason) => RunError::Format { path, message: reason },
             Fault::OtherVersion(message) => RunError::OtherVersion { path, message },
-        })
+        });
+        Ok((loaded?, note))
     }
 
     /// The newest checkpoint that is whole, and a warning for each that was passed over; `None` where there is none.

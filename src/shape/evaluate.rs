@@ -1,4 +1,7 @@
 //! The section `evaluate`: a second trace of the same modules, in mode `eval`.
+//!
+//! Its calls stand by themselves, or as the value of a definition of their own name, where `none` turns them off: so a change
+//! (`evaluate.knn = none`) reaches every one of them.
 
 use std::rc::Rc;
 
@@ -9,6 +12,22 @@ use crate::spec::{Duration, EvaluateSpec, KnnSpec, ReconstructionsSpec};
 use crate::syntax::ast::{Argument, Entry, Expr, ExprKind, SectionKind};
 
 use super::{Typing, flatten};
+
+/// A call of `evaluate`: its arguments, and where it stands.
+struct Call<'a> {
+    arguments: &'a [Argument],
+    span: Span,
+    scope: &'a Rc<Scope>,
+}
+
+type Outputs = Vec<(String, u32)>;
+type Read = fn(&mut Bound<'_>, Call<'_>, &mut EvaluateSpec, &mut Outputs) -> Result<(), Reported>;
+
+/// What can be called.
+const CALLS: [(&str, Read); 2] = [
+    ("knn", |bound, call, spec, outputs| bound.knn(call, spec, outputs)),
+    ("reconstructions", |bound, call, spec, outputs| bound.reconstructions(call, spec, outputs)),
+];
 
 /// Output names of the three pictures.
 pub const PICTURES: [&str; 3] = ["original", "masked", "reconstructed"];
@@ -21,13 +40,13 @@ impl Bound<'_> {
             let spec = bound.evaluate_section(&mut outputs);
             (outputs, spec)
         });
-        if !self.machine.diagnostics.is_empty() {
+        if self.machine.diagnostics.has_errors() {
             return Err(Reported);
         }
         Ok((Typing { trace, losses: Vec::new(), total: None, monitors: Vec::new(), outputs }, spec))
     }
 
-    fn evaluate_section(&mut self, outputs: &mut Vec<(String, u32)>) -> EvaluateSpec {
+    fn evaluate_section(&mut self, outputs: &mut Outputs) -> EvaluateSpec {
         let mut spec = EvaluateSpec::default();
         let scope = Scope::inside(&self.scope);
         for section in self.pipeline.sections.clone() {
@@ -36,6 +55,23 @@ impl Bound<'_> {
             }
             for entry in &section.entries {
                 match entry {
+                    Entry::Binding(binding) if CALLS.iter().any(|(name, _)| *name == &*binding.name.text) => {
+                        match (&binding.value.kind, callee(&binding.value)) {
+                            (ExprKind::None, _) => {}
+                            (_, Some(called)) if called == &*binding.name.text => {
+                                let _ = self.evaluation_call(&binding.value, &scope, &mut spec, outputs);
+                            }
+                            _ => {
+                                let name = &binding.name.text;
+                                let message = format!("`{name}` of `evaluate` is a call");
+                                self.machine.diagnostics.push(
+                                    Diagnostic::new(Code::WrongType, message)
+                                        .label(binding.value.span, "neither a call of it nor none")
+                                        .help(format!("`evaluate.{name} = none` turns it off, `evaluate.{name}.every = 1 epochs` sets an argument")),
+                                );
+                            }
+                        }
+                    }
                     Entry::Binding(binding) => {
                         let name = &binding.name.text;
                         self.machine.tensors.enter(&format!("evaluate.{name}"));
@@ -58,7 +94,7 @@ impl Bound<'_> {
         spec
     }
 
-    fn features(&mut self, value: &Value, outputs: &mut Vec<(String, u32)>) -> Result<(), Reported> {
+    fn features(&mut self, value: &Value, outputs: &mut Outputs) -> Result<(), Reported> {
         let tensor = self.machine.to_tensor("`features`", value)?;
         if tensor.ty.shape.len() != 2 {
             return self.machine.fail(
@@ -79,37 +115,50 @@ impl Bound<'_> {
         expr: &Expr,
         scope: &Rc<Scope>,
         spec: &mut EvaluateSpec,
-        outputs: &mut Vec<(String, u32)>,
+        outputs: &mut Outputs,
     ) -> Result<(), Reported> {
-        let (name, arguments) = match &expr.kind {
-            ExprKind::Call(callee, arguments) => match &callee.kind {
-                ExprKind::Path(names) if names.len() == 1 => (&*names[0].text, arguments.as_slice()),
-                _ => ("", arguments.as_slice()),
-            },
-            _ => ("", [].as_slice()),
-        };
-        match name {
-            "knn" => {
-                let knn = self.knn(arguments, expr.span, scope)?;
-                spec.knn = Some(knn);
-                Ok(())
-            }
-            "reconstructions" => {
-                let reconstructions = self.reconstructions(arguments, expr.span, scope, outputs)?;
-                spec.reconstructions = Some(reconstructions);
-                Ok(())
+        let name = callee(expr).unwrap_or_default();
+        match (CALLS.iter().find(|(known, _)| *known == name), &expr.kind) {
+            (Some((_, read)), ExprKind::Call(_, arguments)) => {
+                read(self, Call { arguments, span: expr.span, scope }, spec, outputs)
             }
             _ => self.machine.fail(
                 Diagnostic::new(Code::UnknownSetting, "`evaluate` does not know this")
                     .label(expr.span, "not known")
-                    .maybe_help(suggest(name, ["knn", "reconstructions"])),
+                    .maybe_help(suggest(name, CALLS.map(|(name, _)| name))),
             ),
         }
     }
 
-    fn knn(&mut self, arguments: &[Argument], span: Span, scope: &Rc<Scope>) -> Result<KnnSpec, Reported> {
+    fn called_twice(&mut self, name: &str, span: Span) -> Result<(), Reported> {
+        self.machine.fail(
+            Diagnostic::new(Code::DuplicateName, format!("`{name}` is called twice"))
+                .label(span, "again here")
+                .help("remove one of them: a run has one"),
+        )
+    }
+
+    fn knn(&mut self, call: Call<'_>, spec: &mut EvaluateSpec, outputs: &mut Outputs) -> Result<(), Reported> {
+        let Call { arguments, span, scope } = call;
+        if spec.knn.is_some() {
+            return self.called_twice("knn", span);
+        }
         let names = &["features", "bank", "queries", "k?", "temperature?", "every?"];
         let bag = self.machine.bind_builtin("knn", names, arguments, span, scope)?;
+        if let Some(value) = bag.get("features").filter(|value| !matches!(value.kind, Kind::Poison)) {
+            let given = self.machine.to_tensor("`features` of `knn`", value)?;
+            // What `cmaec features` writes and the feature map shows is what is judged.
+            if !outputs.iter().any(|(name, id)| name == "features" && *id == given.id) {
+                return self.machine.fail(
+                    Diagnostic::new(
+                        Code::WrongType,
+                        "`knn` judges the definition `features` of `evaluate`, found another value",
+                    )
+                    .label(value.span, "not `features`")
+                    .help("define it above: `features = …`, then write `knn(features, …)`"),
+                );
+            }
+        }
         let every = self.duration(bag.get("every"), "`every` of `knn`")?;
         let source = |name: &str| match bag.get(name).map(|v| &v.kind) {
             Some(Kind::Source(source)) => Ok(source.to_string()),
@@ -128,16 +177,20 @@ impl Bound<'_> {
                 every,
             })
         })();
-        self.machine.check(knn)
+        spec.knn = Some(self.machine.check(knn)?);
+        Ok(())
     }
 
     fn reconstructions(
         &mut self,
-        arguments: &[Argument],
-        span: Span,
-        scope: &Rc<Scope>,
-        outputs: &mut Vec<(String, u32)>,
-    ) -> Result<ReconstructionsSpec, Reported> {
+        call: Call<'_>,
+        spec: &mut EvaluateSpec,
+        outputs: &mut Outputs,
+    ) -> Result<(), Reported> {
+        let Call { arguments, span, scope } = call;
+        if spec.reconstructions.is_some() {
+            return self.called_twice("reconstructions", span);
+        }
         let names = &["pictures", "view", "count?", "every?", "source?"];
         let bag = self.machine.bind_builtin("reconstructions", names, arguments, span, scope)?;
         let every = self.duration(bag.get("every"), "`every` of `reconstructions`")?;
@@ -180,7 +233,8 @@ impl Bound<'_> {
             Some(_) => return self.machine.fail(wrong("source", "a source such as data.val")),
         };
         let count = bag.count("count", 8);
-        Ok(ReconstructionsSpec { count: self.machine.check(count)?, every, view, source })
+        spec.reconstructions = Some(ReconstructionsSpec { count: self.machine.check(count)?, every, view, source });
+        Ok(())
     }
 
     fn duration(&mut self, value: Option<&Value>, what: &str) -> Result<Duration, Reported> {
@@ -191,5 +245,14 @@ impl Bound<'_> {
                 self.machine.check(duration)
             }
         }
+    }
+}
+
+/// The name that `expr` calls, where it is a call of one.
+fn callee(expr: &Expr) -> Option<&str> {
+    let ExprKind::Call(callee, _) = &expr.kind else { return None };
+    match &callee.kind {
+        ExprKind::Path(names) if names.len() == 1 => Some(&names[0].text),
+        _ => None,
     }
 }

@@ -4,8 +4,10 @@
 //!
 //! **Invariant:** every value is typed before any data is read; errors are collected over all sections.
 
+mod arguments;
 mod calls;
 mod evaluate;
+mod masks;
 mod trace;
 
 use std::rc::Rc;
@@ -43,6 +45,7 @@ pub struct Typed {
     pub modules: Vec<(String, Span)>,
     pub source_spans: Vec<(String, Span)>,
     pub rule_spans: Vec<Span>,
+    pub setting_spans: Vec<(String, Span)>,
     pub accumulate_span: Option<Span>,
 }
 
@@ -53,6 +56,7 @@ pub fn check(mut bound: Bound<'_>) -> Result<Typed, Reported> {
     let mut spec = bound.spec;
     spec.evaluate = evaluate;
     spec.imports = std::mem::take(&mut bound.machine.imports.specs);
+    spec.definitions = bound.machine.take_definitions(&bound.pipeline);
     let modules = crate::elab::model_definitions(&bound.pipeline);
     Ok(Typed {
         spec,
@@ -63,6 +67,7 @@ pub fn check(mut bound: Bound<'_>) -> Result<Typed, Reported> {
         eval,
         source_spans: bound.source_spans,
         rule_spans: bound.rule_spans,
+        setting_spans: bound.setting_spans,
         accumulate_span: bound.accumulate_span,
     })
 }
@@ -85,7 +90,7 @@ impl Bound<'_> {
             let monitors = bound.scalars(&SectionKind::Monitor);
             (outputs, losses, monitors)
         });
-        if !self.machine.diagnostics.is_empty() {
+        if self.machine.diagnostics.has_errors() {
             return Err(Reported);
         }
         let mut typing = Typing {

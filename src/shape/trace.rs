@@ -4,8 +4,7 @@
 
 use crate::decl::{InputDecl, InputKind};
 use crate::diag::{Code, Diagnostic};
-use crate::elab::views::View;
-use crate::elab::{Dims, Kind, Tensor, Tensors, Value};
+use crate::elab::{Dims, Kind, Tensor, Tensors, Value, View};
 use crate::op::{Op, Type, shape};
 use crate::source::Span;
 use crate::spec::Schedule;
@@ -35,6 +34,8 @@ pub struct TypedInitial {
 pub struct Trace {
     pub nodes: Vec<TypedNode>,
     pub inputs: Vec<InputDecl>,
+    /// Where each input that is shared was first asked for, by name.
+    pub places: Vec<(String, Span)>,
     /// (state path, new value), in program order.
     pub updates: Vec<(String, u32)>,
     /// States whose first value comes from the first batch.
@@ -96,23 +97,30 @@ impl Trace {
 
     /// A new input, named after the place that asks for it and after what it is.
     pub fn input(&mut self, what: &str, kind: InputKind, ty: Type, span: Span) -> Result<Tensor, Diagnostic> {
-        let base = format!("{}.{what}", self.scope_path());
-        let taken = |name: &str| self.inputs.iter().any(|i| i.name == name);
-        let name = if taken(&base) {
-            (2..).map(|i| format!("{base}{i}")).find(|n| !taken(n)).expect("there are more numbers than inputs")
-        } else {
-            base
-        };
+        let name = self.free_name(format!("{}.{what}", self.scope_path()));
         self.inputs.push(InputDecl { name: name.clone(), kind, ty: ty.clone() });
         self.emit(Op::Input { name }, &[], Some(ty), span)
     }
 
-    /// An input of that name, declared once.
-    fn named_input(&mut self, name: String, kind: InputKind, ty: Type, span: Span) -> Result<Tensor, Diagnostic> {
-        if !self.inputs.iter().any(|i| i.name == name) {
+    /// The input that `kind` fills, declared where it is first read: known by what it is, never by its name alone. `name` is what it
+    /// is called, with a number behind where another input has that name.
+    fn shared_input(&mut self, name: String, kind: InputKind, ty: Type, span: Span) -> Result<Tensor, Diagnostic> {
+        let known = self.inputs.iter().find(|i| i.kind == kind && i.ty == ty).map(|i| i.name.clone());
+        let name = known.unwrap_or_else(|| {
+            let name = self.free_name(name);
             self.inputs.push(InputDecl { name: name.clone(), kind, ty: ty.clone() });
-        }
+            self.places.push((name.clone(), span));
+            name
+        });
         self.leaf(name.clone(), Op::Input { name }, ty, span)
+    }
+
+    fn free_name(&self, base: String) -> String {
+        let taken = |name: &str| self.inputs.iter().any(|i| i.name == name);
+        if !taken(&base) {
+            return base;
+        }
+        (2..).map(|i| format!("{base}{i}")).find(|n| !taken(n)).expect("there are more numbers than inputs")
     }
 
     /// Repeats `tensor` to `shape` where it has another.
@@ -288,12 +296,12 @@ impl Tensors for Trace {
         };
         let name = format!("views.{}", spec.name);
         let ty = Type::float([self.batch, spec.channels, height, width]);
-        self.named_input(name, InputKind::View { view: spec.name.clone() }, ty, span)
+        self.shared_input(name, InputKind::View { view: spec.name.clone() }, ty, span)
     }
 
     fn geometry(&mut self, view: &View, span: Span) -> Result<Tensor, Diagnostic> {
         let (view, ty) = (view.spec.name.clone(), Type::float([self.batch, 5]));
-        self.named_input(format!("geometry.{view}"), InputKind::Geometry { view }, ty, span)
+        self.shared_input(format!("geometry.{view}"), InputKind::Geometry { view }, ty, span)
     }
 
     fn schedule(&mut self, schedule: &Schedule, span: Span) -> Result<Tensor, Diagnostic> {
@@ -301,14 +309,8 @@ impl Tensors for Trace {
             // What is evaluated sees the number that training ends with.
             return self.emit(Op::Full { value: schedule.last() }, &[], Some(Type::float([])), span);
         }
-        let same = |i: &&InputDecl| matches!(&i.kind, InputKind::Schedule(s) if s == schedule);
-        match self.inputs.iter().find(same).map(|i| i.name.clone()) {
-            Some(name) => self.leaf(name.clone(), Op::Input { name }, Type::float([]), span),
-            None => {
-                let name = format!("schedule.{}", self.scope_path());
-                self.named_input(name, InputKind::Schedule(schedule.clone()), Type::float([]), span)
-            }
-        }
+        let name = format!("schedule.{}", self.scope_path());
+        self.shared_input(name, InputKind::Schedule(schedule.clone()), Type::float([]), span)
     }
 
     fn update(&mut self, path: &str, value: &Tensor, span: Span) -> Result<(), Diagnostic> {

@@ -84,6 +84,20 @@ impl Schedule {
         }
     }
 
+    /// The values that it turns at, by what makes them: between two of them it passes through nothing beyond both.
+    pub fn points(&self) -> Vec<(&'static str, f64)> {
+        match self {
+            Schedule::Constant(value) => vec![("value", *value)],
+            Schedule::Cosine { peak, warmup_from, .. } => {
+                vec![("base", *peak), ("warmup_from", warmup_from * peak), ("end", self.last())]
+            }
+            Schedule::Ramp { from, to, .. } => vec![("from", *from), ("to", *to)],
+            Schedule::Steps { peak, warmup_from, .. } => {
+                vec![("base", *peak), ("warmup_from", warmup_from * peak), ("factor", self.last())]
+            }
+        }
+    }
+
     /// The value in force at optimizer step `step` (from 0).
     pub fn at(&self, step: f64, steps_per_epoch: f64, total_steps: f64) -> f64 {
         let steps = |duration: &Duration| duration.steps(steps_per_epoch, total_steps);
@@ -118,7 +132,7 @@ impl Schedule {
         }
     }
 
-    fn tick(&self) -> Tick {
+    pub fn tick(&self) -> Tick {
         match self {
             Schedule::Cosine { by, .. } | Schedule::Ramp { by, .. } => *by,
             Schedule::Constant(_) | Schedule::Steps { .. } => Tick::Step,

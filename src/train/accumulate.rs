@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::CHUNK;
 use crate::backend::{Backend, BackendError, Element, HostTensor, InputValue, Inputs, OutputValue, Request, Results};
-use crate::graph::accumulate::{Parts, gradient_of, split};
+use crate::graph::accumulate::{Parts, SplitError, gradient_of, split};
 use crate::graph::{Graph, InputDecl, InputKind, Layout, Program};
 use crate::op::{DType, Type};
 
@@ -29,16 +29,6 @@ pub struct Accumulation<E> {
     coupled: Results<E>,
 }
 
-/// The training graph of `program` with `outputs` and no others.
-pub fn with_outputs(program: &Program, outputs: &[String]) -> Result<Graph, BackendError> {
-    let find = |name: &String| {
-        let id = program.train.output(name).ok_or_else(|| BackendError::UnknownOutput { name: name.clone() })?;
-        Ok((name.clone(), id))
-    };
-    let outputs: Result<Vec<_>, BackendError> = outputs.iter().map(find).collect();
-    Ok(Graph { outputs: outputs?, ..program.train.clone() })
-}
-
 /// What a step by micro-batches is made from.
 #[derive(Clone, Copy)]
 pub struct Whole<'a, E> {
@@ -51,14 +41,13 @@ pub struct Whole<'a, E> {
 }
 
 /// The parts of a step of `program` that gives no outputs.
-pub fn parts_of_step(program: &Program) -> Parts {
+pub fn parts_of_step(program: &Program) -> Result<Parts, SplitError> {
     parts(program, &Graph { outputs: Vec::new(), ..program.train.clone() })
 }
 
 /// Cuts `graph`, a form of the training graph of `program`, for its micro-batches.
-fn parts(program: &Program, graph: &Graph) -> Parts {
+fn parts(program: &Program, graph: &Graph) -> Result<Parts, SplitError> {
     split(graph, &program.layout, program.spec.effective_batch(), program.spec.train.accumulate)
-        .expect("the compiler refuses pipelines whose encoders join samples")
 }
 
 /// What a backend is asked for in each of the parts.
@@ -85,9 +74,9 @@ fn given(inputs: &[(String, InputValue)]) -> Inputs<'_> {
 
 impl<E: Element> Accumulation<E> {
     /// Cuts `graph`, a form of the training graph of `program`. Every run gives all its outputs.
-    pub fn new(program: &Program, graph: &Graph) -> Self {
-        let parts = parts(program, graph);
-        Accumulation {
+    pub fn new(program: &Program, graph: &Graph) -> Result<Self, SplitError> {
+        let parts = parts(program, graph)?;
+        Ok(Accumulation {
             count: program.spec.train.accumulate,
             outputs: graph.outputs.iter().map(|(name, _)| name.clone()).collect(),
             arena: vec![E::default(); parts.layout.total_len],
@@ -96,7 +85,7 @@ impl<E: Element> Accumulation<E> {
             micro: Results::default(),
             coupled: Results::default(),
             parts,
-        }
+        })
     }
 
     /// Runs the parts on a whole batch: losses, updates, outputs and, where asked for, gradients.

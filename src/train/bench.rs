@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::{Clock, StepError, Trainer};
 use crate::backend::{Backend, BackendError, Element};
 use crate::data::random::RandomBatches;
-use crate::graph::{Program, products};
+use crate::graph::{Program, flops};
 use crate::run::memory::peak_memory;
 use crate::spec::Precision;
 
@@ -40,7 +40,7 @@ pub struct Report {
     pub step_ms_max: f64,
     /// At the median.
     pub images_per_second: f64,
-    /// Matrix products of one step: see [`products::step_flops`].
+    /// Matrix products of one step: see [`flops::of_step`].
     pub gflop_per_step: f64,
     /// At the median.
     pub gflops: f64,
@@ -91,7 +91,7 @@ pub fn bench<E: Element>(
     let ops = bench.by_kind(steps.min(STEPS_BY_KIND))?;
     times.sort_by(f64::total_cmp);
     let step_ms = f64::midpoint(times[(steps - 1) / 2], times[steps / 2]);
-    let flops = products::step_flops(&program.train, &program.layout) as f64;
+    let flops = flops::of_step(&program.train, &program.layout) as f64;
     Ok(Report {
         batch_size,
         trained_parameters: program.layout.trained_len,

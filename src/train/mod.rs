@@ -8,6 +8,7 @@
 pub mod accumulate;
 pub mod bench;
 pub mod ema;
+mod evaluate;
 mod finite;
 pub mod imports;
 pub mod init;
@@ -16,6 +17,7 @@ pub mod optimizer;
 pub mod reconstruct;
 mod resume;
 pub mod session;
+mod sources;
 pub mod trainer;
 mod walk;
 

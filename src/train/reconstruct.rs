@@ -1,12 +1,11 @@
 //! Draws what the model makes of masked pictures.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use crate::backend::{Backend, BackendError, Element, OutputValue, Request};
 use crate::data::DataError;
 use crate::data::evaluation::{EvalBatches, sample_inputs};
-use crate::data::source::Source;
+use crate::eval::Named;
 use crate::eval::pictures::{self, Pictures, PicturesError};
 use crate::graph::Program;
 use crate::spec::{ReconstructionsSpec, ViewOp};
@@ -33,7 +32,7 @@ pub enum ReconstructError {
 pub fn write<E: Element>(
     program: &Program,
     spec: &ReconstructionsSpec,
-    source: &Arc<dyn Source>,
+    source: &Named,
     backend: &mut dyn Backend<E>,
     arena: &[E],
     path: &Path,
@@ -41,8 +40,8 @@ pub fn write<E: Element>(
     let Some(graph) = &program.pictures else { return Ok(()) };
     let data = &program.spec.data;
     let (views, seed) = (&program.spec.views, program.spec.train.seed);
-    let mut batches = EvalBatches::new(source.clone(), views, &graph.inputs, data.batch_size, seed)?;
-    let (inputs, count) = sample_inputs(&mut batches, spec.count)?;
+    let mut batches = EvalBatches::new(source.source.clone(), views, &graph.inputs, data.batch_size, seed)?;
+    let (inputs, count) = sample_inputs(&mut batches, spec.count, &source.name)?;
     let outputs = COLUMNS.map(str::to_owned).to_vec();
     let results = backend.run(graph, &program.layout, arena, &inputs, &Request { outputs, ..Request::default() })?;
     let mut columns = Vec::new();

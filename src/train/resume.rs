@@ -4,6 +4,7 @@
 
 use super::{Trainer, Watch};
 use crate::backend::Element;
+use crate::data::source::Fingerprint;
 use crate::graph::Program;
 use crate::run::changes::changes;
 use crate::run::checkpoint::{Checkpoint, State, machine};
@@ -64,6 +65,32 @@ pub(super) fn check_changes(
         found.iter().for_each(|change| watch.say(&format!("warning: going on although {change}")));
     } else if !found.is_empty() {
         return Err(RunError::OtherSettings { path: path(), what: found.join("\n") });
+    }
+    Ok(())
+}
+
+/// Refuses pictures that came, went, or were renamed since the checkpoint: the steps of an epoch, their order and all labels go
+/// by them. Sources that only one of both reads are not compared.
+pub(super) fn check_sources(
+    folder: &RunFolder,
+    state: &State,
+    now: &[(String, Fingerprint)],
+    accept: bool,
+    watch: &mut dyn Watch,
+) -> Result<(), RunError> {
+    if state.sources.is_empty() {
+        watch.say(
+            "warning: the checkpoint is of a version that did not note its pictures: whether they changed is not known",
+        );
+        return Ok(());
+    }
+    let before = |name: &str| state.sources.iter().find(|(other, _)| other == name).map(|(_, before)| before);
+    let change = |(name, now): &(String, Fingerprint)| Some(format!("data.{name} {}", before(name)?.change(now)?));
+    let found: Vec<String> = now.iter().filter_map(change).collect();
+    if accept {
+        found.iter().for_each(|change| watch.say(&format!("warning: going on although {change}")));
+    } else if !found.is_empty() {
+        return Err(RunError::OtherPictures { path: folder.path().to_owned(), what: found.join("\n") });
     }
     Ok(())
 }

@@ -5,20 +5,21 @@
 //! **Invariant:** a run that was killed at any moment and taken up again ends with the same bytes of weights, and the
 //! same lines of metrics but for times, memory and what stood ready in the loader, as one that was not.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
+use super::evaluate::{Baseline, quality_error};
 use super::imports::{self, ImportError, ImportedRun};
-use super::resume::{check_changes, check_slots, restore, slot_names};
-use super::{Clock, StepError, StepReport, Trainer, init, reconstruct};
+use super::resume::{check_changes, check_slots, check_sources, restore, slot_names};
+use super::sources::Sources;
+use super::{Clock, StepError, StepReport, Trainer, reconstruct};
 use crate::backend::{Backend, Element};
 use crate::data::DataError;
 use crate::data::loader::{Counters, Loader, LoaderOptions, optimizer_steps};
-use crate::data::source::{self, Source};
+use crate::data::source::Fingerprint;
 use crate::eval::quality::QualityError;
-use crate::eval::{Judge, Quality};
+use crate::eval::{Judge, LeftOut};
 use crate::graph::Program;
 use crate::graph::masking::maskings;
 use crate::run::checkpoint::{self, Checkpoint, NewCheckpoint, State, machine};
@@ -37,6 +38,8 @@ pub trait Watch {
     fn step(&mut self, step: &StepLine<'_>);
     /// After each line of metrics, as it was written.
     fn logged(&mut self, _line: &Value) {}
+    /// Once, before the first step: the pictures of `data.train`.
+    fn counted(&mut self, _pictures: usize) {}
     /// A line for people.
     fn say(&mut self, line: &str);
     /// Whether the user or the system asks to save and leave.
@@ -52,6 +55,8 @@ pub struct StepLine<'a> {
     pub step: u64,
     pub epoch: f64,
     pub learning_rate: f64,
+    /// The step took these, waiting for its batch included.
+    pub seconds: f64,
     /// By name, weights included.
     pub losses: &'a [(&'a str, f64)],
 }
@@ -94,6 +99,8 @@ pub struct SessionOptions {
     pub accept_changes: bool,
     /// Runs that imported modules take their weights from; a checkpoint holds them already.
     pub imports: Vec<ImportedRun>,
+    /// `NAME=RUN` of each `--with`, for the record.
+    pub with: Vec<String>,
     /// `NAME=VALUE` of each override, for the record.
     pub overrides: Vec<String>,
 }
@@ -125,30 +132,33 @@ pub fn run<E: Element>(
     ended
 }
 
-struct Session<'a, E> {
-    program: &'a Program,
-    trainer: Trainer<'a, E>,
-    backend: &'a mut dyn Backend<E>,
-    folder: &'a RunFolder,
-    metrics: Metrics,
-    source: Arc<dyn Source>,
-    judge: Option<Judge>,
-    /// The source that reconstructions are drawn from.
-    drawn: Option<Arc<dyn Source>>,
-    /// What the features have to beat: (untrained encoder, raw pixels).
-    baseline: Option<(Quality, Quality)>,
-    /// Steps after which the features were last judged, and the checkpoint last written.
-    judged: Option<u64>,
-    saved: Option<u64>,
-    /// The best kNN accuracy so far.
-    best: Option<f64>,
-    total_steps: u64,
+/// How long a step took, alone and with the wait for its batch.
+struct Seconds {
+    step: f64,
+    with_wait: f64,
 }
 
-fn open_source(program: &Program, name: &str) -> Result<Arc<dyn Source>, SessionError> {
-    let data = &program.spec.data;
-    let spec = data.source(name).expect("the compiler checks the names of sources");
-    source::open(spec, data.channels).map_err(|error| SessionError::Data { source_name: name.to_owned(), error })
+pub(super) struct Session<'a, E> {
+    pub(super) program: &'a Program,
+    pub(super) trainer: Trainer<'a, E>,
+    pub(super) backend: &'a mut dyn Backend<E>,
+    pub(super) folder: &'a RunFolder,
+    pub(super) metrics: Metrics,
+    pub(super) sources: Sources,
+    fingerprints: Vec<(String, Fingerprint)>,
+    pub(super) judge: Option<Judge>,
+    /// Made when it is first needed.
+    pub(super) baseline: Option<Baseline>,
+    /// Steps after which pictures were last drawn.
+    pub(super) drawn: Option<u64>,
+    /// What the last evaluation went without.
+    pub(super) left_out: Vec<LeftOut>,
+    /// Steps after which the features were last judged, and the checkpoint last written.
+    pub(super) judged: Option<u64>,
+    saved: Option<u64>,
+    /// The best kNN accuracy so far.
+    pub(super) best: Option<f64>,
+    pub(super) total_steps: u64,
 }
 
 impl<'a, E: Element> Session<'a, E> {
@@ -162,20 +172,20 @@ impl<'a, E: Element> Session<'a, E> {
     ) -> Result<Self, SessionError> {
         let spec = &program.spec;
         // Every source is opened before anything is written: a folder that is missing shows at once.
-        let source = open_source(program, "train")?;
+        let sources = Sources::open(program)?;
         let judge = match &spec.evaluate.knn {
             Some(knn) if program.features.is_some() => {
-                Some(Judge::new(knn, open_source(program, &knn.bank)?, open_source(program, &knn.queries)?)?)
+                let judge = Judge::new(knn, sources.named(&knn.bank), sources.named(&knn.queries));
+                Some(judge.map_err(|error| quality_error(program, error))?)
             }
             _ => None,
         };
-        let drawn = match &spec.evaluate.reconstructions {
-            Some(reconstructions) => Some(open_source(program, &reconstructions.source)?),
-            None => None,
-        };
+        let fingerprints = sources.fingerprints();
         let in_train = |error| SessionError::Data { source_name: "train".to_owned(), error };
-        let steps_per_epoch = optimizer_steps(&*source, "train", spec.data.batch_size, spec.train.accumulate);
+        let steps_per_epoch =
+            optimizer_steps(&*sources.get("train"), "train", spec.data.batch_size, spec.train.accumulate);
         let clock = Clock::new(spec.train.epochs, steps_per_epoch.map_err(in_train)?);
+        watch.counted(sources.get("train").len());
         let mut trainer = Trainer::new(program, clock);
         let mut saved = None;
         if options.resume && folder.holds_a_run() {
@@ -185,6 +195,7 @@ impl<'a, E: Element> Session<'a, E> {
                     damaged.iter().for_each(|line| watch.say(&format!("warning: {line}")));
                     saved = Some(checkpoint.state.step);
                     check_slots(folder, &spec.train, &checkpoint.state)?;
+                    check_sources(folder, &checkpoint.state, &fingerprints, options.accept_changes, watch)?;
                     checkpoint::settle(folder, checkpoint.state.step, spec.train.keep)?;
                     restore(&mut trainer, checkpoint, backend.name(), watch);
                 }
@@ -205,7 +216,7 @@ impl<'a, E: Element> Session<'a, E> {
             machine: machine(),
             threads: options.threads,
             overrides: options.overrides.clone(),
-            imports: options.imports.iter().map(|import| format!("{}={}", import.alias, import.run)).collect(),
+            imports: options.with.clone(),
             total_steps: trainer.clock.total_steps as u64,
         };
         started.write(folder)?;
@@ -217,15 +228,24 @@ impl<'a, E: Element> Session<'a, E> {
         {
             // It was killed after the checkpoint and before its name was written.
             folder.write_best(step)?;
+            checkpoint::prune(folder, spec.train.keep)?;
+        }
+        if let Some((judge, why)) = judge.as_ref().and_then(|judge| Some((judge, judge.no_votes()?))) {
+            watch.say(&format!(
+                "kNN is left out: {why}; features of {} are judged by effective rank, deviation and cosine",
+                judge.queries()
+            ));
         }
         Ok(Session {
             program,
             backend,
             folder,
-            source,
+            sources,
+            fingerprints,
             judge,
-            drawn,
             baseline: None,
+            drawn: Some(trainer.step).filter(|step| folder.reconstructions(*step).is_file()),
+            left_out: Vec::new(),
             judged: metrics.evaluated(),
             metrics,
             saved,
@@ -233,24 +253,6 @@ impl<'a, E: Element> Session<'a, E> {
             total_steps: trainer.clock.total_steps as u64,
             trainer,
         })
-    }
-
-    /// Figures of the untrained encoder and of raw pixels.
-    fn baselines(&mut self, watch: &mut dyn Watch) -> Result<(), SessionError> {
-        let Some(judge) = &self.judge else { return Ok(()) };
-        // A resumed run is past its own initial values, but the seed gives them again.
-        let mut initial = init::initialise(&self.program.layout, self.program.spec.train.seed);
-        imports::copy(self.program, &self.trainer.arena, &mut initial);
-        let untrained = judge.model(self.backend, self.program, &initial)?;
-        let pixels = judge.raw_pixels(self.program)?;
-        watch.say(&format!(
-            "kNN accuracy to beat: untrained encoder {}, raw pixels {}, chance {}",
-            percent(untrained.accuracy),
-            percent(pixels.accuracy),
-            percent(judge.chance()),
-        ));
-        self.baseline = Some((untrained, pixels));
-        Ok(())
     }
 
     fn train(&mut self, options: &SessionOptions, watch: &mut dyn Watch) -> Result<Ended, SessionError> {
@@ -264,10 +266,17 @@ impl<'a, E: Element> Session<'a, E> {
         let steps = self.trainer.step..self.total_steps;
         let in_train = |error| SessionError::Data { source_name: "train".to_owned(), error };
         let (views, inputs, batch_size) = (&spec.views, &program.train.inputs, spec.effective_batch());
-        let mut loader =
-            Loader::start(self.source.clone(), views, inputs, batch_size, loader_options, steps).map_err(in_train)?;
+        let source = self.sources.get("train");
+        let mut loader = Loader::start(source, views, inputs, batch_size, loader_options, steps).map_err(in_train)?;
         watch.begin(self.trainer.step, self.total_steps, batch_size);
-        while let Some(batch) = loader.next_batch() {
+        if self.trainer.step < self.total_steps {
+            // The run ended between a checkpoint and what was to be looked at then.
+            self.look(self.due(), watch)?;
+        }
+        loop {
+            // What comes between two steps, such as an evaluation, is no time of theirs.
+            let begun = Instant::now();
+            let Some(batch) = loader.next_batch() else { break };
             let batch = batch.map_err(in_train);
             let broken = loader.take_broken();
             for (name, reason) in broken.iter().take(BROKEN_NAMED) {
@@ -278,23 +287,19 @@ impl<'a, E: Element> Session<'a, E> {
             }
             let start = Instant::now();
             let report = self.trainer.step(self.backend, &batch?.inputs, &[])?;
-            self.log(&report, start.elapsed().as_secs_f64(), loader.counters(), watch)?;
+            let seconds = Seconds { step: start.elapsed().as_secs_f64(), with_wait: begun.elapsed().as_secs_f64() };
+            self.log(&report, &seconds, loader.counters(), watch)?;
             let (step, clock) = (report.step, self.trainer.clock);
             self.trainer.reuse(report.results);
-            // Before anything that saves: what a checkpoint is behind is done.
-            if let Some(reconstructions) = &spec.evaluate.reconstructions
-                && clock.is_due(reconstructions.every, step)
-            {
-                self.draw()?;
-            }
-            if let Some(knn) = &spec.evaluate.knn
-                && clock.is_due(knn.every, step)
-            {
-                self.judge(watch)?;
-            }
             let stop = watch.asked_to_stop() && step < self.total_steps;
-            if (stop || clock.is_due(spec.train.checkpoint_every, step)) && self.saved != Some(step) {
+            let due = self.due();
+            // First saved, then looked at: an evaluation that fails, or dies, loses no step.
+            if (stop || due.any() || clock.is_due(spec.train.checkpoint_every, step)) && self.saved != Some(step) {
                 self.save()?;
+            }
+            // Who asks to leave does not wait for it: it is made up for as the run goes on.
+            if !stop {
+                self.look(due, watch)?;
             }
             if self.judged == Some(step) || self.saved == Some(step) {
                 watch.kept(self.folder);
@@ -319,22 +324,18 @@ impl<'a, E: Element> Session<'a, E> {
         Ok(Ended::Finished)
     }
 
-    /// Last figures, pictures and checkpoint, where the last step did not bring them.
+    /// Last checkpoint, pictures and figures, where the last step did not bring them.
     fn finish(&mut self, watch: &mut dyn Watch) -> Result<(), SessionError> {
-        self.draw()?;
-        if self.judged != Some(self.trainer.step) {
-            self.judge(watch)?;
-        }
         if self.saved != Some(self.trainer.step) {
             self.save()?;
         }
-        Ok(())
+        self.look(self.due(), watch)
     }
 
     fn log(
         &mut self,
         report: &StepReport<E>,
-        seconds: f64,
+        seconds: &Seconds,
         counters: Counters,
         watch: &mut dyn Watch,
     ) -> Result<(), SessionError> {
@@ -345,7 +346,7 @@ impl<'a, E: Element> Session<'a, E> {
         let losses = named(&graph.losses, &report.results.losses);
         let epoch = report.step as f64 / self.trainer.clock.steps_per_epoch;
         let learning_rate = report.learning_rate;
-        watch.step(&StepLine { step: report.step, epoch, learning_rate, losses: &losses });
+        watch.step(&StepLine { step: report.step, epoch, learning_rate, seconds: seconds.with_wait, losses: &losses });
         let last = report.step == self.total_steps;
         if !last && !report.step.is_multiple_of(train.log_every_steps.max(1) as u64) {
             return Ok(());
@@ -360,8 +361,8 @@ impl<'a, E: Element> Session<'a, E> {
             "loss": report.results.total,
             "losses": object(losses),
             "monitors": object(named(&graph.monitors, &report.results.monitors)),
-            "step_time_ms": seconds * 1e3,
-            "images_per_second": self.program.spec.effective_batch() as f64 / seconds,
+            "step_time_ms": seconds.step * 1e3,
+            "images_per_second": self.program.spec.effective_batch() as f64 / seconds.with_wait,
             "batches_ready": counters.ready,
             "data_wait_ms": counters.waited.as_secs_f64() * 1e3,
         });
@@ -372,63 +373,6 @@ impl<'a, E: Element> Session<'a, E> {
             }
         }
         watch.logged(&self.metrics.write(line)?);
-        Ok(())
-    }
-
-    fn judge(&mut self, watch: &mut dyn Watch) -> Result<(), SessionError> {
-        // Not before it is needed: a run's first step should not wait for it.
-        if self.baseline.is_none() {
-            self.baselines(watch)?;
-        }
-        let (Some(judge), Some((untrained, pixels))) = (&self.judge, &self.baseline) else { return Ok(()) };
-        let step = self.trainer.step;
-        let (quality, map) = judge.model_and_map(self.backend, self.program, &self.trainer.arena, step)?;
-        self.judged = Some(step);
-        if let Some(map) = map {
-            map.write(&self.folder.feature_map()).map_err(RunError::from)?;
-        }
-        let mut line = format!(
-            "after {:.0} epochs: kNN accuracy {} (untrained encoder {}, raw pixels {})",
-            step as f64 / self.trainer.clock.steps_per_epoch,
-            percent(quality.accuracy),
-            percent(untrained.accuracy),
-            percent(pixels.accuracy),
-        );
-        let mut figures = json!({
-            "knn_accuracy": quality.accuracy,
-            "knn_accuracy_untrained": untrained.accuracy,
-            "knn_accuracy_raw_pixels": pixels.accuracy,
-            "chance": judge.chance(),
-        });
-        if let (Some(collapse), Value::Object(entries)) = (&quality.collapse, &mut figures) {
-            let dim = 1.0 / (collapse.uniform_std * collapse.uniform_std);
-            line += &format!("; features: effective rank {:.1} of {dim:.0}", collapse.effective_rank);
-            entries.insert("feature_std".to_owned(), json!(collapse.std));
-            entries.insert("feature_std_uniform".to_owned(), json!(collapse.uniform_std));
-            entries.insert("effective_rank".to_owned(), json!(collapse.effective_rank));
-            entries.insert("mean_cosine".to_owned(), json!(collapse.mean_cosine));
-        }
-        watch.say(&line);
-        watch.logged(&self.metrics.write(json!({ "step": step, "evaluation": figures }))?);
-        if self.best.is_none_or(|best| quality.accuracy > best) {
-            self.best = Some(quality.accuracy);
-            if self.saved != Some(step) {
-                self.save()?;
-            }
-            self.folder.write_best(step)?;
-        }
-        Ok(())
-    }
-
-    fn draw(&mut self) -> Result<(), SessionError> {
-        let (Some(source), Some(spec)) = (&self.drawn, &self.program.spec.evaluate.reconstructions) else {
-            return Ok(());
-        };
-        let path = self.folder.reconstructions(self.trainer.step)?;
-        reconstruct::write(self.program, spec, source, self.backend, &self.trainer.arena, &path)?;
-        if self.program.pictures.is_some() {
-            self.metrics.picture(self.trainer.step, &path)?;
-        }
         Ok(())
     }
 
@@ -444,6 +388,7 @@ impl<'a, E: Element> Session<'a, E> {
             machine: machine(),
             slots: slot_names(&spec.train),
             updates: trainer.optimizer.updates.clone(),
+            sources: self.fingerprints.clone(),
             files: Vec::new(),
         };
         let new = NewCheckpoint { state, arena: &trainer.arena, slots: &trainer.optimizer.slots };
@@ -451,8 +396,4 @@ impl<'a, E: Element> Session<'a, E> {
         self.saved = Some(trainer.step);
         Ok(())
     }
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.1} %", share * 100.0)
 }

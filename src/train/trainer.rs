@@ -172,8 +172,8 @@ fn run<E: Element>(
     let accumulation = match accumulation {
         Some(found) if found.outputs == request.outputs => found,
         _ => {
-            let graph = accumulate::with_outputs(program, &request.outputs)?;
-            accumulation.insert(Accumulation::new(program, &graph))
+            let graph = program.train.with_outputs(&request.outputs)?;
+            accumulation.insert(Accumulation::new(program, &graph)?)
         }
     };
     let batch = Whole { layout: &program.layout, arena, inputs, request };
@@ -183,10 +183,18 @@ fn run<E: Element>(
 impl<E: Element> Trainer<'_, E> {
     /// Makes ready what the first step needs of the backend: see [`Backend::prepare`].
     pub fn prepare(&self, backend: &mut dyn Backend<E>) -> Result<(), BackendError> {
-        if self.program.spec.train.accumulate > 1 {
-            return Ok(());
+        let (program, request) = (self.program, request(self.program, &[]));
+        if program.spec.train.accumulate == 1 {
+            return backend.prepare(&program.train, &program.layout, &request);
         }
-        backend.prepare(&self.program.train, &self.program.layout, &request(self.program, &[]))
+        let parts = accumulate::parts_of_step(program)?;
+        let requests = accumulate::requests(&parts, &request);
+        backend.prepare(&parts.forward, &program.layout, &requests.forward)?;
+        backend.prepare(&parts.coupled, &parts.layout, &requests.coupled)?;
+        match &parts.backward {
+            Some(backward) => backend.prepare(backward, &program.layout, &requests.backward),
+            None => Ok(()),
+        }
     }
 
     /// The numbers in force at this step.
@@ -235,7 +243,7 @@ impl<E: Element> Trainer<'_, E> {
             // Nothing else is made of it, for what it is cut at would be kept for the whole batch.
             let Graph { nodes, inputs: declared, outputs, .. } = graph;
             let graph = Graph { nodes, inputs: declared, outputs, ..Graph::default() };
-            let mut parts = Accumulation::new(program, &graph);
+            let mut parts = Accumulation::new(program, &graph)?;
             let batch = Whole { layout: &program.layout, arena: &self.arena, inputs, request: &request };
             parts.run(backend, batch, &mut results)?;
         }

@@ -3,10 +3,8 @@
 //!
 //! **Invariant:** only values that the mapping names are replaced; what else the graph computes is computed.
 
-use std::collections::HashMap;
-
 use super::map::Map;
-use crate::graph::{Graph, InputDecl, InputKind, Node, Program, ValueId};
+use crate::graph::{Graph, InputDecl, InputKind, Node, Program, prune};
 use crate::op::{DType, Op};
 
 /// `program` with every output of the graph that the mapping lists under `inputs` turned into an input.
@@ -30,42 +28,7 @@ pub fn with_given(program: &Program, map: &Map) -> Program {
         let columns = map.step_losses.iter().flat_map(|s| &s.columns).map(String::as_str);
         let wanted: Vec<&str> = wanted.into_iter().chain(columns).collect();
         graph.outputs.retain(|(name, _)| wanted.contains(&name.as_str()));
-        remove_unused(graph);
+        program.train = prune::prune(graph);
     }
     program
-}
-
-/// Leaves out what neither losses, monitors and states nor the outputs need.
-fn remove_unused(graph: &mut Graph) {
-    let mut needed = vec![false; graph.nodes.len()];
-    let named = graph.losses.iter().chain(&graph.monitors).chain(&graph.updates).chain(&graph.outputs);
-    let roots = named.map(|(_, id)| *id).chain(graph.total).chain(graph.initial.iter().map(|i| i.value));
-    roots.for_each(|id| needed[id.index()] = true);
-    for id in (0..graph.nodes.len()).rev() {
-        if needed[id] {
-            graph.nodes[id].inputs.clone().into_iter().for_each(|i| needed[i.index()] = true);
-        }
-    }
-    let mut places: HashMap<ValueId, ValueId> = HashMap::new();
-    let mut nodes = Vec::new();
-    for (id, mut node) in std::mem::take(&mut graph.nodes).into_iter().enumerate().filter(|(id, _)| needed[*id]) {
-        places.insert(ValueId(id as u32), ValueId(nodes.len() as u32));
-        node.inputs.iter_mut().for_each(|i| *i = places[i]);
-        nodes.push(node);
-    }
-    graph.nodes = nodes;
-    for list in [&mut graph.losses, &mut graph.monitors, &mut graph.updates, &mut graph.outputs] {
-        list.iter_mut().for_each(|(_, id)| *id = places[id]);
-    }
-    graph.total = graph.total.map(|id| places[&id]);
-    graph.initial.iter_mut().for_each(|initial| initial.value = places[&initial.value]);
-    let read: Vec<String> = graph
-        .nodes
-        .iter()
-        .filter_map(|node| match &node.op {
-            Op::Input { name } => Some(name.clone()),
-            _ => None,
-        })
-        .collect();
-    graph.inputs.retain(|input| read.contains(&input.name));
 }

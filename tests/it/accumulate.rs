@@ -1,12 +1,13 @@
 //! Gradient accumulation: steps by micro-batches are those of the large batch, and what cannot be so is refused.
 
-use cmae::backend::cpu::planned;
+use cmae::backend::cpu::TARGET;
 use cmae::backend::{Backend, BackendError, Element, InputValue, Inputs, Request, Results};
 use cmae::diag::{Code, Diagnostics};
-use cmae::graph::accumulate::{Parts, split};
+use cmae::graph::accumulate::{Parts, SplitError, split};
 use cmae::graph::{Graph, Init, Layout, Program, TensorDecl, TensorKind};
+use cmae::plan::lower;
 use cmae::source::Sources;
-use cmae::train::accumulate::{Accumulation, Whole, with_outputs};
+use cmae::train::accumulate::{Accumulation, Whole};
 use cmae::train::{Clock, Trainer};
 
 use crate::command::root;
@@ -49,9 +50,9 @@ fn by_micro_batches<E: Element>(
     arena: &[E],
     inputs: &[(String, InputValue)],
 ) -> Results<E> {
-    let graph = with_outputs(program, &[]).expect("nothing is asked for");
+    let graph = program.train.with_outputs(&[]).expect("nothing is asked for");
     let mut results = Results::default();
-    let mut parts = Accumulation::new(program, &graph);
+    let mut parts = Accumulation::new(program, &graph).expect("it compiles");
     let (inputs, request) = (Inputs { batch: inputs, others: &[] }, asked());
     let whole = Whole { layout: &program.layout, arena, inputs, request: &request };
     // A second run finds the memory of the first.
@@ -274,14 +275,14 @@ fn threads_change_no_bit_of_it() {
 
 fn parts_of(program: &Program) -> Parts {
     let (samples, count) = (program.spec.effective_batch(), program.spec.train.accumulate);
-    let graph = with_outputs(program, &[]).expect("nothing is asked for");
+    let graph = program.train.with_outputs(&[]).expect("nothing is asked for");
     split(&graph, &program.layout, samples, count).expect("it compiles")
 }
 
 /// Floats that a plan takes beside parameters and gradients.
 fn floats(graph: &Graph, layout: &Layout, gradients: bool) -> usize {
     let outputs = graph.outputs.iter().map(|(name, _)| name.clone()).collect();
-    planned(graph, layout, &Request { gradients, outputs, ..Request::default() }).expect("it is sound").floats
+    lower(graph, layout, &Request { gradients, outputs, ..Request::default() }, &TARGET).expect("it is sound").floats
 }
 
 /// What it is for: a part takes a fraction of the memory of the large batch, and little is kept of the whole batch.
@@ -290,7 +291,7 @@ fn parts_take_less_memory() {
     for pipeline in ["mae_vitb", "cmae_vitb", "vq_tokenizer"] {
         let (method, sets) = one(pipeline);
         let Pair { whole, parts, .. } = pair(&method, &sets, 4);
-        let large = floats(&with_outputs(&whole, &[]).expect("nothing is asked for"), &whole.layout, true);
+        let large = floats(&whole.train.with_outputs(&[]).expect("nothing is asked for"), &whole.layout, true);
         let cut = parts_of(&parts);
         let backward = floats(cut.backward.as_ref().expect("gradients pass the cut"), &parts.layout, true);
         let forward = floats(&cut.forward, &parts.layout, false);
@@ -337,7 +338,7 @@ fn pipelines_that_couple_inside_are_refused() {
 }
 
 /// A graph in its text form, cut for 4 samples in 2 micro-batches.
-fn cut(text: &str) -> Result<Parts, cmae::graph::accumulate::Coupling> {
+fn cut(text: &str) -> Result<Parts, SplitError> {
     let graph = cmae::graph::text::parse(text).unwrap_or_else(|error| panic!("{error}"));
     let shape = |path: &str, shape: &[usize]| TensorDecl {
         path: path.to_owned(),
@@ -412,6 +413,7 @@ fn the_first_op_that_joins_is_named() {
         loss all = %6
         total = %6")
     .expect_err("a convolution sees what was joined");
+    let SplitError::Coupled(coupling) = coupling else { panic!("{coupling}") };
     assert_eq!((coupling.op, coupling.scope.as_str()), ("mean", "encoder.centre"));
     assert_eq!((coupling.encoder_op, coupling.encoder_scope.as_str()), ("conv2d", "encoder.conv"));
 }

@@ -2,7 +2,7 @@
 
 use cmae::backend::Element;
 use cmae::data::random::RandomBatches;
-use cmae::graph::{TensorKind, products};
+use cmae::graph::{TensorKind, flops};
 use cmae::train::{Clock, Trainer};
 use serde_json::Value;
 
@@ -119,7 +119,7 @@ fn wrong_arguments_are_errors() {
 #[test]
 fn its_pipelines_are_the_peers() {
     let (tiny, small) = ([(96, 192), (96, 192)], [(256, 768), (256, 384)]);
-    for (name, trained, averaged, flops, batch, decoders, contrasts) in [
+    for (name, trained, averaged, peers, batch, decoders, contrasts) in [
         ("cmae_tiny64", 6_269_184, 5_549_184, 96_340_574_208, 64, &tiny[..], true),
         ("mae_tiny64", 5_637_120, 0, 42_492_837_888, 64, &tiny[..1], false),
         ("cmae_small224", 28_601_984, 22_577_664, 362_390_421_504, 16, &small[..], true),
@@ -133,8 +133,8 @@ fn its_pipelines_are_the_peers() {
         assert_eq!(program.spec.data.batch_size, batch, "{name}");
         let dropped: usize = decoders.iter().map(|(width, values)| 3 * 2 * batch * width * values).sum();
         let logits = if contrasts { 2 * 2 * batch * batch * 256 } else { 0 };
-        let counted = products::step_flops(&program.train, layout) as usize;
-        assert_eq!(counted + dropped, flops + logits, "{name}");
+        let counted = flops::of_step(&program.train, layout) as usize;
+        assert_eq!(counted + dropped, peers + logits, "{name}");
     }
 }
 

@@ -1,11 +1,11 @@
 //! `train.precision = bf16`: layers' products round their operands, all else stays as it is in f32.
 
-use cmae::backend::cpu::planned;
+use cmae::backend::cpu::TARGET;
 use cmae::backend::{Element, Request, Results};
 use cmae::graph::Program;
 use cmae::graph::text::parse;
 use cmae::op::Op;
-use cmae::plan::Step;
+use cmae::plan::{Step, lower};
 
 use crate::command::succeed;
 use crate::cpu::each_pipeline;
@@ -83,7 +83,7 @@ fn scopes(pipeline: &str) -> (Vec<String>, Vec<String>) {
     let method = page.methods.iter().find(|method| method.pipeline == pipeline).expect("it is there");
     let program = compile(pipeline, &sets_of(&page, method));
     let request = Request { gradients: true, bf16: true, ..Request::default() };
-    let plan = planned(&program.train, &program.layout, &request).expect("it is sound");
+    let plan = lower(&program.train, &program.layout, &request, &TARGET).expect("it is sound");
     let is_product = |step: &&Step| {
         let op = plan.graph.node(step.kernel()).op.name();
         ["linear", "matmul", "transposed_matmul", "attention", "attention_grad"].contains(&op)

@@ -149,6 +149,7 @@ fn save(folder: &RunFolder, step: u64) -> Result<(), RunError> {
         machine: "any".to_owned(),
         slots: vec!["first".to_owned(), "second".to_owned()],
         updates: vec![step; 2],
+        sources: Vec::new(),
         files: Vec::new(),
     };
     NewCheckpoint { state, arena: &arena(step), slots: &slots }.save(folder, &layout, 2).map(|_| ())

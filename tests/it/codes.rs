@@ -2,26 +2,35 @@
 
 use std::path::Path;
 
+use cmae::data::source;
 use cmae::diag::{Code, Diagnostics, render};
 use cmae::source::Sources;
 
 use crate::command::{fail, root, succeed};
 use crate::pages::Page;
 
-const PAGES: [&str; 7] = ["syntax", "name", "unit", "shape", "view", "graph", "data"];
+const PAGES: [&str; 8] = ["syntax", "name", "unit", "shape", "view", "graph", "data", "warning"];
 
-/// Codes that arise when a run starts: their sections have no example to compile. `runs.rs` shows the first of them,
-/// [`at_run_time`] the other.
-const AT_RUN_TIME: [Code; 2] = [Code::DataNotFound, Code::PrecisionMissing];
+/// Codes that arise when a run starts, and that of faults of the compiler: their sections have no example to compile. `runs.rs`
+/// shows the first of them, [`at_run_time`] the second.
+const AT_RUN_TIME: [Code; 3] = [Code::DataNotFound, Code::PrecisionMissing, Code::Internal];
 
 /// Compiles `text` as a file beside the shipped pipelines.
 fn diagnose(text: &str) -> (Vec<Code>, String) {
     let mut sources = Sources::new();
     let mut diagnostics = Diagnostics::default();
     sources.add_file("pipelines/example.cmae", text);
-    let _ = cmae::compile(&mut sources, &mut diagnostics, Path::new("pipelines/example.cmae"), &[]);
-    let codes = diagnostics.list().iter().map(|d| d.code).collect();
-    (codes, render(diagnostics.list(), &sources, false))
+    let found = match cmae::compile(&mut sources, &mut diagnostics, Path::new("pipelines/example.cmae"), &[]) {
+        Ok(compiled) => {
+            let data = &compiled.program.spec.data;
+            let train = data.source("train").expect("the compiler asks for one");
+            // Counted where they are here, as `check` does.
+            let pictures = source::open(train, data.channels).ok().map(|opened| opened.len());
+            compiled.warnings(pictures)
+        }
+        Err(_) => diagnostics.list().to_vec(),
+    };
+    (found.iter().map(|d| d.code).collect(), render(&found, &sources, false))
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! The `cpu` backend beside what the pages of ops say: it agrees with dfdx on every pipeline, its bits depend neither on the
 //! number of threads nor on the vectors of the machine, and its plans share memory.
 
-use cmae::backend::cpu::planned;
+use cmae::backend::cpu::TARGET;
 use cmae::backend::wide::at_each_level;
 use cmae::backend::{Element, InputValue, Inputs, Request, Results};
 use cmae::graph::Program;
-use cmae::plan::Space;
+use cmae::plan::{Space, lower};
 
 use crate::methods::{Method, batch, compile, page, sets_of, start};
 
@@ -99,7 +99,7 @@ fn plans_share_memory() {
     let method = page.methods.iter().find(|m| m.pipeline == "mae_vitb").expect("it is there");
     let program = compile(&method.pipeline, &sets_of(&page, method));
     let request = Request { gradients: true, ..Request::default() };
-    let plan = planned(&program.train, &program.layout, &request).expect("it is sound");
+    let plan = lower(&program.train, &program.layout, &request, &TARGET).expect("it is sound");
     let values: usize = plan.graph.nodes.iter().map(|node| node.ty.elements()).sum();
     assert!(plan.floats * 3 < values, "{} of {values} floats", plan.floats);
     let direct = plan.steps.iter().filter(|step| step.writes.space == Space::Gradients).count();

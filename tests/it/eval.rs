@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use cmae::backend::{Backend, BackendError, HostTensor, InputValue, Inputs, OutputValue, Request, Results};
+use cmae::data::DataError;
 use cmae::eval::collapse::collapse;
 use cmae::eval::export::{ExportError, export_module};
 use cmae::eval::features::{Batch, Features, FeaturesError, extract, raw_pixels, write_features};
 use cmae::eval::knn::{KnnError, accuracy, knn};
 use cmae::eval::pictures::{Pictures, PicturesError, grid, scale, write_png};
-use cmae::graph::{Graph, Init, Layout, TensorDecl, TensorKind};
-use cmae::spec::Role;
+use cmae::graph::{Graph, Init, Layout, Program, TensorDecl, TensorKind};
+use cmae::spec::{EmaMoment, EmaSpec, Role, Schedule};
 use cmae::verify::file::{Fixture, Values};
 
 fn features(rows: &[&[f32]]) -> Features {
@@ -41,7 +42,7 @@ fn knn_agrees_with_the_fixture() {
     let bank = Features { rows: train, dim, data: all[..train * dim].to_vec() };
     let queries = Features { rows: labels.len() - train, dim, data: all[train * dim..].to_vec() };
     for k in [1, 5, 20] {
-        let found = knn(&bank, &labels[..train], &queries, k, 0.07).expect("the fixture is sound");
+        let found = knn(&bank, &labels[..train], &queries, k, 0.07, None).expect("the fixture is sound");
         assert_eq!(found.predictions, ints(&file, &format!("expect.knn{k}_predictions")), "k = {k}");
         let expected = floats(&file, &format!("expect.knn{k}_scores"));
         assert_eq!(found.scores.len(), expected.len());
@@ -59,26 +60,27 @@ fn knn_gives_ties_to_the_lower_index() {
     let bank = features(&[&[2.0, 0.0], &[1.0, 0.0], &[0.0, 1.0]]);
     let query = features(&[&[5.0, 0.0]]);
     let labels = [3, 1, 0];
-    assert_eq!(knn(&bank, &labels, &query, 1, 0.07).expect("sound").predictions, [3]);
-    let both = knn(&bank, &labels, &query, 2, 0.07).expect("sound");
+    assert_eq!(knn(&bank, &labels, &query, 1, 0.07, None).expect("sound").predictions, [3]);
+    let both = knn(&bank, &labels, &query, 2, 0.07, None).expect("sound");
     assert_eq!((both.predictions, both.scores, both.classes), (vec![1], vec![0.0, 0.5, 0.0, 0.5], 4));
 }
 
 #[test]
 fn knn_keeps_its_scores_at_tiny_temperatures() {
     let bank = features(&[&[1.0, 0.0], &[0.0, 1.0]]);
-    let found = knn(&bank, &[0, 1], &features(&[&[1.0, 0.1]]), 2, 1e-4).expect("sound");
+    let found = knn(&bank, &[0, 1], &features(&[&[1.0, 0.1]]), 2, 1e-4, None).expect("sound");
     assert_eq!(found.scores, [1.0, 0.0]);
 }
 
 #[test]
 fn knn_refuses_what_makes_no_sense() {
     let bank = features(&[&[1.0, 0.0], &[0.0, 1.0]]);
-    let run = |labels: &[i64], queries: &Features, k, t| knn(&bank, labels, queries, k, t).expect_err("it is wrong");
+    let run =
+        |labels: &[i64], queries: &Features, k, t| knn(&bank, labels, queries, k, t, None).expect_err("it is wrong");
     assert_eq!(run(&[0], &bank, 1, 0.07), KnnError::Labels { rows: 2, labels: 1 });
     assert_eq!(run(&[0, 1], &features(&[&[1.0]]), 1, 0.07), KnnError::Dimensions { bank: 2, queries: 1 });
-    assert_eq!(run(&[0, 1], &bank, 3, 0.07), KnnError::Neighbours { k: 3, rows: 2 });
-    assert_eq!(run(&[0, 1], &bank, 0, 0.07), KnnError::Neighbours { k: 0, rows: 2 });
+    assert_eq!(run(&[0, 1], &bank, 3, 0.07), KnnError::Neighbours { k: 3, rows: 2, own: false });
+    assert_eq!(run(&[0, 1], &bank, 0, 0.07), KnnError::Neighbours { k: 0, rows: 2, own: false });
     assert_eq!(run(&[0, 1], &bank, 1, 0.0), KnnError::Temperature(0.0));
     assert_eq!(run(&[0, -1], &bank, 1, 0.07), KnnError::NegativeLabel(-1));
     let nan = features(&[&[1.0, 0.0], &[f32::NAN, 0.0]]);
@@ -206,7 +208,7 @@ impl Backend<f64> for Doubler {
 }
 
 /// Batches of two 1 x 1 x 2 pictures: (1, 1), (2, 2) and (3, 3), padding.
-fn batches() -> Vec<Result<Batch, String>> {
+fn batches() -> Vec<Result<Batch, DataError>> {
     let batch = |values: [f32; 4]| {
         let tensor = HostTensor { shape: vec![2, 1, 1, 2], data: values.to_vec() };
         vec![("views.eval".to_owned(), InputValue::Float(tensor))]
@@ -226,8 +228,8 @@ fn features_leave_out_the_padding() {
     assert_eq!(pixels, features(&[&[1.0, 1.0], &[2.0, 2.0], &[3.0, 3.0]]));
     assert_eq!(labels, [7, 8, 9]);
 
-    let failing = batches().into_iter().chain([Err("disk gone".to_owned())]);
-    assert!(matches!(raw_pixels("views.eval", failing), Err(FeaturesError::Batch(why)) if why == "disk gone"));
+    let failing = batches().into_iter().chain([Err(DataError::FolderGone { path: "a".into() })]);
+    assert!(matches!(raw_pixels("views.eval", failing), Err(FeaturesError::Data(DataError::FolderGone { .. }))));
     assert!(matches!(raw_pixels("views.x", batches().into_iter()), Err(FeaturesError::NoInput { .. })));
     let mut short = batches();
     short[0].as_mut().expect("sound").2.pop();
@@ -271,9 +273,20 @@ fn a_module_is_exported_under_its_own_names() {
         decl("momentum.encoder.norm.weight", &[2], TensorKind::Ema),
     ]);
     let arena: Vec<f64> = (0..layout.total_len).map(|i| i as f64).collect();
+    let ema = EmaSpec {
+        name: "momentum".to_owned(),
+        momentum: Schedule::Constant(0.5),
+        when: EmaMoment::AfterStep,
+        pairs: vec![("momentum.encoder.norm.weight".to_owned(), "encoder.norm.weight".to_owned())],
+        shared: vec![("momentum.encoder.pos_embed".to_owned(), "encoder.pos_embed".to_owned())],
+    };
+    let program = Program { layout, emas: vec![ema], ..crate::methods::compile("quickstart", &[]) };
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("encoder.safetensors");
-    assert_eq!(export_module(&layout, &arena, "encoder", "cmae_vitb", &path).expect("sound"), 2);
+    assert_eq!(export_module(&program, &arena, "momentum.encoder", &path).expect("sound"), 2);
+    let file = Fixture::read(&path).expect("a safetensors file");
+    assert_eq!((floats(&file, "norm.weight"), floats(&file, "pos_embed")), (vec![4.0, 5.0], vec![6.0, 7.0]));
+    assert_eq!(export_module(&program, &arena, "encoder", &path).expect("sound"), 2);
 
     let file = Fixture::read(&path).expect("a safetensors file");
     let mut names: Vec<&str> = file.names().collect();
@@ -282,10 +295,10 @@ fn a_module_is_exported_under_its_own_names() {
     assert_eq!(floats(&file, "norm.weight"), [0.0, 1.0]);
     assert_eq!(floats(&file, "pos_embed"), [6.0, 7.0]);
 
-    let missing = export_module(&layout, &arena, "decoder", "cmae_vitb", &path).expect_err("no such module");
+    let missing = export_module(&program, &arena, "decoder", &path).expect_err("no such module");
     assert_eq!(missing.to_string(), "no module `decoder` has tensors (help: there are encoder, encoder2, momentum)");
-    let broken = vec![f64::NAN; layout.total_len];
-    let broken = export_module(&layout, &broken, "encoder", "cmae_vitb", &path);
+    let broken = vec![f64::NAN; program.layout.total_len];
+    let broken = export_module(&program, &broken, "encoder", &path);
     assert!(matches!(broken, Err(ExportError::NotFinite { .. })));
     assert_eq!(floats(&Fixture::read(&path).expect("still whole"), "norm.weight"), [0.0, 1.0]);
 }

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::{self, Visit};
 use syn::{Ident, Item, UseTree, Visibility};
 
@@ -15,7 +14,7 @@ use crate::command::root;
 const FLOORS: [&[(&str, &[&str])]; 10] = [
     &[("cli", &[])],
     &[("verify", &["train"]), ("train", &["eval"]), ("report", &["eval"]), ("eval", &[])],
-    &[("data", &["backend"]), ("run", &["backend"]), ("backend", &[])],
+    &[("data", &["backend"]), ("run", &["backend", "data"]), ("backend", &[])],
     &[("plan", &[])],
     &[("graph", &[])],
     &[("shape", &[])],
@@ -74,27 +73,18 @@ impl Names<'_> {
     }
 
     /// Paths within a macro's text, whatever the macro makes of it.
-    fn note_tokens(&mut self, tokens: TokenStream) {
+    fn note_text(&mut self, text: &str) {
+        let is_word = |c: char| c.is_alphanumeric() || c == '_';
         let mut path: Vec<String> = Vec::new();
-        let mut colons = 0;
-        for token in tokens {
-            match token {
-                TokenTree::Ident(ident) if colons == 2 && !path.is_empty() => path.push(ident.to_string()),
-                TokenTree::Ident(ident) => {
-                    self.note(&path);
-                    path = vec![ident.to_string()];
-                }
-                TokenTree::Punct(punct) if punct.as_char() == ':' => {
-                    colons += 1;
-                    continue;
-                }
-                TokenTree::Group(group) => self.note_tokens(group.stream()),
-                TokenTree::Punct(_) | TokenTree::Literal(_) => {
-                    self.note(&path);
-                    path.clear();
-                }
+        let mut rest = text;
+        while let Some(start) = rest.find(is_word) {
+            let end = rest[start..].find(|c| !is_word(c)).map_or(rest.len(), |length| start + length);
+            if rest[..start].trim() != "::" {
+                self.note(&path);
+                path.clear();
             }
-            colons = 0;
+            path.push(rest[start..end].to_owned());
+            rest = &rest[end..];
         }
         self.note(&path);
     }
@@ -112,7 +102,7 @@ impl<'ast> Visit<'ast> for Names<'_> {
     }
 
     fn visit_macro(&mut self, item: &'ast syn::Macro) {
-        self.note_tokens(item.tokens.clone());
+        self.note_text(&item.tokens.to_string());
         visit::visit_macro(self, item);
     }
 

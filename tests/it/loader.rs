@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use cmae::backend::InputValue;
 use cmae::data::evaluation::EvalBatches;
 use cmae::data::loader::{Loader, LoaderOptions, TrainBatch};
-use cmae::data::source::Source;
+use cmae::data::source::{Identity, Source};
 use cmae::data::{DataError, Image};
 use cmae::graph::{InputDecl, InputKind};
 use cmae::op::Type;
@@ -51,6 +51,9 @@ impl Source for Levels {
     }
     fn name(&self, index: usize) -> String {
         format!("picture {index}")
+    }
+    fn identity(&self, index: usize) -> Identity {
+        Identity::of_text(&self.name(index))
     }
 }
 
@@ -298,7 +301,7 @@ fn evaluation_shows_every_picture_once_and_pads_the_last_batch() {
     assert_eq!(valid, [4, 4, 1]);
     let labels: Vec<i64> = all.iter().flat_map(|(_, _, labels)| labels.clone()).collect();
     assert_eq!(labels, [0, 1, 1, 0, 1, 0, 1, 0, 1], "picture 2 is left out");
-    assert_eq!(batches.names().len(), 9);
+    assert_eq!(batches.rows().len(), 9);
     assert_eq!(batches.broken(), [("picture 2".to_owned(), "it ends early".to_owned())]);
     let (inputs, _, _) = &all[2];
     let InputValue::Float(tensor) = &inputs[0].1 else { panic!("pictures are floats") };

@@ -1,19 +1,26 @@
 //! The one test binary.
 
+#![allow(clippy::disallowed_macros, reason = "the test runner catches what is printed")]
+
 mod accumulate;
 mod as_written;
 mod bench;
 mod bf16;
+mod cases;
 mod checkpoints;
+mod circles;
 mod codes;
 mod command;
+mod copies;
 mod cpu;
 mod docs;
 mod eval;
 mod events;
+mod export;
 mod golden;
 mod init;
 mod inspect;
+mod judging;
 mod lang;
 mod layers;
 mod loader;
@@ -21,10 +28,12 @@ mod masks;
 mod methods;
 mod ops;
 mod optimizers;
+mod outputs;
 mod pages;
 mod pictures;
 mod pipelines;
 mod plans;
+mod print;
 mod recompute;
 mod report;
 mod runs;
@@ -32,7 +41,10 @@ mod schedules;
 mod shapes;
 mod soak;
 mod states;
+mod streams;
+mod sweeps;
 mod troubles;
 mod tui;
+mod verified;
 mod verify;
 mod views;

@@ -6,7 +6,7 @@ use cmae::backend::{Element, InputValue, OutputValue, Request};
 use cmae::data::Image;
 use cmae::data::mask::{block_mask, multi_block};
 use cmae::data::rng::{Key, Stream};
-use cmae::data::view::{self, geometry::Geometry};
+use cmae::data::view::{self, Draw, geometry::Geometry};
 use cmae::diag::Diagnostics;
 use cmae::graph::{BlockMask, MultiBlock};
 use cmae::source::Sources;
@@ -85,9 +85,8 @@ fn one_of_several_ranges_is_chosen_for_each_image() {
     assert!(counts.iter().all(|c| *c <= 98));
 }
 
-#[test]
-fn multi_blocks_have_their_counts_and_the_context_avoids_the_targets() {
-    let spec = MultiBlock {
+fn ijepa() -> MultiBlock {
+    MultiBlock {
         rows: 14,
         columns: 14,
         targets: 4,
@@ -96,30 +95,131 @@ fn multi_blocks_have_their_counts_and_the_context_avoids_the_targets() {
         target_aspect: (0.75, 1.5),
         context_patches: 60,
         context_scale: (0.85, 1.0),
-    };
+        margin: 0,
+    }
+}
+
+#[test]
+fn multi_blocks_have_their_counts_and_the_context_avoids_the_targets() {
     for i in 0..200 {
-        let ids: Vec<usize> = multi_block(&spec, &mut stream(i)).into_iter().map(|id| id as usize).collect();
+        let ids: Vec<usize> = multi_block(&ijepa(), &mut stream(i)).into_iter().map(|id| id as usize).collect();
         assert_eq!(ids.len(), 60 + 4 * 29);
         let context: BTreeSet<usize> = ids[..60].iter().copied().collect();
         assert_eq!(context.len(), 60, "no patch twice");
+        assert!(ids[..60].is_sorted());
         for target in ids[60..].chunks(29) {
             assert!(target.windows(2).all(|w| w[0] < w[1]) && target[28] < 196);
             assert!(target.iter().all(|id| !context.contains(id)));
-            let columns: BTreeSet<usize> = target.iter().map(|id| id % 14).collect();
-            let wide = columns.last().unwrap_or(&0) - columns.first().unwrap_or(&0) + 1;
-            assert_eq!(wide, columns.len(), "a block has no gaps");
+            let span = |side: &dyn Fn(usize) -> usize| {
+                let places: BTreeSet<usize> = target.iter().map(|id| side(*id)).collect();
+                places.last().unwrap_or(&0) - places.first().unwrap_or(&0) + 1
+            };
+            // The largest block is 8 × 5.
+            assert!(span(&|id| id / 14) * span(&|id| id % 14) <= 42, "a target lies in one block");
         }
     }
     // A block too small makes up for it with patches that are in no target, as long as there are any.
-    let small = MultiBlock { context_scale: (0.3, 0.3), ..spec.clone() };
+    let small = MultiBlock { context_scale: (0.3, 0.3), ..ijepa() };
     for i in 0..200 {
         let ids: Vec<usize> = multi_block(&small, &mut stream(i)).into_iter().map(|id| id as usize).collect();
         let context: BTreeSet<usize> = ids[..60].iter().copied().collect();
         assert!(context.len() == 60 && ids[60..].iter().all(|id| !context.contains(id)), "{ids:?}");
     }
     // Where targets cover nearly all, the counts hold all the same.
-    let tight = MultiBlock { rows: 4, columns: 4, target_patches: 4, context_patches: 9, ..spec };
-    assert!((0..100).all(|i| multi_block(&tight, &mut stream(i)).len() == 9 + 16));
+    let tight = MultiBlock { rows: 4, columns: 4, target_patches: 4, context_patches: 9, ..ijepa() };
+    for i in 0..100 {
+        let ids = multi_block(&tight, &mut stream(i));
+        let context: BTreeSet<u32> = ids[..9].iter().map(|id| *id as u32).collect();
+        assert_eq!((ids.len(), context.len()), (9 + 16, 9));
+    }
+}
+
+/// Blocks of one sample as (context, targets), each a list of (row, column).
+type Blocks = (Vec<(usize, usize)>, Vec<Vec<(usize, usize)>>);
+
+/// `MaskCollator` of facebookresearch/ijepa for a batch of one, before anything is cut to a count. `past` is 0 as in its code, whose
+/// bound `randint(0, height − h)` never gives the last place, and 1 where that place counts too.
+fn source_blocks(draw: &mut Stream, past: usize) -> Blocks {
+    let (height, width) = (14_usize, 14_usize);
+    // With the last place, sides as long as the grid have one too.
+    let longest = 13 + past;
+    let size = |scale: (f64, f64), aspect: (f64, f64), draw: &mut Stream| {
+        let number = draw.uniform();
+        let max_keep = ((height * width) as f64 * (scale.0 + number * (scale.1 - scale.0))).floor();
+        let aspect = aspect.0 + number * (aspect.1 - aspect.0);
+        let side = |v: f64| (v.sqrt().round_ties_even() as usize).min(longest);
+        (side(max_keep * aspect), side(max_keep / aspect))
+    };
+    let block = |(h, w): (usize, usize), draw: &mut Stream| -> Vec<(usize, usize)> {
+        let top = draw.below((height - h + past) as u64) as usize;
+        let left = draw.below((width - w + past) as u64) as usize;
+        (top..top + h).flat_map(|row| (left..left + w).map(move |column| (row, column))).collect()
+    };
+    let target = size((0.15, 0.2), (0.75, 1.5), draw);
+    let context = size((0.85, 1.0), (1.0, 1.0), draw);
+    let targets: Vec<_> = (0..4).map(|_| block(target, draw)).collect();
+    let context = block(context, draw);
+    (context.into_iter().filter(|place| !targets.iter().flatten().any(|t| t == place)).collect(), targets)
+}
+
+/// Mean share of each row, then of each column, in blocks: each block counts as one, whatever its size.
+fn shares<'b>(blocks: impl Iterator<Item = &'b Vec<(usize, usize)>>) -> Vec<f64> {
+    let (mut sums, mut count) = (vec![0.0; 28], 0.0);
+    for block in blocks.filter(|block| !block.is_empty()) {
+        count += 1.0;
+        for (row, column) in block {
+            sums[*row] += 1.0 / block.len() as f64;
+            sums[14 + column] += 1.0 / block.len() as f64;
+        }
+    }
+    sums.into_iter().map(|sum| sum / count).collect()
+}
+
+#[test]
+fn no_place_is_drawn_less_often_than_by_the_source() {
+    const SAMPLES: u64 = 20_000;
+    // Shares are about 0.07. Over as many samples they are known to 0.0007 (a context's deviate by 0.05, those of four targets
+    // by less): four times that, and what the contexts that are filled up add, one in twenty, by some patches.
+    const NEAR: f64 = 0.004;
+    let ours = |spec: &MultiBlock, cut: &dyn Fn(Vec<usize>) -> Vec<usize>| -> Vec<Blocks> {
+        let place = |id: usize| (id / 14, id % 14);
+        let sample = |i: u64| {
+            let ids: Vec<usize> = multi_block(spec, &mut stream(i)).into_iter().map(|id| id as usize).collect();
+            let (context, targets) = ids.split_at(spec.context_patches);
+            let targets = targets.chunks(spec.target_patches).map(|t| cut(t.to_vec()).into_iter().map(place).collect());
+            (cut(context.to_vec()).into_iter().map(place).collect(), targets.collect())
+        };
+        (0..SAMPLES).map(sample).collect()
+    };
+    let farthest = |ours: &[Blocks], source: &[Blocks]| {
+        let far = |a: Vec<f64>, b: Vec<f64>| a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        let contexts = far(shares(ours.iter().map(|b| &b.0)), shares(source.iter().map(|b| &b.0)));
+        let targets = far(shares(ours.iter().flat_map(|b| &b.1)), shares(source.iter().flat_map(|b| &b.1)));
+        (contexts, targets)
+    };
+    for (margin, past) in [(1, 0), (0, 1)] {
+        let mut draw = stream(SAMPLES + past as u64);
+        let source: Vec<Blocks> = (0..SAMPLES).map(|_| source_blocks(&mut draw, past)).collect();
+        let spec = MultiBlock { margin, ..ijepa() };
+        let (contexts, targets) = farthest(&ours(&spec, &|ids| ids), &source);
+        assert!(contexts < NEAR && targets < NEAR, "margin {margin}: contexts {contexts}, targets {targets}");
+        // The twin that must fail: whole blocks cut to their first patches in row order.
+        let whole = MultiBlock { target_patches: 30, context_patches: 70, ..spec.clone() };
+        let (contexts, targets) = farthest(&ours(&whole, &|ids| ids[..ids.len() * 6 / 7].to_vec()), &source);
+        assert!(contexts > 2.0 * NEAR && targets > 2.0 * NEAR, "cut: contexts {contexts}, targets {targets}");
+    }
+    // Of the whole grid no side is preferred: the first and the last row, and their columns, are as likely.
+    let drawn = ours(&ijepa(), &|ids| ids);
+    for shares in [shares(drawn.iter().map(|b| &b.0)), shares(drawn.iter().flat_map(|b| &b.1))] {
+        for (first, last) in (0..7).map(|i| (i, 13 - i)).flat_map(|(a, b)| [(a, b), (14 + a, 14 + b)]) {
+            assert!(
+                (shares[first] - shares[last]).abs() < NEAR,
+                "{first}: {}, {last}: {}",
+                shares[first],
+                shares[last]
+            );
+        }
+    }
 }
 
 /// A picture whose channels say where each pixel is: row, column, 0.
@@ -185,8 +285,7 @@ fn hidden_pixels_change_nothing(pipeline: &str, sets: &[&str], output: &str) {
             .map(|input| {
                 let shape = input.ty.shape.clone();
                 let mut stream = stream(input.ty.elements() as u64);
-                let mut data: Vec<f32> =
-                    (0..input.ty.elements()).map(|_| view::Draw::uniform(&mut stream) as f32).collect();
+                let mut data: Vec<f32> = (0..input.ty.elements()).map(|_| stream.uniform() as f32).collect();
                 if let [_, _, height, width] = shape[..] {
                     // Noise is drawn by the same rule, so that its smallest values are known: all groups but these are hidden.
                     for (i, value) in data.iter_mut().enumerate() {

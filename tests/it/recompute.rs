@@ -1,12 +1,12 @@
 //! `train.recompute = blocks`: less memory, the same bits.
 
-use cmae::backend::cpu::planned;
+use cmae::backend::cpu::TARGET;
 use cmae::backend::{Element, Request, Results};
 use cmae::graph::grad::passes;
 use cmae::graph::recompute::recompute_blocks;
 use cmae::graph::{Graph, Program};
 use cmae::op::Op;
-use cmae::plan::Plan;
+use cmae::plan::{Plan, lower};
 use cmae::spec::Recompute;
 use cmae::train::trainer::request;
 use cmae::train::{Clock, Trainer};
@@ -46,7 +46,7 @@ fn it_changes_no_bit_of_any_pipeline() {
 
 fn plan(mut program: Program, recompute: Recompute) -> Plan {
     program.spec.train.recompute = recompute;
-    planned(&program.train, &program.layout, &request(&program, &[])).expect("it is sound")
+    lower(&program.train, &program.layout, &request(&program, &[]), &TARGET).expect("it is sound")
 }
 
 /// Optimizer and averaged copies see the same gradients, so that runs stay the same.
@@ -90,9 +90,9 @@ fn only_what_is_read_again_is_computed_again() {
     let program = compile("bench/cmae_tiny64", &[]);
     let mut graph = program.train.clone();
     graph.outputs.clear();
-    let (passes, forward) = passes(&graph, &program.layout);
+    let (passes, forward) = passes(&graph, &program.layout).expect("it is sound");
     assert!(passes.nodes[forward..].iter().all(|node| !matches!(node.op, Op::Input { .. } | Op::Param { .. })));
-    let again = recompute_blocks(&passes, forward, &program.layout);
+    let again = recompute_blocks(&passes, forward, &program.layout).expect("it is sound");
     let added = |is: fn(&Op) -> bool| count(&again, is) - count(&passes, is);
     // The online encoder's and both decoders' blocks; the target's 12 have no backward pass.
     let blocks = 12 + 2 + 2;
@@ -106,7 +106,7 @@ fn only_what_is_read_again_is_computed_again() {
     // Where no block repeats nothing changes.
     let mut flat = passes.clone();
     flat.nodes.iter_mut().for_each(|node| node.scope.clear());
-    assert!(recompute_blocks(&flat, forward, &program.layout) == flat);
+    assert!(recompute_blocks(&flat, forward, &program.layout).expect("it is sound") == flat);
 }
 
 #[test]

@@ -311,6 +311,19 @@ fn a_run_says_what_it_made() {
     assert_eq!(figures["knn_accuracy_untrained"], last["knn_accuracy_untrained"]);
 }
 
+/// Nothing is learned at a rate of 0, so that all evaluations are alike.
+#[test]
+fn the_first_of_equally_good_checkpoints_is_the_best() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = folder.path().join("run");
+    let still = ["--set", "train.learning_rate=0", "--set", "train.epochs=0.75", "--set", "evaluate.knn.every=4 steps"];
+    succeed(&with(&with(&SMALL, &still), &["--out", text(&out)]));
+    let accuracies: Vec<f64> =
+        metrics(&out).iter().filter_map(|line| line["evaluation"]["knn_accuracy"].as_f64()).collect();
+    assert!(accuracies.len() == 2 && accuracies[0] == accuracies[1], "{accuracies:?}");
+    assert_eq!(fs::read_to_string(out.join("best")).expect("a run names it"), "step-00000004");
+}
+
 #[test]
 fn a_folder_in_use_is_left_alone() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -333,6 +346,12 @@ fn a_resumed_run_says_what_changed_and_goes_on_when_told() {
     let other = ["--set", "train.epochs=0.5", "--set", "train.seed=7", "--resume"];
     let error = fail(&with(&short, &other));
     for part in ["train.epochs was 0.3 and is 0.5", "train.seed was 0 and is 7", "--accept-changes", "--out"] {
+        assert!(error.contains(part), "`{part}` is missing: {error}");
+    }
+    // Of what is no setting, the definition is told.
+    let half = "losses.contrastive=0.5 * info_nce(online.query, target.key, temperature)";
+    let error = fail(&with(&short, &["--set", "train.epochs=0.3", "--set", half, "--resume"]));
+    for part in ["losses.contrastive was contrast_weight * info_nce(", "and is 0.5 * info_nce("] {
         assert!(error.contains(part), "`{part}` is missing: {error}");
     }
     let (code, _, said) = run(&with(&with(&short, &other), &["--accept-changes"]));

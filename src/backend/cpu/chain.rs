@@ -8,16 +8,15 @@ use super::real::Real;
 use super::share;
 use crate::backend::wide::wide;
 use crate::op::Op;
-use crate::plan::{Chain, Instruction, Pattern};
+use crate::plan::{Chain, ChainLimits, Instruction, Pattern};
 
-/// Elements of a run: long enough that choosing the op costs nothing beside it.
+/// Elements of a run: long enough that choosing the op costs nothing beside it. On a stack of [`LIMITS`]' depth they are 16 KiB
+/// in f32, half of a first-level cache.
 const RUN: usize = 512;
-/// Values on the stack; `plan` makes no chain that needs more.
-const DEPTH: usize = 8;
+/// What the plan keeps to. The number of ops bounds nothing here: it keeps the planner's walk from growing with the graph.
+pub(super) const LIMITS: ChainLimits = ChainLimits { operands: 16, depth: 8, ops: 64 };
 /// One for each value on the stack, and one for the result of the op at hand.
-const SLOTS: usize = DEPTH + 1;
-/// Operands of one chain at most: the plan's limit of 8 and those that its last op adds.
-const STREAMS: usize = 16;
+const SLOTS: usize = LIMITS.depth + 1;
 
 /// Where a chain reads an operand.
 #[derive(Clone, Copy)]
@@ -28,8 +27,7 @@ struct Stream<'a, E> {
 }
 
 pub(super) fn run<E: Real>(chain: &Chain, views: Views<E>) {
-    assert!(chain.depth <= DEPTH && chain.operands.len() <= STREAMS, "the plan keeps chains short");
-    let mut streams = [Stream { data: None, pattern: None }; STREAMS];
+    let mut streams = [Stream { data: None, pattern: None }; LIMITS.operands];
     for (i, (stream, operand)) in streams.iter_mut().zip(&chain.operands).enumerate() {
         *stream = Stream { data: views.apart(i), pattern: operand.pattern };
     }
@@ -43,8 +41,7 @@ pub(super) fn finish<'a, E: Real>(
     product: usize,
     others: impl Fn(usize) -> &'a [E],
 ) -> impl Fn(usize, &mut [E]) + Sync + 'a {
-    assert!(chain.depth <= DEPTH && chain.operands.len() <= STREAMS, "the plan keeps chains short");
-    let mut streams = [Stream { data: None, pattern: None }; STREAMS];
+    let mut streams = [Stream { data: None, pattern: None }; LIMITS.operands];
     for (i, (stream, operand)) in streams.iter_mut().zip(&chain.operands).enumerate().filter(|(i, _)| *i != product) {
         *stream = Stream { data: Some(others(i - usize::from(i > product))), pattern: operand.pattern };
     }
@@ -56,7 +53,7 @@ wide! {
         let mut slots = Slots { runs: [[E::ZERO; RUN]; SLOTS], taken: [false; SLOTS] };
         for (i, out) in out.chunks_mut(RUN).enumerate() {
             slots.taken = [false; SLOTS];
-            let mut stack = [Value::One(E::ZERO); DEPTH];
+            let mut stack = [Value::One(E::ZERO); LIMITS.depth];
             let (mut height, len) = (0, out.len());
             for (at, instruction) in code.iter().enumerate() {
                 match instruction {

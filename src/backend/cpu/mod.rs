@@ -5,8 +5,9 @@
 //!
 //! **Invariant:** results do not depend on the number of threads, bit for bit: see [`share`] and [`product`].
 //!
-//! **Invariant:** only [`memory`] and [`product`] are unsafe, beside the calls of [`super::wide`]: a step's places are checked to
-//! lie apart whenever it runs.
+//! **Invariant:** unsafe are [`memory`], where a step's places are found in one arena, [`attention`], whose heads are written by
+//! several threads, [`product`] and the calls that [`super::wide`] makes, and nothing else. What they rely on of a plan,
+//! [`plan::verify`] has checked before it is run.
 
 mod attention;
 mod chain;
@@ -30,10 +31,9 @@ use std::time::{Duration, Instant};
 pub use real::Real;
 
 use super::{Backend, BackendError, HostTensor, InputValue, Inputs, OutputValue, Request, Results};
-use crate::graph::{Graph, Layout, Node, TensorDecl, ValueId, grad, prune, recompute};
+use crate::graph::{Graph, Layout, Node, TensorDecl, ValueId};
 use crate::op::{DType, Op};
-use crate::plan::{self, Options, Plan, Space, Step, Work};
-use crate::spec::Recompute;
+use crate::plan::{self, Plan, Space, Step, Target, Work};
 use memory::Memory;
 use step::Prepared;
 
@@ -66,25 +66,13 @@ struct Planned<E> {
     has_constants: bool,
 }
 
-/// The plan of `graph` for what `request` asks.
-pub fn planned(graph: &Graph, layout: &Layout, request: &Request) -> Result<Plan, BackendError> {
-    let mut wanted = graph.clone();
-    wanted.initial.clear();
-    wanted.outputs.clear();
-    for name in &request.outputs {
-        let id = graph.output(name).ok_or_else(|| BackendError::UnknownOutput { name: name.clone() })?;
-        wanted.outputs.push((name.clone(), id));
-    }
-    let wanted = match (request.gradients, request.recompute) {
-        (false, _) => prune::prune(&wanted),
-        (true, Recompute::None) => grad::differentiate(&wanted, layout),
-        (true, Recompute::Blocks) => {
-            let (passes, forward) = grad::passes(&wanted, layout);
-            recompute::recompute_blocks(&passes, forward, layout)
-        }
-    };
-    Ok(plan::plan(wanted, layout, Options { fuse: !request.check_finite, bf16: request.bf16 }, &step::scratch))
-}
+/// What this backend's kernels take: what its plans are made for.
+pub const TARGET: Target = Target {
+    // 64 bytes of f32: places begin at the start of a cache line and of the widest vector.
+    alignment: 16,
+    chains: chain::LIMITS,
+    scratch: step::scratch,
+};
 
 impl<E: Real> Cpu<E> {
     /// Puts the plan for a run last.
@@ -95,7 +83,8 @@ impl<E: Real> Cpu<E> {
             self.planned[at..].rotate_left(1);
             return Ok(());
         }
-        let plan = planned(graph, layout, request)?;
+        let plan = plan::lower(graph, layout, request, &TARGET)?;
+        let (floats, ints) = arenas(&plan)?;
         if self.planned.len() == PLANS {
             self.planned.remove(0);
         }
@@ -104,13 +93,26 @@ impl<E: Real> Cpu<E> {
             tensors: layout.tensors.clone(),
             request: request.clone(),
             prepared: plan.steps.iter().map(|step| step::prepare(&plan.graph, step)).collect(),
-            floats: vec![E::ZERO; plan.floats],
-            ints: vec![0; plan.ints],
+            floats,
+            ints,
             plan,
             has_constants: false,
         });
         Ok(())
     }
+}
+
+/// The arenas of a plan. An error where the system has less memory than they and its threads take: once a step is under way,
+/// what cannot be had ends the process.
+fn arenas<E: Real>(plan: &Plan) -> Result<(Vec<E>, Vec<i64>), BackendError> {
+    let room = plan.steps.iter().map(|step| step::room(&plan.graph, step)).max().unwrap_or(0);
+    let floats = room.saturating_mul(rayon::current_num_threads()).saturating_add(plan.floats);
+    let bytes = floats.saturating_mul(size_of::<E>()).saturating_add(plan.ints.saturating_mul(size_of::<i64>()));
+    // Asked for at once, and given back: a system that promises more than it has does so for each part alone.
+    if Vec::<u8>::new().try_reserve_exact(bytes).is_err() {
+        return Err(BackendError::Memory { needed: format!("{:.1} GB", bytes as f64 / 1e9) });
+    }
+    Ok((vec![E::ZERO; plan.floats], vec![0; plan.ints]))
 }
 
 impl<E: Real> Backend<E> for Cpu<E> {
@@ -196,7 +198,7 @@ impl<E: Real> Cpu<E> {
             plan.zeros.iter().for_each(|place| memory.fill(*place, E::ZERO));
         }
         let graph = &plan.graph;
-        let place = |id: ValueId| plan.places[id.index()].expect("results keep their place");
+        let place = |id: ValueId| plan.places[id.index()].expect("the plan is verified: results keep their place");
         let scalar = |id: ValueId| memory.floats(place(id))[0].to_f64();
         let scalars = |of: &[(String, ValueId)], values: &mut Vec<f64>| {
             values.clear();
@@ -243,19 +245,7 @@ fn fill<E: Real>(
     name: &str,
     inputs: Inputs<'_>,
 ) -> Result<(), BackendError> {
-    let value = inputs.get(name)?;
-    let shape = match value {
-        InputValue::Float(tensor) => &tensor.shape,
-        InputValue::Double(tensor) => &tensor.shape,
-        InputValue::Int(tensor) => &tensor.shape,
-    };
-    if *shape != node.ty.shape {
-        return Err(BackendError::InputShape {
-            name: name.to_owned(),
-            found: shape.clone(),
-            expected: node.ty.shape.clone(),
-        });
-    }
+    let value = inputs.of(name, node)?;
     match value {
         InputValue::Float(tensor) => {
             floats.iter_mut().zip(&tensor.data).for_each(|(to, from)| *to = E::from_f64(f64::from(*from)));

@@ -25,7 +25,7 @@ use dfdx::prelude::{
 pub use self::gelu::Gelu;
 pub use self::layout::Rows;
 use super::{Backend, BackendError, Element, HostTensor, InputValue, Inputs, OutputValue, Request, Results};
-use crate::graph::{Graph, Layout, Node};
+use crate::graph::{Graph, Layout, Node, prune};
 use crate::op::Op;
 use crate::spec::Recompute;
 
@@ -175,23 +175,9 @@ struct Needs {
 
 fn needs(graph: &Graph, layout: &Layout, request: &Request) -> Result<Needs, BackendError> {
     let count = graph.nodes.len();
-    let mut needed = vec![false; count];
-    let mut keep: Vec<usize> = graph.losses.iter().chain(&graph.monitors).map(|(_, id)| id.index()).collect();
-    keep.extend(graph.updates.iter().map(|(_, id)| id.index()));
-    keep.extend(graph.total.map(|id| id.index()));
-    for name in &request.outputs {
-        let id = graph.output(name).ok_or_else(|| BackendError::UnknownOutput { name: name.clone() })?;
-        keep.push(id.index());
-    }
-    for id in &keep {
-        needed[*id] = true;
-    }
-    // Operands have smaller ids, so one pass from the end reaches all.
-    for id in (0..count).rev() {
-        if needed[id] {
-            graph.nodes[id].inputs.iter().for_each(|i| needed[i.index()] = true);
-        }
-    }
+    let mut wanted = graph.with_outputs(&request.outputs)?;
+    wanted.initial.clear();
+    let needed = prune::needed(&wanted);
     let grad = if request.gradients { graph.carries_gradient(layout) } else { vec![false; count] };
     let mut last_use: Vec<usize> = (0..count).collect();
     for (id, node) in graph.nodes.iter().enumerate() {
@@ -199,9 +185,7 @@ fn needs(graph: &Graph, layout: &Layout, request: &Request) -> Result<Needs, Bac
             node.inputs.iter().for_each(|i| last_use[i.index()] = id);
         }
     }
-    for id in keep {
-        last_use[id] = count;
-    }
+    wanted.results().for_each(|id| last_use[id.index()] = count);
     Ok(Needs { needed, grad, last_use })
 }
 
@@ -318,19 +302,7 @@ fn input<E: Element + Dtype, D: Kernels<E>>(
     name: &str,
     inputs: Inputs<'_>,
 ) -> Result<Value<E, D>, BackendError> {
-    let value = inputs.get(name)?;
-    let shape = match value {
-        InputValue::Float(tensor) => &tensor.shape,
-        InputValue::Double(tensor) => &tensor.shape,
-        InputValue::Int(tensor) => &tensor.shape,
-    };
-    if *shape != node.ty.shape {
-        return Err(BackendError::InputShape {
-            name: name.to_owned(),
-            found: shape.clone(),
-            expected: node.ty.shape.clone(),
-        });
-    }
+    let value = inputs.of(name, node)?;
     let constant = <E as Element>::from_f64;
     let place = |message| BackendError::Op { op: "input", scope: name.to_owned(), message };
     let mut upload = |data: Vec<E>| context.upload(data).map(Value::Float).map_err(place);

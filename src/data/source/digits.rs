@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** the files are IDX of unsigned bytes, images and labels of a split equally many; a test counts them.
 
-use super::{DataError, Image, Source};
+use super::{DataError, Identity, Image, Source};
 
 /// Magic number and counts of an IDX file of images, and of one of labels.
 const IMAGES_HEADER: usize = 16;
@@ -52,6 +52,10 @@ impl Source for Digits {
 
     fn name(&self, index: usize) -> String {
         format!("digits/{}/{index}", self.split)
+    }
+
+    fn identity(&self, index: usize) -> Identity {
+        Identity::of_text(&self.name(index))
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{DataError, Image, Source};
+use super::{DataError, Identity, Image, Source};
 use crate::data::image::decode;
 
 const EXTENSIONS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
@@ -82,6 +82,10 @@ impl Source for ImageFolder {
     fn name(&self, index: usize) -> String {
         let path = &self.files[index].0;
         path.strip_prefix(&self.root).unwrap_or(path).display().to_string()
+    }
+
+    fn identity(&self, index: usize) -> Identity {
+        Identity::of_file(&self.files[index].0)
     }
 
     fn check(&self) -> Result<(), DataError> {

@@ -3,11 +3,18 @@
 //! **Invariant:** a source never changes once opened; index `i` is the same picture in every run, on every machine.
 
 mod digits;
+mod fingerprint;
 mod folder;
+mod identity;
+mod labels;
 mod shapes;
 
 use std::path::Path;
 use std::sync::Arc;
+
+pub use fingerprint::Fingerprint;
+pub use identity::{Identity, identities};
+pub use labels::join;
 
 use super::{DataError, Image};
 use crate::spec::SourceSpec;
@@ -34,6 +41,14 @@ pub trait Source: Send + Sync {
 
     /// What to call the picture in a message.
     fn name(&self, index: usize) -> String;
+
+    /// What the picture is, whatever source it is read by.
+    fn identity(&self, index: usize) -> Identity;
+
+    /// What tells this source from itself after pictures came or went.
+    fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(self)
+    }
 
     /// Whether the source as a whole is still there: asked when a picture cannot be read.
     fn check(&self) -> Result<(), DataError> {

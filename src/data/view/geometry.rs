@@ -99,11 +99,6 @@ pub fn resize(image: &Image, size: (usize, usize), interpolation: Interpolation)
     Image::new(height, width, image.channels, pass(&across, (image.height, width), size))
 }
 
-/// The size at which the short side is `short`, the long side cut to whole pixels as torchvision does.
-pub fn short_side_size(height: usize, width: usize, short: usize) -> (usize, usize) {
-    if height <= width { (short, short * width / height) } else { (short * height / width, short) }
-}
-
 /// The pixels of `window`.
 ///
 /// # Panics

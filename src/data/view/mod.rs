@@ -11,7 +11,7 @@ pub use color::normalize;
 
 use self::geometry::{Geometry, Window};
 use super::Image;
-use crate::spec::ViewOp;
+use crate::spec::{ViewOp, covering_size};
 
 /// Attempts at a box that fits, before the central one is taken.
 const CROP_ATTEMPTS: usize = 10;
@@ -45,8 +45,8 @@ pub fn apply(op: &ViewOp, image: Image, draw: &mut dyn Draw, place: &mut Geometr
             geometry::crop(&image, window)
         }
         ViewOp::Resize { size, interpolation } => geometry::resize(&image, *size, *interpolation),
-        ViewOp::ResizeShort { size, interpolation } => {
-            let size = geometry::short_side_size(image.height, image.width, *size);
+        ViewOp::ResizeCover { size, interpolation } => {
+            let size = covering_size((image.height, image.width), *size);
             geometry::resize(&image, size, *interpolation)
         }
         ViewOp::CenterCrop { size } => {
@@ -91,7 +91,7 @@ pub(super) fn between(range: (f64, f64), draw: &mut dyn Draw) -> f64 {
 }
 
 /// An aspect within `range`, whose logarithm is uniform: tall and wide are as likely.
-pub(super) fn aspect_between(range: (f64, f64), draw: &mut dyn Draw) -> f64 {
+fn aspect_between(range: (f64, f64), draw: &mut dyn Draw) -> f64 {
     libm::exp(between((libm::log(range.0), libm::log(range.1)), draw))
 }
 

@@ -19,7 +19,9 @@
 mod micro;
 mod rows;
 
-use super::{Graph, InputDecl, InputKind, Layout, Node, TensorDecl, TensorKind, ValueId, prune, verify};
+use std::fmt;
+
+use super::{Fault, Graph, InputDecl, InputKind, Layout, Node, TensorDecl, TensorKind, ValueId, prune, verify};
 use crate::decl::Init;
 use crate::op::{DType, Op, Type};
 use crate::spec::Role;
@@ -54,6 +56,25 @@ pub struct Coupling {
     pub encoder_scope: String,
 }
 
+/// Why a graph cannot be cut.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SplitError {
+    #[error("{0}")]
+    Coupled(Coupling),
+    #[error(transparent)]
+    Fault(Fault),
+}
+
+impl fmt::Display for Coupling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Coupling { op, scope, encoder_op, encoder_scope } = self;
+        write!(
+            f,
+            "`{encoder_op}` at `{encoder_scope}` comes after `{op}` at `{scope}`, which joins the samples of a batch"
+        )
+    }
+}
+
 /// The name of the gradient of joined value `name`.
 pub fn gradient_of(name: &str) -> String {
     format!("{name}.gradient")
@@ -83,9 +104,9 @@ struct Sorted {
 /// Cuts a training graph for batches of `samples` that come as `count` micro-batches.
 ///
 /// First values of states are no part of a step: who wants them names them as outputs.
-pub fn split(graph: &Graph, layout: &Layout, samples: usize, count: usize) -> Result<Parts, Coupling> {
+pub fn split(graph: &Graph, layout: &Layout, samples: usize, count: usize) -> Result<Parts, SplitError> {
     let sorted = sort(graph, samples);
-    sorted.check_encoders()?;
+    sorted.check_encoders().map_err(SplitError::Coupled)?;
     let cut = sorted.cut();
     let (coupled, coupled_layout) = sorted.coupled(&cut, layout);
     let joined: Vec<(String, ValueId)> = cut.joined.iter().map(|id| (name_of(*id), *id)).collect();
@@ -108,9 +129,7 @@ pub fn split(graph: &Graph, layout: &Layout, samples: usize, count: usize) -> Re
     };
     let micro = [Some(&parts.forward), parts.backward.as_ref()].into_iter().flatten().map(|graph| (graph, layout));
     for (graph, layout) in micro.chain([(&parts.coupled, &parts.layout)]) {
-        if let Err(errors) = verify::verify(graph, layout) {
-            panic!("internal error: accumulation made an invalid graph:\n{}", errors.join("\n"));
-        }
+        verify::passed("accumulation", graph, layout).map_err(SplitError::Fault)?;
     }
     Ok(parts)
 }
@@ -131,12 +150,8 @@ fn sort(graph: &Graph, samples: usize) -> Sorted {
         new_ids.push(sorted.push_reduced(node));
     }
     let new = |id: &mut ValueId| *id = new_ids[id.index()];
-    let Graph { losses, total, monitors, updates, initial, outputs, .. } = &mut sorted.graph;
-    for list in [losses, monitors, updates, outputs] {
-        list.iter_mut().for_each(|(_, id)| new(id));
-    }
-    total.iter_mut().for_each(new);
-    initial.clear();
+    sorted.graph.initial.clear();
+    sorted.graph.results_mut().for_each(new);
     sorted
 }
 

@@ -10,7 +10,7 @@ mod vjp;
 
 use std::collections::BTreeMap;
 
-use super::{Graph, Layout, Node, ValueId, prune, verify};
+use super::{Fault, Graph, Layout, Node, ValueId, prune, verify};
 use crate::op::{Op, Type, shape};
 
 /// What a user adds to the gradient of an operand.
@@ -29,15 +29,15 @@ enum Part {
 /// `graph` with the gradients of its total as [`Graph::gradients`], of trained tensors that the total depends on.
 ///
 /// Without a total, or where the total depends on no trained tensor, there are none.
-pub fn differentiate(graph: &Graph, layout: &Layout) -> Graph {
-    passes(graph, layout).0
+pub fn differentiate(graph: &Graph, layout: &Layout) -> Result<Graph, Fault> {
+    Ok(passes(graph, layout)?.0)
 }
 
 /// [`differentiate`], and how many of its graph's nodes, which stand first, are the forward pass.
-pub fn passes(graph: &Graph, layout: &Layout) -> (Graph, usize) {
+pub fn passes(graph: &Graph, layout: &Layout) -> Result<(Graph, usize), Fault> {
     let carries = graph.carries_gradient(layout);
     let mut parts: Vec<Vec<Part>> = vec![Vec::new(); graph.nodes.len()];
-    let mut pass = Pass { graph: graph.clone(), scope: String::new() };
+    let mut pass = Pass { graph: graph.clone(), scope: String::new(), faults: Vec::new() };
     if let Some(total) = graph.total.filter(|total| carries[total.index()]) {
         let one = pass.full(1.0, &Type::float([]));
         parts[total.index()].push(Part::Whole(one));
@@ -71,10 +71,11 @@ pub fn passes(graph: &Graph, layout: &Layout) -> (Graph, usize) {
     }
     let forward = prune::needed(&pass.graph)[..graph.nodes.len()].iter().filter(|needed| **needed).count();
     let graph = prune::prune(&pass.graph);
-    if let Err(errors) = verify::verify(&graph, layout) {
-        panic!("internal error: differentiation made an invalid graph:\n{}", errors.join("\n"));
+    if !pass.faults.is_empty() {
+        return Err(Fault { pass: "differentiation", faults: pass.faults });
     }
-    (graph, forward)
+    verify::passed("differentiation", &graph, layout)?;
+    Ok((graph, forward))
 }
 
 /// The graph as it grows.
@@ -82,6 +83,8 @@ struct Pass {
     graph: Graph,
     /// Of the node being differentiated; its gradient's nodes carry it too.
     scope: String,
+    /// Ops that did not fit their operands: no graph is given then.
+    faults: Vec<String>,
 }
 
 impl Pass {
@@ -95,9 +98,14 @@ impl Pass {
 
     fn push(&mut self, op: Op, inputs: &[ValueId], declared: Option<Type>) -> ValueId {
         let types: Vec<&Type> = inputs.iter().map(|id| self.ty(*id)).collect();
-        let ty = shape::infer(&op, &types, declared.as_ref()).unwrap_or_else(|e| {
-            panic!("internal error: the gradient's {} at {}: {}", op.name(), self.scope, e.message)
-        });
+        let ty = match shape::infer(&op, &types, declared.as_ref()) {
+            Ok(ty) => ty,
+            Err(error) => {
+                let ty = declared.or_else(|| types.first().map(|ty| (*ty).clone()));
+                self.faults.push(format!("{} at {}: {}", op.name(), self.scope, error.message));
+                ty.unwrap_or_else(|| Type::float([]))
+            }
+        };
         self.graph.push(Node { op, inputs: inputs.to_vec(), ty, scope: self.scope.clone() })
     }
 

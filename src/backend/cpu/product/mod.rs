@@ -7,14 +7,16 @@
 //! of the matrices, and each element is one sum over k in the same order.
 #![allow(unsafe_code, reason = "gemm takes pointers and strides")]
 
+mod kernel;
 mod pack;
 mod tile;
+mod vector;
 mod walk;
 
 use rayon::prelude::*;
 
 use super::real::Real;
-use tile::Kernel;
+use kernel::Kernel;
 
 /// Rows of k that a kernel works through before it writes: a panel of 16 columns is 24 KiB, three quarters of a first-level
 /// cache.
@@ -310,12 +312,12 @@ mod tests {
                 let (exact, rounded) = (sums(|x| x), sums(pack::rounded));
                 let tolerance = (k * k) as f64 * 2.0_f64.powi(-24) + 1e-6;
                 for kernel in Kernel::all() {
-                    let expected = if kernel.operands == tile::Operands::F32 { &exact } else { &rounded };
+                    let expected = if kernel.operands == kernel::Operands::F32 { &exact } else { &rounded };
                     let mut results = Vec::new();
                     for threads in [Threads::One, Threads::All] {
                         let mut out = before.clone();
                         let mut room =
-                            vec![f32::NAN; scratch((m, k, n), a_t || kernel.operands != tile::Operands::F32)];
+                            vec![f32::NAN; scratch((m, k, n), a_t || kernel.operands != kernel::Operands::F32)];
                         let job = Job {
                             out: &mut out,
                             sizes: (m, k, n),

@@ -1,16 +1,7 @@
 //! Operands of a product laid out as the kernel walks them.
 
 use super::Matrix;
-use super::tile::{Kernel, Operands, TALLEST, WIDEST};
-
-/// A packed right operand of `depth` rows: panels of two vectors of columns, in each one row after the other. A last panel of
-/// one vector or less is one vector wide; columns that lack are zero.
-#[derive(Clone, Copy)]
-pub(super) struct Panels<'a> {
-    pub data: &'a [f32],
-    pub depth: usize,
-    pub columns: usize,
-}
+use super::kernel::{Kernel, Operands, TALLEST, WIDEST};
 
 /// Floats of a packed right operand, whatever the kernel.
 pub(super) fn panels_len(depth: usize, columns: usize) -> usize {

@@ -11,49 +11,15 @@
 //! computes it.
 #![allow(unsafe_code, reason = "vector instructions take pointers")]
 
-use super::pack::Panels;
+use super::kernel::{Block, Kernel, Left, Operands, Panels, TALLEST, WIDEST};
+use super::vector::{self, Vector};
 use crate::backend::wide::Level;
-
-/// The vectors of one kind of machine. All methods are safe to call only where it has them.
-pub(super) trait Vector: Copy {
-    const LANES: usize;
-    unsafe fn zero() -> Self;
-    unsafe fn splat(value: *const f32) -> Self;
-    unsafe fn load(from: *const f32) -> Self;
-    unsafe fn store(self, to: *mut f32);
-    unsafe fn add(self, other: Self) -> Self;
-    unsafe fn scale(self, by: f32) -> Self;
-    /// self · b + c; rounded once where the machine can.
-    unsafe fn times_plus(self, b: Self, c: Self) -> Self;
-}
-
-/// The left operand: element (i, k) lies at `data + i / MR · tile + i % MR · row + k · step`, MR being the rows of a tile.
-#[derive(Clone, Copy)]
-pub(super) struct Left {
-    pub data: *const f32,
-    pub tile: usize,
-    pub row: usize,
-    pub step: usize,
-}
-
-/// One product of a block of rows with a packed matrix.
-#[derive(Clone, Copy)]
-pub(super) struct Block<'a> {
-    pub rows: usize,
-    pub a: Left,
-    pub b: Panels<'a>,
-    pub out: *mut f32,
-    /// From a row of the result to the next.
-    pub out_row: usize,
-    pub scale: f32,
-    /// The product is added to what `out` holds.
-    pub add: bool,
-    /// Added to every row.
-    pub bias: Option<&'a [f32]>,
-}
 
 /// One step of k: a column of the left operand times a row of the right one. A function that is always inlined and loops over
 /// numbers, so that the sums stay in registers in builds that optimize little, tests' among them.
+///
+/// # Safety
+/// The machine has `V`; `MR` floats, `row` apart, can be read from `a` on, and `NV` vectors from `b` on.
 #[inline(always)]
 unsafe fn step<V: Vector, const MR: usize, const NV: usize>(
     acc: &mut [[V; NV]; MR],
@@ -83,6 +49,9 @@ unsafe fn step<V: Vector, const MR: usize, const NV: usize>(
 }
 
 /// A tile's sums over all of k.
+///
+/// # Safety
+/// As of [`step`], for `depth` steps: `stride` apart from `a` on, and one behind the other from `b` on.
 #[inline(always)]
 unsafe fn sums<V: Vector, const MR: usize, const NV: usize>(
     depth: usize,
@@ -116,6 +85,9 @@ unsafe fn sums<V: Vector, const MR: usize, const NV: usize>(
 }
 
 /// Writes the first `rows` and `columns` of a tile whose first element is element (`at.0`, `at.1`) of the block.
+///
+/// # Safety
+/// The machine has `V`, and the block's result can be written for so many rows and columns from `at` on.
 #[inline(always)]
 unsafe fn write<V: Vector, const MR: usize, const NV: usize>(
     block: &Block,
@@ -159,6 +131,10 @@ unsafe fn write<V: Vector, const MR: usize, const NV: usize>(
 const SPARE: usize = TALLEST * super::DEPTH;
 
 /// Calls [`sums`] and [`write`] for all tiles of one panel.
+///
+/// # Safety
+/// As of [`block`]; `panel` is one of the block's, from `column` on, and `spare` holds the rows of the last tile, which lacks
+/// some, column by column.
 #[inline(always)]
 unsafe fn panel<V: Vector, const MR: usize, const NV: usize>(
     block: &Block,
@@ -182,6 +158,11 @@ unsafe fn panel<V: Vector, const MR: usize, const NV: usize>(
     }
 }
 
+/// All panels of a block.
+///
+/// # Safety
+/// The machine has `V`; the block's operands are packed for its lanes and for tiles of `MR` rows, and every element that it names
+/// lies within memory that is borrowed for the call, that of `out` mutably.
 #[inline(always)]
 unsafe fn block<V: Vector, const MR: usize>(block: &Block) {
     let (Left { data, tile, row, step }, Panels { data: b, depth, columns }) = (block.a, block.b);
@@ -210,81 +191,7 @@ unsafe fn block<V: Vector, const MR: usize>(block: &Block) {
     }
 }
 
-/// The kernel for one kind of machine and of operands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Kernel {
-    level: Level,
-    pub operands: Operands,
-}
-
-/// What a packed operand holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Operands {
-    F32,
-    /// bf16, each in a float of its own.
-    Rounded,
-    /// Two of bf16 in a float's bits, that of the lower k in the lower half.
-    Pairs,
-}
-
-/// Rows of the tallest tile, and lanes of the widest vector: all kernels work in what is enough for these.
-pub(super) const TALLEST: usize = 14;
-pub(super) const WIDEST: usize = 16;
-
 impl Kernel {
-    /// This machine's fastest. Not what [`crate::backend::wide::level`] says, which tests change while others run: kernels differ
-    /// in the rounding of products where a machine has no fused multiply-add.
-    pub fn best(bf16: bool) -> Self {
-        let operands = match bf16 {
-            false => Operands::F32,
-            true if multiplies_pairs() => Operands::Pairs,
-            true => Operands::Rounded,
-        };
-        Kernel { level: Level::of_the_machine(), operands }
-    }
-
-    /// All that this machine can run; of those on pairs also the one that imitates the machines that have them.
-    #[cfg(test)]
-    pub fn all() -> impl Iterator<Item = Self> {
-        let levels = Level::ALL.into_iter().filter(|level| *level <= Level::of_the_machine());
-        let on = |operands| levels.clone().map(move |level| Kernel { level, operands });
-        let pairs = on(Operands::Pairs).filter(|kernel| kernel.level == Level::Portable || multiplies_pairs());
-        let pairs = pairs.filter(|kernel| kernel.level != Level::Avx2);
-        let all: Vec<Kernel> = on(Operands::F32).chain(on(Operands::Rounded)).chain(pairs).collect();
-        all.into_iter()
-    }
-
-    /// Floats that a column of `depth` numbers takes when it is packed.
-    pub fn slots(self, depth: usize) -> usize {
-        match self.operands {
-            Operands::F32 | Operands::Rounded => depth,
-            Operands::Pairs => depth.div_ceil(2),
-        }
-    }
-
-    /// Rows of a tile.
-    pub fn height(self) -> usize {
-        match self.level {
-            Level::Avx512 => 14,
-            Level::Avx2 => 6,
-            Level::Portable => 4,
-        }
-    }
-
-    /// Lanes of a vector, of which a tile has two.
-    pub fn lanes(self) -> usize {
-        match self.level {
-            Level::Avx512 => 16,
-            Level::Avx2 => 8,
-            Level::Portable => 4,
-        }
-    }
-
-    /// Columns of a whole panel.
-    pub fn width(self) -> usize {
-        2 * self.lanes()
-    }
-
     /// Computes a block whose operands are packed for this kernel.
     ///
     /// # Safety
@@ -292,20 +199,26 @@ impl Kernel {
     pub unsafe fn run(self, job: &Block) {
         #[cfg(target_arch = "x86_64")]
         {
+            /// # Safety
+            /// As of [`block`], and the machine has the features.
             #[target_feature(enable = "avx512f,avx2,fma")]
             unsafe fn avx512(job: &Block) {
                 // SAFETY: the caller's.
-                unsafe { block::<wide::Avx512, 14>(job) }
+                unsafe { block::<vector::Avx512, 14>(job) }
             }
+            /// # Safety
+            /// As of [`block`], and the machine has the features.
             #[target_feature(enable = "avx2,fma")]
             unsafe fn avx2(job: &Block) {
                 // SAFETY: the caller's.
-                unsafe { block::<wide::Avx2, 6>(job) }
+                unsafe { block::<vector::Avx2, 6>(job) }
             }
+            /// # Safety
+            /// As of [`block`], and the machine has the features.
             #[target_feature(enable = "avx512f,avx512bf16,avx2,fma")]
             unsafe fn avx512_pairs(job: &Block) {
                 // SAFETY: the caller's.
-                unsafe { block::<wide::Avx512Pairs, 14>(job) }
+                unsafe { block::<vector::Avx512Pairs, 14>(job) }
             }
             match (self.level, self.operands) {
                 // SAFETY: the caller's, and the machine has the features: there is no kernel of more.
@@ -320,194 +233,9 @@ impl Kernel {
         #[cfg(test)]
         if self.operands == Operands::Pairs {
             // SAFETY: the caller's.
-            return unsafe { block::<FourPairs, 4>(job) };
+            return unsafe { block::<vector::FourPairs, 4>(job) };
         }
         // SAFETY: the caller's.
-        unsafe { block::<Four, 4>(job) }
-    }
-}
-
-/// Whether the machine multiplies pairs of bf16 in the widest vectors.
-#[cfg(target_arch = "x86_64")]
-fn multiplies_pairs() -> bool {
-    Level::of_the_machine() == Level::Avx512 && is_x86_feature_detected!("avx512bf16")
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn multiplies_pairs() -> bool {
-    false
-}
-
-/// Four lanes, for machines without a kernel of their own: compilers make vectors of them.
-#[derive(Clone, Copy)]
-struct Four([f32; 4]);
-
-impl Vector for Four {
-    const LANES: usize = 4;
-    #[inline(always)]
-    unsafe fn zero() -> Self {
-        Four([0.0; 4])
-    }
-    #[inline(always)]
-    unsafe fn splat(value: *const f32) -> Self {
-        // SAFETY: the caller's.
-        Four([unsafe { *value }; 4])
-    }
-    #[inline(always)]
-    unsafe fn load(from: *const f32) -> Self {
-        // SAFETY: the caller's.
-        Four(unsafe { from.cast::<[f32; 4]>().read_unaligned() })
-    }
-    #[inline(always)]
-    unsafe fn store(self, to: *mut f32) {
-        // SAFETY: the caller's.
-        unsafe { to.cast::<[f32; 4]>().write_unaligned(self.0) }
-    }
-    #[inline(always)]
-    unsafe fn add(self, other: Self) -> Self {
-        Four(std::array::from_fn(|i| self.0[i] + other.0[i]))
-    }
-    #[inline(always)]
-    unsafe fn scale(self, by: f32) -> Self {
-        Four(self.0.map(|x| x * by))
-    }
-    // Two roundings: `mul_add` is a call where the machine has no such instruction.
-    #[inline(always)]
-    unsafe fn times_plus(self, b: Self, c: Self) -> Self {
-        Four(std::array::from_fn(|i| self.0[i] * b.0[i] + c.0[i]))
-    }
-}
-
-/// Four lanes of pairs: what AVX512-BF16 computes, so that packing is tested on every machine.
-#[cfg(test)]
-#[derive(Clone, Copy)]
-struct FourPairs(Four);
-
-#[cfg(test)]
-impl Vector for FourPairs {
-    const LANES: usize = 4;
-    unsafe fn zero() -> Self {
-        // SAFETY: nothing is asked for.
-        FourPairs(unsafe { Four::zero() })
-    }
-    unsafe fn splat(value: *const f32) -> Self {
-        // SAFETY: the caller's.
-        FourPairs(unsafe { Four::splat(value) })
-    }
-    unsafe fn load(from: *const f32) -> Self {
-        // SAFETY: the caller's.
-        FourPairs(unsafe { Four::load(from) })
-    }
-    unsafe fn store(self, to: *mut f32) {
-        // SAFETY: the caller's.
-        unsafe { self.0.store(to) }
-    }
-    unsafe fn add(self, other: Self) -> Self {
-        // SAFETY: nothing is asked for.
-        FourPairs(unsafe { self.0.add(other.0) })
-    }
-    unsafe fn scale(self, by: f32) -> Self {
-        // SAFETY: nothing is asked for.
-        FourPairs(unsafe { self.0.scale(by) })
-    }
-    unsafe fn times_plus(self, b: Self, c: Self) -> Self {
-        let high = |x: f32| f32::from_bits(x.to_bits() & 0xffff_0000);
-        let low = |x: f32| f32::from_bits(x.to_bits() << 16);
-        let (a, b, c) = (self.0.0, b.0.0, c.0.0);
-        FourPairs(Four(std::array::from_fn(|i| c[i] + high(a[i]) * high(b[i]) + low(a[i]) * low(b[i]))))
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod wide {
-    use std::arch::x86_64::*;
-
-    use super::Vector;
-
-    macro_rules! vector {
-        ($name:ident, $inner:ty, $lanes:expr, $zero:ident, $splat:ident, $load:ident, $store:ident, $add:ident, $mul:ident, $times_plus:expr) => {
-            #[derive(Clone, Copy)]
-            pub struct $name($inner);
-
-            // SAFETY of all: the callers', who have found the features.
-            impl Vector for $name {
-                const LANES: usize = $lanes;
-                #[inline(always)]
-                unsafe fn zero() -> Self {
-                    Self(unsafe { $zero() })
-                }
-                #[inline(always)]
-                unsafe fn splat(value: *const f32) -> Self {
-                    Self(unsafe { $splat(*value) })
-                }
-                #[inline(always)]
-                unsafe fn load(from: *const f32) -> Self {
-                    Self(unsafe { $load(from) })
-                }
-                #[inline(always)]
-                unsafe fn store(self, to: *mut f32) {
-                    unsafe { $store(to, self.0) }
-                }
-                #[inline(always)]
-                unsafe fn add(self, other: Self) -> Self {
-                    Self(unsafe { $add(self.0, other.0) })
-                }
-                #[inline(always)]
-                unsafe fn scale(self, by: f32) -> Self {
-                    Self(unsafe { $mul(self.0, $splat(by)) })
-                }
-                #[inline(always)]
-                unsafe fn times_plus(self, b: Self, c: Self) -> Self {
-                    Self(unsafe { $times_plus(self.0, b.0, c.0) })
-                }
-            }
-        };
-    }
-
-    vector!(
-        Avx2,
-        __m256,
-        8,
-        _mm256_setzero_ps,
-        _mm256_set1_ps,
-        _mm256_loadu_ps,
-        _mm256_storeu_ps,
-        _mm256_add_ps,
-        _mm256_mul_ps,
-        _mm256_fmadd_ps
-    );
-    vector!(
-        Avx512,
-        __m512,
-        16,
-        _mm512_setzero_ps,
-        _mm512_set1_ps,
-        _mm512_loadu_ps,
-        _mm512_storeu_ps,
-        _mm512_add_ps,
-        _mm512_mul_ps,
-        _mm512_fmadd_ps
-    );
-    vector!(
-        Avx512Pairs,
-        __m512,
-        16,
-        _mm512_setzero_ps,
-        _mm512_set1_ps,
-        _mm512_loadu_ps,
-        _mm512_storeu_ps,
-        _mm512_add_ps,
-        _mm512_mul_ps,
-        pairs_times_plus
-    );
-
-    /// c + the products of both halves of each lane.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bf16")]
-    unsafe fn pairs_times_plus(a: __m512, b: __m512, c: __m512) -> __m512 {
-        // SAFETY: vectors of the same bits, under another name.
-        unsafe {
-            _mm512_dpbf16_ps(c, std::mem::transmute::<__m512, __m512bh>(a), std::mem::transmute::<__m512, __m512bh>(b))
-        }
+        unsafe { block::<vector::Four, 4>(job) }
     }
 }

@@ -6,9 +6,8 @@
 
 use rayon::prelude::*;
 
-use super::pack::{self, Panels};
-use super::tile::{Block, Kernel, Left, Operands};
-use super::{DEPTH, Job, Matrix, Sizes};
+use super::kernel::{Block, Kernel, Left, Operands, Panels};
+use super::{DEPTH, Job, Matrix, Sizes, pack};
 
 /// Rows of k that are worked through together, at most [`DEPTH`].
 fn depth_of(k: usize) -> usize {

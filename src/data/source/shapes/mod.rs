@@ -9,7 +9,7 @@
 mod outline;
 mod paint;
 
-use super::{Image, Source};
+use super::{Identity, Image, Source};
 use crate::data::rng::{Key, Stream};
 use crate::data::view::Draw;
 use crate::spec::{ShapesSpec, Split};
@@ -118,6 +118,12 @@ impl Source for Shapes {
 
     fn name(&self, index: usize) -> String {
         format!("shapes/{}/{index}", self.split())
+    }
+
+    fn identity(&self, index: usize) -> Identity {
+        // All that a picture hangs on: never how many there are.
+        let spec = ShapesSpec { count: 0, ..self.spec.clone() };
+        Identity::of_text(&format!("{} of {spec:?}", self.name(index)))
     }
 }
 

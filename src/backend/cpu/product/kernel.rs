@@ -1,0 +1,124 @@
+//! Which kernel computes a product, and how its operands lie: what packing, walking and the tiles themselves agree on.
+
+use crate::backend::wide::Level;
+
+/// The kernel for one kind of machine and of operands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Kernel {
+    pub level: Level,
+    pub operands: Operands,
+}
+
+/// What a packed operand holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Operands {
+    F32,
+    /// bf16, each in a float of its own.
+    Rounded,
+    /// Two of bf16 in a float's bits, that of the lower k in the lower half.
+    Pairs,
+}
+
+/// Rows of the tallest tile, and lanes of the widest vector: all kernels work in what is enough for these.
+pub(super) const TALLEST: usize = 14;
+pub(super) const WIDEST: usize = 16;
+
+impl Kernel {
+    /// This machine's fastest. Not what [`crate::backend::wide::level`] says, which tests change while others run: kernels differ
+    /// in the rounding of products where a machine has no fused multiply-add.
+    pub fn best(bf16: bool) -> Self {
+        let operands = match bf16 {
+            false => Operands::F32,
+            true if multiplies_pairs() => Operands::Pairs,
+            true => Operands::Rounded,
+        };
+        Kernel { level: Level::of_the_machine(), operands }
+    }
+
+    /// All that this machine can run; of those on pairs also the one that imitates the machines that have them.
+    #[cfg(test)]
+    pub fn all() -> impl Iterator<Item = Self> {
+        let levels = Level::ALL.into_iter().filter(|level| *level <= Level::of_the_machine());
+        let on = |operands| levels.clone().map(move |level| Kernel { level, operands });
+        let pairs = on(Operands::Pairs).filter(|kernel| kernel.level == Level::Portable || multiplies_pairs());
+        let pairs = pairs.filter(|kernel| kernel.level != Level::Avx2);
+        let all: Vec<Kernel> = on(Operands::F32).chain(on(Operands::Rounded)).chain(pairs).collect();
+        all.into_iter()
+    }
+
+    /// Floats that a column of `depth` numbers takes when it is packed.
+    pub fn slots(self, depth: usize) -> usize {
+        match self.operands {
+            Operands::F32 | Operands::Rounded => depth,
+            Operands::Pairs => depth.div_ceil(2),
+        }
+    }
+
+    /// Rows of a tile.
+    pub fn height(self) -> usize {
+        match self.level {
+            Level::Avx512 => 14,
+            Level::Avx2 => 6,
+            Level::Portable => 4,
+        }
+    }
+
+    /// Lanes of a vector, of which a tile has two.
+    pub fn lanes(self) -> usize {
+        match self.level {
+            Level::Avx512 => 16,
+            Level::Avx2 => 8,
+            Level::Portable => 4,
+        }
+    }
+
+    /// Columns of a whole panel.
+    pub fn width(self) -> usize {
+        2 * self.lanes()
+    }
+}
+
+/// Whether the machine multiplies pairs of bf16 in the widest vectors.
+#[cfg(target_arch = "x86_64")]
+fn multiplies_pairs() -> bool {
+    Level::of_the_machine() == Level::Avx512 && is_x86_feature_detected!("avx512bf16")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn multiplies_pairs() -> bool {
+    false
+}
+
+/// The left operand: element (i, k) lies at `data + i / MR · tile + i % MR · row + k · step`, MR being the rows of a tile.
+#[derive(Clone, Copy)]
+pub(super) struct Left {
+    pub data: *const f32,
+    pub tile: usize,
+    pub row: usize,
+    pub step: usize,
+}
+
+/// A packed right operand of `depth` rows: panels of two vectors of columns, in each one row after the other. A last panel of
+/// one vector or less is one vector wide; columns that lack are zero.
+#[derive(Clone, Copy)]
+pub(super) struct Panels<'a> {
+    pub data: &'a [f32],
+    pub depth: usize,
+    pub columns: usize,
+}
+
+/// One product of a block of rows with a packed matrix.
+#[derive(Clone, Copy)]
+pub(super) struct Block<'a> {
+    pub rows: usize,
+    pub a: Left,
+    pub b: Panels<'a>,
+    pub out: *mut f32,
+    /// From a row of the result to the next.
+    pub out_row: usize,
+    pub scale: f32,
+    /// The product is added to what `out` holds.
+    pub add: bool,
+    /// Added to every row.
+    pub bias: Option<&'a [f32]>,
+}

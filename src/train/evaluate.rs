@@ -1,0 +1,211 @@
+//! What a run looks at while it trains: the worth of its features, and pictures.
+//!
+//! Before: `session` has made a step and saved it. After: metrics, `best`, the feature map and the pictures are written.
+//!
+//! **Invariant:** only a step whose checkpoint is in place is looked at, so that an evaluation that fails loses nothing; one
+//! that a kill or an error kept from being made is made when the run is taken up again.
+
+use serde_json::{Map, Value, json};
+
+use super::session::Session;
+use super::{SessionError, Watch, imports, init, reconstruct};
+use crate::backend::Element;
+use crate::data::DataError;
+use crate::eval::collapse::Collapse;
+use crate::eval::quality::{Accuracy, QualityError};
+use crate::eval::{LeftOut, Quality};
+use crate::run::{RunError, checkpoint};
+
+/// What the features have to beat.
+pub(super) struct Baseline {
+    untrained: Quality,
+    pixels: Quality,
+}
+
+/// What is to be looked at after a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Due {
+    draw: bool,
+    judge: bool,
+}
+
+impl Due {
+    pub(super) fn any(self) -> bool {
+        self.draw || self.judge
+    }
+}
+
+impl<E: Element> Session<'_, E> {
+    /// What is due after the steps that were made, and was not made yet: by its period, or as the run ends.
+    pub(super) fn due(&self) -> Due {
+        let (evaluate, clock, step) = (&self.program.spec.evaluate, self.trainer.clock, self.trainer.step);
+        let ends = step == self.total_steps;
+        let is_due = |every| step > 0 && (ends || clock.is_due(every, step));
+        Due {
+            draw: self.drawn != Some(step) && evaluate.reconstructions.as_ref().is_some_and(|spec| is_due(spec.every)),
+            judge: self.judged != Some(step) && evaluate.knn.as_ref().is_some_and(|spec| is_due(spec.every)),
+        }
+    }
+
+    pub(super) fn look(&mut self, due: Due, watch: &mut dyn Watch) -> Result<(), SessionError> {
+        for (due, call) in [(due.draw, "reconstructions"), (due.judge, "knn")] {
+            let looked = match call {
+                _ if !due => continue,
+                "knn" => self.judge(watch),
+                _ => self.draw(),
+            };
+            if looked.is_err() {
+                watch.say(&format!(
+                    "`{call}` of `evaluate` failed: --resume makes it again and goes on, --resume --set evaluate.{call}=none goes on \
+                     without it"
+                ));
+                return looked;
+            }
+        }
+        Ok(())
+    }
+
+    /// Figures of the untrained encoder and of raw pixels.
+    fn baselines(&mut self, watch: &mut dyn Watch) -> Result<(), SessionError> {
+        let Some(judge) = &self.judge else { return Ok(()) };
+        // A resumed run is past its own initial values, but the seed gives them again.
+        let mut initial = init::initialise(&self.program.layout, self.program.spec.train.seed);
+        imports::copy(self.program, &self.trainer.arena, &mut initial);
+        let quality = |error| quality_error(self.program, error);
+        let untrained = judge.model(self.backend, self.program, &initial).map_err(quality)?;
+        let pixels = match untrained.knn {
+            Some(_) => judge.raw_pixels(self.program).map_err(quality)?,
+            None => Quality { knn: None, collapse: None, left_out: Vec::new() },
+        };
+        self.tell_left_out(&untrained.left_out, watch);
+        match (untrained.knn, pixels.knn, &untrained.collapse) {
+            (Some(untrained), Some(pixels), _) => watch.say(&format!(
+                "kNN accuracy to beat{}: untrained encoder {}, raw pixels {}, chance {}",
+                untrained.leave_one_out().trim_end_matches(','),
+                percent(untrained.share),
+                percent(pixels.share),
+                percent(untrained.chance),
+            )),
+            (_, _, Some(collapse)) => watch.say(&format!("features of the untrained encoder: {}", spelled(collapse))),
+            _ => {}
+        }
+        self.baseline = Some(Baseline { untrained, pixels });
+        Ok(())
+    }
+
+    fn judge(&mut self, watch: &mut dyn Watch) -> Result<(), SessionError> {
+        // Not before it is needed: a run's first step should not wait for it.
+        if self.baseline.is_none() {
+            self.baselines(watch)?;
+        }
+        let (Some(judge), Some(baseline)) = (&self.judge, &self.baseline) else { return Ok(()) };
+        let step = self.trainer.step;
+        let judged = judge.model_and_map(self.backend, self.program, &self.trainer.arena, step);
+        let (quality, map) = judged.map_err(|error| quality_error(self.program, error))?;
+        if let Some(map) = map {
+            map.write(&self.folder.feature_map()).map_err(RunError::from)?;
+        }
+        let mut line = format!("after {:.0} epochs:", step as f64 / self.trainer.clock.steps_per_epoch);
+        let mut figures = Map::new();
+        let mut put = |name: &str, value: f64| drop(figures.insert(name.to_owned(), json!(value)));
+        let known = (quality.knn, baseline.untrained.knn, baseline.pixels.knn);
+        if let (Some(knn), Some(untrained), Some(pixels)) = known {
+            let Accuracy { share, chance, .. } = knn;
+            line += &format!(
+                " kNN accuracy{} {} (untrained encoder {}, raw pixels {})",
+                knn.leave_one_out(),
+                percent(share),
+                percent(untrained.share),
+                percent(pixels.share),
+            );
+            put("knn_accuracy", share);
+            put("knn_accuracy_untrained", untrained.share);
+            put("knn_accuracy_raw_pixels", pixels.share);
+            put("chance", chance);
+            if knn.own > 0 {
+                put("left_one_out", knn.own as f64);
+            }
+        }
+        if let Some(collapse) = &quality.collapse {
+            line += &match quality.knn {
+                Some(_) => format!("; features: {}", rank(collapse)),
+                None => format!(" features: {}", spelled(collapse)),
+            };
+            put("feature_std", collapse.std);
+            put("feature_std_uniform", collapse.uniform_std);
+            put("effective_rank", collapse.effective_rank);
+            put("mean_cosine", collapse.mean_cosine);
+        }
+        let broken: usize = quality.left_out.iter().map(|left_out| left_out.broken).sum();
+        if broken > 0 {
+            put("broken_pictures", broken as f64);
+        }
+        let accuracy = quality.knn.map(|knn| knn.share);
+        self.tell_left_out(&quality.left_out, watch);
+        watch.say(&line);
+        watch.logged(&self.metrics.write(json!({ "step": step, "evaluation": Value::Object(figures) }))?);
+        self.judged = Some(step);
+        if let Some(accuracy) = accuracy
+            && self.best.is_none_or(|best| accuracy > best)
+        {
+            self.best = Some(accuracy);
+            self.folder.write_best(step)?;
+            checkpoint::prune(self.folder, self.program.spec.train.keep)?;
+        }
+        Ok(())
+    }
+
+    fn draw(&mut self) -> Result<(), SessionError> {
+        let Some(spec) = &self.program.spec.evaluate.reconstructions else { return Ok(()) };
+        let path = self.folder.make_reconstructions(self.trainer.step)?;
+        let source = self.sources.named(&spec.source);
+        reconstruct::write(self.program, spec, &source, self.backend, &self.trainer.arena, &path)?;
+        if self.program.pictures.is_some() {
+            self.metrics.picture(self.trainer.step, &path)?;
+        }
+        self.drawn = Some(self.trainer.step);
+        Ok(())
+    }
+
+    /// Says what an evaluation went without, unless the one before it did.
+    fn tell_left_out(&mut self, left_out: &[LeftOut], watch: &mut dyn Watch) {
+        if self.left_out != left_out {
+            left_out.iter().for_each(|left_out| watch.say(&format!("warning: {left_out}")));
+            self.left_out = left_out.to_vec();
+        }
+    }
+}
+
+/// An error of the data is one of the source that it names, else of the queries.
+pub(super) fn quality_error(program: &crate::graph::Program, error: QualityError) -> SessionError {
+    let QualityError::Data { error } = error else { return error.into() };
+    let named = match &error {
+        DataError::NoneReadable { source_name, .. } => source_name.strip_prefix("data.").map(str::to_owned),
+        _ => None,
+    };
+    let queries = || program.spec.evaluate.knn.as_ref().map_or_else(String::new, |knn| knn.queries.clone());
+    SessionError::Data { source_name: named.unwrap_or_else(queries), error }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
+fn rank(collapse: &Collapse) -> String {
+    format!(
+        "effective rank {:.1} of {:.0}",
+        collapse.effective_rank,
+        1.0 / (collapse.uniform_std * collapse.uniform_std)
+    )
+}
+
+/// All three figures.
+fn spelled(collapse: &Collapse) -> String {
+    format!(
+        "{}, deviation {:.4} (spread evenly: {:.4}), mean cosine {:.3}",
+        rank(collapse),
+        collapse.std,
+        collapse.uniform_std,
+        collapse.mean_cosine
+    )
+}
