@@ -67,7 +67,7 @@ fn of_backend(operands: &[&str], op: &str, bf16: bool) -> f64 {
     for (i, shape) in operands.iter().enumerate() {
         text += &format!("input x{i}: f[{shape}] Noise\n");
         let shape = sizes(shape);
-        let data = (0..shape.iter().product::<usize>()).map(|i| (i as f32 * 0.7).sin()).collect();
+        let data = (0..shape.iter().product::<usize>()).map(|i| libm::sinf(i as f32 * 0.7)).collect();
         inputs.push((format!("x{i}"), InputValue::Float(HostTensor { shape, data })));
     }
     for (i, shape) in operands.iter().enumerate() {

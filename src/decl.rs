@@ -127,7 +127,7 @@ pub enum Init {
     FanInUniform {
         fan_in: usize,
     },
-    /// Fixed 2-D sin-cos positions `[1, first_rows + rows·columns, dim]`; the first `zero_rows` rows are zero.
+    /// Fixed 2-D sin-cos positions `[1, zero_rows + rows·columns, dim]`; the first `zero_rows` rows are zero.
     /// `column_first`: [sin x, cos x, sin y, cos y] as MAE; else the row's y come first, as MoCo v3 and CMAE.
     SinCos2d {
         rows: usize,

@@ -1,6 +1,7 @@
 //! Backends: what runs a [`Graph`]. Each implements every op of `crate::op`.
 //!
-//! **Invariant:** a backend sees graphs and arenas, never syntax or spans; `train` and `eval` see only this trait.
+//! **Invariant:** a backend sees graphs and arenas, never syntax or spans; `train` and `eval` run graphs through this trait
+//! alone. [`wide`] compiles `train`'s own loops too.
 
 pub mod cpu;
 #[cfg(not(miri))]

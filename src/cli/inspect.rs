@@ -272,7 +272,7 @@ fn size(bytes: &Value) -> String {
 fn short(value: f64) -> String {
     match value.abs() {
         size if size == 0.0 || (1e-3..1e7).contains(&size) => {
-            let digits = (5 - size.max(1.0).log10().floor() as i32).max(0) as usize;
+            let digits = (5 - libm::log10(size.max(1.0)).floor() as i32).max(0) as usize;
             format!("{value:.digits$}")
         }
         _ => format!("{value:.3e}"),

@@ -3,7 +3,7 @@
 //! **Invariant:** a mask hangs on its declaration and the numbers drawn; counts that the graph relies on are always met.
 //! What is cut to a count is cut by chance, so that no place in the picture is seen or asked for less often.
 
-use super::view::Draw;
+use super::view::{Draw, between};
 use crate::decl::{BlockMask, MultiBlock};
 
 /// Rectangles tried for an exact count before single patches fill it up.
@@ -55,10 +55,6 @@ fn remove_block(spec: &BlockMask, mask: &mut [bool], left: usize, draw: &mut dyn
         }
     }
     0
-}
-
-fn between(range: (f64, f64), draw: &mut dyn Draw) -> f64 {
-    range.0 + (range.1 - range.0) * draw.uniform()
 }
 
 /// Ids of the context's patches, then those of each target; within a block in the order of the image.

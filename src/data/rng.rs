@@ -1,7 +1,7 @@
 //! Random numbers by key: a stream hangs on what it is for, never on what was drawn before it.
 //!
 //! **Invariant:** the same (seed, epoch, sample, name) gives the same numbers on every machine, for any number of
-//! threads, before and after a restart.
+//! threads, before and after a restart: integers, IEEE's basic operations and `libm` in software, nothing of the platform's.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -37,8 +37,8 @@ impl Stream {
     /// Source: Box and Muller 1958.
     pub fn normal(&mut self) -> f64 {
         // 1 − u lies in (0, 1]: its logarithm is finite.
-        let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
-        radius * (std::f64::consts::TAU * self.uniform()).cos()
+        let radius = (-2.0 * libm::log(1.0 - self.uniform())).sqrt();
+        radius * libm::cos(std::f64::consts::TAU * self.uniform())
     }
 }
 

@@ -3,7 +3,8 @@
 //! Every phase pushes into one [`Diagnostics`]; the next phase starts only without errors. They stay structured until
 //! [`render`] draws them.
 //!
-//! **Invariant:** every [`Code`] has a section in its page under `codes/`, whose example gives that code (a test).
+//! **Invariant:** every [`Code`] has a section in its page under `codes/`, whose example gives that code (a test), but for
+//! those that arise as a run starts.
 
 mod code;
 mod render;

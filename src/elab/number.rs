@@ -54,7 +54,7 @@ pub fn power(base: &Value, exponent: &Value, span: Span) -> Result<Value, Diagno
         (Kind::Int(b), Kind::Int(e)) => u32::try_from(*e).ok().and_then(|e| b.checked_pow(e)).map(Kind::Int),
         _ => None,
     };
-    let result = b.powf(e);
+    let result = libm::pow(b, e);
     if kind.is_none() && !result.is_finite() {
         return Err(Diagnostic::new(Code::OutOfRange, format!("pow({base}, {exponent}) is no finite number"))
             .label(span, "here")

@@ -44,7 +44,8 @@ fn mean_std(unit: &Features) -> f64 {
     let mut squares = vec![0.0; unit.dim];
     for row in 0..unit.rows {
         for ((square, &x), mean) in squares.iter_mut().zip(unit.row(row)).zip(&means) {
-            *square += (f64::from(x) - mean).powi(2);
+            let distance = f64::from(x) - mean;
+            *square += distance * distance;
         }
     }
     squares.iter().map(|square| (square / rows).sqrt()).sum::<f64>() / unit.dim as f64
@@ -57,7 +58,7 @@ fn mean_cosine(unit: &Features) -> f64 {
     }
     let all: f64 = column_sums(unit).iter().map(|sum| sum * sum).sum();
     // A row of zeros stays zero when normalised, so that its square is 0, not 1.
-    let own: f64 = unit.data.iter().map(|&x| f64::from(x).powi(2)).sum();
+    let own: f64 = unit.data.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
     (all - own) / (unit.rows * (unit.rows - 1)) as f64
 }
 
@@ -84,6 +85,6 @@ fn effective_rank(features: &Features) -> f64 {
     if total == 0.0 {
         return 0.0;
     }
-    let entropy: f64 = singular.iter().map(|s| s / total).map(|p| -p * p.ln()).sum();
-    entropy.exp()
+    let entropy: f64 = singular.iter().map(|s| s / total).map(|p| -p * libm::log(p)).sum();
+    libm::exp(entropy)
 }

@@ -29,7 +29,7 @@ impl Features {
         let mut unit = self.clone();
         if self.dim > 0 {
             for row in unit.data.chunks_exact_mut(self.dim) {
-                let norm = row.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+                let norm = row.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
                 // The bound of PyTorch's `normalize`, so that a row of denormals does not blow up.
                 row.iter_mut().for_each(|x| *x = (f64::from(*x) / norm.max(1e-12)) as f32);
             }

@@ -155,7 +155,7 @@ fn votes(
     let mut scores = vec![0.0; classes];
     for (similarity, row) in near {
         // The largest is taken off before exp: 1 / 0.001 would overflow, and the shares stay the same.
-        scores[labels[row] as usize] += ((similarity - nearest) / temperature).exp();
+        scores[labels[row] as usize] += libm::exp((similarity - nearest) / temperature);
     }
     let total: f64 = scores.iter().sum();
     scores.iter_mut().for_each(|score| *score /= total);

@@ -64,7 +64,7 @@ pub struct Initial {
     pub rounds: usize,
 }
 
-/// Forward computation of one mode.
+/// Forward computation of one mode, and its gradients where `grad` has made them.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Graph {
     pub nodes: Vec<Node>,

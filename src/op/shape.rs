@@ -1,6 +1,7 @@
 //! Shape rules: the type of an op's result from those of its operands, and its cost.
 //!
-//! **Invariant:** one arm for each op, no `_`: a new op stops the build here.
+//! **Invariant:** [`infer`], [`flops`] and the number of operands have one arm for each op, no `_`: a new op stops the build
+//! here. Operands are floats but for those that are listed as ids.
 
 pub use super::error::ShapeError;
 use super::error::{Inferred, error, same_shapes};

@@ -21,7 +21,7 @@ impl Axis {
         let low = if low >= 0.0 { (low - room).max(0.0) } else { low - room };
         let high = high + room;
         let rough = (high - low) / TICKS;
-        let power = 10f64.powf(rough.log10().floor());
+        let power = libm::pow(10.0, libm::log10(rough).floor());
         let step = [1.0, 2.0, 2.5, 5.0, 10.0].iter().map(|m| m * power).find(|step| *step >= rough * 0.999);
         Axis { low, high, step: step.unwrap_or(10.0 * power) }
     }
@@ -48,8 +48,10 @@ impl Axis {
             return scientific(value, 3);
         }
         // 2.5 needs one digit more than 2.
-        let decimals = (0..9)
-            .find(|d| ((self.step * 10f64.powi(*d)).round() / 10f64.powi(*d) - self.step).abs() < 1e-9 * self.step);
+        let decimals = (0..9).find(|d| {
+            let power = libm::pow(10.0, f64::from(*d));
+            ((self.step * power).round() / power - self.step).abs() < 1e-9 * self.step
+        });
         grouped(&format!("{value:.0$}", decimals.unwrap_or(9) as usize))
     }
 }
@@ -70,7 +72,7 @@ pub fn figure(value: f64) -> String {
     if !(1e-3..1e7).contains(&size) {
         return scientific(value, 2);
     }
-    let decimals = (3 - size.log10().floor() as i32).max(0) as usize;
+    let decimals = (3 - libm::log10(size).floor() as i32).max(0) as usize;
     grouped(&format!("{value:.decimals$}"))
 }
 

@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn thinning_keeps_ends_and_peaks() {
-        let mut long = curve((0..100_000).map(|i| (i as f64 / 5000.0).sin()));
+        let mut long = curve((0..100_000).map(|i| libm::sin(i as f64 / 5000.0)));
         long.values[77_777] = 9.0;
         long.values[33_333] = -9.0;
         let thin = long.thinned();

@@ -20,7 +20,8 @@
 //! ```
 //!
 //! **Invariant:** what stands under its final name is whole: files and checkpoints are written beside, synced, and
-//! renamed in.
+//! renamed in. Metrics and events alone grow where they are, a whole line or record at a time; what a crash tore off is cut
+//! away as the run goes on.
 
 pub mod changes;
 pub mod checkpoint;

@@ -99,7 +99,7 @@ fn hides_something(mask: &BlockMask, args: &Args<'_>) -> Read<()> {
             );
         }
         let wanted = (*low as usize).max(*min_patches);
-        let bare = (1.0 - share_that_fits(mask, wanted)).powi(BlockMask::TRIES as i32);
+        let bare = libm::pow(1.0 - share_that_fits(mask, wanted), BlockMask::TRIES as f64);
         if bare > BARE {
             return refuse(
                 format!(

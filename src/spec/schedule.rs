@@ -177,5 +177,5 @@ fn done(step: f64, whole: f64) -> f64 {
 
 /// From 1 at 0 to 0 at 1.
 fn half_cosine(t: f64) -> f64 {
-    0.5 * (1.0 + (std::f64::consts::PI * t).cos())
+    0.5 * (1.0 + libm::cos(std::f64::consts::PI * t))
 }

@@ -1,7 +1,7 @@
 //! Averaged copies: `copy ← momentum · copy + (1 − momentum) · source`.
 //!
-//! A copy that moves after the step and whose source is trained follows it within the optimizer's walk; all others are moved
-//! here, pair by pair.
+//! A copy that moves after the step, whose source is trained and which no other pair names follows within the optimizer's walk;
+//! all others are moved here, pair by pair.
 //!
 //! **Invariant:** an element hangs on its own source alone, so that the result is the same for any number of threads.
 

@@ -175,7 +175,11 @@ fn percent(share: f64) -> String {
 }
 
 fn rank(collapse: &Collapse) -> String {
-    format!("effective rank {:.1} of {:.0}", collapse.effective_rank, 1.0 / collapse.uniform_std.powi(2))
+    format!(
+        "effective rank {:.1} of {:.0}",
+        collapse.effective_rank,
+        1.0 / (collapse.uniform_std * collapse.uniform_std)
+    )
 }
 
 /// All three figures.

@@ -1,7 +1,7 @@
 //! Fills the arena before the first step.
 //!
-//! **Invariant:** a tensor's values hang on the seed and its path alone, so that a module added to a pipeline leaves
-//! the others' initial weights as they were.
+//! **Invariant:** a tensor's values hang on the seed, its path and its own declaration alone, so that a module added to a
+//! pipeline leaves the others' initial weights as they were.
 
 use crate::backend::Element;
 use crate::data::rng::{Key, Stream};
@@ -73,8 +73,8 @@ fn sin_cos_2d(rows: usize, columns: usize, dim: usize, column_first: bool) -> im
         let order = if column_first { [column, row] } else { [row, column] };
         (0..dim).map(move |d| {
             let coordinate = order[usize::from(d >= 2 * quarter)];
-            let angle = coordinate / 10000f64.powf((d % quarter) as f64 / quarter as f64);
-            if d % (2 * quarter) < quarter { angle.sin() } else { angle.cos() }
+            let angle = coordinate / libm::pow(10000.0, (d % quarter) as f64 / quarter as f64);
+            if d % (2 * quarter) < quarter { libm::sin(angle) } else { libm::cos(angle) }
         })
     })
 }

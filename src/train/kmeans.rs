@@ -92,4 +92,26 @@ mod tests {
         );
         assert_ne!(start, centres(&rows, 3, 5, 0, 2, "codes"));
     }
+
+    #[test]
+    fn every_row_may_be_a_start_and_none_is_one_twice() {
+        let rows: [f64; 9] = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0];
+        let place = |centre: &[f64]| centre.iter().position(|v| *v == 1.0);
+        let found = (0..40).map(|seed| place(&centres(&rows, 3, 1, 0, seed, "codes")));
+        assert_eq!(found.collect::<std::collections::BTreeSet<_>>().len(), 3);
+        for seed in 0..40 {
+            let all = centres(&rows, 3, 3, 0, seed, "codes");
+            assert_eq!(all.chunks(3).map(place).collect::<std::collections::BTreeSet<_>>().len(), 3);
+        }
+    }
+
+    /// Of four rows two are one: its third centre has no members, and stays a row.
+    #[test]
+    fn a_centre_without_members_stays_where_it_is() {
+        let rows: [f64; 8] = [0.6, 0.8, 0.6, 0.8, 0.6, 0.8, 0.0, 1.0];
+        for seed in 0..20 {
+            let found = centres(&rows, 2, 3, 3, seed, "codes");
+            assert!(found.chunks(2).all(|c| (c[0] * c[0] + c[1] * c[1] - 1.0).abs() < 1e-12), "{found:?}");
+        }
+    }
 }

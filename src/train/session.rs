@@ -3,7 +3,7 @@
 //! Before: a compiled [`Program`], a backend, a locked [`RunFolder`]. After: the folder holds all that there is.
 //!
 //! **Invariant:** a run that was killed at any moment and taken up again ends with the same bytes of weights, and the
-//! same lines of metrics but for times and memory, as one that was not.
+//! same lines of metrics but for times, memory and what stood ready in the loader, as one that was not.
 
 use std::time::Instant;
 
@@ -161,7 +161,8 @@ impl<'a, E: Element> Session<'a, E> {
         if saved.is_none() {
             imports::fill(program, &mut trainer.arena, &options.imports)?;
         }
-        // A backend that cannot make this program's steps says so before the run has a folder to explain.
+        // A backend that cannot make this program's steps says so before a file of the run is written: the folder stays one that
+        // another run may take. Steps by micro-batches are planned at the first.
         trainer.prepare(backend).map_err(StepError::from)?;
         folder.write_program(text, program)?;
         let started = Started {

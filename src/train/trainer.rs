@@ -1,7 +1,7 @@
 //! One optimizer step: forward, backward, states, optimizer, averaged copies.
 //!
-//! **Invariant:** nothing is written to the arena before losses and gradients are known to be finite, so that the
-//! step before is always whole.
+//! **Invariant:** a step that is not made leaves parameters, moments and averaged copies as they were. The optimizer writes
+//! once losses, gradients and states are known to be finite; copies that move before the forward pass are taken back.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use super::finite::all_finite;
 use super::optimizer::Optimizer;
 use super::{Clock, init, kmeans};
 
-/// Why a step was not made. The arena is as it was.
+/// Why a step was not made. The arena is as it was, but for states that the first batch starts: those stay filled.
 #[derive(Debug, thiserror::Error)]
 pub enum StepError {
     #[error(transparent)]

@@ -266,7 +266,7 @@ fn noise(file: &Fixture, name: &str) -> Vec<Range<usize>> {
     let Some(gradient) = file.tensor(&format!("grad.{name}")) else { return Vec::new() };
     let values = gradient.values.to_f64();
     let greatest = values.iter().fold(0.0_f64, |greatest, g| greatest.max(g.abs()));
-    let lost = |(at, g): (usize, &f64)| (g.abs() < greatest * 2.0_f64.powi(-20)).then_some(at..at + 1);
+    let lost = |(at, g): (usize, &f64)| (g.abs() < greatest / f64::from(1 << 20)).then_some(at..at + 1);
     values.iter().enumerate().filter_map(lost).collect()
 }
 

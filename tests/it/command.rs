@@ -66,6 +66,13 @@ pub fn on_path(names: &[&str]) -> Option<PathBuf> {
     names.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name))).find(|path| path.is_file())
 }
 
+/// Whether tests write what they find in the place of what they expect: with `UPDATE_EXPECT=1`, and never where `CI` is set.
+pub fn updates_expected() -> bool {
+    let updates = std::env::var_os("UPDATE_EXPECT").is_some();
+    assert!(!updates || std::env::var_os("CI").is_none(), "with UPDATE_EXPECT no page can fail: not where CI is set");
+    updates
+}
+
 /// A path below the repository's root.
 pub fn root(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)

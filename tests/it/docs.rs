@@ -10,12 +10,12 @@ use cmae::source::{Sources, Span};
 use cmae::syntax::ast::{Entry, Expr, ExprKind, Item, Pipeline, SectionKind};
 use cmae::syntax::parse_file;
 
-use crate::command::{pipelines, root};
+use crate::command::{pipelines, root, updates_expected};
 
 /// Compares a page with what it should hold, or writes it.
 pub fn expect(path: &str, text: &str) {
     let path = root(path);
-    if std::env::var_os("UPDATE_EXPECT").is_some() {
+    if updates_expected() {
         fs::write(&path, text).expect("docs can be written");
         return;
     }
@@ -268,6 +268,7 @@ fn the_page_of_the_operations_is_that_of_the_table() {
         let parameters = cmae::shape::op_signature(name).unwrap_or(&["view"]).join(", ");
         let special = SPECIAL.iter().find(|(n, _)| *n == name).map(|(_, about)| (*about).to_owned());
         let about = special.unwrap_or_else(|| op_comment(name));
+        assert!(!about.is_empty(), "`op::{name}` says nothing of itself");
         let _ = writeln!(text, "- `op::{name}({parameters})` {about}");
     }
     expect("docs/ops.md", &text);

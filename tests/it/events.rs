@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::command::{fail, succeed};
+use crate::command::{fail, root, succeed, tool};
 use crate::runs::{SMALL, killed_after, metrics, text, with};
 
 /// What an event file holds: scalars as (tag, step, value), pictures as (step, width, height, channels, PNG).
@@ -265,14 +265,21 @@ print(json.dumps({
 }))
 ";
 
+/// A Python that has TensorBoard: named by `TENSORBOARD_PYTHON`, in `target/`, or the machine's.
+fn python_with_tensorboard() -> Option<PathBuf> {
+    let named = std::env::var_os("TENSORBOARD_PYTHON").map(PathBuf::from);
+    let ours = root("target/tensorboard/bin/python");
+    let has_it = |python: &PathBuf| {
+        let asked = Command::new(python).args(["-c", "import tensorboard"]).output();
+        asked.is_ok_and(|output| output.status.success())
+    };
+    named.into_iter().chain([ours, PathBuf::from("python3")]).find(has_it)
+}
+
 #[test]
 fn tensorboard_reads_the_same() {
-    let python = std::env::var("TENSORBOARD_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let there = Command::new(&python).args(["-c", "import tensorboard"]).output();
-    if !there.is_ok_and(|output| output.status.success()) {
-        println!("skipped: {python} has no tensorboard (TENSORBOARD_PYTHON names one that has it)");
-        return;
-    }
+    let install = "python3 -m venv target/tensorboard && target/tensorboard/bin/pip install tensorboard";
+    let Some(python) = tool("tensorboard", python_with_tensorboard(), install) else { return };
     let folder = tempfile::tempdir().expect("a temporary folder");
     let out = folder.path().join("run");
     succeed(&with(&SMALL, &["--out", text(&out)]));
@@ -291,6 +298,7 @@ fn tensorboard_reads_the_same() {
         })
         .collect();
     assert_eq!(found, by_tag);
+    assert!(found.len() > 8, "{:?}", found.keys());
     let times: Vec<&Value> = read["scalars"]["loss"].as_array().expect("a list").iter().map(|e| &e[2]).collect();
     let written = metrics(&out);
     let written: Vec<&Value> = written.iter().filter(|l| l.get("loss").is_some()).map(|l| &l["wall_time"]).collect();

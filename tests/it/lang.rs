@@ -31,6 +31,7 @@ fn pages_of_wrong_pipelines() {
     let mut problems = Vec::new();
     for name in PAGES {
         let mut page = Page::read(root(&format!("tests/lang/{name}.md")));
+        assert!(page.fences.iter().any(|fence| fence.info == "cmae"), "{name} shows no pipeline");
         for index in 0..page.fences.len() {
             if page.fences[index].info != "cmae" {
                 continue;

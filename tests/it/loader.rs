@@ -1,7 +1,9 @@
 //! The loader: order, readiness, broken pictures, and no deadlock.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use cmae::backend::InputValue;
 use cmae::data::decode::{Reading, decode};
@@ -20,10 +22,13 @@ struct Levels {
     panics: Option<usize>,
     delay: Duration,
     classes: Vec<String>,
+    /// Pictures that were asked for.
+    asked: AtomicUsize,
 }
 
 fn levels(len: usize) -> Levels {
-    Levels { len, broken: Vec::new(), panics: None, delay: Duration::ZERO, classes: vec!["a".into(), "b".into()] }
+    let (classes, asked) = (vec!["a".into(), "b".into()], AtomicUsize::new(0));
+    Levels { len, broken: Vec::new(), panics: None, delay: Duration::ZERO, classes, asked }
 }
 
 impl Source for Levels {
@@ -31,6 +36,7 @@ impl Source for Levels {
         self.len
     }
     fn image(&self, index: usize) -> Result<Image, String> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
         std::thread::sleep(self.delay);
         assert_ne!(self.panics, Some(index), "as a decoder might");
         if self.broken.contains(&index) {
@@ -79,16 +85,26 @@ fn inputs(batch: usize, window: usize) -> Vec<InputDecl> {
         ty: Type::float([batch, 1, window, window]),
     };
     let noise = |name: &str| InputDecl { name: name.to_owned(), kind: InputKind::Noise, ty: Type::float([batch, 500]) };
+    let drop = InputDecl { name: "drop".to_owned(), kind: InputKind::Random, ty: Type::float([3]) };
     let labels = InputDecl { name: "label".to_owned(), kind: InputKind::Label, ty: Type::int([batch]) };
-    vec![picture("online"), picture("target"), noise("a.noise"), noise("b.noise"), labels]
+    vec![picture("online"), picture("target"), noise("a.noise"), noise("b.noise"), drop, labels]
 }
 
 fn options(threads: usize) -> LoaderOptions {
     LoaderOptions { seed: 7, threads, prefetch: 2, max_broken: 0.5 }
 }
 
-fn start(source: Levels, options: LoaderOptions, steps: std::ops::Range<u64>) -> Loader {
-    Loader::start(Arc::new(source), &views(6), &inputs(4, 6), 4, options, steps).expect("the source is large enough")
+fn start(source: impl Into<Arc<Levels>>, options: LoaderOptions, steps: std::ops::Range<u64>) -> Loader {
+    Loader::start(source.into(), &views(6), &inputs(4, 6), 4, options, steps).expect("the source is large enough")
+}
+
+/// Waits for what must come, however busy the machine is.
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < Duration::from_secs(120), "{what} never comes");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn all(mut loader: Loader) -> Vec<TrainBatch> {
@@ -122,6 +138,38 @@ fn batches_hang_on_the_seed_alone() {
     sorted.dedup();
     assert_eq!(sorted.len(), 20);
     assert_ne!(first, second);
+    // A picture that both epochs show is drawn anew.
+    let drawn = |epoch: usize| -> BTreeMap<usize, Vec<f32>> {
+        let batches = one[epoch * 5..(epoch + 1) * 5].iter();
+        let rows =
+            |b: &TrainBatch| -> Vec<Vec<f32>> { floats(b, "a.noise").chunks(500).map(<[f32]>::to_vec).collect() };
+        batches.flat_map(|b| b.indices.iter().copied().zip(rows(b)).collect::<Vec<_>>()).collect()
+    };
+    let (first, second) = (drawn(0), drawn(1));
+    let both: Vec<&usize> = first.keys().filter(|index| second.contains_key(index)).collect();
+    assert!(both.len() >= 18 && both.iter().all(|index| first[index] != second[index]), "{both:?}");
+    // What is drawn for a batch as a whole is drawn for each.
+    let draws: BTreeSet<Vec<u32>> =
+        one.iter().map(|b| floats(b, "drop").iter().map(|v| v.to_bits()).collect()).collect();
+    assert_eq!(draws.len(), 17);
+}
+
+/// Offsets are uniform over 0..=2, both ends included; a picture's level tells where its window lies.
+#[test]
+fn every_shift_is_drawn() {
+    let mut places: BTreeMap<i64, usize> = BTreeMap::new();
+    for batch in all(start(levels(40), options(2), 0..90)) {
+        for sample in 0..4 {
+            let first = |name: &str| &floats(&batch, name)[sample * 36..(sample + 1) * 36];
+            let (online, target) = (first("views.online"), first("views.target"));
+            if online[1] > online[0] {
+                *places.entry((f64::from(target[0] - online[0]) * 255.0).round() as i64).or_default() += 1;
+            }
+        }
+    }
+    assert_eq!(places.keys().copied().collect::<Vec<_>>(), [0, 1, 2, 8, 9, 10, 16, 17, 18]);
+    // 180 of 360 are not flipped, 20 for each place, with a deviation of 4.2.
+    assert!(places.values().all(|count| (7..=33).contains(count)), "{places:?}");
 }
 
 #[test]
@@ -152,17 +200,24 @@ fn views_of_one_master_see_the_same_picture_and_noise_hangs_on_its_name() {
     assert!(shifted > 25, "8 of 9 shifts move the window: {shifted}");
 }
 
+/// With 2 batches in the channel, one that waits for a place in it and one behind that, 4 of 4 pictures are made unasked, and no more.
 #[test]
-fn batches_are_ready_before_a_slow_consumer_asks() {
-    let mut loader = start(levels(400), options(2), 0..40);
-    while let Some(batch) = loader.next_batch() {
-        batch.expect("none is broken");
-        std::thread::sleep(Duration::from_millis(4));
+fn batches_are_ready_before_they_are_asked_for() {
+    let source = Arc::new(levels(400));
+    let mut loader = start(source.clone(), options(2), 0..40);
+    let asked = || source.asked.load(Ordering::SeqCst);
+    for round in 0..10 {
+        // The fourth is begun once the second is in the channel.
+        let made = 16 + 8 * round;
+        until("the fourth batch", || asked() >= made);
+        assert_eq!(asked(), made, "memory has a bound");
+        for _ in 0..2 {
+            loader.next_batch().expect("there are 40").expect("none is broken");
+        }
+        let counters = loader.counters();
+        assert_eq!((counters.ready, counters.batches), (2 * round as u64 + 2, 2 * round as u64 + 2));
+        assert_eq!(counters.waited, Duration::ZERO);
     }
-    let counters = loader.counters();
-    assert_eq!(counters.batches, 40);
-    // The first is waited for; a busy machine may cost a few more.
-    assert!(counters.ready >= 30, "{counters:?}");
 }
 
 #[test]
@@ -178,13 +233,14 @@ fn nothing_deadlocks_with_a_narrow_channel_or_when_dropped() {
     assert_eq!(count, 30);
     // Dropped unread, and in the middle of slow pictures.
     drop(start(levels(64), narrow, 0..1_000_000));
-    let mut slow = levels(64);
-    slow.delay = Duration::from_millis(20);
-    let mut loader = start(slow, narrow, 0..1_000_000);
+    let slow = Arc::new(Levels { delay: Duration::from_millis(20), ..levels(64) });
+    let mut loader = start(slow.clone(), narrow, 0..1_000_000);
     loader.next_batch().expect("there are many").expect("none is broken");
-    let start = std::time::Instant::now();
     drop(loader);
-    assert!(start.elapsed() < Duration::from_secs(2), "tasks that wait must end at once");
+    let asked = slow.asked.load(Ordering::SeqCst);
+    until("the end of all tasks", || Arc::strong_count(&slow) == 1);
+    // Each of both threads may have been about to ask.
+    assert!(slow.asked.load(Ordering::SeqCst) <= asked + 2, "tasks that wait must end at once");
 }
 
 #[test]
@@ -195,12 +251,15 @@ fn broken_pictures_are_replaced_named_and_counted_once() {
         source.panics = Some(11);
         source
     };
-    let mut loader = start(broken(), options(2), 0..10);
+    let mut loader = start(broken(), options(2), 0..30);
     let mut shown = Vec::new();
     while let Some(batch) = loader.next_batch() {
-        shown.extend(batch.expect("few are broken").indices);
+        let batch = batch.expect("few are broken");
+        let Some((_, InputValue::Int(labels))) = batch.inputs.last() else { panic!("labels are ints") };
+        assert!(labels.data.iter().zip(&batch.indices).all(|(label, index)| *label == (index % 2) as i64));
+        shown.extend(batch.indices);
     }
-    assert_eq!(shown.len(), 40);
+    assert_eq!(shown.len(), 120);
     assert!(!shown.contains(&3) && !shown.contains(&11));
     let mut named = loader.take_broken();
     named.sort();

@@ -9,6 +9,7 @@
 #![allow(clippy::disallowed_macros, reason = "the test runner catches what is printed")]
 
 mod accumulate;
+mod as_written;
 mod bench;
 mod bf16;
 mod cases;
@@ -25,6 +26,7 @@ mod events;
 mod export;
 mod folders;
 mod golden;
+mod init;
 mod inspect;
 mod judging;
 mod lang;

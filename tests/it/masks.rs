@@ -49,6 +49,19 @@ fn blocks_remove_at_most_what_is_asked_or_exactly() {
     }
 }
 
+/// Of 15 patches, twice as high as wide: √30 rows and √7.5 columns, rounded to 5 and 3.
+#[test]
+fn a_blocks_sides_are_rounded() {
+    let aspect = (2.0, 2.0);
+    let one = BlockMask { removed: vec![(15.0, 15.0)], min_patches: 15, max_patches: 15, aspect, ..beit() };
+    for i in 0..40 {
+        let mask = block_mask(&one, &mut stream(i));
+        let rows: BTreeSet<usize> = (0..196).filter(|id| mask[*id] == 1.0).map(|id| id / 14).collect();
+        let columns: BTreeSet<usize> = (0..196).filter(|id| mask[*id] == 1.0).map(|id| id % 14).collect();
+        assert_eq!((removed(&mask), rows.len(), columns.len()), (15, 5, 3));
+    }
+}
+
 #[test]
 fn removed_patches_lie_together() {
     // Of a random mask of 75 patches about 38 % of a removed patch's right neighbours are removed, of blocks most.
@@ -104,6 +117,13 @@ fn multi_blocks_have_their_counts_and_the_context_avoids_the_targets() {
             // The largest block is 8 × 5.
             assert!(span(&|id| id / 14) * span(&|id| id % 14) <= 42, "a target lies in one block");
         }
+    }
+    // A block too small makes up for it with patches that are in no target, as long as there are any.
+    let small = MultiBlock { context_scale: (0.3, 0.3), ..ijepa() };
+    for i in 0..200 {
+        let ids: Vec<usize> = multi_block(&small, &mut stream(i)).into_iter().map(|id| id as usize).collect();
+        let context: BTreeSet<usize> = ids[..60].iter().copied().collect();
+        assert!(context.len() == 60 && ids[60..].iter().all(|id| !context.contains(id)), "{ids:?}");
     }
     // Where targets cover nearly all, the counts hold all the same.
     let tight = MultiBlock { rows: 4, columns: 4, target_patches: 4, context_patches: 9, ..ijepa() };
@@ -255,7 +275,7 @@ fn hidden_pixels_change_nothing(pipeline: &str, sets: &[&str], output: &str) {
     let program = compiled.program;
     let arena: Vec<f64> = init::initialise(&program.layout, 1);
     let mut backend = f64::backend("auto").expect("there is one");
-    let mut run = |hidden: f32| {
+    let mut run = |hidden: f32, visible: f32| {
         let inputs: Vec<(String, InputValue)> = program
             .train
             .inputs
@@ -268,9 +288,7 @@ fn hidden_pixels_change_nothing(pipeline: &str, sets: &[&str], output: &str) {
                     // Noise is drawn by the same rule, so that its smallest values are known: all groups but these are hidden.
                     for (i, value) in data.iter_mut().enumerate() {
                         let (row, column) = (i / width % height, i % width);
-                        if row >= height / 2 || column >= width / 2 {
-                            *value += hidden;
-                        }
+                        *value += if row >= height / 2 || column >= width / 2 { hidden } else { visible };
                     }
                 } else {
                     data.iter_mut().enumerate().for_each(|(i, v)| *v = i as f32);
@@ -283,9 +301,10 @@ fn hidden_pixels_change_nothing(pipeline: &str, sets: &[&str], output: &str) {
         let OutputValue::Float(tensor) = &results.outputs[0] else { panic!("tokens are floats") };
         tensor.data.clone()
     };
-    let (plain, changed) = (run(0.0), run(0.7));
-    assert_eq!(plain, changed, "{pipeline}: hidden pixels reach the visible tokens");
-    assert!(plain.iter().any(|v| *v != 0.0));
+    let plain = run(0.0, 0.0);
+    assert_eq!(plain, run(0.7, 0.0), "{pipeline}: hidden pixels reach the visible tokens");
+    let seen = run(0.0, 0.7);
+    assert!(plain.iter().zip(&seen).all(|(a, b)| a != b), "{pipeline}: visible pixels do not reach all visible tokens");
 }
 
 #[test]

@@ -141,11 +141,11 @@ fn learns(page: &Page, method: &Method, backend: &str) {
     }
     let (first, last) = (totals[0], totals[totals.len() - 1]);
     assert!(totals.iter().all(|total| total.is_finite()), "{name}: {totals:?}");
-    let moved =
-        program.train.reached(&program.layout).iter().enumerate().filter(|(_, reached)| **reached).all(|(i, _)| {
-            let range = program.layout.range(i);
-            start[range.clone()] != trainer.arena[range]
-        });
+    let reached = program.train.reached(&program.layout);
+    let mut reached =
+        reached.iter().enumerate().filter(|(_, reached)| **reached).map(|(i, _)| program.layout.range(i)).peekable();
+    assert!(reached.peek().is_some(), "{name}: no gradient arrives anywhere");
+    let moved = reached.all(|range| start[range.clone()] != trainer.arena[range]);
     assert!(moved, "{name}: a parameter with a gradient never moved");
     match method.learns {
         Learns::Overfits(share) => {

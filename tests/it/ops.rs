@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 
 use page::PageCase;
 
+use crate::command::updates_expected;
+
 fn pages() -> Vec<(PathBuf, String, Vec<PageCase>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ops");
     let entries = std::fs::read_dir(folder).expect("the folder is there");
@@ -36,7 +38,7 @@ fn pages() -> Vec<(PathBuf, String, Vec<PageCase>)> {
 fn pages_hold() {
     let mut faults = Vec::new();
     for (path, text, cases) in pages() {
-        if std::env::var_os("UPDATE_EXPECT").is_some() {
+        if updates_expected() {
             let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
             // From the end, so that the lines of earlier blocks keep their numbers.
             for case in cases.iter().rev().filter(|case| !case.expect.is_empty()) {

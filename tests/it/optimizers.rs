@@ -84,7 +84,7 @@ fn adamw(weight_decay: Schedule) -> Settings {
 
 /// Some number in −1..1 that differs from place to place.
 fn some(step: u64, index: usize) -> f64 {
-    (1.7 * index as f64 + 0.9 * step as f64 + 0.3).sin()
+    libm::sin(1.7 * index as f64 + 0.9 * step as f64 + 0.3)
 }
 
 fn clock() -> Clock {
@@ -148,11 +148,11 @@ fn norm(values: &[f64]) -> f64 {
 #[test]
 fn adamw_is_pytorchs() {
     let expected = by_hand(|p, g, [m, v], step| {
-        let t = step as i32 + 1;
+        let t = f64::from(step as u32 + 1);
         *m = zip(m, g, |m, g| 0.9 * m + 0.1 * g);
         *v = zip(v, g, |v, g| 0.95 * v + 0.05 * g * g);
-        let m_hat: Vec<f64> = m.iter().map(|m| m / (1.0 - 0.9f64.powi(t))).collect();
-        let v_hat: Vec<f64> = v.iter().map(|v| v / (1.0 - 0.95f64.powi(t))).collect();
+        let m_hat: Vec<f64> = m.iter().map(|m| m / (1.0 - libm::pow(0.9, t))).collect();
+        let v_hat: Vec<f64> = v.iter().map(|v| v / (1.0 - libm::pow(0.95, t))).collect();
         let decayed: Vec<f64> = p.iter().map(|p| p - RATE * DECAY * p).collect();
         zip(&decayed, &zip(&m_hat, &v_hat, |m, v| m / (v.sqrt() + 1e-8)), |p, d| p - RATE * d)
     });
@@ -179,20 +179,26 @@ fn sgd_is_pytorchs_with_and_without_nesterov() {
 
 #[test]
 fn lars_is_that_of_byol_and_barlow_twins() {
-    for eps in [0.0, 0.5] {
+    for (eps, separate_norms) in [(0.0, false), (0.5, false), (0.5, true)] {
         let expected = by_hand(|p, g, [buffer, _], _| {
             // The bias, two values, is left out of decay and adaptation.
             let g = if p.len() == 2 {
                 g.to_vec()
             } else {
+                // The paper's denominator, or the norm of both together.
+                let apart = norm(g) + DECAY * norm(p);
                 let g = zip(g, p, |g, p| g + DECAY * p);
-                let q = 0.001 * norm(p) / (norm(&g) + eps);
+                let q = 0.001 * norm(p) / (if separate_norms { apart } else { norm(&g) } + eps);
                 g.iter().map(|g| q * g).collect()
             };
             *buffer = zip(buffer, &g, |b, g| 0.9 * b + g);
             zip(p, buffer, |p, b| p - RATE * b)
         });
-        let mut train = train(lars(eps));
+        let mut settings = lars(eps);
+        if let Settings::Lars { separate_norms: separate, .. } = &mut settings {
+            *separate = separate_norms;
+        }
+        let mut train = train(settings);
         let plain = ParameterRule {
             weight_decay: Some(Schedule::Constant(0.0)),
             adaptation: Some(false),
@@ -366,6 +372,30 @@ fn copies_follow_their_sources() {
     }
     check::<f64>(f64::EPSILON);
     check::<f32>(f64::from(f32::EPSILON));
+}
+
+#[test]
+fn copies_take_the_momentum_of_the_step() {
+    let (layout, mut averages) = with_copies(&[(BOTH, EmaMoment::AfterStep)]);
+    let ramp = Schedule::Ramp { from: 0.5, to: 0.9, cosine: false, over: Duration::Share(1.0), by: Tick::Step };
+    averages.followers.iter_mut().for_each(|pair| pair.momentum = ramp.clone());
+    let train = train(sgd(0.0, false));
+    let mut optimizer = Optimizer::<f64>::new(&train, &layout, &[false, false], averages.followers.clone());
+    let mut arena = vec![0.0; layout.total_len];
+    arena[..layout.trained_len].fill(1.0);
+    let mut expected = 0.0;
+    for step in 0..STEPS {
+        optimizer.update(&mut arena, &vec![0.0; layout.trained_len], step, &clock());
+        let momentum = 0.5 + 0.4 * step as f64 / STEPS as f64;
+        expected = momentum * expected + 1.0 - momentum;
+        for pair in &averages.followers {
+            assert!(
+                (arena[pair.copy.start] - expected).abs() < 1e-12,
+                "step {step}: {}, not {expected}",
+                arena[pair.copy.start]
+            );
+        }
+    }
 }
 
 #[test]

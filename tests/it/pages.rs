@@ -5,6 +5,8 @@
 use std::fs;
 use std::path::PathBuf;
 
+use crate::command::updates_expected;
+
 /// A fenced block.
 pub struct Fence {
     /// What stands behind the opening fence: `cmae`, `text`, `console`.
@@ -57,7 +59,7 @@ impl Page {
         if fence.text == found {
             return Ok(());
         }
-        if std::env::var_os("UPDATE_EXPECT").is_some() {
+        if updates_expected() {
             self.changes.push((index, found));
             return Ok(());
         }

@@ -182,7 +182,7 @@ impl Trees {
             0 => self.below(100) as f64,
             1 => self.below(1_000_000) as f64 / 1000.0,
             2 => f64::from_bits(self.below(1 << 31) << 32 | self.below(1 << 31)).abs(),
-            _ => (self.below(1000) as f64 / 10.0).powi(self.below(40) as i32 - 20),
+            _ => libm::pow(self.below(1000) as f64 / 10.0, self.below(40) as f64 - 20.0),
         }
     }
 

@@ -7,7 +7,7 @@ use std::process::Command;
 use cmae::run::RunFolder;
 use serde_json::Value;
 
-use crate::command::{cmaec, fail, run, succeed};
+use crate::command::{cmaec, fail, on_path, run, succeed, tool};
 use crate::runs::{SMALL, text, with};
 
 /// Of [`SMALL`], 8 steps that are judged twice.
@@ -117,7 +117,8 @@ fn a_run_writes_its_report() {
     assert_eq!(data(&page(&other)), data(&html));
     let map: Value = serde_json::from_str(&page(&out.join("features.json"))).expect("a map");
     assert_eq!((&map["step"], &map["dim"]), (&8.into(), &32.into()));
-    assert_eq!(html.matches("<circle").count(), map["points"].as_array().expect("points").len());
+    let points = map["points"].as_array().expect("points").len();
+    assert!(points > 100 && html.matches("<circle").count() == points, "{points} points");
 }
 
 #[test]
@@ -322,17 +323,13 @@ fn browser() -> Option<PathBuf> {
     if let Some(named) = std::env::var_os("CHROME") {
         return Some(named.into());
     }
-    let folders: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH")?).collect();
-    let names = ["chromium", "chromium-browser", "google-chrome"];
-    names.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name))).find(|path| path.is_file())
+    on_path(&["chromium", "chromium-browser", "google-chrome"])
 }
 
 #[test]
 fn a_browser_shows_the_figures() {
-    let Some(browser) = browser() else {
-        eprintln!("skipped: there is no chromium, chromium-browser or google-chrome, and CHROME names none");
-        return;
-    };
+    let install = "apt-get install chromium, or CHROME=the path of another of its family";
+    let Some(browser) = tool("chromium", browser(), install) else { return };
     let folder = tempfile::tempdir().expect("a temporary folder");
     let out = folder.path().join("run");
     small_run(&out, &[]);

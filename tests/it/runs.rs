@@ -118,9 +118,10 @@ fn so_does_one_with_another_optimizer_and_clipping() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let out = folder.path().join("run");
     succeed(&with(&base, &["--out", text(&out), "--set", "train.epochs=0.2"]));
-    for line in metrics(&out).iter().filter(|line| line.get("loss").is_some()) {
-        assert!(line["gradient_norm"].as_f64().is_some_and(|norm| norm > 0.0), "{line}");
-    }
+    let lines = metrics(&out);
+    let norms = lines.iter().filter(|line| line.get("loss").is_some()).map(|line| line["gradient_norm"].as_f64());
+    let norms: Vec<Option<f64>> = norms.collect();
+    assert!(norms.len() == 2 && norms.iter().all(|norm| norm.is_some_and(|norm| norm > 0.0)), "{norms:?}");
     let last = fs::read_to_string(out.join("last")).expect("a run names its last checkpoint");
     let bytes = fs::read(out.join("checkpoints").join(last).join("optimizer.safetensors")).expect("it was written");
     let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("it is whole");
@@ -268,8 +269,10 @@ fn a_run_says_what_it_made() {
     for key in ["step", "epoch", "learning_rate", "loss", "losses", "monitors", "images_per_second", "data_wait_ms"] {
         assert!(first.get(key).is_some(), "`{key}` is missing: {first}");
     }
-    let contrastive = |line: &Value| line["losses"]["reconstruction"].as_f64();
-    let values: Vec<f64> = lines.iter().filter_map(contrastive).collect();
+    // Two of the 20 steps are warm-up: what is told of a step is the rate that it was made with.
+    let rates: Vec<f64> = lines.iter().filter_map(|line| line["learning_rate"].as_f64()).take(3).collect();
+    assert_eq!(rates, [0.0, 7.5e-4, 1.5e-3]);
+    let values: Vec<f64> = lines.iter().filter_map(|line| line["losses"]["reconstruction"].as_f64()).collect();
     assert!(values[values.len() - 1] < 0.8 * values[0], "the reconstruction does not get better: {values:?}");
     let kept: BTreeSet<String> = checkpoints(&out).into_iter().collect();
     let best = fs::read_to_string(out.join("best")).expect("a run names its best checkpoint");
@@ -306,6 +309,19 @@ fn a_run_says_what_it_made() {
     let last = lines.iter().rev().find_map(|line| line.get("evaluation")).expect("a run ends with an evaluation");
     assert_eq!(figures["knn_accuracy"], last["knn_accuracy"]);
     assert_eq!(figures["knn_accuracy_untrained"], last["knn_accuracy_untrained"]);
+}
+
+/// Nothing is learned at a rate of 0, so that all evaluations are alike.
+#[test]
+fn the_first_of_equally_good_checkpoints_is_the_best() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = folder.path().join("run");
+    let still = ["--set", "train.learning_rate=0", "--set", "train.epochs=0.75", "--set", "evaluate.knn.every=4 steps"];
+    succeed(&with(&with(&SMALL, &still), &["--out", text(&out)]));
+    let accuracies: Vec<f64> =
+        metrics(&out).iter().filter_map(|line| line["evaluation"]["knn_accuracy"].as_f64()).collect();
+    assert!(accuracies.len() == 2 && accuracies[0] == accuracies[1], "{accuracies:?}");
+    assert_eq!(fs::read_to_string(out.join("best")).expect("a run names it"), "step-00000004");
 }
 
 #[test]
@@ -369,9 +385,10 @@ fn a_damaged_checkpoint_is_named_and_the_one_before_it_used() {
     assert_eq!(code, 0, "{stderr}");
     assert!(stderr.contains(&last) && stderr.contains("damaged"), "{stderr}");
     assert!(weights(&out) == whole, "trained again from the one before, the bytes are the same");
-    for entry in fs::read_dir(out.join("checkpoints")).expect("a run has checkpoints") {
-        fs::remove_file(entry.expect("it can be read").path().join("state.ron")).expect("each has a state");
-    }
+    let left = checkpoints(&out);
+    assert!(!left.is_empty());
+    left.iter()
+        .for_each(|name| fs::remove_file(out.join("checkpoints").join(name).join("state.ron")).expect("each has it"));
     let error = fail(&["export", text(&out), "-o", text(&folder.path().join("x"))]);
     assert!(error.contains("no checkpoint") && error.contains("state.ron"), "{error}");
 }

@@ -7,6 +7,7 @@ use cmae::elab::Set;
 use cmae::graph::Program;
 use cmae::source::Sources;
 use cmae::spec::{Clip, Duration, End, Optimizer as Settings, Schedule, Tick};
+use cmae::train::Clock;
 use cmae::train::optimizer::{Group, Optimizer};
 use serde_json::Value;
 
@@ -30,16 +31,20 @@ fn ramp(from: f64, to: f64, cosine: bool, over: Duration, by: Tick) -> Schedule 
     Schedule::Ramp { from, to, cosine, over, by }
 }
 
+/// The entries of a list that has some.
+fn list(value: &Value) -> &[Value] {
+    let entries = value.as_array().expect("a list");
+    assert!(!entries.is_empty(), "the fixture holds nothing to compare");
+    entries
+}
+
 fn values(entry: &Value) -> Vec<f64> {
-    entry["values"].as_array().expect("a list").iter().map(|v| v.as_f64().expect("numbers")).collect()
+    list(&entry["values"]).iter().map(|v| v.as_f64().expect("numbers")).collect()
 }
 
 #[test]
 fn the_learning_rate_warms_up_and_falls_as_maes() {
-    let entries = fixture();
-    let entries = entries["learning_rate"].as_array().expect("a list");
-    assert!(!entries.is_empty());
-    for entry in entries {
+    for entry in list(&fixture()["learning_rate"]) {
         let schedule = Schedule::Cosine {
             peak: number(entry, "base"),
             end: End::Value(number(entry, "minimum")),
@@ -59,8 +64,7 @@ fn the_learning_rate_warms_up_and_falls_as_maes() {
 
 #[test]
 fn the_momentum_rises_by_half_a_cosine() {
-    let entries = fixture();
-    for entry in entries["ema_momentum"].as_array().expect("a list") {
+    for entry in list(&fixture()["ema_momentum"]) {
         let schedule = ramp(number(entry, "base"), number(entry, "end"), true, Duration::Share(1.0), Tick::Step);
         for (step, expected) in values(entry).into_iter().enumerate() {
             let found = schedule.at(step as f64, 1.0, number(entry, "total"));
@@ -104,7 +108,7 @@ fn cosine(end: End, over: Duration, by: Tick) -> Schedule {
 
 #[test]
 fn a_cosine_may_run_past_the_end_or_stop_before_it() {
-    let half = |t: f64| 0.5 * (1.0 + (std::f64::consts::PI * t).cos());
+    let half = |t: f64| 0.5 * (1.0 + libm::cos(std::f64::consts::PI * t));
     // 100 steps in all, 16 of them warm-up.
     let cut = cosine(End::Value(0.0), Duration::Share(1.25), Tick::Step);
     all_agree(&at(&cut, &[0.0, 8.0, 16.0, 58.0, 80.0]), &[0.5, 0.75, 1.0, 0.5, half(64.0 / 84.0)]);
@@ -214,8 +218,8 @@ fn roles_decay_what_cmae_decays() {
         "batch_norm_decay=0.0",
     ];
     let program = compiled(Sources::new(), &root("pipelines/cmae_vitb.cmae"), &sets);
-    for (list, decay) in [("decay", 0.05), ("no_decay", 0.0)] {
-        for name in groups[list].as_array().expect("a list of names") {
+    for (which, decay) in [("decay", 0.05), ("no_decay", 0.0)] {
+        for name in list(&groups[which]) {
             let name = name.as_str().expect("names");
             assert_eq!(group(&program, name).weight_decay, Schedule::Constant(decay), "{name}");
         }
@@ -267,6 +271,19 @@ fn a_section_says_what_its_words_mean() {
     assert_eq!(norm.learning_rate, Schedule::Constant(0.5));
     assert_eq!(norm.weight_decay, ramp(0.0, 1.0, false, whole, Tick::Step), "the first rule that gives it");
     assert!(!norm.adaptation);
+}
+
+#[test]
+fn what_is_due_is_due_where_whole_periods_end() {
+    let clock = Clock::new(2.0, 10);
+    let due = |every: Duration| -> Vec<u64> { (1..=20).filter(|step| clock.is_due(every, *step)).collect() };
+    assert_eq!(due(Duration::Epochs(1.0)), [10, 20]);
+    assert_eq!(due(Duration::Share(0.25)), [5, 10, 15, 20]);
+    assert_eq!(due(Duration::Steps(7.0)), [7, 14]);
+    // A period that is no whole number of steps ends within one.
+    assert_eq!(due(Duration::Steps(7.5)), [8, 15]);
+    // Nothing happens more than once a step.
+    assert_eq!(due(Duration::Steps(0.2)).len(), 20);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use cmae::source::Sources;
 use cmae::spec::{MAX_PIXELS, ShapesSpec, SourceSpec, Split};
 use image::{Rgb, RgbImage};
 
-use crate::command::root;
+use crate::command::{root, updates_expected};
 
 /// All strengths at 0.
 fn fixed(split: Split) -> ShapesSpec {
@@ -195,7 +195,7 @@ fn sheet() -> RgbImage {
 #[test]
 fn the_contact_sheet_shows_what_is_drawn() {
     let path = root("docs/images/shapes.png");
-    if std::env::var_os("UPDATE_EXPECT").is_some() {
+    if updates_expected() {
         write_png(&path, &sheet()).expect("the page's picture can be written");
     }
     let drawn = image::open(&path).expect("it is in the repository").into_rgb8();

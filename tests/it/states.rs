@@ -121,6 +121,94 @@ fn what_is_frozen_neither_learns_nor_remembers() {
 }
 
 #[test]
+fn a_step_that_is_not_made_leaves_all_as_it_was() {
+    let text = pipeline(
+        "use std::layers::batch_norm",
+        "norm = batch_norm(3)  momentum = ema(net, momentum: 0.5, when: before_forward)",
+        "z = norm(y)  t = momentum.net(x)",
+        "op::mean(online.z * online.t)",
+    );
+    let program =
+        compile(&text.replace("learning_rate = 0.0", "learning_rate = 0.1").replace("sgd()", "sgd(momentum: 0.9)"));
+    let mut backend = f64::backend("cpu").expect("every build has it");
+    let mut trainer = Trainer::<f64>::new(&program, Clock::new(1.0, 4));
+    let fresh = trainer.arena.clone();
+    trainer.step(&mut *backend, &picture(0), &[]).unwrap_or_else(|error| panic!("{error}"));
+    assert!(trainer.arena != fresh, "a step that is made moves something");
+    let (arena, slots, updates) =
+        (trainer.arena.clone(), trainer.optimizer.slots.clone(), trainer.optimizer.updates.clone());
+    let mut broken = picture(1);
+    let InputValue::Float(image) = &mut broken[0].1 else { panic!("pictures are floats") };
+    image.data[3] = f32::NAN;
+    let error = trainer.step(&mut *backend, &broken, &[]).expect_err("the loss is no number").to_string();
+    assert!(error.starts_with("step 2: the loss `all` (NaN) is not finite"), "{error}");
+    assert!(trainer.arena == arena && trainer.optimizer.slots == slots && trainer.optimizer.updates == updates);
+    // And goes on as if it had not been tried.
+    trainer.step(&mut *backend, &picture(1), &[]).unwrap_or_else(|error| panic!("{error}"));
+    let mut other = Trainer::<f64>::new(&program, Clock::new(1.0, 4));
+    for step in 0..2 {
+        other.step(&mut *backend, &picture(step), &[]).unwrap_or_else(|error| panic!("{error}"));
+    }
+    assert!(trainer.arena == other.arena && trainer.step == other.step);
+}
+
+/// Losses of two steps; parameters and their averaged copy at the start and after each.
+fn two_steps(when: &str) -> (Vec<f64>, [Vec<Vec<f64>>; 2]) {
+    let model = format!("momentum = ema(net, momentum: 0.75, when: {when})");
+    let text = pipeline("", &model, "t = momentum.net(x)", "op::mean(online.y * online.t)");
+    let program = compile(&text.replace("learning_rate = 0.0", "learning_rate = 0.1"));
+    let mut backend = f64::backend("cpu").expect("every build has it");
+    let mut trainer = Trainer::<f64>::new(&program, Clock::new(1.0, 2));
+    let tensor = |trainer: &Trainer<'_, f64>, path: &str| {
+        trainer.arena[program.layout.get(path).expect("the pipeline has it").1].to_vec()
+    };
+    let paths = ["net.weight", "momentum.net.weight"];
+    let (mut losses, mut found) = (Vec::new(), paths.map(|path| vec![tensor(&trainer, path)]));
+    for step in 0..2 {
+        let report = trainer.step(&mut *backend, &picture(step), &[]).unwrap_or_else(|error| panic!("{error}"));
+        losses.push(report.results.total);
+        found.iter_mut().zip(paths).for_each(|(list, path)| list.push(tensor(&trainer, path)));
+    }
+    (losses, found)
+}
+
+/// Before and after the forward pass a copy moves to what the parameter was before the step, after the step to what it is then.
+#[test]
+fn copies_move_at_their_moment() {
+    let moved = |when: &str, follows: [usize; 2]| {
+        let (losses, [parameters, copies]) = two_steps(when);
+        assert!(parameters[0] != parameters[1] && parameters[1] != parameters[2]);
+        for (step, source) in follows.into_iter().enumerate() {
+            for (at, copy) in copies[step + 1].iter().enumerate() {
+                let expected = 0.75 * copies[step][at] + 0.25 * parameters[source][at];
+                assert!((copy - expected).abs() < 1e-12, "{when}, step {step}: {copy}, not {expected}");
+            }
+        }
+        losses
+    };
+    let (before, after) = (moved("before_forward", [0, 1]), moved("after_forward", [0, 1]));
+    moved("after_step", [1, 2]);
+    // The first steps are the same; the second forward pass sees a copy that has moved, or not yet.
+    assert_eq!(before[0], after[0]);
+    assert!((before[1] - after[1]).abs() > 1e-9, "{before:?} {after:?}");
+}
+
+#[test]
+fn a_state_that_is_not_finite_stops_the_step_though_its_loss_is() {
+    let text = pipeline(
+        "use std::teachers::centering",
+        "center = centering(3, 0.9)",
+        "seen = center([op::exp(1e6 * y * y)])[0]",
+        "op::mean(online.y)",
+    );
+    let program = compile(&text.replace("features = net(online.x)", "features = online.seen"));
+    let mut backend = f64::backend("cpu").expect("every build has it");
+    let mut trainer = Trainer::<f64>::new(&program, Clock::new(1.0, 1));
+    let error = trainer.step(&mut *backend, &picture(0), &[]).expect_err("the centre is infinite").to_string();
+    assert!(error.contains("the state `center.center` is not finite"), "{error}");
+}
+
+#[test]
 fn evaluation_updates_nothing() {
     let text =
         pipeline("use std::layers::batch_norm", "norm = batch_norm(3)", "z = norm(y)", "op::mean(online.z * online.y)")

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use crate::command::{cmaec, fail, root};
+use crate::command::{cmaec, fail, on_path, root, tool};
 use crate::runs::{SMALL, text, with};
 
 const ENTER: &str = "\u{1b}[?1049h";
@@ -40,8 +40,7 @@ fn in_terminal(arguments: &[&str], keys: &str) -> (Option<i32>, String) {
 #[cfg(target_os = "linux")]
 #[test]
 fn it_draws_and_gives_the_terminal_back() {
-    if Command::new("script").arg("--version").output().is_err() {
-        println!("skipped: there is no `script` here");
+    if tool("script", on_path(&["script"]), "apt-get install bsdutils").is_none() {
         return;
     }
     let folder = tempfile::tempdir().expect("a temporary folder");

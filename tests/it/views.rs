@@ -5,7 +5,7 @@
 use cmae::data::Image;
 use cmae::data::rng::Key;
 use cmae::data::view::geometry::{Geometry, Window, crop, flip, resize, resized_window};
-use cmae::data::view::{self, blur, color, normalize};
+use cmae::data::view::{self, Draw, blur, color, normalize};
 use cmae::spec::{Interpolation, ViewOp};
 use cmae::verify::Fixture;
 use serde_json::Value;
@@ -78,6 +78,32 @@ fn tolerance(name: &str) -> (f64, f64, f64) {
         "view" => (0.07, 1.0, 0.005),
         _ => (1.0, 0.01, 0.01),
     }
+}
+
+/// Brightness before contrast gives another picture than contrast before brightness, and each is as likely.
+#[test]
+fn jitters_steps_come_in_an_order_that_is_drawn() {
+    let image = photo(&fixture());
+    let jitter = ViewOp::ColorJitter { brightness: 0.4, contrast: 0.4, saturation: 0.0, hue: 0.0 };
+    let mut brightness_first = 0;
+    for sample in 0..60 {
+        let stream = || Key { seed: 2, epoch: 0, sample }.stream("jitter");
+        let found = view::apply(std::slice::from_ref(&jitter), image.clone(), &mut stream(), &mut Geometry::default());
+        // What was drawn, in the same sequence: the order by Fisher and Yates, then all four factors.
+        let mut draw = stream();
+        let mut order = [0, 1, 2, 3];
+        (1..4).rev().for_each(|last| order.swap(last, draw.below(last as u64 + 1) as usize));
+        let [bright, contrast] = [0, 1].map(|_| 0.6 + 0.8 * draw.uniform());
+        let is_first = order.iter().position(|step| *step == 0) < order.iter().position(|step| *step == 1);
+        let expected = if is_first {
+            color::contrast(color::brightness(image.clone(), bright), contrast)
+        } else {
+            color::brightness(color::contrast(image.clone(), contrast), bright)
+        };
+        assert_eq!(found, Ok(expected), "sample {sample}");
+        brightness_first += usize::from(is_first);
+    }
+    assert!((18..=42).contains(&brightness_first), "of 60: {brightness_first}");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! f32 and f64 as the kernels see them: f32 by [`elementary`], f64, the oracle, by the platform's library.
+//! f32 and f64 as the kernels see them: f32 by [`elementary`], f64, the oracle, by the platform's library, and erf by `libm`.
+//! Sines, cosines and powers are the platform's in f32 too: no layer is made of them.
 
 use super::elementary;
 use super::product::Products;

@@ -58,3 +58,20 @@ impl Source for Digits {
         Identity::of_text(&self.name(index))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_splits_have_as_many_images_as_labels() {
+        for (name, len) in [("train", 1400), ("val", 397)] {
+            let split = Digits::open(name, 1).expect("it is embedded");
+            assert_eq!((split.len(), split.pixels.len()), (len, len * SIDE * SIDE));
+            let mut counts = [0; 10];
+            (0..len).for_each(|index| counts[split.label(index).expect("each has one") as usize] += 1);
+            assert!(counts.iter().all(|count| *count > len / 12), "{counts:?}");
+            assert!((0..len).all(|index| split.image(index).is_ok_and(|image| image.data.iter().any(|v| *v > 100))));
+        }
+    }
+}

@@ -45,7 +45,10 @@ pub fn gaussian(image: Image, sigma: f64, radius: usize) -> Image {
 
 /// `2 · radius + 1` weights that sum to one.
 fn weights(sigma: f64, radius: usize) -> Vec<f32> {
-    let at = |i: usize| (-0.5 * ((i as f64 - radius as f64) / sigma).powi(2)).exp();
+    let at = |i: usize| {
+        let distance = (i as f64 - radius as f64) / sigma;
+        libm::exp(-0.5 * distance * distance)
+    };
     let raw: Vec<f64> = (0..=2 * radius).map(at).collect();
     let sum: f64 = raw.iter().sum();
     raw.into_iter().map(|w| (w / sum) as f32).collect()

@@ -190,8 +190,13 @@ fn fits(window: Window, whole: (usize, usize)) -> Result<(), String> {
 }
 
 /// Uniform over `range`.
-fn between(range: (f64, f64), draw: &mut dyn Draw) -> f64 {
+pub(super) fn between(range: (f64, f64), draw: &mut dyn Draw) -> f64 {
     range.0 + (range.1 - range.0) * draw.uniform()
+}
+
+/// An aspect within `range`, whose logarithm is uniform: tall and wide are as likely.
+fn aspect_between(range: (f64, f64), draw: &mut dyn Draw) -> f64 {
+    libm::exp(between((libm::log(range.0), libm::log(range.1)), draw))
 }
 
 fn window_at(size: (usize, usize), at: (usize, usize)) -> Window {
@@ -205,7 +210,7 @@ fn random_window((height, width): (usize, usize), scale: (f64, f64), ratio: (f64
     let area = (height * width) as f64;
     for _ in 0..CROP_ATTEMPTS {
         let target = area * between(scale, draw);
-        let aspect = between((ratio.0.ln(), ratio.1.ln()), draw).exp();
+        let aspect = aspect_between(ratio, draw);
         let w = (target * aspect).sqrt().round_ties_even() as usize;
         let h = (target / aspect).sqrt().round_ties_even() as usize;
         if (1..=width).contains(&w) && (1..=height).contains(&h) {

@@ -23,8 +23,7 @@ pub struct Factors {
 impl Factors {
     /// `updates`: how many the tensor has had, this one included.
     pub fn new(update: super::Update, betas: (f64, f64), eps: f64, updates: u64) -> Self {
-        // More than 2³¹ updates change no correction: both powers are 0 long before.
-        let power = |beta: f64| beta.powi(i32::try_from(updates).unwrap_or(i32::MAX));
+        let power = |beta: f64| libm::pow(beta, updates as f64);
         Factors {
             scale: update.scale,
             first_share: 1.0 - betas.0,

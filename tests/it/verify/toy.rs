@@ -187,7 +187,7 @@ impl Steps<f64> for Toy {
             *y = bias[column] + (0..3).map(|k| x[row * 3 + k] * weight[column * 3 + k]).sum::<f64>();
         }
         let mean = [(y[0] + y[2]) / 2.0, (y[1] + y[3]) / 2.0];
-        let loss = y.iter().enumerate().map(|(i, y)| (y - mean[i % 2]).powi(2)).sum::<f64>() / 4.0;
+        let loss = y.iter().enumerate().map(|(i, y)| (y - mean[i % 2]) * (y - mean[i % 2])).sum::<f64>() / 4.0;
         let mut gradient: Vec<f64> = (0..6)
             .map(|i| (0..2).map(|row| (y[row * 2 + i / 3] - mean[i / 3]) * x[row * 3 + i % 3]).sum::<f64>() / 2.0)
             .collect();
