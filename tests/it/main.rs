@@ -21,6 +21,7 @@ mod masks;
 mod methods;
 mod ops;
 mod optimizers;
+mod outlook;
 mod pages;
 mod pictures;
 mod pipelines;
