@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use cmae::diag::{Diagnostics, render};
-use cmae::graph::{InputKind, Op, Program, TensorKind};
+use cmae::graph::{InputKind, Program, TensorKind};
+use cmae::op::Op;
 use cmae::source::Sources;
 use cmae::spec::Schedule;
 
