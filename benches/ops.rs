@@ -3,6 +3,7 @@
 //!
 //! The best of some runs, for others on the machine only ever take time away.
 #![allow(unsafe_code, reason = "gemm takes pointers and strides")]
+#![allow(clippy::disallowed_macros, reason = "whoever runs it reads it")]
 
 use std::time::{Duration, Instant};
 

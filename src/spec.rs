@@ -24,6 +24,10 @@ pub struct Spec {
     pub evaluate: EvaluateSpec,
     /// Pipelines whose modules this one uses, frozen: a run of each is named when this one's starts.
     pub imports: Vec<ImportSpec>,
+    /// Modules, branches, losses and monitors, and what is evaluated, as the graphs were made of them. Empty in runs of versions
+    /// that did not record it.
+    #[serde(default)]
+    pub definitions: Vec<Definition>,
     /// Path of the module that `cmaec export` writes, such as `encoder`.
     pub export: Option<String>,
 }
@@ -52,6 +56,25 @@ pub struct ImportSpec {
     pub pipeline: String,
 }
 
+/// A definition outside of the settings. Its text and its arguments are for people and for telling runs apart: what is computed
+/// is in the graphs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Definition {
+    /// Such as `model.encoder`, `online.mask` or `losses.contrastive`.
+    pub name: String,
+    /// Canonical, after overrides.
+    pub text: String,
+    /// The block of a module that goes by this name.
+    pub block: Option<BlockSpec>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockSpec {
+    pub name: String,
+    /// As evaluated, defaults included.
+    pub arguments: Vec<(String, String)>,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DataSpec {
     /// By name; `train` is always there.
@@ -62,7 +85,8 @@ pub struct DataSpec {
     pub channels: usize,
     /// Batches that may stand ready before they are asked for.
     pub prefetch_batches: usize,
-    /// Share of broken images past which a run stops.
+    /// Share of broken images past which training stops: others stand in for them. An evaluation, where none does, leaves them out
+    /// and says how many.
     pub max_broken: f64,
 }
 
@@ -408,6 +432,8 @@ pub struct EmaSpec {
     pub when: EmaMoment,
     /// (copy, source).
     pub pairs: Vec<(String, String)>,
+    /// What the copies read of their sources themselves, for it never moves: (path that a copy would have, source).
+    pub shared: Vec<(String, String)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

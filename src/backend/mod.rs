@@ -163,17 +163,17 @@ impl<'a> Inputs<'a> {
             InputValue::Double(tensor) => (DType::Float, &tensor.shape, tensor.data.len()),
             InputValue::Int(tensor) => (DType::Int, &tensor.shape, tensor.data.len()),
         };
-        let (name, shape) = (name.to_owned(), shape.clone());
-        let (expected, wanted) = (node.ty.shape.clone(), node.ty.elements());
+        let (expected, wanted) = (&node.ty.shape, node.ty.elements());
         let of = |dtype| if dtype == DType::Int { "ids" } else { "numbers" };
+        let name = || name.to_owned();
         if dtype != node.ty.dtype {
-            return Err(BackendError::InputType { name, found: of(dtype), expected: of(node.ty.dtype) });
+            return Err(BackendError::InputType { name: name(), found: of(dtype), expected: of(node.ty.dtype) });
         }
         if shape != expected {
-            return Err(BackendError::InputShape { name, found: shape, expected });
+            return Err(BackendError::InputShape { name: name(), found: shape.clone(), expected: expected.clone() });
         }
         if len != wanted {
-            return Err(BackendError::InputCut { name, found: len, shape, expected: wanted });
+            return Err(BackendError::InputCut { name: name(), found: len, shape: shape.clone(), expected: wanted });
         }
         Ok(value)
     }

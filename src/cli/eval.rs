@@ -8,7 +8,7 @@ use cmae::spec::{Duration, KnnSpec};
 use cmae::train::init;
 use serde_json::json;
 
-use super::output::outln;
+use super::output::{errln, outln};
 use super::trained::Chosen;
 
 /// Judges the features of a run.
@@ -78,7 +78,7 @@ fn knn(args: Knn) -> Result<(), String> {
     let found = judge.model(&mut *backend, program, &trained.arena).map_err(text)?;
     let untrained = judge.model(&mut *backend, program, &initial).map_err(text)?;
     let pixels = judge.raw_pixels(program).map_err(text)?;
-    found.left_out.iter().for_each(|left_out| eprintln!("warning: {left_out}"));
+    found.left_out.iter().for_each(|left_out| errln!("warning: {left_out}"));
     let (Some(knn), Some(of_untrained), Some(of_pixels)) = (found.knn, untrained.knn, pixels.knn) else {
         unreachable!("a judge with labels lets them vote");
     };

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use cmae::eval::export::export_module;
+use cmae::run::destination::{Kind, destination};
 
 use super::output::outln;
 use super::trained::Chosen;
@@ -12,6 +13,7 @@ use super::trained::Chosen;
 pub struct Args {
     #[command(flatten)]
     chosen: Chosen,
+    /// A plain file; one that is there is written over, unless it is a run's.
     #[arg(short, long, value_name = "FILE.safetensors")]
     output: PathBuf,
     /// The module to write, such as `momentum.encoder`; by default the one that the pipeline's `export` names.
@@ -20,13 +22,13 @@ pub struct Args {
 }
 
 pub fn main(args: Args) -> Result<(), String> {
+    let output = destination(&args.output, Kind::Tensors, None).map_err(|error| error.to_string())?;
     let trained = args.chosen.load()?;
-    let spec = &trained.program.spec;
+    let (program, spec) = (&trained.program, &trained.program.spec);
     let module = args.module.or_else(|| spec.export.clone()).ok_or_else(|| {
         format!("pipeline `{}` says nothing of what to export\nhelp: name it: --module encoder", spec.name)
     })?;
-    let count = export_module(&trained.program.layout, &trained.arena, &module, &spec.name, &args.output)
-        .map_err(|error| error.to_string())?;
+    let count = export_module(program, &trained.arena, &module, &output).map_err(|error| error.to_string())?;
     outln!("{}: {count} tensors of `{module}` after step {}", args.output.display(), trained.step);
     Ok(())
 }

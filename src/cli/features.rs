@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use cmae::backend::Element;
 use cmae::eval::{features, quality};
+use cmae::run::destination::{Kind, destination};
 
-use super::output::outln;
+use super::output::{errln, outln};
 use super::trained::Chosen;
 
 /// Writes the features of pictures as safetensors: `features` [N, D], `labels` [N] (−1 without classes), and the
@@ -17,6 +18,7 @@ pub struct Args {
     /// A folder of pictures, or a source of the pipeline, such as `data.val`.
     #[arg(long, value_name = "PATH")]
     data: String,
+    /// A plain file; one that is there is written over, unless it is a run's.
     #[arg(short, long, value_name = "FILE.safetensors")]
     output: PathBuf,
     /// What runs the graph: auto, cpu, dfdx or dfdx-cuda.
@@ -25,6 +27,7 @@ pub struct Args {
 }
 
 pub fn main(args: Args) -> Result<(), String> {
+    let output = destination(&args.output, Kind::Tensors, None).map_err(|error| error.to_string())?;
     let trained = args.chosen.load()?;
     let program = &trained.program;
     let graph = program.features.as_ref().ok_or_else(|| {
@@ -36,9 +39,9 @@ pub fn main(args: Args) -> Result<(), String> {
     let (found, labels) = features::extract(&mut *backend, graph, &program.layout, &trained.arena, batches.by_ref())
         .map_err(|error| error.to_string())?;
     let left_out = quality::left_out(&batches, &args.data).map_err(|error| error.to_string())?;
-    left_out.iter().for_each(|left_out| eprintln!("warning: {left_out}"));
+    left_out.iter().for_each(|left_out| errln!("warning: {left_out}"));
     let names: Vec<String> = batches.rows().iter().map(|row| source.name(*row)).collect();
-    features::write_features(&args.output, &found, &labels, &names).map_err(|error| error.to_string())?;
+    features::write_features(&output, &found, &labels, &names).map_err(|error| error.to_string())?;
     outln!("{}: {} pictures, {} features each", args.output.display(), found.rows, found.dim);
     Ok(())
 }

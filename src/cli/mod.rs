@@ -17,7 +17,9 @@ mod report;
 mod run;
 mod schedule;
 mod show;
+mod signals;
 mod speed;
+mod sweep;
 mod trained;
 mod tui;
 mod verify;
@@ -25,6 +27,8 @@ mod verify;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use output::errln;
 
 /// Trains contrastive masked autoencoders and their family from `.cmae` files.
 #[derive(Parser)]
@@ -64,10 +68,13 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::main(args),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            output::finish();
+            ExitCode::SUCCESS
+        }
         Err(message) => {
             if !message.is_empty() {
-                eprintln!("{message}");
+                errln!("{message}");
             }
             ExitCode::from(1)
         }

@@ -1,6 +1,5 @@
 //! The arguments that every subcommand on a pipeline takes, and compiling with its errors drawn.
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use cmae::backend::{Backend, BackendError, Element};
@@ -11,6 +10,8 @@ use cmae::graph::Program;
 use cmae::graph::build::Compiled;
 use cmae::source::Sources;
 use cmae::train::trainer::request;
+
+use super::output;
 
 /// Options of every subcommand that compiles a pipeline.
 #[derive(clap::Args, Clone, Debug)]
@@ -33,6 +34,12 @@ impl Options {
 
     pub fn sets(&self) -> Vec<Set> {
         self.sets.iter().map(|text| text.as_str().into()).collect()
+    }
+
+    /// Name of the pipeline at `path`.
+    pub fn pipeline_name(&self, path: &Path) -> Result<String, String> {
+        let (mut sources, mut diagnostics) = (self.sources(), Diagnostics::default());
+        cmae::elab::name(&mut sources, &mut diagnostics, path).map_err(|_| draw(diagnostics.list(), &sources))
     }
 
     /// Compiles the pipeline at `path`; the error is the drawn diagnostics.
@@ -80,6 +87,6 @@ pub fn backend_for<E: Element>(name: &str, program: &Program) -> Result<Box<dyn 
 
 /// Draws diagnostics as stderr allows.
 pub fn draw(diagnostics: &[Diagnostic], sources: &Sources) -> String {
-    let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let color = output::is_terminal() && std::env::var_os("NO_COLOR").is_none();
     render(diagnostics, sources, color).trim_end().to_owned()
 }

@@ -1,12 +1,12 @@
 //! What a run shows on stderr: a bar where there is a terminal, and twenty lines a run that stay.
 
-use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cmae::train::{StepLine, Watch};
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::output::{self, errln};
 use super::speed::Speed;
 
 /// Lines of losses in a whole run.
@@ -33,7 +33,7 @@ impl Progress {
 impl Watch for Progress {
     fn begin(&mut self, step: u64, total_steps: u64, batch_size: usize) {
         self.total_steps = total_steps;
-        if std::io::stderr().is_terminal() {
+        if output::is_terminal() {
             let style = ProgressStyle::with_template("{bar:24} step {pos}/{len}  {msg}")
                 .expect("the template is constant and right");
             self.bar = ProgressBar::with_draw_target(Some(total_steps), ProgressDrawTarget::stderr());
@@ -44,7 +44,7 @@ impl Watch for Progress {
     }
 
     fn step(&mut self, line: &StepLine<'_>) {
-        self.speed.step();
+        self.speed.step(line.seconds);
         self.sums.resize(line.losses.len(), 0.0);
         self.sums.iter_mut().zip(line.losses).for_each(|(sum, (_, value))| *sum += value);
         self.count += 1;
@@ -74,7 +74,7 @@ impl Watch for Progress {
     }
 
     fn say(&mut self, line: &str) {
-        self.bar.suspend(|| eprintln!("{line}"));
+        self.bar.suspend(|| errln!("{line}"));
     }
 
     fn asked_to_stop(&self) -> bool {

@@ -8,7 +8,7 @@ use cmae::run::{RunError, RunFolder};
 use cmae::train::{StepLine, Watch};
 use serde_json::Value;
 
-use super::output::outln;
+use super::output::{errln, outln};
 
 /// Share of a run's time that its report may take while it trains: writing it holds the steps up.
 const SHARE: f64 = 0.02;
@@ -21,7 +21,7 @@ pub struct Args {
     /// Folders of runs.
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
-    /// By default RUN/report.html, or report.html here for several runs.
+    /// A plain file; one that is there is written over. By default RUN/report.html, or report.html here for several runs.
     #[arg(short, long, value_name = "FILE.html")]
     output: Option<PathBuf>,
 }
@@ -33,7 +33,7 @@ pub fn main(args: Args) -> Result<(), String> {
         runs => report::compare(runs, output.unwrap_or(Path::new(report::FILE))),
     };
     let Written { path, warnings } = written.map_err(|error| error.to_string())?;
-    warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    warnings.iter().for_each(|warning| errln!("warning: {warning}"));
     outln!("{}", path.display());
     Ok(())
 }
@@ -57,8 +57,13 @@ impl<'a> Reporting<'a> {
     /// Writes the report once more, however the run ended.
     pub fn last(&mut self, run: &Path) {
         match report::write(run, None) {
-            // Nothing was logged yet, or the run never started.
-            Ok(_) | Err(ReportError::NoMetrics { .. } | ReportError::Run(RunError::NotARun { .. })) => {}
+            // Nothing was logged yet, or the run never started and its folder is gone.
+            Ok(_)
+            | Err(
+                ReportError::NoMetrics { .. }
+                | ReportError::NotThere { .. }
+                | ReportError::Run(RunError::NotARun { .. }),
+            ) => {}
             Err(_) if self.failed => {}
             Err(error) => {
                 self.failed = true;

@@ -2,46 +2,56 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use cmae::backend::Element;
 use cmae::diag::{Code, Diagnostic};
 use cmae::graph::build::Compiled;
 use cmae::report;
-use cmae::run::RunFolder;
+use cmae::run::sweep::{first_free, newest};
+use cmae::run::{RunError, RunFolder, Started, Sweep, SweepFolder, shell};
 use cmae::source::Sources;
 use cmae::spec::Precision;
 use cmae::train::{Ended, ImportedRun, SessionError, SessionOptions, Watch, session};
 
-use super::output::outln;
+use super::output::{self, errln};
 use super::pipeline::{self, Options, backend_for};
 use super::progress::Progress;
 use super::report::Reporting;
+use super::signals;
+use super::sweep::{self, Row};
 use super::trained::{self, Trained};
 use super::tui::{self, Tui};
 
+/// Where runs go that are told no folder.
+const RUNS: &str = "runs";
+/// The backend unless another is named.
+const AUTO: &str = "auto";
+
 /// Trains a pipeline, and writes checkpoints, metrics and pictures to a folder.
 ///
-/// Ctrl-C saves and leaves; `--resume` takes the run up again, to the same bytes as if it had not stopped.
+/// Ctrl-C saves and leaves, as do SIGTERM and a terminal that is closed (not under `nohup`, and a pipe without a reader stops
+/// nothing); `--resume` takes the run up again, to the same bytes as if it had not stopped.
 #[derive(clap::Args)]
 pub struct Args {
     #[arg(value_name = "PIPELINE")]
     file: PathBuf,
-    /// The run's folder. By default runs/NAME, or with a number behind where that holds a run already.
+    /// The run's folder. By default runs/NAME, or with a number behind where that is taken.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Continues the run in the folder from its newest checkpoint; starts afresh where there is none.
+    /// Continues the run, or the sweep, in the folder (by default the newest) from its newest checkpoint; starts afresh where
+    /// there is none. Overrides, sweeps and `--with` are those that it was started with; a `--set` replaces one of them.
     #[arg(long)]
     resume: bool,
     /// With --resume: goes on with settings that the run was not started with; each that differs is told.
     #[arg(long, requires = "resume")]
     accept_changes: bool,
     /// Runs once for each value: `--sweep mask_ratio=60%,75%`. Several sweeps give every combination, each in a folder
-    /// of its own below the run's.
+    /// of its own below the sweep's. One that fails does not stop the others; the last lines are a table of all.
     #[arg(long = "sweep", value_name = "NAME=A,B")]
     sweeps: Vec<String>,
     /// What runs the graph: auto, cpu, dfdx or dfdx-cuda.
-    #[arg(long, default_value = "auto")]
+    #[arg(long, default_value = AUTO)]
     backend: String,
     /// Threads that compute, and as many that load images. By default one for each core.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
@@ -62,107 +72,259 @@ pub fn main(args: Args) -> Result<(), String> {
     }
     let threads = pipeline::start_threads(args.threads)?;
     let stop = Arc::new(AtomicBool::new(false));
-    let flag = stop.clone();
-    ctrlc::set_handler(move || {
-        // A second signal does not wait for the step to end.
-        if flag.swap(true, Ordering::Relaxed) {
-            tui::restore();
-            std::process::exit(130);
-        }
-        // The terminal's view says it itself.
-        if !tui::is_active() {
-            eprintln!("saving after this step; once more leaves at once");
-        }
-    })
-    .map_err(|error| format!("signals cannot be caught: {error}"))?;
-    let combinations = combinations(&args.sweeps)?;
+    signals::watch(stop.clone())?;
+    let before = Before::read(&args)?;
+    let all = Sweep {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        sweeps: before.sweeps(&args.sweeps)?,
+        overrides: merged(&before.overrides, &args.options.sets),
+        imports: if args.imports.is_empty() { before.imports } else { args.imports.clone() },
+        runs: Vec::new(),
+    };
     // All are compiled before the first is run: a mistake in the last shows now.
     let mut runs = Vec::new();
-    for combination in &combinations {
-        let options =
-            Options { sets: args.options.sets.iter().chain(combination).cloned().collect(), ..args.options.clone() };
-        let (compiled, sources) = options.compile(&args.file)?;
-        runs.push((combination.join(","), compiled, sources));
+    for combination in sweep::combinations(&all.sweeps)? {
+        let sets: Vec<String> = all.overrides.iter().chain(&combination).cloned().collect();
+        let (compiled, sources) = Options { sets: sets.clone(), ..args.options.clone() }.compile(&args.file)?;
+        runs.push(Planned { combination, sets, compiled, sources });
     }
-    let imports = args.imports.iter().map(|text| imported(text)).collect::<Result<Vec<_>, _>>()?;
-    let base = match &args.out {
-        Some(out) => out.clone(),
-        None => default_folder(Path::new("runs"), &runs[0].1.program.spec.name, args.resume),
-    };
     let text =
         std::fs::read_to_string(&args.file).map_err(|error| format!("cannot read {}: {error}", args.file.display()))?;
-    let mut folders = Vec::new();
-    for ((name, compiled, sources), combination) in runs.iter().zip(&combinations) {
-        let out = if name.is_empty() { base.clone() } else { base.join(name) };
-        let run = match compiled.program.spec.train.precision {
-            Precision::F32 | Precision::Bf16 => train::<f32>,
-            Precision::F64 => train::<f64>,
-        };
-        let overrides = args.options.sets.iter().chain(combination).cloned().collect();
-        let options = SessionOptions {
-            threads,
-            resume: args.resume,
-            accept_changes: args.accept_changes,
-            imports: imports.clone(),
-            overrides,
-        };
-        run(compiled, sources, &text, &out, &args, &options, &stop)?;
-        folders.push(out);
-    }
-    if folders.len() > 1 {
-        // What a sweep is for.
-        let written = report::compare(&folders, &base.join(report::FILE)).map_err(|error| error.to_string())?;
-        eprintln!("side by side: {}", written.path.display());
-    }
-    Ok(())
-}
-
-fn train<E: Element>(
-    compiled: &Compiled,
-    sources: &Sources,
-    text: &str,
-    out: &Path,
-    args: &Args,
-    options: &SessionOptions,
-    stop: &Arc<AtomicBool>,
-) -> Result<(), String> {
-    let program = &compiled.program;
-    let mut backend = backend_for::<E>(&args.backend, program)?;
-    let folder = RunFolder::open_for_training(out, args.resume).map_err(|error| error.to_string())?;
-    let view: Box<dyn Watch> = match args.tui {
-        true => Box::new(Tui::open(&program.spec.name, folder.metrics(), stop.clone())?),
-        false => Box::new(Progress::new(stop.clone())),
-    };
-    let mut watch = Reporting::new(view, |pictures| {
-        let warnings = compiled.warnings(Some(pictures));
-        (!warnings.is_empty()).then(|| pipeline::draw(&warnings, sources))
-    });
-    watch.say(&format!(
-        "{}: {:.2} M trained parameters, batches of {}, backend {}, {} threads, in {}",
-        program.spec.name,
-        program.layout.trained_len as f64 / 1e6,
-        program.spec.batch_text(),
-        backend.name(),
-        options.threads,
-        out.display(),
-    ));
-    let ended = session::run(program, text, &mut *backend, &folder, options, &mut watch);
-    // Let go first: a folder that is in use is that of a run that goes on.
-    drop(folder);
-    // Where the folder could not be written to, a report cannot either.
-    if !matches!(ended, Err(SessionError::Run(_))) {
-        watch.last(out);
-    }
-    match ended.map_err(|error| explain(error, compiled, sources))? {
-        Ended::Finished => {
-            outln!("{}", out.display());
+    let job = Job { args: &args, text: &text, threads, stop: &stop, imports: &all.imports };
+    let place = Place { out: before.folder, name: runs[0].compiled.program.spec.name.clone() };
+    match (&runs[..], all.sweeps.is_empty()) {
+        ([run], true) => {
+            let (out, folder) = place.open(|path| RunFolder::open_for_training(path, args.resume))?;
+            match job.train(run, folder)? {
+                Ended::Finished => output::offer(format_args!("{}\n", out.display())),
+                Ended::Stopped { step } => return Err(job.stopped(step, &out)),
+            }
             Ok(())
         }
-        Ended::Stopped { step } => Err(format!(
-            "stopped and saved after step {step}; go on with: cmaec run {} --out {} --resume",
-            args.file.display(),
-            out.display()
-        )),
+        (runs, _) => {
+            sweep::check_distinct(runs.iter().map(|run| (&run.combination[..], &run.compiled.program)))?;
+            let names = runs.iter().map(|run| sweep::folder_name(&run.combination)).collect();
+            let all = Sweep { runs: names, ..all.clone() };
+            let (base, folder) = place.open(|path| SweepFolder::open(path, args.resume, all.clone()))?;
+            let ended = job.train_all(runs, &base);
+            folder.leave();
+            ended
+        }
+    }
+}
+
+/// What `--resume` takes up: the folder, and what it was started with.
+#[derive(Default)]
+struct Before {
+    /// As `--out` names it, or the newest of the pipeline.
+    folder: Option<PathBuf>,
+    overrides: Vec<String>,
+    imports: Vec<String>,
+    sweeps: Vec<String>,
+    /// Whether a run was started there, which is no sweep.
+    is_run: bool,
+}
+
+impl Before {
+    fn read(args: &Args) -> Result<Before, String> {
+        let folder = match (&args.out, args.resume) {
+            (Some(out), _) => Some(out.clone()),
+            (None, true) => newest(Path::new(RUNS), &args.options.pipeline_name(&args.file)?),
+            (None, false) => None,
+        };
+        let mut before = Before { folder, ..Before::default() };
+        let Some(folder) = before.folder.as_deref().filter(|_| args.resume) else { return Ok(before) };
+        if let Some(sweep) = Sweep::read(folder).map_err(|error| error.to_string())? {
+            (before.overrides, before.imports, before.sweeps) = (sweep.overrides, sweep.imports, sweep.sweeps);
+        } else if let Ok(run) = RunFolder::open(folder) {
+            before.is_run = true;
+            if let Some(started) = Started::read(&run).map_err(|error| error.to_string())? {
+                (before.overrides, before.imports) = (started.overrides, started.imports);
+            }
+        }
+        Ok(before)
+    }
+
+    /// The sweeps that were begun, which must be those that are `given`, if any are.
+    fn sweeps(&self, given: &[String]) -> Result<Vec<String>, String> {
+        let folder = self.folder.as_deref().unwrap_or(Path::new(RUNS)).display();
+        match (given, &self.sweeps[..]) {
+            (given, _) if self.is_run && !given.is_empty() => Err(format!(
+                "{folder} holds a run, not a sweep (help: leave `--sweep` out, or name another folder with --out)"
+            )),
+            ([], begun) => Ok(begun.to_vec()),
+            (given, []) => Ok(given.to_vec()),
+            (given, begun) if given == begun => Ok(given.to_vec()),
+            (_, begun) => {
+                let begun: Vec<String> = begun.iter().map(|sweep| format!("--sweep {}", shell::word(sweep))).collect();
+                Err(format!(
+                    "{folder} holds another sweep: {} (help: leave `--sweep` out to go on with it, or name another folder with \
+                     --out)",
+                    begun.join(" ")
+                ))
+            }
+        }
+    }
+}
+
+/// Overrides of before and those given now, which come after them and replace those of the same names.
+fn merged(before: &[String], given: &[String]) -> Vec<String> {
+    let name = |set: &String| set.split_once('=').map_or("", |(name, _)| name.trim()).to_owned();
+    let given_names: Vec<String> = given.iter().map(name).collect();
+    before.iter().filter(|set| !given_names.contains(&name(set))).chain(given).cloned().collect()
+}
+
+/// Where a run or a sweep goes.
+struct Place {
+    out: Option<PathBuf>,
+    name: String,
+}
+
+impl Place {
+    /// Opens the folder that was named or is taken up, or else the first that is free.
+    fn open<T>(&self, open: impl Fn(&Path) -> Result<T, RunError>) -> Result<(PathBuf, T), String> {
+        let opened = match &self.out {
+            Some(out) => open(out).map(|folder| (out.clone(), folder)),
+            None => first_free(Path::new(RUNS), &self.name, open),
+        };
+        opened.map_err(|error| error.to_string())
+    }
+}
+
+/// A run before it starts.
+struct Planned {
+    /// What is its own in a sweep.
+    combination: Vec<String>,
+    /// All its overrides.
+    sets: Vec<String>,
+    compiled: Compiled,
+    sources: Sources,
+}
+
+/// What is the same for all runs of a command.
+struct Job<'a> {
+    args: &'a Args,
+    text: &'a str,
+    threads: usize,
+    stop: &'a Arc<AtomicBool>,
+    /// `NAME=RUN` of each `--with`, or of when the run was started.
+    imports: &'a [String],
+}
+
+impl Job<'_> {
+    /// Trains each run of a sweep; one that fails does not keep the others from theirs.
+    fn train_all(&self, runs: &[Planned], base: &Path) -> Result<(), String> {
+        let mut rows = Vec::new();
+        for run in runs {
+            let folder = base.join(sweep::folder_name(&run.combination));
+            let ended = RunFolder::open_for_training(&folder, self.args.resume).map_err(|error| error.to_string());
+            let ended = ended.and_then(|opened| self.train(run, opened));
+            if let Ok(Ended::Stopped { step }) = ended {
+                return Err(self.stopped(step, base));
+            }
+            let error = ended.err();
+            if let Some(error) = &error {
+                errln!("{error}");
+            }
+            rows.push(Row { folder, program: &run.compiled.program, error });
+        }
+        let begun: Vec<PathBuf> =
+            rows.iter().map(|row| row.folder.clone()).filter(|folder| RunFolder::open(folder).is_ok()).collect();
+        if begun.len() > 1 {
+            // What a sweep is for.
+            match report::compare(&begun, &base.join(report::FILE)) {
+                Ok(written) => errln!("side by side: {}", written.path.display()),
+                Err(error) => errln!("warning: no report of all: {error}"),
+            }
+        }
+        sweep::print_table(&rows);
+        let failed: Vec<&Row<'_>> = rows.iter().filter(|row| row.error.is_some()).collect();
+        if failed.is_empty() {
+            output::offer(format_args!("{}\n", base.display()));
+            return Ok(());
+        }
+        let names: Vec<String> = failed.iter().map(|row| sweep::name(&row.folder)).collect();
+        Err(format!("{} of {} runs failed: {}", failed.len(), rows.len(), names.join(" ")))
+    }
+
+    fn train(&self, run: &Planned, folder: RunFolder) -> Result<Ended, String> {
+        match run.compiled.program.spec.train.precision {
+            Precision::F32 | Precision::Bf16 => self.train_in::<f32>(run, folder),
+            Precision::F64 => self.train_in::<f64>(run, folder),
+        }
+    }
+
+    fn train_in<E: Element>(&self, run: &Planned, folder: RunFolder) -> Result<Ended, String> {
+        let out = folder.path().to_owned();
+        let ended = self.session::<E>(run, &folder);
+        // A folder that is in use is that of a run that goes on.
+        folder.leave();
+        let (ended, mut watch) = ended?;
+        // Where the folder could not be written to, a report cannot either.
+        if !matches!(ended, Err(SessionError::Run(_))) {
+            watch.last(&out);
+        }
+        ended.map_err(|error| explain(error, &run.compiled, &run.sources))
+    }
+
+    /// The run, and what it was shown by; the error is of before it began.
+    fn session<'r, E: Element>(
+        &self,
+        run: &'r Planned,
+        folder: &RunFolder,
+    ) -> Result<(Result<Ended, SessionError>, Reporting<'r>), String> {
+        let (args, program) = (self.args, &run.compiled.program);
+        let mut backend = backend_for::<E>(&args.backend, program)?;
+        // A checkpoint holds what was imported.
+        let needs_imports = !args.imports.is_empty() || !folder.holds_checkpoints();
+        let imports = self.imports.iter().filter(|_| needs_imports).map(|text| imported(text));
+        let options = SessionOptions {
+            threads: self.threads,
+            resume: args.resume,
+            accept_changes: args.accept_changes,
+            imports: imports.collect::<Result<_, _>>()?,
+            with: self.imports.to_vec(),
+            overrides: run.sets.clone(),
+        };
+        let view: Box<dyn Watch> = match args.tui {
+            true => Box::new(Tui::open(&program.spec.name, folder.metrics(), self.stop.clone())?),
+            false => Box::new(Progress::new(self.stop.clone())),
+        };
+        let mut watch = Reporting::new(view, move |pictures| {
+            let warnings = run.compiled.warnings(Some(pictures));
+            (!warnings.is_empty()).then(|| pipeline::draw(&warnings, &run.sources))
+        });
+        watch.say(&format!(
+            "{}: {:.2} M trained parameters, batches of {}, backend {}, {} threads, in {}",
+            program.spec.name,
+            program.layout.trained_len as f64 / 1e6,
+            program.spec.batch_text(),
+            backend.name(),
+            options.threads,
+            folder.path().display(),
+        ));
+        let ended = session::run(program, self.text, &mut *backend, folder, &options, &mut watch);
+        Ok((ended, watch))
+    }
+
+    /// What to type to go on: overrides are in the folder, and taken from there.
+    fn stopped(&self, step: u64, out: &Path) -> String {
+        let args = self.args;
+        let mut line = format!("cmaec run {} --out {} --resume", shell::path(&args.file), shell::path(out));
+        let mut add = |option: &str, value: String| line += &format!(" {option} {value}");
+        if args.backend != AUTO {
+            add("--backend", shell::word(&args.backend));
+        }
+        if let Some(threads) = args.threads {
+            add("--threads", threads.to_string());
+        }
+        if let Some(stdlib) = &args.options.stdlib {
+            add("--stdlib", shell::path(stdlib));
+        }
+        if args.tui {
+            line += " --tui";
+        }
+        format!("stopped and saved after step {step}; go on with: {line}")
     }
 }
 
@@ -185,29 +347,4 @@ fn explain(error: SessionError, compiled: &Compiled, sources: &Sources) -> Strin
         None => diagnostic,
     };
     pipeline::draw(&[diagnostic], sources)
-}
-
-/// `NAME=VALUE` of every combination of the sweeps' values; one empty combination without sweeps.
-fn combinations(sweeps: &[String]) -> Result<Vec<Vec<String>>, String> {
-    let mut all = vec![Vec::new()];
-    for sweep in sweeps {
-        let Some((name, values)) = sweep.split_once('=') else {
-            return Err(format!("`--sweep {sweep}` has no values\nhelp: --sweep {sweep}=A,B"));
-        };
-        let values: Vec<String> = values.split(',').map(|value| format!("{}={}", name.trim(), value.trim())).collect();
-        all = all
-            .iter()
-            .flat_map(|before: &Vec<String>| {
-                values.iter().map(move |value| before.iter().cloned().chain([value.clone()]).collect())
-            })
-            .collect();
-    }
-    Ok(all)
-}
-
-/// runs/NAME, runs/NAME-2, …: the first that holds no run; to resume, the last that holds one.
-fn default_folder(runs: &Path, name: &str, resume: bool) -> PathBuf {
-    let folder = |number: usize| runs.join(if number == 1 { name.to_owned() } else { format!("{name}-{number}") });
-    let free = (1..).find(|number| !folder(*number).join("program.ron").exists()).unwrap_or(1);
-    if resume && free > 1 { folder(free - 1) } else { folder(free) }
 }

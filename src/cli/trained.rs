@@ -9,6 +9,8 @@ use cmae::graph::Program;
 use cmae::run::{Checkpoint, RunError, RunFolder};
 use cmae::spec::SourceSpec;
 
+use super::output::errln;
+
 /// Which run, and what of it.
 #[derive(clap::Args)]
 pub struct Chosen {
@@ -26,7 +28,7 @@ impl Chosen {
             let folder = RunFolder::open(&self.run)?;
             let program = folder.program()?;
             let (checkpoint, note) = Checkpoint::<f32>::load_named(&folder, &program.layout, name)?;
-            note.iter().for_each(|line| eprintln!("warning: {line}"));
+            note.iter().for_each(|line| errln!("warning: {line}"));
             Ok(Trained { arena: checkpoint.arena, step: checkpoint.state.step, program })
         };
         load().map_err(|error| error.to_string())
@@ -47,7 +49,7 @@ pub fn load(run: &Path) -> Result<Trained, String> {
         let program = folder.program()?;
         let (checkpoint, damaged) = Checkpoint::<f32>::load_newest(&folder, &program.layout)?
             .ok_or_else(|| RunError::NoCheckpoint { path: run.to_owned() })?;
-        damaged.iter().for_each(|line| eprintln!("warning: {line}"));
+        damaged.iter().for_each(|line| errln!("warning: {line}"));
         Ok(Trained { arena: checkpoint.arena, step: checkpoint.state.step, program })
     };
     load().map_err(|error| error.to_string())

@@ -39,6 +39,8 @@ struct Copies<'p> {
     /// Tensors that get one of their own; fixed ones are shared.
     tensors: HashSet<Rc<str>>,
     pairs: Vec<(String, String)>,
+    /// Paths that fixed tensors would have in the copies, with their own.
+    shared: Vec<(String, String)>,
 }
 
 impl Machine<'_> {
@@ -54,8 +56,14 @@ impl Machine<'_> {
         };
         let first_module = self.modules.len();
         let without = wanted.without.iter().map(|(id, _)| *id).collect();
-        let mut copies =
-            Copies { prefix: path, without, modules: HashMap::new(), tensors: HashSet::new(), pairs: Vec::new() };
+        let mut copies = Copies {
+            prefix: path,
+            without,
+            modules: HashMap::new(),
+            tensors: HashSet::new(),
+            pairs: Vec::new(),
+            shared: Vec::new(),
+        };
         for (_, id, _) in &wanted.sources {
             self.name_copy(*id, &mut copies);
         }
@@ -67,7 +75,8 @@ impl Machine<'_> {
             record.push((key, Value::new(Kind::Module(copies.modules[&id]), span)));
         }
         self.modules[first_module..].iter_mut().for_each(|module| module.evaluating = wanted.evaluating);
-        self.emas.push(EmaSpec { name: path.to_owned(), momentum, when: wanted.when, pairs: copies.pairs });
+        let Copies { pairs, shared, .. } = copies;
+        self.emas.push(EmaSpec { name: path.to_owned(), momentum, when: wanted.when, pairs, shared });
         Ok(Value::new(Kind::Record(Rc::new(record)), span))
     }
 
@@ -249,14 +258,26 @@ impl Machine<'_> {
                     self.fill_copy(inner, copies, filled);
                 }
             }
-            if let Kind::Stored(tensor, _) = &value.kind
-                && is_part(tensor, &source.path)
-                && copies.tensors.contains(tensor)
-            {
-                self.declare_copy(tensor, value.span, copies);
+            if let Kind::Stored(tensor, _) = &value.kind {
+                if !copies.tensors.contains(tensor) {
+                    copies.shared.extend(self.shared_as(tensor, &source.path, copies.prefix));
+                } else if is_part(tensor, &source.path) {
+                    self.declare_copy(tensor, value.span, copies);
+                }
             }
             scope.bind(name, Value::new(copies.of(&value.kind), value.span));
         }
+    }
+
+    /// The path that a fixed tensor of the module `source` would have in its copy, and the tensor's own. A source that is a copy
+    /// itself shares it already.
+    fn shared_as(&self, tensor: &str, source: &str, prefix: &str) -> Option<(String, String)> {
+        let of_copy = || {
+            let mut shared = self.emas.iter().flat_map(|ema| &ema.shared);
+            shared.find(|(copy, own)| own == tensor && is_part(copy, source)).map(|(copy, _)| copy.as_str())
+        };
+        let within = if is_part(tensor, source) { Some(tensor) } else { of_copy() };
+        within.map(|path| (format!("{prefix}.{path}"), tensor.to_owned()))
     }
 
     fn declare_copy(&mut self, tensor: &str, span: Span, copies: &mut Copies<'_>) {

@@ -10,6 +10,7 @@ mod args;
 mod builtin;
 mod config;
 mod copies;
+mod definitions;
 mod eval;
 mod files;
 mod imports;
@@ -39,10 +40,10 @@ use std::sync::Arc;
 use crate::decl::TensorDecl;
 use crate::diag::{Diagnostic, Diagnostics, Reported};
 use crate::source::{SourceId, Sources, Span};
-use crate::spec::EmaSpec;
+use crate::spec::{Definition, EmaSpec};
 
 pub use config::{Set, evaluate_number};
-pub use pipeline::{Bound, elaborate};
+pub use pipeline::{Bound, elaborate, name};
 pub use scope::Scope;
 pub use section::model_definitions;
 pub use settings::as_duration;
@@ -62,6 +63,8 @@ pub struct Machine<'a> {
     pub stored: Vec<Stored>,
     pub views: Vec<View>,
     pub emas: Vec<EmaSpec>,
+    /// What `model` defines, in the order in which it was made.
+    definitions: Vec<Definition>,
     /// Modules of other pipelines.
     pub imports: imports::Imports,
     /// Names that every file sees: `data` and `training`.
@@ -94,6 +97,7 @@ impl<'a> Machine<'a> {
             stored: Vec::new(),
             views: Vec::new(),
             emas: Vec::new(),
+            definitions: Vec::new(),
             imports: imports::Imports::default(),
             ambient: HashMap::new(),
             tensors: Box::new(NoTensors),

@@ -68,9 +68,16 @@ pub fn elaborate<'a>(
         evaluate: EvaluateSpec::default(),
         // Filled when all has been evaluated: an import is made where it is first read.
         imports: Vec::new(),
+        definitions: Vec::new(),
         export,
     };
     Ok(Bound { machine, scope, pipeline, spec, source_spans, rule_spans, setting_spans, accumulate_span })
+}
+
+/// Name of the pipeline in the file at `path`.
+pub fn name(sources: &mut Sources, diagnostics: &mut Diagnostics, path: &Path) -> Result<String, Reported> {
+    let (pipeline, _) = Machine::new(sources, diagnostics).find_pipeline(path, &[])?;
+    Ok(pipeline.name.text.to_string())
 }
 
 impl Machine<'_> {
@@ -221,8 +228,9 @@ impl Machine<'_> {
         for section in sections(pipeline, SectionKind::Model) {
             for entry in &section.entries {
                 let Entry::Binding(binding) = entry else { continue };
-                if self.bind_definition(binding, prefix, scope).is_err() {
-                    scope.bind(binding.name.text.clone(), Value::new(Kind::Poison, binding.name.span));
+                match self.bind_definition(binding, prefix, scope) {
+                    Ok(()) => self.note_definition(binding, prefix, scope),
+                    Err(_) => scope.bind(binding.name.text.clone(), Value::new(Kind::Poison, binding.name.span)),
                 }
             }
         }

@@ -2,12 +2,13 @@
 //!
 //! Before: a checkpoint gives the arena. After: any reader of safetensors, such as timm's `load_state_dict`.
 //!
-//! **Invariant:** the file holds exactly the tensors below the module's path, with that prefix taken off.
+//! **Invariant:** the file holds what the module computes with, under the names that its original has: the tensors below its path,
+//! with that prefix taken off, and those that an averaged copy shares with its original, for they never move.
 
 use std::path::Path;
 
 use crate::backend::Element;
-use crate::graph::Layout;
+use crate::graph::{Layout, Program};
 use crate::run::tensor_file::{self, FileTensor, WriteError};
 
 /// Why a module could not be exported.
@@ -23,23 +24,32 @@ pub enum ExportError {
     Write(#[from] WriteError),
 }
 
-/// Writes the tensors of `arena` below `module_path.` to `path` as f32 safetensors; gives their number.
+/// Tensors of the module at `module_path`: names within it, and places in the layout.
+pub fn tensors(program: &Program, module_path: &str) -> Vec<(String, usize)> {
+    let (prefix, layout) = (format!("{module_path}."), &program.layout);
+    let own = layout.tensors.iter().enumerate().map(|(index, decl)| (decl.path.as_str(), index));
+    let shared = program.emas.iter().flat_map(|ema| &ema.shared);
+    let shared = shared.filter_map(|(copy, source)| Some((copy.as_str(), layout.index(source)?)));
+    own.chain(shared).filter_map(|(path, index)| Some((path.strip_prefix(&prefix)?.to_owned(), index))).collect()
+}
+
+/// Writes the tensors of the module at `module_path` to `path` as f32 safetensors, with their values in `arena`; gives their
+/// number.
 ///
-/// `pipeline` is the pipeline's name, kept in the metadata beside the module's path and the format's version.
+/// The metadata name the pipeline and the module.
 pub fn export_module<E: Element>(
-    layout: &Layout,
+    program: &Program,
     arena: &[E],
     module_path: &str,
-    pipeline: &str,
     path: &Path,
 ) -> Result<usize, ExportError> {
+    let layout: &Layout = &program.layout;
     if arena.len() != layout.total_len {
         return Err(ExportError::Arena { found: arena.len(), expected: layout.total_len });
     }
-    let prefix = format!("{module_path}.");
     let mut tensors = Vec::new();
-    for (index, decl) in layout.tensors.iter().enumerate() {
-        let Some(name) = decl.path.strip_prefix(&prefix) else { continue };
+    for (name, index) in self::tensors(program, module_path) {
+        let decl = &layout.tensors[index];
         let values = &arena[layout.range(index)];
         if values.iter().any(|x| !x.is_finite()) {
             return Err(ExportError::NotFinite { path: decl.path.clone() });
@@ -54,7 +64,7 @@ pub fn export_module<E: Element>(
     }
     let metadata = [
         ("kind", "module".to_owned()),
-        ("pipeline", pipeline.to_owned()),
+        ("pipeline", program.spec.name.clone()),
         ("module", module_path.to_owned()),
         // transformers and timm look for this key and take it to mean row-major [out, in] tensors.
         ("format", "pt".to_owned()),

@@ -5,8 +5,8 @@
 use super::chart::{Chart, Level, Line, Style};
 use super::read::Run;
 
-/// Figures of an evaluation that have a chart, or a level in one, in the order of tables.
-pub const EVALUATION: [&str; 8] = [
+/// Figures of an evaluation that have a chart, a level in one, or a note below it, in the order of tables.
+pub const EVALUATION: [&str; 9] = [
     "knn_accuracy",
     "knn_accuracy_untrained",
     "knn_accuracy_raw_pixels",
@@ -15,6 +15,7 @@ pub const EVALUATION: [&str; 8] = [
     "mean_cosine",
     "feature_std",
     "feature_std_uniform",
+    "left_one_out",
 ];
 
 /// Charts under one heading.
@@ -109,10 +110,10 @@ fn evaluation(runs: &Named) -> Vec<Chart> {
     }
     if let [(_, run)] = runs {
         knn.lines.iter_mut().for_each(|line| line.label = "this run".to_owned());
-        knn.note =
-            run.program.spec.evaluate.knn.as_ref().map_or_else(String::new, |spec| {
-                format!("weighted kNN, k = {}, temperature {}", spec.k, spec.temperature)
-            });
+        knn.note = run.program.spec.evaluate.knn.as_ref().map_or_else(String::new, |spec| {
+            let own = run.evaluation("left_one_out").map_or("", |_| "; leave one out: no picture votes for itself");
+            format!("weighted kNN, k = {}, temperature {}{own}", spec.k, spec.temperature)
+        });
     }
     let mut rank = named("effective_rank", "effective rank of the features");
     let dims: Vec<usize> = runs.iter().filter_map(|(_, run)| Some(run.map.as_ref()?.dim)).collect();

@@ -61,12 +61,6 @@ pub fn pipeline_text(text: &str) -> String {
     out
 }
 
-/// A word as a shell takes it: quoted where it has to be.
-pub fn shell_word(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.=%:/,+@".contains(c);
-    if text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
-}
-
 /// Where a line's comment starts: at the first `//` outside of a string.
 fn comment_at(line: &str) -> Option<usize> {
     let mut in_string = false;
@@ -104,12 +98,6 @@ mod tests {
         assert_eq!(escape("<a href=\"x\">'&\u{1}"), "&lt;a href=&quot;x&quot;&gt;&#39;&amp;\u{fffd}");
         assert_eq!(script_json(&Value::from("</script>")), "\"\\u003c/script>\"");
         assert_eq!(pipeline_text("a = \"//\" // <b>"), "a = &quot;//&quot; <i>// &lt;b&gt;</i>\n");
-    }
-
-    #[test]
-    fn words_are_quoted_for_a_shell_where_they_have_to_be() {
-        let cases = [("a.b=60%", "a.b=60%"), ("a=f(1, 2)", "'a=f(1, 2)'"), ("a='x'", "'a='\\''x'\\'''")];
-        cases.iter().for_each(|(text, word)| assert_eq!(shell_word(text), *word));
     }
 
     #[test]

@@ -18,12 +18,12 @@ mod page;
 mod pictures;
 mod read;
 mod scatter;
-mod settings;
 mod tables;
 
 use std::path::{Path, PathBuf};
 
 use crate::run::RunError;
+use crate::run::destination::{DestinationError, Kind, destination};
 use crate::run::tensor_file::write_atomically;
 use read::Run;
 
@@ -43,6 +43,8 @@ pub enum ReportError {
     NoMetrics { path: PathBuf, damaged: usize },
     #[error(transparent)]
     Run(#[from] RunError),
+    #[error(transparent)]
+    Destination(#[from] DestinationError),
     #[error("cannot write {}: {source} (help: name a file in a folder that is there with -o)", path.display())]
     Write { path: PathBuf, source: std::io::Error },
 }
@@ -59,21 +61,24 @@ pub struct Written {
 pub fn write(folder: &Path, output: Option<&Path>) -> Result<Written, ReportError> {
     let run = Run::read(folder)?;
     let path = output.map_or_else(|| folder.join(FILE), Path::to_owned);
+    let real = destination(&path, Kind::Page, Some(folder))?;
     let warnings = run.warnings.clone();
-    save(path, &page::html((name_of(folder), run)), warnings)
+    save(path, &real, &page::html((name_of(folder), run)), warnings)
 }
 
 /// Writes a report of several runs side by side to `output`.
 pub fn compare(folders: &[PathBuf], output: &Path) -> Result<Written, ReportError> {
+    let real = destination(output, Kind::Page, None)?;
     let names = names(folders);
     let runs = folders.iter().zip(names).map(|(folder, name)| Ok((name, Run::read(folder)?)));
     let runs = runs.collect::<Result<Vec<(String, Run)>, ReportError>>()?;
     let warnings = runs.iter().flat_map(|(_, run)| run.warnings.clone()).collect();
-    save(output.to_owned(), &compare::html(&runs), warnings)
+    save(output.to_owned(), &real, &compare::html(&runs), warnings)
 }
 
-fn save(path: PathBuf, html: &str, warnings: Vec<String>) -> Result<Written, ReportError> {
-    match write_atomically(&path, html.as_bytes()) {
+/// Writes to `real`, which is what the user's `path` means.
+fn save(path: PathBuf, real: &Path, html: &str, warnings: Vec<String>) -> Result<Written, ReportError> {
+    match write_atomically(real, html.as_bytes()) {
         Ok(()) => Ok(Written { path, warnings }),
         Err(source) => Err(ReportError::Write { path, source }),
     }

@@ -12,10 +12,11 @@ use serde_json::Value;
 use super::axis::{figure, percent, short};
 use super::charts::{self, Named, Section};
 use super::data;
-use super::html::{date, escape, pipeline_text, script_json, shell_word};
+use super::html::{date, escape, pipeline_text, script_json};
 use super::pictures::Picture;
 use super::read::{Run, Status};
 use super::{scatter, tables};
+use crate::run::shell;
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -219,7 +220,7 @@ fn reconstructions(run: &Run) -> String {
 fn pipeline(run: &Run) -> String {
     let mut html = String::new();
     let code = |option: &str, texts: &[String]| -> String {
-        texts.iter().map(|text| format!("<li><code>{option} {}</code></li>", escape(&shell_word(text)))).collect()
+        texts.iter().map(|text| format!("<li><code>{option} {}</code></li>", escape(&shell::word(text)))).collect()
     };
     if let Some(started) = &run.started {
         let given = code("--set", &started.overrides) + &code("--with", &started.imports);

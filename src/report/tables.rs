@@ -10,7 +10,7 @@ use super::charts::{self, Named};
 use super::curve::Curve;
 use super::html::escape;
 use super::read::Run;
-use super::settings;
+use crate::run::settings;
 
 /// Title, unit for the cell, and whether it is a share, of a curve's key.
 fn name(key: &str) -> (String, &'static str) {
@@ -140,10 +140,20 @@ pub fn side_by_side(runs: &Named) -> String {
 
 /// Settings that differ between the runs.
 pub fn differences(runs: &Named) -> String {
-    let all: Vec<Vec<(String, String)>> = runs.iter().map(|(_, run)| settings::flat(&run.program.spec)).collect();
+    let recorded = runs.iter().all(|(_, run)| !run.program.spec.definitions.is_empty());
+    let flat = |(_, run): &(String, Run)| {
+        let mut spec = run.program.spec.clone();
+        if !recorded {
+            // What one of them lacks tells nothing of the others.
+            spec.definitions.clear();
+        }
+        settings::flat(&spec)
+    };
+    let all: Vec<Vec<(String, String)>> = runs.iter().map(flat).collect();
     let found = settings::differences(&all);
+    let note = other_differences(runs, found.is_empty());
     if found.is_empty() {
-        return "<p>All settings are the same.</p>\n".to_owned();
+        return note;
     }
     let heads: String = runs
         .iter()
@@ -160,8 +170,31 @@ pub fn differences(runs: &Named) -> String {
     }
     format!(
         "<div class=\"scroll\"><table id=\"differences\"><thead><tr><th>setting</th>{heads}</tr></thead><tbody>\n{rows}</tbody>\
-         </table></div>\n"
+         </table></div>\n{note}"
     )
+}
+
+/// What a table of settings cannot show: blocks and functions that are not the same, and runs that did not record all.
+fn other_differences(runs: &Named, settings_agree: bool) -> String {
+    let differ = runs.iter().any(|(_, run)| {
+        let first = &runs[0].1.program;
+        run.program.train != first.train || run.program.emas != first.emas
+    });
+    let mut notes = Vec::new();
+    match (settings_agree, differ) {
+        (false, _) => {}
+        (true, true) => notes.push("All settings are the same, but the training graphs differ.".to_owned()),
+        (true, false) => notes.push("All settings and the training graphs are the same.".to_owned()),
+    }
+    let older = |(name, run): &(String, Run)| run.program.spec.definitions.is_empty().then(|| escape(name));
+    let older: Vec<String> = runs.iter().filter_map(older).collect();
+    if !older.is_empty() {
+        notes.push(format!(
+            "What models, branches and losses are is not compared: not recorded by {}.",
+            older.join(", ")
+        ));
+    }
+    if notes.is_empty() { String::new() } else { format!("<p>{}</p>\n", notes.join(" ")) }
 }
 
 /// How the run was started, and on what.

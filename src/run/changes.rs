@@ -3,7 +3,9 @@
 use serde::Serialize;
 use serde_json::Value;
 
+use super::settings;
 use crate::graph::Program;
+use crate::spec::Spec;
 
 /// Settings of data, views and training that differ: `train.seed was 0 and is 1`. Evaluation may change as it likes.
 ///
@@ -31,10 +33,34 @@ pub fn changes(before: &Program, now: &Program) -> Result<Vec<String>, String> {
         ("train", json(&before.spec.train), json(&now.spec.train)),
     ];
     sections.iter().for_each(|(name, before, now)| compare(name, before, now, &mut found));
-    if found.is_empty() && (before.train != now.train || before.emas != now.emas) {
-        found.push("its training graph differs: a block, a branch or a loss".to_owned());
+    if before.train != now.train || before.emas != now.emas {
+        let settings = found.len();
+        definitions(&before.spec, &now.spec, &mut found);
+        if settings == 0 && found.is_empty() {
+            found.push("its training graph differs: a block or a function of its files".to_owned());
+        }
     }
     Ok(found)
+}
+
+/// Definitions that differ, with the block's arguments where those alone do. How one is written changes nothing, so that this is
+/// for graphs that differ.
+fn definitions(before: &Spec, now: &Spec, found: &mut Vec<String>) {
+    let [before, now] = [before, now].map(|spec| settings::definitions(spec).collect::<Vec<_>>());
+    if before.is_empty() {
+        // Of a version that did not record them.
+        return;
+    }
+    let value = |of: &[(String, String)], name: &str| of.iter().find(|(n, _)| n == name).map(|(_, text)| text.clone());
+    for (name, old) in &before {
+        match value(&now, name) {
+            Some(new) if new == *old => {}
+            Some(new) => found.push(format!("{name} was {old} and is {new}")),
+            None => found.push(format!("{name} was {old} and is gone")),
+        }
+    }
+    let added = now.iter().filter(|(name, _)| value(&before, name).is_none());
+    found.extend(added.map(|(name, new)| format!("{name} is new: {new}")));
 }
 
 fn json(section: &impl Serialize) -> Value {

@@ -1,20 +1,32 @@
-//! The folder of a run and the lock on it.
-//!
-//! **Invariant:** the lock is the operating system's: it dies with the process, however that ends.
+//! The folder of a run.
 
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::RunError;
 use super::disk::{Disk, System};
+use super::lock::{Held, LOCK, is_held};
+use super::sweep;
 use crate::graph::Program;
 
-const LOCK_TRIES: usize = 5;
+/// Files of a run's folder.
+pub(super) const FILES: [&str; 9] = [
+    "pipeline.cmae",
+    "resolved.ron",
+    "started.ron",
+    "program.ron",
+    "metrics.jsonl",
+    "features.json",
+    "last",
+    "best",
+    "report.html",
+];
+/// Folders in it, which are the run's with all that is in them.
+pub(super) const FOLDERS: [&str; 3] = ["checkpoints", "reconstructions", "events"];
 
 /// A run's folder on disk.
 #[derive(Debug)]
@@ -22,33 +34,26 @@ pub struct RunFolder {
     path: PathBuf,
     disk: Arc<dyn Disk>,
     /// Held while this process trains; `None` for readers.
-    _lock: Option<File>,
+    held: Option<Held>,
 }
 
 impl RunFolder {
-    /// The folder to train in: made if it is not there, locked. A folder that holds a run already is an error unless
-    /// `resume`.
+    /// The folder to train in: made if it is not there, locked. A folder that holds a sweep is an error, and one whose run has
+    /// begun is one unless `resume`; what a start left that came to nothing is taken over.
     pub fn open_for_training(path: &Path, resume: bool) -> Result<RunFolder, RunError> {
-        fs::create_dir_all(path.join("checkpoints")).map_err(RunError::io("make", path))?;
-        let lock_path = path.join("lock");
-        let lock = File::create(&lock_path).map_err(RunError::io("open", &lock_path))?;
-        // Somebody who looks whether the folder is in use holds it too, for a moment.
-        let mut tries = 0;
-        loop {
-            match lock.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::WouldBlock) if tries < LOCK_TRIES => {
-                    tries += 1;
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-                Err(TryLockError::WouldBlock) => return Err(RunError::Locked { path: path.to_owned() }),
-                Err(TryLockError::Error(source)) => return Err(RunError::io("lock", &lock_path)(source)),
-            }
+        if !path.join("program.ron").exists() && !path.join(sweep::FILE).exists() && !has_begun(path) {
+            refuse_others(path)?;
         }
-        if !resume && path.join("program.ron").exists() {
+        let held = Held::take(path)?;
+        if path.join(sweep::FILE).exists() {
+            return Err(RunError::OccupiedBySweep { path: path.to_owned() });
+        }
+        if !resume && has_begun(path) {
             return Err(RunError::Occupied { path: path.to_owned() });
         }
-        Ok(RunFolder { path: path.to_owned(), disk: Arc::new(System), _lock: Some(lock) })
+        let checkpoints = path.join("checkpoints");
+        fs::create_dir_all(&checkpoints).map_err(RunError::io("make", &checkpoints))?;
+        Ok(RunFolder { path: path.to_owned(), disk: Arc::new(System), held: Some(held) })
     }
 
     /// The folder of a run, to look at.
@@ -56,7 +61,7 @@ impl RunFolder {
         if !path.join("program.ron").is_file() {
             return Err(RunError::NotARun { path: path.to_owned(), missing: "program.ron" });
         }
-        Ok(RunFolder { path: path.to_owned(), disk: Arc::new(System), _lock: None })
+        Ok(RunFolder { path: path.to_owned(), disk: Arc::new(System), held: None })
     }
 
     /// The same folder on another disk, for tests of what fails.
@@ -99,9 +104,16 @@ impl RunFolder {
 
     /// Whether a process trains here.
     pub fn in_use(&self) -> bool {
-        // The lock is let go with the file, at once: only a run that starts in this very moment could mind.
-        let lock = File::open(self.path.join("lock"));
-        lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+        is_held(&self.path)
+    }
+
+    /// Lets go of the folder; where nothing was trained in it, it is removed, if it was made for this.
+    pub fn leave(self) {
+        if let Some(held) = self.held
+            && !has_begun(&self.path)
+        {
+            held.discard(&FILES, &FOLDERS);
+        }
     }
 
     /// Writes the pipeline's text, its settings and its graphs.
@@ -109,6 +121,11 @@ impl RunFolder {
         self.write("pipeline.cmae", text.as_bytes())?;
         self.write("resolved.ron", self.to_ron("resolved.ron", &program.spec, true)?.as_bytes())?;
         self.write("program.ron", self.to_ron("program.ron", program, false)?.as_bytes())
+    }
+
+    /// Whether there is a checkpoint, whole or not.
+    pub fn holds_checkpoints(&self) -> bool {
+        super::checkpoint::list(self).is_ok_and(|found| !found.is_empty())
     }
 
     /// Name of the checkpoint with the best evaluation, if there was one.
@@ -142,13 +159,51 @@ impl RunFolder {
     }
 
     pub(super) fn to_ron<T: Serialize>(&self, name: &str, value: &T, pretty: bool) -> Result<String, RunError> {
-        let text = if pretty {
-            ron::ser::to_string_pretty(value, ron::ser::PrettyConfig::default())
-        } else {
-            ron::to_string(value)
-        };
-        text.map_err(|error| RunError::Format { path: self.path.join(name), message: error.to_string() })
+        to_ron(&self.path.join(name), value, pretty)
     }
+}
+
+/// Whether there is something in the folder at `path` that a run has trained: a line of metrics or a checkpoint.
+pub(super) fn has_begun(path: &Path) -> bool {
+    let metrics = fs::metadata(path.join("metrics.jsonl")).is_ok_and(|metadata| metadata.len() > 0);
+    let checkpoints = fs::read_dir(path.join("checkpoints"));
+    // A name with a dot is a checkpoint that is being written, or that never was.
+    let whole = |entry: fs::DirEntry| !entry.file_name().to_string_lossy().starts_with('.');
+    metrics || checkpoints.is_ok_and(|entries| entries.flatten().any(whole))
+}
+
+/// Refuses a folder that somebody keeps other folders in, pictures or runs, before anything is written to it. A file beside may
+/// be the log of this very run.
+pub(super) fn refuse_others(path: &Path) -> Result<(), RunError> {
+    let other = |entry: fs::DirEntry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        (entry.path().is_dir() && !FOLDERS.contains(&&*name)).then_some(name)
+    };
+    // What is no folder, or cannot be read, is told where it is made.
+    match fs::read_dir(path).ok().and_then(|entries| entries.flatten().find_map(other)) {
+        Some(other) => Err(RunError::OtherFolder { path: path.to_owned(), other }),
+        None => Ok(()),
+    }
+}
+
+/// Whether a start that came to nothing has left the folder at `path` as it is.
+pub(super) fn is_fresh(path: &Path) -> bool {
+    let own = |entry: fs::DirEntry| {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let name = name.strip_prefix('.').unwrap_or(&name);
+        name == LOCK || name == sweep::FILE || FILES.contains(&name) || FOLDERS.contains(&name)
+    };
+    !has_begun(path) && fs::read_dir(path).is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(own)))
+}
+
+pub(super) fn to_ron<T: Serialize>(path: &Path, value: &T, pretty: bool) -> Result<String, RunError> {
+    let text = if pretty {
+        ron::ser::to_string_pretty(value, ron::ser::PrettyConfig::default())
+    } else {
+        ron::to_string(value)
+    };
+    text.map_err(|error| RunError::Format { path: path.to_owned(), message: error.to_string() })
 }
 
 pub(super) fn from_ron<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, RunError> {

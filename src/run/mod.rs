@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! RUN/pipeline.cmae                  the pipeline's text as it was given
-//! RUN/resolved.ron                   every setting, after overrides and defaults
+//! RUN/resolved.ron                   every setting and definition, after overrides and defaults
 //! RUN/started.ron                    what the command decided: overrides, backend, threads
 //! RUN/program.ron                    the compiled graphs: evaluation needs no other file
 //! RUN/metrics.jsonl                  a line a logged step and an evaluation
@@ -14,6 +14,9 @@
 //! RUN/best                           name of the checkpoint with the best evaluation, which is kept
 //! RUN/report.html                    all of this to look at: `report` writes it
 //! RUN/lock                           held while a process trains
+//! SWEEP/sweep.ron                    what a sweep's runs, which lie in folders below, were started with
+//! SWEEP/report.html                  all of them side by side
+//! SWEEP/lock                         held while a process trains one of them
 //! ```
 //!
 //! **Invariant:** what stands under its final name is whole: files and checkpoints are written beside, synced, and
@@ -21,14 +24,19 @@
 
 pub mod changes;
 pub mod checkpoint;
+pub mod destination;
 pub mod disk;
 pub mod events;
 pub mod figures;
 pub mod folder;
 pub mod inspect;
+mod lock;
 pub mod memory;
 pub mod metrics;
+pub mod settings;
+pub mod shell;
 pub mod started;
+pub mod sweep;
 pub mod tensor_file;
 
 use std::io;
@@ -38,6 +46,7 @@ pub use checkpoint::Checkpoint;
 pub use folder::RunFolder;
 pub use metrics::Metrics;
 pub use started::Started;
+pub use sweep::{Sweep, SweepFolder};
 
 /// Why a run folder could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +57,16 @@ pub enum RunError {
     Write(#[from] tensor_file::WriteError),
     #[error("{} holds a run already (help: continue it with --resume, or name another folder with --out)", path.display())]
     Occupied { path: PathBuf },
+    #[error("{} holds a sweep already (help: continue it with --resume, or name another folder with --out)", path.display())]
+    OccupiedBySweep { path: PathBuf },
+    #[error("{} is a file, not a folder (help: name a folder with --out)", path.display())]
+    NoFolder { path: PathBuf },
+    #[error(
+        "{} is no run's folder, and holds others, such as {other} (help: name a folder of the run's own: --out {})",
+        path.display(),
+        shell::path(&path.join("NAME"))
+    )]
+    OtherFolder { path: PathBuf, other: String },
     #[error("another process is training in {} (help: wait for it, or name another folder with --out)", path.display())]
     Locked { path: PathBuf },
     #[error("{} is not a run folder: it has no {missing}", path.display())]
@@ -67,8 +86,8 @@ pub enum RunError {
     )]
     OtherVersion { path: PathBuf, message: String },
     #[error(
-        "{} was trained with other settings:\n{what}\n(help: resume with the settings of its resolved.ron, go on with the new ones \
-         by --accept-changes, or start another run with --out)",
+        "{} was trained with other settings:\n{what}\n(help: leave out what was not set when it was started: --resume takes its settings up, go on with the \
+         new ones by --accept-changes, or start another run with --out)",
         path.display()
     )]
     OtherSettings { path: PathBuf, what: String },

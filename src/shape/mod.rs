@@ -56,6 +56,7 @@ pub fn check(mut bound: Bound<'_>) -> Result<Typed, Reported> {
     let mut spec = bound.spec;
     spec.evaluate = evaluate;
     spec.imports = std::mem::take(&mut bound.machine.imports.specs);
+    spec.definitions = bound.machine.take_definitions(&bound.pipeline);
     let modules = crate::elab::model_definitions(&bound.pipeline);
     Ok(Typed {
         spec,

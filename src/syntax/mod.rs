@@ -7,6 +7,7 @@
 pub mod ast;
 mod expr;
 mod item;
+mod print;
 
 use pest::Parser;
 use pest::error::{ErrorVariant, InputLocation};
@@ -34,6 +35,22 @@ pub fn parse_override(
     let pair = parse(sources, id, Rule::override_argument, diagnostics)?;
     let entry = pair.into_inner().next().expect("the grammar gives override_argument one entry");
     Builder { source: id }.override_entry(entry).map_err(|d| diagnostics.push(d))
+}
+
+/// Parses `NAME=A,B` of the command line; gives the override for each value.
+pub fn parse_sweep(
+    sources: &Sources,
+    id: SourceId,
+    diagnostics: &mut Diagnostics,
+) -> Result<Vec<ast::Override>, Reported> {
+    let pair = parse(sources, id, Rule::sweep_argument, diagnostics)?;
+    let builder = Builder { source: id };
+    let mut inner = pair.into_inner();
+    let path = inner.next().expect("the grammar gives sweep_argument a path");
+    let path: Vec<ast::Name> = path.into_inner().map(|p| builder.name(p)).collect();
+    let values = inner.filter(|p| p.as_rule() == Rule::expr).map(|value| builder.expr(value));
+    let change = |value| ast::Override { path: path.clone(), value, adds: false };
+    values.map(|value| value.map(change)).collect::<Built<_>>().map_err(|d| diagnostics.push(d))
 }
 
 /// Parses an expression that stands by itself.

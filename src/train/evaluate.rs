@@ -80,7 +80,7 @@ impl<E: Element> Session<'_, E> {
         self.tell_left_out(&untrained.left_out, watch);
         match (untrained.knn, pixels.knn, &untrained.collapse) {
             (Some(untrained), Some(pixels), _) => watch.say(&format!(
-                "kNN accuracy{} to beat: untrained encoder {}, raw pixels {}, chance {}",
+                "kNN accuracy to beat{}: untrained encoder {}, raw pixels {}, chance {}",
                 untrained.leave_one_out().trim_end_matches(','),
                 percent(untrained.share),
                 percent(pixels.share),
@@ -122,6 +122,9 @@ impl<E: Element> Session<'_, E> {
             put("knn_accuracy_untrained", untrained.share);
             put("knn_accuracy_raw_pixels", pixels.share);
             put("chance", chance);
+            if knn.own > 0 {
+                put("left_one_out", knn.own as f64);
+            }
         }
         if let Some(collapse) = &quality.collapse {
             line += &match quality.knn {

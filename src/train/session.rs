@@ -55,6 +55,8 @@ pub struct StepLine<'a> {
     pub step: u64,
     pub epoch: f64,
     pub learning_rate: f64,
+    /// The step took these, waiting for its batch included.
+    pub seconds: f64,
     /// By name, weights included.
     pub losses: &'a [(&'a str, f64)],
 }
@@ -97,6 +99,8 @@ pub struct SessionOptions {
     pub accept_changes: bool,
     /// Runs that imported modules take their weights from; a checkpoint holds them already.
     pub imports: Vec<ImportedRun>,
+    /// `NAME=RUN` of each `--with`, for the record.
+    pub with: Vec<String>,
     /// `NAME=VALUE` of each override, for the record.
     pub overrides: Vec<String>,
 }
@@ -126,6 +130,12 @@ pub fn run<E: Element>(
         watch.say(&format!("the checkpoint after step {step} is kept in {}", folder.path().display()));
     }
     ended
+}
+
+/// How long a step took, alone and with the wait for its batch.
+struct Seconds {
+    step: f64,
+    with_wait: f64,
 }
 
 pub(super) struct Session<'a, E> {
@@ -205,7 +215,7 @@ impl<'a, E: Element> Session<'a, E> {
             machine: machine(),
             threads: options.threads,
             overrides: options.overrides.clone(),
-            imports: options.imports.iter().map(|import| format!("{}={}", import.alias, import.run)).collect(),
+            imports: options.with.clone(),
             total_steps: trainer.clock.total_steps as u64,
         };
         started.write(folder)?;
@@ -262,7 +272,10 @@ impl<'a, E: Element> Session<'a, E> {
             // The run ended between a checkpoint and what was to be looked at then.
             self.look(self.due(), watch)?;
         }
-        while let Some(batch) = loader.next_batch() {
+        loop {
+            // What comes between two steps, such as an evaluation, is no time of theirs.
+            let begun = Instant::now();
+            let Some(batch) = loader.next_batch() else { break };
             let batch = batch.map_err(in_train);
             let broken = loader.take_broken();
             for (name, reason) in broken.iter().take(BROKEN_NAMED) {
@@ -273,7 +286,8 @@ impl<'a, E: Element> Session<'a, E> {
             }
             let start = Instant::now();
             let report = self.trainer.step(self.backend, &batch?.inputs, &[])?;
-            self.log(&report, start.elapsed().as_secs_f64(), loader.counters(), watch)?;
+            let seconds = Seconds { step: start.elapsed().as_secs_f64(), with_wait: begun.elapsed().as_secs_f64() };
+            self.log(&report, &seconds, loader.counters(), watch)?;
             let (step, clock) = (report.step, self.trainer.clock);
             self.trainer.reuse(report.results);
             let stop = watch.asked_to_stop() && step < self.total_steps;
@@ -320,7 +334,7 @@ impl<'a, E: Element> Session<'a, E> {
     fn log(
         &mut self,
         report: &StepReport<E>,
-        seconds: f64,
+        seconds: &Seconds,
         counters: Counters,
         watch: &mut dyn Watch,
     ) -> Result<(), SessionError> {
@@ -331,7 +345,7 @@ impl<'a, E: Element> Session<'a, E> {
         let losses = named(&graph.losses, &report.results.losses);
         let epoch = report.step as f64 / self.trainer.clock.steps_per_epoch;
         let learning_rate = report.learning_rate;
-        watch.step(&StepLine { step: report.step, epoch, learning_rate, losses: &losses });
+        watch.step(&StepLine { step: report.step, epoch, learning_rate, seconds: seconds.with_wait, losses: &losses });
         let last = report.step == self.total_steps;
         if !last && !report.step.is_multiple_of(train.log_every_steps.max(1) as u64) {
             return Ok(());
@@ -346,8 +360,8 @@ impl<'a, E: Element> Session<'a, E> {
             "loss": report.results.total,
             "losses": object(losses),
             "monitors": object(named(&graph.monitors, &report.results.monitors)),
-            "step_time_ms": seconds * 1e3,
-            "images_per_second": self.program.spec.effective_batch() as f64 / seconds,
+            "step_time_ms": seconds.step * 1e3,
+            "images_per_second": self.program.spec.effective_batch() as f64 / seconds.with_wait,
             "batches_ready": counters.ready,
             "data_wait_ms": counters.waited.as_secs_f64() * 1e3,
         });

@@ -50,6 +50,22 @@ pub fn pipelines() -> Vec<String> {
     names
 }
 
+/// A tool that not every machine has, as the test found it. Where it is missing the test is left out, with a line that says so; where
+/// `CI` is set it fails, for there a test that is left out holds nothing.
+pub fn tool<T>(name: &str, found: Option<T>, install: &str) -> Option<T> {
+    if found.is_none() {
+        assert!(std::env::var_os("CI").is_none(), "{name} is missing, and CI is set\nhelp: {install}");
+        println!("left out: there is no {name} here (help: {install})");
+    }
+    found
+}
+
+/// The first program of these names in the folders of `PATH`.
+pub fn on_path(names: &[&str]) -> Option<PathBuf> {
+    let folders: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH")?).collect();
+    names.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name))).find(|path| path.is_file())
+}
+
 /// A path below the repository's root.
 pub fn root(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)

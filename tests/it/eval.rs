@@ -9,8 +9,8 @@ use cmae::eval::export::{ExportError, export_module};
 use cmae::eval::features::{Batch, Features, FeaturesError, extract, raw_pixels, write_features};
 use cmae::eval::knn::{KnnError, accuracy, knn};
 use cmae::eval::pictures::{Pictures, PicturesError, grid, scale, write_png};
-use cmae::graph::{Graph, Init, Layout, TensorDecl, TensorKind};
-use cmae::spec::Role;
+use cmae::graph::{Graph, Init, Layout, Program, TensorDecl, TensorKind};
+use cmae::spec::{EmaMoment, EmaSpec, Role, Schedule};
 use cmae::verify::file::{Fixture, Values};
 
 fn features(rows: &[&[f32]]) -> Features {
@@ -273,9 +273,20 @@ fn a_module_is_exported_under_its_own_names() {
         decl("momentum.encoder.norm.weight", &[2], TensorKind::Ema),
     ]);
     let arena: Vec<f64> = (0..layout.total_len).map(|i| i as f64).collect();
+    let ema = EmaSpec {
+        name: "momentum".to_owned(),
+        momentum: Schedule::Constant(0.5),
+        when: EmaMoment::AfterStep,
+        pairs: vec![("momentum.encoder.norm.weight".to_owned(), "encoder.norm.weight".to_owned())],
+        shared: vec![("momentum.encoder.pos_embed".to_owned(), "encoder.pos_embed".to_owned())],
+    };
+    let program = Program { layout, emas: vec![ema], ..crate::methods::compile("quickstart", &[]) };
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("encoder.safetensors");
-    assert_eq!(export_module(&layout, &arena, "encoder", "cmae_vitb", &path).expect("sound"), 2);
+    assert_eq!(export_module(&program, &arena, "momentum.encoder", &path).expect("sound"), 2);
+    let file = Fixture::read(&path).expect("a safetensors file");
+    assert_eq!((floats(&file, "norm.weight"), floats(&file, "pos_embed")), (vec![4.0, 5.0], vec![6.0, 7.0]));
+    assert_eq!(export_module(&program, &arena, "encoder", &path).expect("sound"), 2);
 
     let file = Fixture::read(&path).expect("a safetensors file");
     let mut names: Vec<&str> = file.names().collect();
@@ -284,10 +295,10 @@ fn a_module_is_exported_under_its_own_names() {
     assert_eq!(floats(&file, "norm.weight"), [0.0, 1.0]);
     assert_eq!(floats(&file, "pos_embed"), [6.0, 7.0]);
 
-    let missing = export_module(&layout, &arena, "decoder", "cmae_vitb", &path).expect_err("no such module");
+    let missing = export_module(&program, &arena, "decoder", &path).expect_err("no such module");
     assert_eq!(missing.to_string(), "no module `decoder` has tensors (help: there are encoder, encoder2, momentum)");
-    let broken = vec![f64::NAN; layout.total_len];
-    let broken = export_module(&layout, &broken, "encoder", "cmae_vitb", &path);
+    let broken = vec![f64::NAN; program.layout.total_len];
+    let broken = export_module(&program, &broken, "encoder", &path);
     assert!(matches!(broken, Err(ExportError::NotFinite { .. })));
     assert_eq!(floats(&Fixture::read(&path).expect("still whole"), "norm.weight"), [0.0, 1.0]);
 }

@@ -12,7 +12,7 @@ use cmae::source::Sources;
 use crate::command::root;
 use crate::pages::Page;
 
-const PAGES: [&str; 5] = ["wrong", "ranges", "masks", "library", "copies"];
+const PAGES: [&str; 6] = ["wrong", "evaluate", "ranges", "masks", "library", "copies"];
 
 /// What the compiler says of `text`, as a file beside the shipped pipelines; `None` where it compiles.
 fn compile(text: &str) -> Option<String> {

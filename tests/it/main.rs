@@ -1,10 +1,13 @@
 //! The one test binary.
 
+#![allow(clippy::disallowed_macros, reason = "the test runner catches what is printed")]
+
 mod accumulate;
 mod bench;
 mod bf16;
 mod cases;
 mod checkpoints;
+mod circles;
 mod codes;
 mod command;
 mod copies;
@@ -12,8 +15,10 @@ mod cpu;
 mod docs;
 mod eval;
 mod events;
+mod export;
 mod golden;
 mod inspect;
+mod judging;
 mod lang;
 mod layers;
 mod loader;
@@ -22,10 +27,12 @@ mod methods;
 mod ops;
 mod optimizers;
 mod outlook;
+mod outputs;
 mod pages;
 mod pictures;
 mod pipelines;
 mod plans;
+mod print;
 mod recompute;
 mod report;
 mod runs;
@@ -33,7 +40,10 @@ mod schedules;
 mod shapes;
 mod soak;
 mod states;
+mod streams;
+mod sweeps;
 mod troubles;
 mod tui;
+mod verified;
 mod verify;
 mod views;

@@ -3,6 +3,7 @@
 
 mod aliasing;
 mod case;
+mod generated;
 mod grad;
 mod page;
 mod pipelines;

@@ -331,6 +331,7 @@ fn with_copies(emas: &[(&[(&str, &str)], EmaMoment)]) -> (Layout, Averages) {
         momentum: Schedule::Constant(0.9999),
         when: *when,
         pairs: pairs.iter().map(|(copy, source)| ((*copy).to_owned(), (*source).to_owned())).collect(),
+        shared: Vec::new(),
     };
     let averages = Averages::new(&emas.iter().map(ema).collect::<Vec<_>>(), &layout);
     (layout, averages)

@@ -1,8 +1,15 @@
 //! `cmaec show plan`, and what `show summary` says of a step's memory.
 
+use cmae::backend::Request;
+use cmae::backend::cpu::TARGET;
+use cmae::graph::{Init, Layout, TensorDecl, TensorKind, flops, text};
+use cmae::op::Op;
+use cmae::plan::lower;
 use serde_json::Value;
 
 use crate::command::{fail, succeed};
+use crate::cpu::each_pipeline;
+use crate::methods::compile;
 
 const FILE: &str = "pipelines/bench/mae_tiny64.cmae";
 
@@ -88,4 +95,64 @@ fn the_summary_states_the_planned_memory() {
 fn only_plans_are_json() {
     let error = fail(&["show", "graph", FILE, "--json"]);
     assert_eq!(error.trim(), "only a plan is printed as JSON\nhelp: cmaec show plan PIPELINE --json");
+}
+
+/// A layer on pictures, which want no gradient, is two products a step: its own and its weight's gradient. One on its result is
+/// three.
+#[test]
+fn a_layer_on_pictures_is_two_products() {
+    let graph = text::parse(
+        "input x: f[4, 6] Noise
+        %0: f[4, 6] = input() (name:\"x\")
+        %1: f[3, 6] = param() (path:\"embed\")
+        %2: f[4, 3] = linear(%0, %1)
+        %3: f[5, 3] = param() (path:\"head\")
+        %4: f[4, 5] = linear(%2, %3)
+        %5: f[] = sum(%4) (axes:[0,1],keep:false)
+        loss all = %5
+        total = %5",
+    )
+    .unwrap_or_else(|error| panic!("{error}"));
+    let weight = |path: &str, shape: [usize; 2]| TensorDecl {
+        path: path.to_owned(),
+        shape: shape.to_vec(),
+        role: cmae::spec::Role::Weight,
+        kind: TensorKind::Trained,
+        init: Init::Zeros,
+    };
+    let layout = Layout::new(vec![weight("embed", [3, 6]), weight("head", [5, 3])]);
+    assert_eq!(flops::of_step(&graph, &layout), 2 * (2 * 4 * 3 * 6) + 3 * (2 * 4 * 5 * 3));
+}
+
+/// The count of a step before it is differentiated is that of the products which the plan's graph then has. Attention's gradient
+/// makes the scores once more, which is no work of the step's.
+#[test]
+fn the_count_of_a_step_is_that_of_its_plan() {
+    each_pipeline(|method, program, _, _| {
+        let request = Request { gradients: true, ..Request::default() };
+        let plan = lower(&program.train, &program.layout, &request, &TARGET).expect("it is sound");
+        let planned = plan.graph.nodes.iter().map(|node| {
+            let flops = flops::of_node(&plan.graph, node);
+            match node.op {
+                Op::Linear
+                | Op::Matmul { .. }
+                | Op::TransposedMatmul
+                | Op::Attention { .. }
+                | Op::Conv2d { .. }
+                | Op::Conv2dInputGrad { .. }
+                | Op::Conv2dWeightGrad { .. } => flops,
+                Op::AttentionGrad { .. } => flops / 10 * 8,
+                _ => 0,
+            }
+        });
+        assert_eq!(flops::of_step(&program.train, &program.layout), planned.sum::<u64>(), "{}", method.pipeline);
+    });
+}
+
+#[test]
+fn the_summary_counts_as_the_bench_does() {
+    let program = compile("bench/mae_tiny64", &[]);
+    let step = flops::of_step(&program.train, &program.layout) as f64;
+    let line = format!("a step computes {:.1} GFLOP an image, {:.1} TFLOP a batch", step / 64e9, step / 1e12);
+    assert!(succeed(&["show", "summary", FILE]).contains(&line), "{line}");
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use cmae::run::RunFolder;
 use serde_json::Value;
 
 use crate::command::{cmaec, fail, run, succeed};
@@ -176,6 +177,68 @@ fn runs_stand_side_by_side() {
         .map(|run| run["name"].clone())
         .collect();
     assert_eq!(names, ["a/run", "b/run"]);
+}
+
+#[test]
+fn definitions_are_compared_too() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = folder.path().join("sweep");
+    let short = ["--set", "train.epochs=0.1"];
+    small_run(
+        &out,
+        &with(
+            &short,
+            &[
+                "--sweep",
+                "model.projector.hidden=24,48",
+                "--sweep",
+                "losses.contrastive=0.5 * info_nce(online.query, target.key, temperature),info_nce(online.query, target.key, temperature)",
+            ],
+        ),
+    );
+    let runs: Vec<PathBuf> = fs::read_dir(&out)
+        .expect("it is there")
+        .map(|entry| entry.expect("it can be read").path())
+        .filter(|path| path.is_dir())
+        .collect();
+    assert_eq!(runs.len(), 4);
+    let html = page(&out.join("report.html"));
+    let table = between(&html, "<table id=\"differences\">", "</table>");
+    for part in [
+        "<code>model.projector</code>",
+        "<code>model.projector.hidden</code></th><td><code>24</code></td>",
+        "<code>losses.contrastive</code>",
+        "<code>0.5 * info_nce(online.query, target.key, temperature)</code>",
+    ] {
+        assert!(table.contains(part), "`{part}` is missing: {table}");
+    }
+    assert!(!table.contains("model.encoder"), "it is the same: {table}");
+    let resolved = page(&runs[0].join("resolved.ron"));
+    for part in [
+        "name: \"model.encoder\"",
+        "(\"embed_dim\", \"32\")",
+        "name: \"online.mask\"",
+        "random_mask(encoder.grid, mask_ratio)",
+    ] {
+        assert!(resolved.contains(part), "`{part}` is missing: {resolved}");
+    }
+
+    // As an older version left them: what it did not record is no difference, and is not said to be the same.
+    for run in &runs {
+        let mut program = RunFolder::open(run).and_then(|folder| folder.program()).expect("it is a run");
+        program.spec.definitions.clear();
+        program.spec.params.clear();
+        let text = ron::to_string(&program).expect("it is plain data");
+        assert!(text.contains("definitions:[],"));
+        fs::write(run.join("program.ron"), text.replace("definitions:[],", "")).expect("it is ours");
+    }
+    let other = folder.path().join("older.html");
+    let mut arguments = vec!["report", "-o", text(&other)];
+    arguments.extend(runs.iter().map(|run| text(run)));
+    succeed(&arguments);
+    let html = page(&other);
+    assert!(html.contains("All settings are the same, but the training graphs differ."), "{html}");
+    assert!(html.contains("What models, branches and losses are is not compared"), "{html}");
 }
 
 #[test]

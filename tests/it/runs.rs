@@ -332,6 +332,12 @@ fn a_resumed_run_says_what_changed_and_goes_on_when_told() {
     for part in ["train.epochs was 0.3 and is 0.5", "train.seed was 0 and is 7", "--accept-changes", "--out"] {
         assert!(error.contains(part), "`{part}` is missing: {error}");
     }
+    // Of what is no setting, the definition is told.
+    let half = "losses.contrastive=0.5 * info_nce(online.query, target.key, temperature)";
+    let error = fail(&with(&short, &["--set", "train.epochs=0.3", "--set", half, "--resume"]));
+    for part in ["losses.contrastive was contrast_weight * info_nce(", "and is 0.5 * info_nce("] {
+        assert!(error.contains(part), "`{part}` is missing: {error}");
+    }
     let (code, _, said) = run(&with(&with(&short, &other), &["--accept-changes"]));
     assert_eq!(code, 0, "{said}");
     assert!(said.contains("warning: going on although train.seed was 0 and is 7"), "{said}");

@@ -14,8 +14,10 @@ use cmae::run::RunFolder;
 use cmae::run::disk::Disk;
 use cmae::train::session::{self, Ended, SessionError, SessionOptions, StepLine, Watch};
 
+use crate::cases::{flat, good};
 use crate::checkpoints::{FAULTS, Failing, Fault};
 use crate::command::{cmaec, root, run};
+use crate::judging;
 use crate::methods::compile;
 use crate::pictures::write_folder;
 use crate::runs::{SMALL, losses, text, weights, with};
@@ -56,8 +58,14 @@ fn train(program: &Program, out: &Path, disk: Option<Arc<dyn Disk>>) -> (Result<
         None => folder,
     };
     let mut backend = f32::backend("cpu").expect("every build has it");
-    let options =
-        SessionOptions { threads: 1, resume: true, accept_changes: false, imports: Vec::new(), overrides: Vec::new() };
+    let options = SessionOptions {
+        threads: 1,
+        resume: true,
+        accept_changes: false,
+        imports: Vec::new(),
+        with: Vec::new(),
+        overrides: Vec::new(),
+    };
     let mut lines = Lines::default();
     let ended = session::run(program, "pipeline", &mut *backend, &folder, &options, &mut lines);
     (ended, lines.0)
@@ -147,6 +155,47 @@ fn when_the_pictures_are_gone(out: &Path, data: &Path) -> String {
     last_lines(&said[start..], usize::MAX, &[(out, "runs/quickstart"), (data, "data/pictures")])
 }
 
+/// What a run on `pictures` with two epochs says at its end; `then` happens after the fourth of its eight steps.
+fn when(out: &Path, pictures: &Path, then: impl FnOnce()) -> String {
+    let [train_folder, val] = ["train", "val"].map(|split| pictures.join("good").join(split));
+    let more = ["train.epochs=2", "evaluate.knn.every=1 epochs", "evaluate.reconstructions=none"];
+    let program = judging::program(&train_folder, &val, &more);
+    let (ended, said) = judging::train(&program, out, false, 4, then);
+    let error = ended.err().map(|error| match error {
+        SessionError::Data { error, .. } => {
+            let help = error.help().map(|help| format!("\nhelp: {help}")).unwrap_or_default();
+            format!("\n{error}{help}")
+        }
+        error => format!("\n{error}"),
+    });
+    let text = format!("{}{}", said.join("\n"), error.unwrap_or_default());
+    last_lines(&text, 4, &[(out, "runs/quickstart"), (pictures, "data")])
+}
+
+fn when_an_evaluation_fails(out: &Path, pictures: &Path) -> String {
+    good(pictures);
+    let val = pictures.join("good/val");
+    when(out, pictures, || fs::rename(&val, pictures.join("away")).expect("it is ours"))
+}
+
+/// After the one above: the pictures are back, and one of them is gone.
+fn when_the_pictures_are_others(out: &Path, pictures: &Path) -> String {
+    fs::rename(pictures.join("away"), pictures.join("good/val")).expect("it is ours");
+    fs::remove_file(pictures.join("good/train/a/03.png")).expect("it is there");
+    let text = when(out, pictures, || ());
+    let start = text.find("runs/quickstart was trained with").unwrap_or_else(|| panic!("{text}"));
+    text[start..].to_owned()
+}
+
+fn when_there_are_no_labels(out: &Path, pictures: &Path) -> String {
+    flat(pictures);
+    let flat = pictures.join("flat/train");
+    let program = judging::program(&flat, &flat, &["train.epochs=1", "evaluate.reconstructions=none"]);
+    let (ended, said) = judging::train(&program, out, false, 0, || ());
+    assert_eq!(ended.unwrap_or_else(|error| panic!("{error}")), Ended::Finished);
+    said.into_iter().find(|line| line.starts_with("kNN")).expect("it is told")
+}
+
 /// Numbers of steps hang on the moment.
 fn without_steps(text: &str) -> String {
     let mut out = String::new();
@@ -164,10 +213,14 @@ fn without_steps(text: &str) -> String {
 fn the_page_of_troubles_is_what_runs_say() {
     let temporary = tempfile::tempdir().expect("a temporary folder");
     let path = |name: &str| temporary.path().join(name);
+    let (judged, pictures) = (path("judged"), path("data"));
     let said = [
         ("The pictures are gone", when_the_pictures_are_gone(&path("gone"), &path("pictures"))),
         ("The disk is full", when_the_disk_is_full(&path("full"))),
         ("The loss is not a number", when_the_loss_is_no_number(&path("nan"))),
+        ("An evaluation fails", when_an_evaluation_fails(&judged, &pictures)),
+        ("The pictures are others", when_the_pictures_are_others(&judged, &pictures)),
+        ("The pictures have no labels", when_there_are_no_labels(&path("flat"), &pictures)),
     ];
     let page = "docs/troubles.md";
     let mut found = fs::read_to_string(root(page)).expect("the page is there");

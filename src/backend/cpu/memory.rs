@@ -71,8 +71,8 @@ impl<'m, E> Memory<'m, E> {
         unsafe { std::slice::from_raw_parts(self.ids_at(place), place.len) }
     }
 
-    /// What `step` reads and writes. Panics where what it writes overlaps what it reads, but for the operand that it
-    /// replaces.
+    /// What `step` reads and writes. `plan::verify` has refused plans where what a step writes overlaps what it reads, but for
+    /// the operand that it replaces; it is looked at here once more since what is unsafe below rests on it, and panics.
     pub fn views<'v>(&'v mut self, step: &'v Step) -> Views<'v, E> {
         for (i, read) in step.reads.iter().enumerate() {
             let replaced = step.in_place == Some(i) && *read == step.writes;
@@ -141,5 +141,99 @@ impl<'v, E> Views<'v, E> {
     /// Whether operand `i` is ids.
     pub fn is_ids(&self, i: usize) -> bool {
         self.reads[i].space == Space::Ints
+    }
+}
+
+/// Run by Miri too: see `.ci/miri`.
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::ValueId;
+    use crate::plan::Work;
+
+    fn place(space: Space, start: usize, len: usize) -> Place {
+        Place { space, start, len }
+    }
+
+    fn step(reads: &[Place], writes: Place, scratch: Place, in_place: Option<usize>) -> Step {
+        let reads = reads.to_vec();
+        Step { node: ValueId(0), work: Work::Op, reads, writes, scratch, in_place, bf16: false, once: false }
+    }
+
+    const NOTHING: Place = Place { space: Space::Floats, start: 0, len: 0 };
+
+    /// Calls `work` on arenas of 4 parameters (1, 2, 3, 4), 4 gradients and 8 floats of 0, and 4 ids, and gives what is left in all
+    /// but the parameters.
+    fn on_arenas(work: impl FnOnce(&mut Memory<f32>)) -> (Vec<f32>, Vec<f32>, Vec<i64>) {
+        let params = [1.0, 2.0, 3.0, 4.0];
+        let (mut gradients, mut floats, mut ints) = (vec![0.0; 4], vec![0.0; 8], vec![0; 4]);
+        work(&mut Memory::new(&params, &mut gradients, &mut floats, &mut ints));
+        (gradients, floats, ints)
+    }
+
+    /// Two reads, a result and scratch in one arena and beside it, all alive at once.
+    #[test]
+    fn a_step_reads_and_writes_beside_itself() {
+        let (gradients, floats, ints) = on_arenas(|memory| {
+            let first =
+                step(&[place(Space::Params, 1, 3)], place(Space::Floats, 0, 3), place(Space::Floats, 4, 2), None);
+            let Views { out, scratch, .. } = {
+                let views = memory.views(&first);
+                views.scratch.copy_from_slice(&views.read(0)[..2]);
+                views.out.copy_from_slice(views.read(0));
+                views
+            };
+            scratch[0] += out[2];
+            let second = step(
+                &[place(Space::Floats, 0, 3), place(Space::Floats, 4, 2)],
+                place(Space::Gradients, 1, 2),
+                NOTHING,
+                None,
+            );
+            let views = memory.views(&second);
+            let (a, b) = (views.read(0), views.read(1));
+            views.out.iter_mut().zip(a.iter().zip(b)).for_each(|(out, (a, b))| *out = a * b);
+            let ids = step(&[place(Space::Gradients, 1, 2)], place(Space::Ints, 2, 2), NOTHING, None);
+            let views = memory.views(&ids);
+            assert!(!views.is_ids(0) && views.out.is_empty());
+            let read = views.read(0);
+            views.out_ids.iter_mut().zip(read).for_each(|(id, value)| *id = *value as i64);
+            assert_eq!(memory.ids(place(Space::Ints, 2, 2)), [12, 9]);
+        });
+        assert_eq!((gradients, ints), (vec![0.0, 12.0, 9.0, 0.0], vec![0, 0, 12, 9]));
+        assert_eq!(floats, [2.0, 3.0, 4.0, 0.0, 6.0, 3.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn an_operand_in_place_is_there_still() {
+        let (_, floats, _) = on_arenas(|memory| {
+            memory.fill(place(Space::Floats, 2, 3), 2.0);
+            let at = place(Space::Floats, 2, 3);
+            let square = step(&[at, place(Space::Params, 0, 3)], at, NOTHING, Some(0));
+            let views = memory.views(&square);
+            assert!(views.apart(0).is_none());
+            let other = views.apart(1).expect("it lies apart");
+            views.out.iter_mut().zip(other).for_each(|(out, x)| *out *= *x);
+            memory.copy(at, place(Space::Floats, 5, 3));
+        });
+        assert_eq!(floats, [0.0, 0.0, 2.0, 4.0, 6.0, 2.0, 4.0, 6.0]);
+    }
+
+    /// What a step may not be: all are refused before a slice of them is made.
+    #[test]
+    fn places_that_overlap_or_lie_outside_are_refused() {
+        let (low, high) = (place(Space::Floats, 0, 4), place(Space::Floats, 3, 4));
+        for wrong in [
+            step(&[high], low, NOTHING, None),
+            step(&[low, high], low, NOTHING, Some(0)),
+            step(&[low], place(Space::Floats, 4, 2), high, None),
+            step(&[], low, high, None),
+            step(&[], place(Space::Floats, 6, 3), NOTHING, None),
+            step(&[], place(Space::Params, 0, 1), NOTHING, None),
+            step(&[], place(Space::Gradients, 4, 1), NOTHING, None),
+        ] {
+            let found = std::panic::catch_unwind(|| on_arenas(|memory| drop(memory.views(&wrong))));
+            assert!(found.is_err(), "{wrong:?}");
+        }
     }
 }

@@ -102,16 +102,17 @@ impl<E: Real> Cpu<E> {
     }
 }
 
-/// The arenas of a plan, where the system has as much memory.
+/// The arenas of a plan. An error where the system has less memory than they and its threads take: once a step is under way,
+/// what cannot be had ends the process.
 fn arenas<E: Real>(plan: &Plan) -> Result<(Vec<E>, Vec<i64>), BackendError> {
-    let (mut floats, mut ints) = (Vec::new(), Vec::new());
-    if floats.try_reserve_exact(plan.floats).is_err() || ints.try_reserve_exact(plan.ints).is_err() {
-        let bytes = plan.floats as f64 * size_of::<E>() as f64 + plan.ints as f64 * size_of::<i64>() as f64;
-        return Err(BackendError::Memory { needed: format!("{:.1} GB", bytes / 1e9) });
+    let room = plan.steps.iter().map(|step| step::room(&plan.graph, step)).max().unwrap_or(0);
+    let floats = room.saturating_mul(rayon::current_num_threads()).saturating_add(plan.floats);
+    let bytes = floats.saturating_mul(size_of::<E>()).saturating_add(plan.ints.saturating_mul(size_of::<i64>()));
+    // Asked for at once, and given back: a system that promises more than it has does so for each part alone.
+    if Vec::<u8>::new().try_reserve_exact(bytes).is_err() {
+        return Err(BackendError::Memory { needed: format!("{:.1} GB", bytes as f64 / 1e9) });
     }
-    floats.resize(plan.floats, E::ZERO);
-    ints.resize(plan.ints, 0);
-    Ok((floats, ints))
+    Ok((vec![E::ZERO; plan.floats], vec![0; plan.ints]))
 }
 
 impl<E: Real> Backend<E> for Cpu<E> {

@@ -64,6 +64,35 @@ pub(super) fn scratch(graph: &Graph, id: ValueId, bf16: bool) -> usize {
     }
 }
 
+/// Floats that each thread works in while it runs the step, at most.
+pub(super) fn room(graph: &Graph, step: &Step) -> usize {
+    let node = graph.node(step.kernel());
+    let shape = |i: usize| graph.node(node.inputs[i]).ty.shape.as_slice();
+    match &node.op {
+        Op::Attention { .. } | Op::AttentionGrad { .. } => {
+            attention::Sizes { bf16: step.bf16, ..attention::Sizes::new(shape(0), shape(1)) }.room()
+        }
+        Op::Matmul { .. } | Op::TransposedMatmul => {
+            let (batch, sizes) = product_sizes(graph, node);
+            if batch > 1 { product::scratch(sizes, step.bf16 || node.op == Op::TransposedMatmul) } else { 0 }
+        }
+        _ => conv_sizes(graph, node, step.bf16).map_or(0, |sizes| sizes.room()),
+    }
+}
+
+/// Of a convolution or one of its gradients.
+fn conv_sizes(graph: &Graph, node: &Node, bf16: bool) -> Option<conv::Sizes> {
+    let shape = |i: usize| graph.node(node.inputs[i]).ty.shape.as_slice();
+    let of = node.ty.shape.as_slice();
+    let (x, weight, out, [stride, padding, groups]) = match &node.op {
+        Op::Conv2d { stride, padding, groups } => (shape(0), shape(1), of, [stride, padding, groups]),
+        Op::Conv2dInputGrad { stride, padding, groups } => (of, shape(1), shape(0), [stride, padding, groups]),
+        Op::Conv2dWeightGrad { stride, padding, groups } => (shape(1), of, shape(0), [stride, padding, groups]),
+        _ => return None,
+    };
+    Some(conv::Sizes::new(x, weight, out, (*stride, *padding, *groups), bf16))
+}
+
 /// How many products a node is, and (m, k, n) of each.
 fn product_sizes(graph: &Graph, node: &Node) -> (usize, product::Sizes) {
     let shape = |i: usize| graph.node(node.inputs[i]).ty.shape.as_slice();
@@ -183,18 +212,14 @@ fn plain<E: Real>(graph: &Graph, node: &Node, views: Views<E>, bf16: bool) -> Re
             }
         }
         Op::Linear | Op::Matmul { .. } | Op::TransposedMatmul => multiply(graph, node, views, None, bf16),
-        Op::Conv2d { stride, padding, groups } => {
-            let sizes = conv::Sizes::new(shape(0), shape(1), &node.ty.shape, (*stride, *padding, *groups), bf16);
-            let bias = has(2).then(|| views.read(2));
-            conv::forward(views.read(0), views.read(1), bias, views.out, sizes);
-        }
-        Op::Conv2dInputGrad { stride, padding, groups } => {
-            let sizes = conv::Sizes::new(&node.ty.shape, shape(1), shape(0), (*stride, *padding, *groups), bf16);
-            conv::input_grad(views.read(0), views.read(1), views.out, sizes);
-        }
-        Op::Conv2dWeightGrad { stride, padding, groups } => {
-            let sizes = conv::Sizes::new(shape(1), &node.ty.shape, shape(0), (*stride, *padding, *groups), bf16);
-            conv::weight_grad(views.read(0), views.read(1), views.out, sizes);
+        Op::Conv2d { .. } | Op::Conv2dInputGrad { .. } | Op::Conv2dWeightGrad { .. } => {
+            let sizes = conv_sizes(graph, node, bf16).ok_or("it is no convolution")?;
+            let (a, b) = (views.read(0), views.read(1));
+            match node.op {
+                Op::Conv2dInputGrad { .. } => conv::input_grad(a, b, views.out, sizes),
+                Op::Conv2dWeightGrad { .. } => conv::weight_grad(a, b, views.out, sizes),
+                _ => conv::forward(a, b, has(2).then(|| views.read(2)), views.out, sizes),
+            }
         }
         Op::LayerNorm { eps } => {
             let affine = has(2).then(|| (views.read(1), views.read(2)));

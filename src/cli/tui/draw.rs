@@ -184,7 +184,13 @@ mod tests {
         }
         for step in 26..=50u64 {
             let losses = [("reconstruction", 1.0 / step as f64), ("contrastive", 4.0 - step as f64 / 25.0)];
-            state.step(&StepLine { step, epoch: step as f64 / 10.0, learning_rate: 1e-3, losses: &losses });
+            state.step(&StepLine {
+                step,
+                epoch: step as f64 / 10.0,
+                learning_rate: 1e-3,
+                seconds: 0.02,
+                losses: &losses,
+            });
             state.speed_was(300.0 + step as f64);
         }
         for (step, accuracy) in [(20, 0.5), (40, 0.75)] {

@@ -4,12 +4,18 @@
 //! at most, so that a long step neither freezes the view nor is held up by it.
 //!
 //! **Invariant:** the terminal is left as it was found, whatever ends the view: the run's end, an error, a panic, a second
-//! request to stop.
+//! request to stop. A terminal that goes away ends the view within a second, and is what SIGHUP is: the run saves and
+//! leaves, unless that signal is ignored.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a terminal is drawn on by a library, which gives errors and does not panic"
+)]
 
 mod draw;
 mod state;
 
-use std::io::{self, IsTerminal, Stderr};
+use std::io::{self, Stderr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
@@ -18,18 +24,22 @@ use std::time::{Duration, Instant};
 
 use cmae::run::metrics;
 use cmae::train::{StepLine, Watch};
+use crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
+use crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
+use crossterm::{cursor, execute};
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
-use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
-use ratatui::crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
-use ratatui::crossterm::{cursor, execute};
 use serde_json::Value;
 
 use self::state::State;
+use super::output::{self, errln};
+use super::signals;
 use super::speed::Speed;
 
 /// Between two pictures.
 const PERIOD: Duration = Duration::from_millis(100);
+/// After which the same picture is drawn again, to see whether the terminal is still there: nothing else tells surely.
+const ALIVE: Duration = Duration::from_secs(1);
 
 /// Whether the terminal is ours; the process has one.
 static ACTIVE: AtomicBool = AtomicBool::new(false);
@@ -40,7 +50,6 @@ pub struct Tui {
     thread: Option<JoinHandle<()>>,
     metrics: PathBuf,
     speed: Speed,
-    last_step: Instant,
     batch_size: usize,
 }
 
@@ -70,7 +79,7 @@ pub fn restore() {
 
 /// Refuses where there is no terminal to draw on.
 pub fn check() -> Result<(), String> {
-    match io::stderr().is_terminal() {
+    match output::is_terminal() {
         true => Ok(()),
         false => Err("`--tui` needs a terminal, and stderr is none (help: leave `--tui` out: lines of progress are \
                       written)"
@@ -93,7 +102,7 @@ impl Tui {
         });
         let of_thread = shared.clone();
         let thread = Some(std::thread::spawn(move || show(terminal, &of_thread)));
-        Ok(Tui { shared, thread, metrics, speed: Speed::default(), last_step: Instant::now(), batch_size: 0 })
+        Ok(Tui { shared, thread, metrics, speed: Speed::default(), batch_size: 0 })
     }
 
     /// Changes the state and has it drawn.
@@ -108,7 +117,7 @@ impl Watch for Tui {
         // A file that cannot be read only costs the curves their beginning.
         let past = metrics::read(&self.metrics).unwrap_or_default();
         self.speed.begin(batch_size);
-        (self.last_step, self.batch_size) = (Instant::now(), batch_size);
+        self.batch_size = batch_size;
         self.update(|state| {
             (state.step, state.total_steps) = (step, total_steps);
             past.iter().for_each(|line| state.past(line));
@@ -116,9 +125,8 @@ impl Watch for Tui {
     }
 
     fn step(&mut self, line: &StepLine<'_>) {
-        self.speed.step();
-        let seconds = self.last_step.elapsed().as_secs_f64();
-        self.last_step = Instant::now();
+        self.speed.step(line.seconds);
+        let seconds = line.seconds;
         let (speed, batch_size) = (self.speed.images_per_second(), self.batch_size);
         self.update(|state| {
             state.step(line);
@@ -141,7 +149,7 @@ impl Watch for Tui {
         if is_active() && self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
             self.update(|state| state.say(line));
         } else {
-            eprintln!("{line}");
+            errln!("{line}");
         }
     }
 
@@ -156,7 +164,7 @@ impl Watch for Tui {
         let _ = thread.join();
         restore();
         // What was said stays in the terminal, as without the view.
-        self.shared.state().lines.drain(..).for_each(|line| eprintln!("{line}"));
+        self.shared.state().lines.drain(..).for_each(|line| errln!("{line}"));
     }
 }
 
@@ -212,12 +220,15 @@ fn show(mut terminal: Terminal<CrosstermBackend<Stderr>>, shared: &Shared) {
             continue;
         }
         let mut state = shared.state();
-        if state.stopping == stopping && !shared.changed.swap(false, Ordering::AcqRel) {
+        let changed = shared.changed.swap(false, Ordering::AcqRel) || state.stopping != stopping;
+        if !changed && drawn.is_some_and(|drawn| drawn.elapsed() < ALIVE) {
             continue;
         }
         state.stopping = stopping;
-        // A terminal that is gone ends the view, not the run.
         if terminal.draw(|frame| draw::draw(frame, &state)).is_err() {
+            if !signals::survives_hangup() {
+                shared.stop.store(true, Ordering::Relaxed);
+            }
             return;
         }
         drawn = Some(Instant::now());
@@ -227,7 +238,6 @@ fn show(mut terminal: Terminal<CrosstermBackend<Stderr>>, shared: &Shared) {
 /// As the signal does: the first time the run saves and leaves, the second time it leaves at once.
 fn ask_to_stop(shared: &Shared) {
     if shared.stop.swap(true, Ordering::Relaxed) {
-        restore();
-        std::process::exit(130);
+        signals::leave(130);
     }
 }

@@ -90,6 +90,7 @@ pub fn program() -> Program {
         momentum: Schedule::Constant(MOMENTUM),
         when: EmaMoment::AfterStep,
         pairs: vec![pair("head.weight"), pair("head.bias")],
+        shared: Vec::new(),
     };
     Program { spec: spec(), layout, emas: vec![ema], train, features: Some(features), pictures: None }
 }
@@ -116,6 +117,7 @@ fn spec() -> Spec {
         },
         evaluate: EvaluateSpec::default(),
         imports: Vec::new(),
+        definitions: Vec::new(),
         export: None,
     }
 }

@@ -1,4 +1,4 @@
-//! Settings of runs side by side: where they differ.
+//! Every setting and definition of a run by its name: to lay runs side by side, and to tell a run from what shall go on with it.
 
 use serde_json::Value;
 
@@ -8,8 +8,23 @@ use crate::spec::Spec;
 pub fn flat(spec: &Spec) -> Vec<(String, String)> {
     let mut found = Vec::new();
     // Plain data: it always serializes, but for numbers that are not finite, which are null.
-    flatten("", &serde_json::to_value(spec).unwrap_or(Value::Null), &mut found);
+    let mut value = serde_json::to_value(spec).unwrap_or(Value::Null);
+    if let Value::Object(entries) = &mut value {
+        entries.remove("definitions");
+    }
+    flatten("", &value, &mut found);
+    found.extend(definitions(spec));
     found
+}
+
+/// Definitions by their names, and the arguments of their blocks: `model.encoder` and `model.encoder.depth`.
+pub fn definitions(spec: &Spec) -> impl Iterator<Item = (String, String)> {
+    spec.definitions.iter().flat_map(|definition| {
+        let own = (definition.name.clone(), definition.text.clone());
+        let arguments = definition.block.iter().flat_map(|block| &block.arguments);
+        let argument = |(name, value): &(String, String)| (format!("{}.{name}", definition.name), value.clone());
+        std::iter::once(own).chain(arguments.map(argument))
+    })
 }
 
 /// Paths at which not all of `all` have the same value: each with every value, `None` where there is no such setting.
