@@ -50,7 +50,11 @@ impl Machine<'_> {
                 BlockEntry::Tensor(decl) => {
                     self.declare(decl, path, &scope).map(|value| scope.bind(decl.name.text.clone(), value))
                 }
-                BlockEntry::Require(require) => self.require(require, &scope, span),
+                // What follows counts on it.
+                BlockEntry::Require(require) => {
+                    self.require(require, &scope, span)?;
+                    Ok(())
+                }
                 BlockEntry::Binding(binding) => {
                     let prefix = format!("{path}.");
                     self.bind_definition(binding, &prefix, &scope)

@@ -140,8 +140,14 @@ struct Number<'v> {
 
 /// All numbers that a value holds or passes through; what else it holds is for its reader to judge.
 fn numbers_of<'v>(value: &'v Value, found: &mut Vec<Number<'v>>) {
-    let mut plain =
-        |number: f64| found.push(Number { value: number, shown: value.to_string(), of: value, point: None });
+    let mut plain = |number: f64| {
+        // A number that was taken for a schedule is shown as it was written.
+        let shown = match value.kind {
+            Kind::Schedule(_) => number.to_string(),
+            _ => value.to_string(),
+        };
+        found.push(Number { value: number, shown, of: value, point: None });
+    };
     match &value.kind {
         Kind::Int(n) | Kind::Pixels(n) => plain(*n as f64),
         Kind::Float(n) | Kind::Ratio(n) => plain(*n),

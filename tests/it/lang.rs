@@ -22,6 +22,11 @@ fn compile(text: &str) -> Option<String> {
     let result = cmae::compile(&mut sources, &mut diagnostics, Path::new("pipelines/example.cmae"), &[]);
     // An error without a message would leave its user with nothing.
     assert_eq!(result.is_err(), diagnostics.has_errors(), "{text}");
+    // Whoever reads it finds a place in a file of his own first.
+    for diagnostic in diagnostics.list() {
+        let first = diagnostic.labels.first().map(|(span, _)| sources.get(span.source));
+        assert!(first.is_none_or(|source| !source.library), "{}", render(diagnostics.list(), &sources, false));
+    }
     result.is_err().then(|| render(diagnostics.list(), &sources, false))
 }
 

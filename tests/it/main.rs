@@ -36,6 +36,7 @@ mod masks;
 mod methods;
 mod ops;
 mod optimizers;
+mod outlook;
 mod outputs;
 mod pages;
 mod pictures;

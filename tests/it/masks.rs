@@ -264,6 +264,43 @@ fn geometry_says_where_a_view_lies() {
     assert!((15..45).contains(&flips), "both cases are met: {flips}");
 }
 
+/// `eval_view` of a pipeline with pictures of `size`, as written.
+fn eval_steps(size: &str) -> Vec<ViewOp> {
+    let (mut sources, mut diagnostics) = (Sources::new(), Diagnostics::default());
+    let set = format!("image_size={size}");
+    let path = root("pipelines/mae_vitb.cmae");
+    let Ok(compiled) = cmae::compile(&mut sources, &mut diagnostics, &path, &[set.as_str().into()]) else {
+        panic!("{size}: {:?}", diagnostics.list());
+    };
+    let view = compiled.program.spec.views.into_iter().find(|view| view.name == "eval").expect("it has one");
+    // All but `normalize`, which ends it.
+    view.ops[..view.ops.len() - 1].to_vec()
+}
+
+#[test]
+fn pictures_are_judged_by_their_middle_whatever_their_sides() {
+    for (size, (height, width)) in
+        [("224px", (224, 224)), ("(224px, 448px)", (224, 448)), ("(96px, 32px)", (96, 32)), ("(48px, 64px)", (48, 64))]
+    {
+        let steps = eval_steps(size);
+        for source in [(300, 300), (100, 400), (400, 100), (37, 41), (500, 375), (height, width)] {
+            let white = Image::new(source.0, source.1, 3, vec![255; source.0 * source.1 * 3]);
+            let (mut image, mut place, mut draw) = (white, Geometry::default(), stream(0));
+            for step in &steps {
+                image = view::apply(step, image, &mut draw, &mut place);
+            }
+            assert_eq!((image.height, image.width), (height, width));
+            assert!(image.data.iter().all(|level| *level == 255), "{size} of {source:?} is padded");
+            // Seven eighths of the side that is the shorter one, whole pixels aside; of the other no more.
+            let most = place.height.max(place.width);
+            assert!((most - 0.875).abs() < 0.02, "{size} of {source:?}: {place:?}");
+            for (start, share) in [(place.top, place.height), (place.left, place.width)] {
+                assert!((start + share / 2.0 - 0.5).abs() < 0.03, "{size} of {source:?}: not the middle, {place:?}");
+            }
+        }
+    }
+}
+
 /// Tokens of the encoder alone for pictures of which only what `mask` hides differs.
 fn hidden_pixels_change_nothing(pipeline: &str, sets: &[&str], output: &str) {
     let (mut sources, mut diagnostics) = (Sources::new(), Diagnostics::default());

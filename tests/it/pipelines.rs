@@ -70,7 +70,7 @@ fn every_pipeline_checks_and_has_its_header() {
     let names = pipelines();
     for name in &names {
         let path = root(&format!("pipelines/{name}.cmae"));
-        succeed(&["check", &path.display().to_string()]);
+        succeed(&["check", "--deny", "warnings", &path.display().to_string()]);
         let text = fs::read_to_string(&path).expect("it can be read");
         for line in ["// source:", "// expects:", "// cost:", "// run:"] {
             assert!(text.contains(line), "{name} has no `{line}`");
