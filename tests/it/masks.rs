@@ -285,10 +285,8 @@ fn pictures_are_judged_by_their_middle_whatever_their_sides() {
         let steps = eval_steps(size);
         for source in [(300, 300), (100, 400), (400, 100), (37, 41), (500, 375), (height, width)] {
             let white = Image::new(source.0, source.1, 3, vec![255; source.0 * source.1 * 3]);
-            let (mut image, mut place, mut draw) = (white, Geometry::default(), stream(0));
-            for step in &steps {
-                image = view::apply(step, image, &mut draw, &mut place);
-            }
+            let (mut place, mut draw) = (Geometry::default(), stream(0));
+            let image = view::apply(&steps, white, &mut draw, &mut place).expect("no step wants more than there is");
             assert_eq!((image.height, image.width), (height, width));
             assert!(image.data.iter().all(|level| *level == 255), "{size} of {source:?} is padded");
             // Seven eighths of the side that is the shorter one, whole pixels aside; of the other no more.
