@@ -3,6 +3,8 @@
 //! **Invariant:** the compiler reads a file through [`Sources::load`] and nowhere else, so that a test can compile from
 //! memory and an error can always show the text it speaks of.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -29,11 +31,29 @@ impl Span {
 pub struct Source {
     pub name: String,
     pub text: Arc<str>,
+    /// Why the text is not what the file says; it is shown, and not parsed.
+    pub fault: Option<Fault>,
     /// Whether it is the standard library's.
     pub library: bool,
     /// Folder that `use` paths of this text are relative to.
     folder: Option<PathBuf>,
 }
+
+/// What keeps bytes from being a text of this language.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// More than [`MAX_BYTES`].
+    TooLong,
+    /// Two bytes a letter, as Windows' "Unicode" is.
+    Utf16,
+    /// A byte that is no part of UTF-8, and where the text goes on after it.
+    NotUtf8 { byte: u8, at: u32 },
+    /// A byte 0, which no text holds, and where it stands.
+    Zero { at: u32 },
+}
+
+/// Bytes of a file at most: the longest pipeline has ten thousand, and what is longer is another kind of file.
+pub const MAX_BYTES: usize = 200_000;
 
 /// The standard library's files as they were when the binary was built: (file name, text).
 const STDLIB: &[(&str, &str)] = &[
@@ -65,7 +85,7 @@ pub struct Sources {
     /// Read the standard library from this folder instead of the embedded one.
     stdlib: Option<PathBuf>,
     /// Files that stand in for the disk, by path.
-    memory: Vec<(PathBuf, Arc<str>)>,
+    memory: Vec<(PathBuf, Arc<[u8]>)>,
 }
 
 impl Sources {
@@ -79,8 +99,8 @@ impl Sources {
     }
 
     /// Puts a file in memory that hides the one on disk.
-    pub fn add_file(&mut self, path: impl Into<PathBuf>, text: impl Into<Arc<str>>) {
-        self.memory.push((path.into(), text.into()));
+    pub fn add_file(&mut self, path: impl Into<PathBuf>, contents: impl AsRef<[u8]>) {
+        self.memory.push((path.into(), contents.as_ref().into()));
     }
 
     pub fn get(&self, id: SourceId) -> &Source {
@@ -94,7 +114,9 @@ impl Sources {
 
     /// Adds a text that is no file, such as an override of the command line.
     pub fn add_text(&mut self, name: impl Into<String>, text: impl Into<Arc<str>>) -> SourceId {
-        self.add(Source { name: name.into(), text: text.into(), library: false, folder: None })
+        let text: Arc<str> = text.into();
+        let fault = fault_of(&text);
+        self.add(Source { name: name.into(), text, fault, library: false, folder: None })
     }
 
     /// Loads a file; a path that is loaded already gives the same id.
@@ -103,12 +125,12 @@ impl Sources {
         if let Some(id) = self.find(&name) {
             return Ok(id);
         }
-        let text = match self.memory.iter().find(|(p, _)| p == path) {
-            Some((_, text)) => text.clone(),
-            None => std::fs::read_to_string(path)?.into(),
+        let (text, fault) = match self.memory.iter().find(|(p, _)| p == path) {
+            Some((_, contents)) => decode(contents),
+            None => decode(&read(path)?),
         };
         let folder = Some(path.parent().unwrap_or(Path::new("")).to_path_buf());
-        Ok(self.add(Source { name, text, library: false, folder }))
+        Ok(self.add(Source { name, text, fault, library: false, folder }))
     }
 
     /// Loads the file that `use a::b::item` names: `b.cmae` of the standard library where `a` is `std`, else `a/b.cmae`
@@ -132,7 +154,7 @@ impl Sources {
             let Some((_, text)) = STDLIB.iter().find(|(n, _)| *n == file) else {
                 return Err((name, std::io::ErrorKind::NotFound.into()));
             };
-            return Ok(self.add(Source { name, text: (*text).into(), library: true, folder: None }));
+            return Ok(self.add(Source { name, text: (*text).into(), fault: None, library: true, folder: None }));
         }
         relative.extend(module);
         relative.set_extension("cmae");
@@ -162,4 +184,47 @@ impl Sources {
         self.sources.push(source);
         SourceId(self.sources.len() as u32 - 1)
     }
+}
+
+/// A file's bytes, and one more than may be where there are more: a device may have no end.
+fn read(path: &Path) -> Result<Vec<u8>, std::io::Error> {
+    if path.is_dir() {
+        return Err(std::io::ErrorKind::IsADirectory.into());
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The text of a file, and what is wrong with it. The mark that editors on Windows put before UTF-8 is no part of it.
+fn decode(bytes: &[u8]) -> (Arc<str>, Option<Fault>) {
+    if bytes.len() > MAX_BYTES {
+        // Enough to show where.
+        return (String::from_utf8_lossy(&bytes[..200]).into(), Some(Fault::TooLong));
+    }
+    // Without a mark it shows by its zeros: every letter of this language's words is ASCII.
+    let zeros = |first: usize| bytes.iter().skip(first).step_by(2).filter(|b| **b == 0).count();
+    let marked = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]);
+    if marked || bytes.len() > 3 && zeros(0).max(zeros(1)) > bytes.len() / 4 {
+        let little = bytes.starts_with(&[0xff, 0xfe]) || !marked && zeros(1) > zeros(0);
+        let unit = |pair: &[u8; 2]| if little { u16::from_le_bytes(*pair) } else { u16::from_be_bytes(*pair) };
+        let units: Vec<u16> = bytes.as_chunks().0.iter().map(unit).filter(|unit| *unit != 0xfeff).collect();
+        return (String::from_utf16_lossy(&units).into(), Some(Fault::Utf16));
+    }
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    match std::str::from_utf8(bytes) {
+        Ok(text) => (text.into(), fault_of(text)),
+        Err(error) => {
+            let at = error.valid_up_to();
+            let text = String::from_utf8_lossy(bytes);
+            (text.into(), Some(Fault::NotUtf8 { byte: bytes[at], at: at as u32 }))
+        }
+    }
+}
+
+fn fault_of(text: &str) -> Option<Fault> {
+    if text.len() > MAX_BYTES {
+        return Some(Fault::TooLong);
+    }
+    text.find('\0').map(|at| Fault::Zero { at: at as u32 })
 }

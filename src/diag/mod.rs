@@ -76,6 +76,9 @@ impl Diagnostic {
     }
 }
 
+/// Errors that are told: nobody mends more at once, and those of a text that is broken throughout would not end.
+const MAX_TOLD: usize = 50;
+
 /// The sink of all phases.
 ///
 /// It knows which texts are the library's and which calls of the user's are under way, so that whatever goes wrong within the
@@ -92,7 +95,7 @@ pub struct Diagnostics {
 impl Diagnostics {
     pub fn push(&mut self, diagnostic: Diagnostic) -> Reported {
         // A block used twelve times would say the same thing twelve times.
-        if !self.pushed.contains(&diagnostic) {
+        if !self.is_full() && !self.pushed.contains(&diagnostic) {
             self.pushed.push(diagnostic.clone());
             let placed = self.placed(diagnostic);
             self.list.push(placed);
@@ -134,6 +137,11 @@ impl Diagnostics {
     /// Whether the next phase may start.
     pub fn has_errors(&self) -> bool {
         self.list.iter().any(|diagnostic| diagnostic.severity() == Severity::Error)
+    }
+
+    /// Whether what is pushed now is not told any more.
+    pub fn is_full(&self) -> bool {
+        self.list.len() >= MAX_TOLD && self.has_errors()
     }
 
     pub fn list(&self) -> &[Diagnostic] {

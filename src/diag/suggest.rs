@@ -5,8 +5,10 @@ pub fn suggest<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> O
     let mut known: Vec<&str> = known.into_iter().collect();
     known.sort_unstable();
     known.dedup();
+    // A name of this language is shorter; what is not one has no neighbour, and comparing would take long.
     let nearest = known
         .iter()
+        .filter(|_| unknown.len() <= 100)
         .map(|name| (strsim::damerau_levenshtein(unknown, name), *name))
         .min_by_key(|(distance, _)| *distance);
     match nearest {

@@ -171,6 +171,9 @@ pub struct Builtin {
     pub make: fn(&Bag) -> Result<Kind, Diagnostic>,
 }
 
+/// What a count may be: pictures and classes are numbered by 32 bits.
+pub const MAX_COUNT: i64 = u32::MAX as i64;
+
 /// Bound arguments of a builtin, read with the type that each must have.
 pub struct Bag {
     callee: Arc<str>,
@@ -191,6 +194,11 @@ impl Bag {
         wrong_type(&format!("`{name}` of `{}`", self.callee), value, wanted)
     }
 
+    fn too_many(&self, name: &str, value: &Value) -> Diagnostic {
+        let message = format!("`{name}` of `{}` is {value}, {MAX_COUNT} is the most", self.callee);
+        Diagnostic::new(Code::TooLarge, message).label(value.span, "too large").help("write a smaller number")
+    }
+
     pub fn float(&self, name: &str, default: f64) -> Read<f64> {
         let Some(value) = self.get(name) else { return Ok(default) };
         match value.kind {
@@ -203,6 +211,7 @@ impl Bag {
     pub fn count(&self, name: &str, default: usize) -> Read<usize> {
         let Some(value) = self.get(name) else { return Ok(default) };
         match value.whole() {
+            Some(n) if n > MAX_COUNT => Err(self.too_many(name, value)),
             Some(n) if n > 0 => Ok(n as usize),
             _ => Err(self.wrong(name, value, "a whole number from 1")),
         }
@@ -289,8 +298,16 @@ pub fn as_ratio(what: &str, value: &Value) -> Read<f64> {
     }
 }
 
+/// Pixels along a side of a picture: those of the largest JPEG.
+const MAX_PIXELS: i64 = 65_536;
+
 pub fn as_pixels(what: &str, value: &Value) -> Read<usize> {
     match value.kind {
+        Kind::Pixels(p) if p > MAX_PIXELS => {
+            Err(Diagnostic::new(Code::TooLarge, format!("{what} is {p}px, {MAX_PIXELS}px are the most"))
+                .label(value.span, "too large")
+                .help("write a length such as `224px`"))
+        }
         Kind::Pixels(p) if p >= 0 => Ok(p as usize),
         Kind::Pixels(p) => Err(Diagnostic::new(Code::OutOfRange, format!("{what} is {p}px, below zero"))
             .label(value.span, "below zero")

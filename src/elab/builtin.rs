@@ -139,6 +139,17 @@ impl Machine<'_> {
             return self.fail(wrong_type(&format!("`{name}`"), &value, "its arguments in parentheses"));
         }
         if let Some(builtin) = CALLED.iter().flat_map(|table| table.iter()).find(|b| b.name == name) {
+            if builtin.params.contains(&"path") {
+                for argument in arguments {
+                    if let Some(path) = self.unquoted_path(&argument.value, scope) {
+                        return self.fail(
+                            Diagnostic::new(Code::DataPath, "a path stands without quotes")
+                                .label(argument.value.span, "read as names and divisions")
+                                .help(format!("write `{name}(\"{path}\")`")),
+                        );
+                    }
+                }
+            }
             let bag = self.bind_builtin(name, builtin.params, arguments, span, scope)?;
             let made = (builtin.make)(&bag);
             return self.check(made).map(|kind| Value::new(kind, span));

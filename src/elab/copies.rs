@@ -35,6 +35,8 @@ struct Copies<'p> {
     /// Path of the `ema`'s definition.
     prefix: &'p str,
     without: HashSet<ModuleId>,
+    /// Where each tensor that may be copied stands among those declared.
+    declared: HashMap<String, usize>,
     modules: HashMap<ModuleId, ModuleId>,
     /// Tensors that get one of their own; fixed ones are shared.
     tensors: HashSet<Rc<str>>,
@@ -54,11 +56,13 @@ impl Machine<'_> {
                     .help("write `ema(encoder, momentum: 0.996)`"),
             );
         };
+        self.room_for_module(path, span)?;
         let first_module = self.modules.len();
         let without = wanted.without.iter().map(|(id, _)| *id).collect();
         let mut copies = Copies {
             prefix: path,
             without,
+            declared: self.stored.iter().enumerate().map(|(i, stored)| (stored.decl.path.clone(), i)).collect(),
             modules: HashMap::new(),
             tensors: HashSet::new(),
             pairs: Vec::new(),
@@ -228,7 +232,7 @@ impl Machine<'_> {
             }
             if let Kind::Stored(tensor, _) = &value.kind
                 && is_part(tensor, &source.path)
-                && self.stored.iter().any(|s| s.decl.path == **tensor && s.decl.kind != TensorKind::Fixed)
+                && copies.declared.get(&**tensor).is_some_and(|i| self.stored[*i].decl.kind != TensorKind::Fixed)
             {
                 copies.tensors.insert(tensor.clone());
             }
@@ -281,8 +285,8 @@ impl Machine<'_> {
     }
 
     fn declare_copy(&mut self, tensor: &str, span: Span, copies: &mut Copies<'_>) {
-        let stored = self.stored.iter().find(|s| s.decl.path == tensor);
-        let decl = stored.expect("a tensor in a scope has been declared").decl.clone();
+        let index = copies.declared.get(tensor).expect("a tensor in a scope has been declared");
+        let decl = self.stored[*index].decl.clone();
         let copied = format!("{}.{tensor}", copies.prefix);
         let kind = match decl.kind {
             TensorKind::State => TensorKind::State,

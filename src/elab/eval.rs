@@ -11,10 +11,17 @@ use crate::syntax::ast::{self, Argument, BinaryOp, Expr, ExprKind, Name, Param, 
 use super::args::{Slot, wrong_type};
 use super::scope::Scope;
 use super::value::{Definition, Kind, Value};
-use super::{Checked, MAX_DEPTH, Machine, number};
+use super::{Checked, Machine, number};
 
 impl Machine<'_> {
     pub fn eval(&mut self, expr: &Expr, scope: &Rc<Scope>) -> Checked<Value> {
+        self.enter(expr.span)?;
+        let value = self.eval_within(expr, scope);
+        self.leave();
+        value
+    }
+
+    fn eval_within(&mut self, expr: &Expr, scope: &Rc<Scope>) -> Checked<Value> {
         let span = expr.span;
         let kind = match &expr.kind {
             ExprKind::None => Kind::None,
@@ -47,19 +54,28 @@ impl Machine<'_> {
                 let (left_value, right_value) = (left_value?, right_value?);
                 return self.binary(*op, left_value, right_value, span, (left, right));
             }
-            ExprKind::Range(low, high) => Kind::Range(Rc::new((self.eval(low, scope)?, self.eval(high, scope)?))),
+            ExprKind::Range(low, high) => {
+                let ends = (self.eval(low, scope)?, self.eval(high, scope)?);
+                return self.composed(Kind::Range(Rc::new(ends)), span);
+            }
             ExprKind::If { condition, then, otherwise } => {
                 let condition = self.condition(condition, scope)?;
                 return self.eval(if condition { then } else { otherwise }, scope);
             }
-            ExprKind::Tuple(items) => Kind::Tuple(Rc::new(self.eval_all(items, scope)?)),
-            ExprKind::List(items) => Kind::List(Rc::new(self.eval_all(items, scope)?)),
+            ExprKind::Tuple(items) => {
+                let items = self.eval_all(items, scope)?;
+                return self.composed(Kind::Tuple(Rc::new(items)), span);
+            }
+            ExprKind::List(items) => {
+                let items = self.eval_all(items, scope)?;
+                return self.composed(Kind::List(Rc::new(items)), span);
+            }
             ExprKind::Record(fields) => {
                 let mut record = Vec::with_capacity(fields.len());
                 for (name, value) in fields {
                     record.push((name.text.clone(), self.eval(value, scope)?));
                 }
-                Kind::Record(Rc::new(record))
+                return self.composed(Kind::Record(Rc::new(record)), span);
             }
             ExprKind::Comprehension { item, loops, condition } => {
                 return self.comprehension(item, loops, condition.as_deref(), span, scope);
@@ -128,6 +144,15 @@ impl Machine<'_> {
                 )
             }
         }
+    }
+
+    /// Whether a name means something here.
+    pub fn is_known(&self, name: &Name, scope: &Rc<Scope>) -> bool {
+        scope.get(&name.text).is_some()
+            || self.file_item(scope.file, &name.text).is_some()
+            || self.ambient.contains_key(&name.text)
+            || self.files_scope(scope.file).imports(&name.text)
+            || super::builtin::named(&name.text, name.span).is_some()
     }
 
     /// `base.name`.
@@ -205,7 +230,8 @@ impl Machine<'_> {
         }
         let names = (self.sources.slice(exprs.0.span).to_owned(), self.sources.slice(exprs.1.span).to_owned());
         let result = number::binary(op, &left, &right, span, (&names.0, &names.1));
-        self.check(result)
+        let value = self.check(result)?;
+        self.composed(value.kind, span)
     }
 
     /// An operation of which one operand at least is a tensor.
@@ -291,14 +317,6 @@ impl Machine<'_> {
     ) -> Checked<Value> {
         let naming = self.naming.take();
         let target = self.eval(callee, scope)?;
-        if self.depth >= MAX_DEPTH {
-            return self.fail(
-                Diagnostic::new(Code::NotCallable, "calls are nested without end")
-                    .label(span, "the innermost call")
-                    .help("a block or function may not reach itself"),
-            );
-        }
-        self.depth += 1;
         // In a chain the whole of it would be no place.
         self.diagnostics.enter(if first.is_some() { callee.span } else { span });
         let result = match &target.kind {
@@ -328,7 +346,6 @@ impl Machine<'_> {
             ),
         };
         self.diagnostics.leave();
-        self.depth -= 1;
         result
     }
 

@@ -1,7 +1,8 @@
 //! Files: items by name, and what `use` brings in.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -39,15 +40,22 @@ pub enum PipelineItem {
     Variant(Arc<Variant>),
 }
 
+/// Files that one uses through others: each is read while those before it wait.
+const MAX_FILES: usize = 32;
+
 impl Machine<'_> {
     /// Loads the file at `path` and all that it uses.
     pub fn load_root(&mut self, path: &Path) -> Checked<(SourceId, Rc<FileScope>)> {
         match self.sources.load(path) {
             Ok(id) => Ok((id, self.load_file(id)?)),
-            Err(error) => self.fail(
-                Diagnostic::new(Code::FileNotFound, format!("cannot read {}: {error}", path.display()))
-                    .maybe_help(pipeline_suggestion(path)),
-            ),
+            Err(error) => {
+                let what = match error.kind() {
+                    ErrorKind::NotFound => format!("there is no file {}", path.display()),
+                    ErrorKind::IsADirectory => format!("{} is a folder, not a pipeline's file", path.display()),
+                    _ => format!("cannot read {}: {error}", path.display()),
+                };
+                self.fail(Diagnostic::new(Code::FileNotFound, what).maybe_help(pipeline_suggestion(path)))
+            }
         }
     }
 
@@ -59,6 +67,16 @@ impl Machine<'_> {
             self.diagnostics.add_library(id);
         }
         let file = parse_file(self.sources, id, self.diagnostics)?;
+        if self.loading.len() >= MAX_FILES {
+            let name = self.sources.get(id).name.clone();
+            return self.fail(
+                Diagnostic::new(
+                    Code::TooLarge,
+                    format!("more than {MAX_FILES} files use each other, the last is {name}"),
+                )
+                .help("put what several of them need into one file"),
+            );
+        }
         self.loading.push(id);
         let scope = self.build_scope(id, &file);
         self.loading.pop();
@@ -215,10 +233,10 @@ impl Machine<'_> {
                     ["std", module, ..] => suggest(module, Sources::stdlib_modules()),
                     _ => pipeline_suggestion(Path::new(&name)),
                 };
-                let what = if error.kind() == std::io::ErrorKind::NotFound {
-                    format!("there is no file {name}")
-                } else {
-                    format!("cannot read {name}: {error}")
+                let what = match error.kind() {
+                    ErrorKind::NotFound => format!("there is no file {name}"),
+                    ErrorKind::IsADirectory => format!("{name} is a folder"),
+                    _ => format!("cannot read {name}: {error}"),
                 };
                 self.fail(Diagnostic::new(Code::FileNotFound, what).label(span, "used here").maybe_help(help))
             }
@@ -246,8 +264,14 @@ impl Machine<'_> {
     }
 }
 
-/// A file with a name like `path`'s in its folder.
+/// A file with a name like `path`'s in its folder, or one that `path` holds.
 fn pipeline_suggestion(path: &Path) -> Option<String> {
+    if path.is_dir() {
+        let mut files: Vec<PathBuf> = std::fs::read_dir(path).ok()?.filter_map(|e| Some(e.ok()?.path())).collect();
+        files.sort_unstable();
+        let file = files.iter().find(|file| file.extension().is_some_and(|e| e == "cmae"))?;
+        return Some(format!("name a file in it, such as `{}`", file.display()));
+    }
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let names: Vec<String> = std::fs::read_dir(folder)
         .ok()?

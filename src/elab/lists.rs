@@ -7,6 +7,7 @@ use crate::source::Span;
 use crate::syntax::ast::{BinaryOp, Expr, Loop};
 
 use super::args::wrong_type;
+use super::budget::MAX_ITEMS;
 use super::scope::Scope;
 use super::value::{Kind, Value};
 use super::{Checked, Machine, number};
@@ -21,25 +22,25 @@ pub const FUNCTIONS: &[(&str, OfList)] = &[
 /// What a function makes of the items of the list written at the first place, called at the second.
 pub type OfList = for<'m, 's, 'i> fn(&'m mut Machine<'s>, &'i [Value], Span, Span) -> Checked<Value>;
 
-/// Items that one loop may run over: more are a mistake, and would not end in sensible time.
-const MAX_ITEMS: i64 = 10_000;
-
 impl Machine<'_> {
     /// The items that a loop runs over: those of a list, a tuple or repeated modules, or the whole numbers of a range, its
     /// end left out.
     pub fn iterated(&mut self, value: &Value) -> Checked<Vec<Value>> {
         if let Some(items) = value.items() {
+            self.spend(items.len(), value.span)?;
             return Ok(items.to_vec());
         }
         match &value.kind {
             Kind::Modules(ids) => Ok(ids.iter().map(|id| Value::new(Kind::Module(*id), value.span)).collect()),
             Kind::Range(range) => match (range.0.whole(), range.1.whole()) {
-                (Some(low), Some(high)) if high.saturating_sub(low) <= MAX_ITEMS => {
+                (Some(low), Some(high)) if high.saturating_sub(low) <= MAX_ITEMS as i64 => {
+                    self.spend(MAX_ITEMS.min(high.saturating_sub(low).max(0) as usize), value.span)?;
                     Ok((low..high).map(|i| Value::new(Kind::Int(i), value.span)).collect())
                 }
                 (Some(_), Some(_)) => self.fail(
-                    Diagnostic::new(Code::OutOfRange, format!("{value} holds more than {MAX_ITEMS} numbers"))
-                        .label(value.span, "too many"),
+                    Diagnostic::new(Code::TooLarge, format!("{value} holds more than {MAX_ITEMS} numbers"))
+                        .label(value.span, "too many")
+                        .help("write a range such as `0..12`: 0 to 11"),
                 ),
                 _ => self.fail(wrong_type("`in`", value, "whole numbers such as 0..12")),
             },
@@ -59,7 +60,7 @@ impl Machine<'_> {
     ) -> Checked<Value> {
         let mut items = Vec::new();
         self.run_loops(item, loops, condition, scope, &mut items)?;
-        Ok(Value::new(Kind::List(Rc::new(items)), span))
+        self.composed(Kind::List(Rc::new(items)), span)
     }
 
     fn run_loops(
@@ -78,15 +79,23 @@ impl Machine<'_> {
             if wanted {
                 items.push(self.eval(item, scope)?);
             }
-            return Ok(());
+            // Before there are as many as the loops could give.
+            return if items.len() > MAX_ITEMS { self.too_many_items(item.span) } else { Ok(()) };
         };
         let values = self.eval(&first.values, scope)?;
-        for value in self.iterated(&values)? {
+        let values = self.iterated(&values)?;
+        self.enter(first.name.span)?;
+        let mut done = Ok(());
+        for value in values {
             let inner = Scope::inside(scope);
             inner.bind(first.name.text.clone(), value);
-            self.run_loops(item, rest, condition, &inner, items)?;
+            done = self.run_loops(item, rest, condition, &inner, items);
+            if done.is_err() {
+                break;
+            }
         }
-        Ok(())
+        self.leave();
+        done
     }
 
     /// Items `low..high` of a list.

@@ -4,9 +4,10 @@
 //! Before: `syntax`. After: `shape` evaluates branches and losses with the same [`Machine`], which then makes tensors.
 //!
 //! **Invariant:** evaluation ends: blocks and functions cannot reach themselves, since a file sees only files loaded
-//! before it and an item only itself through `use`, whose cycles are errors, and calls are counted.
+//! before it and an item only itself through `use`, whose cycles are errors; and it ends soon: see [`budget`].
 
 mod args;
+mod budget;
 mod builtin;
 mod config;
 mod copies;
@@ -18,6 +19,7 @@ mod lists;
 mod modules;
 mod number;
 mod overrides;
+mod paths;
 mod pipeline;
 mod ranges;
 mod requirement;
@@ -73,8 +75,7 @@ pub struct Machine<'a> {
     pub tensors: Box<dyn Tensors>,
     /// Path that the next block call gives its module.
     naming: Option<String>,
-    /// Nested calls, against endless recursion.
-    depth: usize,
+    budget: budget::Budget,
 }
 
 /// A parameter or state and where it was declared.
@@ -82,9 +83,6 @@ pub struct Stored {
     pub decl: TensorDecl,
     pub span: Span,
 }
-
-/// Calls nested deeper than this are a recursion.
-const MAX_DEPTH: usize = 200;
 
 impl<'a> Machine<'a> {
     pub fn new(sources: &'a mut Sources, diagnostics: &'a mut Diagnostics) -> Self {
@@ -102,7 +100,7 @@ impl<'a> Machine<'a> {
             ambient: HashMap::new(),
             tensors: Box::new(NoTensors),
             naming: None,
-            depth: 0,
+            budget: budget::Budget::default(),
         }
     }
 

@@ -41,6 +41,7 @@ impl Machine<'_> {
         let values = self.bind_params(&block.name.text, &block.params, None, arguments, span, outer)?;
         let scope = Scope::new(def.file);
         self.enter_params(&block.name.text, &block.params, values, &scope)?;
+        self.room_for_module(path, span)?;
         let id = ModuleId(self.modules.len());
         let (path_here, inner) = (path.to_owned(), scope.clone());
         self.modules.push(Module { path: path_here, def: def.clone(), scope: inner, span, evaluating: false });
@@ -89,10 +90,7 @@ impl Machine<'_> {
             None => self.eval_named(&binding.value, path, scope)?,
             Some(repeat) => {
                 let count = self.eval(&repeat.count, scope)?;
-                let n = match count.whole() {
-                    Some(n) if n > 0 => n,
-                    _ => return self.fail(wrong_type("`repeat`", &count, "a whole number from 1")),
-                };
+                let n = self.repetitions(&count)?;
                 let mut modules = Vec::new();
                 for i in 0..n {
                     let inner = Scope::inside(scope);

@@ -105,16 +105,19 @@ fn broadcast(
 
 fn arithmetic(op: BinaryOp, left: &Value, right: &Value, span: Span, names: (&str, &str)) -> Result<Kind, Diagnostic> {
     let overflow = || {
-        Diagnostic::new(Code::OutOfRange, format!("{left} {} {right} is too large", op.symbol())).label(span, "here")
+        Diagnostic::new(Code::OutOfRange, format!("{left} {} {right} is too large", op.symbol()))
+            .label(span, "here")
+            .help("write smaller numbers")
     };
+    let finite = |result: f64| if result.is_finite() { Ok(result) } else { Err(overflow()) };
     let whole = |a: i64, b: i64| -> Result<i64, Diagnostic> {
         match op {
             BinaryOp::Add => a.checked_add(b).ok_or_else(overflow),
             BinaryOp::Sub => a.checked_sub(b).ok_or_else(overflow),
             BinaryOp::Mul => a.checked_mul(b).ok_or_else(overflow),
-            BinaryOp::Rem => a.checked_rem_euclid(b).ok_or_else(|| by_zero(left, right, span)),
             _ if b == 0 => Err(by_zero(left, right, span)),
-            _ if a % b != 0 => Err(not_divisible(left, right, span, names)),
+            BinaryOp::Rem => a.checked_rem_euclid(b).ok_or_else(overflow),
+            _ if a.checked_rem(b).is_some_and(|rest| rest != 0) => Err(not_divisible(left, right, span, names)),
             _ => a.checked_div(b).ok_or_else(overflow),
         }
     };
@@ -136,9 +139,9 @@ fn arithmetic(op: BinaryOp, left: &Value, right: &Value, span: Span, names: (&st
         {
             let factor = left.number().or(right.number()).unwrap_or(f64::NAN);
             Kind::Duration(match time {
-                Duration::Steps(n) => Duration::Steps(n * factor),
-                Duration::Epochs(n) => Duration::Epochs(n * factor),
-                Duration::Share(n) => Duration::Share(n * factor),
+                Duration::Steps(n) => Duration::Steps(finite(n * factor)?),
+                Duration::Epochs(n) => Duration::Epochs(finite(n * factor)?),
+                Duration::Share(n) => Duration::Share(finite(n * factor)?),
             })
         }
         // A ratio scaled stays a ratio: 0.75 * 100% is 75%.
@@ -146,17 +149,19 @@ fn arithmetic(op: BinaryOp, left: &Value, right: &Value, span: Span, names: (&st
             if op == BinaryOp::Mul =>
         {
             let other = if matches!(left.kind, Kind::Ratio(_)) { right } else { left };
-            Kind::Ratio(r * other.number().unwrap_or(f64::NAN))
+            Kind::Ratio(finite(r * other.number().unwrap_or(f64::NAN))?)
         }
         _ => match (left.number(), right.number()) {
-            (Some(a), Some(b)) => Kind::Float(match op {
+            (Some(_), Some(b)) if b == 0.0 && matches!(op, BinaryOp::Div | BinaryOp::Rem) => {
+                return Err(by_zero(left, right, span));
+            }
+            (Some(a), Some(b)) => Kind::Float(finite(match op {
                 BinaryOp::Add => a + b,
                 BinaryOp::Sub => a - b,
                 BinaryOp::Mul => a * b,
                 BinaryOp::Rem => a.rem_euclid(b),
-                _ if b == 0.0 => return Err(by_zero(left, right, span)),
                 _ => a / b,
-            }),
+            })?),
             _ => return Err(bad_operands(op, left, right, span)),
         },
     })
@@ -172,9 +177,16 @@ fn bad_operands(op: BinaryOp, left: &Value, right: &Value, span: Span) -> Diagno
 
 fn by_zero(left: &Value, right: &Value, span: Span) -> Diagnostic {
     Diagnostic::new(Code::BadOperands, format!("{left} is divided by zero"))
-        .label(span, "here")
         .label(right.span, "this is zero")
+        .label(span, "divided here")
+        .help(match right.kind {
+            Kind::Pixels(_) => "write a length from `1px`",
+            _ => "write a number above zero",
+        })
 }
+
+/// Numbers tried for the nearest divisor.
+const MAX_TRIED: usize = 10_000;
 
 /// Names both culprits and the nearest divisors.
 fn not_divisible(left: &Value, right: &Value, span: Span, (left_name, right_name): (&str, &str)) -> Diagnostic {
@@ -183,9 +195,11 @@ fn not_divisible(left: &Value, right: &Value, span: Span, (left_name, right_name
         (Kind::Pixels(a), Kind::Int(b)) | (Kind::Int(a), Kind::Int(b)) => (*a, *b, ""),
         _ => (0, 1, ""),
     };
-    let divides = |d: &i64| *d > 0 && a % d == 0;
-    let below = (1..b.abs()).rev().find(divides);
-    let above = (b.abs() + 1..=a.abs().min(1 << 20)).find(divides);
+    let (whole, part) = (a.unsigned_abs(), b.unsigned_abs());
+    let divides = |d: &u64| whole.is_multiple_of(*d);
+    // The nearest divisors; those of large numbers may lie far away, and are none that anybody would take.
+    let below = (1..part.min(whole.saturating_add(1))).rev().take(MAX_TRIED).find(divides);
+    let above = (part.saturating_add(1)..=whole).take(MAX_TRIED).find(divides);
     let choices: Vec<String> = below.iter().chain(&above).map(|d| format!("{d}{unit}")).collect();
     let named = |name: &str, value: &Value| {
         let plain = name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '.');
@@ -193,7 +207,9 @@ fn not_divisible(left: &Value, right: &Value, span: Span, (left_name, right_name
     };
     let message = format!("{} does not divide {}", named(right_name, right), named(left_name, left));
     let plain = right_name.chars().all(|c| c.is_alphanumeric() || c == '_');
+    let below_one = matches!((&left.kind, &right.kind), (Kind::Int(_), Kind::Int(_))) && whole < part;
     let help = match choices.as_slice() {
+        _ if below_one => Some(format!("write `{left}.0 / {right}` for a number below one, or a ratio such as `75%`")),
         [] => None,
         all if plain && right_name.parse::<f64>().is_err() => {
             let all: Vec<String> = all.iter().map(|c| format!("`{right_name} = {c}`")).collect();

@@ -80,6 +80,14 @@ pub fn name(sources: &mut Sources, diagnostics: &mut Diagnostics, path: &Path) -
     Ok(pipeline.name.text.to_string())
 }
 
+/// Settings of `data`; all other names are sources.
+const SETTINGS: [&str; 5] = ["batch_size", "channels", "prefetch_batches", "max_broken", "max_pixels"];
+
+/// Whether a name is a setting's, misspelt.
+fn is_near(name: &str) -> bool {
+    suggest(name, SETTINGS).is_some_and(|help| help.starts_with("did you mean"))
+}
+
 impl Machine<'_> {
     /// Binds the pipeline's parameters; gives them as written after overrides.
     pub(super) fn params(&mut self, pipeline: &Pipeline, scope: &Rc<Scope>) -> Vec<(String, String)> {
@@ -154,6 +162,12 @@ impl Machine<'_> {
                 let Entry::Binding(binding) = entry else { continue };
                 let name = &binding.name.text;
                 written.push(name);
+                let is_setting = SETTINGS.contains(&&**name);
+                if let (false, Some(path)) = (is_setting, self.unquoted_path(&binding.value, scope)) {
+                    let value = Value::new(Kind::None, binding.value.span);
+                    self.diagnostics.push(self.no_source(name, &path, &value));
+                    continue;
+                }
                 let Ok(value) = self.eval(&binding.value, scope) else { continue };
                 let what = format!("`data.{name}`");
                 let result = match (&**name, &value.kind) {
@@ -168,12 +182,10 @@ impl Machine<'_> {
                         spans.push((name.to_string(), binding.value.span));
                         Ok(())
                     }
-                    _ => {
-                        let known = ["batch_size", "channels", "prefetch_batches", "max_broken", "max_pixels"];
-                        Err(Diagnostic::new(Code::UnknownSetting, format!("`data` has no setting `{name}`"))
-                            .label(binding.name.span, "not a setting, and its value is no source")
-                            .maybe_help(suggest(name, known)))
-                    }
+                    (_, Kind::Str(path)) if !is_setting && !is_near(name) => Err(self.no_source(name, path, &value)),
+                    _ => Err(Diagnostic::new(Code::UnknownSetting, format!("`data` has no setting `{name}`"))
+                        .label(binding.name.span, "not a setting, and its value is no source")
+                        .maybe_help(suggest(name, SETTINGS))),
                 };
                 let _ = self.check(result);
                 let kind = match value.kind {

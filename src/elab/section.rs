@@ -1,10 +1,10 @@
 //! Sections of a pipeline: which there are, what `model` defines, and the counts that settings are.
 
-use crate::diag::Diagnostic;
+use crate::diag::{Code, Diagnostic};
 use crate::source::Span;
 use crate::syntax::ast::{Entry, Pipeline, Section, SectionKind};
 
-use super::args::wrong_type;
+use super::args::{MAX_COUNT, wrong_type};
 use super::value::Value;
 
 /// Names that `model` defines, with their places.
@@ -25,6 +25,10 @@ pub fn sections(pipeline: &Pipeline, kind: SectionKind) -> impl Iterator<Item = 
 /// The value of `what`, a count.
 pub fn whole(what: &str, value: &Value) -> Result<usize, Diagnostic> {
     match value.whole() {
+        Some(n) if n > MAX_COUNT => {
+            let message = format!("{what} is {n}, {MAX_COUNT} is the most");
+            Err(Diagnostic::new(Code::TooLarge, message).label(value.span, "too large").help("write a smaller number"))
+        }
         Some(n) if n > 0 => Ok(n as usize),
         _ => Err(wrong_type(what, value, "a whole number from 1")),
     }

@@ -4,6 +4,7 @@ use crate::diag::{Code, Diagnostic, suggest};
 use crate::spec::{Clip, Duration, End, Optimizer, Schedule, ShapesSpec, SourceSpec, Split, Tick};
 
 use super::args::{Bag, Builtin, wrong_type};
+use super::paths;
 use super::value::{Kind, Value};
 
 /// Settings that are called; `knn` and `reconstructions` are entries of `evaluate`.
@@ -44,6 +45,7 @@ fn digits(bag: &Bag) -> Made {
 
 fn image_folder(bag: &Bag) -> Made {
     let path = bag.string("path")?.map_or_else(String::new, |p| p.to_string());
+    paths::openable(&path, bag.get("path").map_or(bag.call, |value| value.span))?;
     Ok(Kind::NewSource(SourceSpec::ImageFolder { path, range: levels(bag)? }))
 }
 

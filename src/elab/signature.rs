@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use crate::diag::{Code, Diagnostic, suggest};
+use crate::op::size;
 use crate::source::Span;
 use crate::spec::Schedule;
 use crate::syntax::ast::{Dim, Expr, ExprKind, ParamType, ShapeType};
@@ -253,7 +254,7 @@ impl Machine<'_> {
 
     /// Static shape of a declared tensor.
     pub fn static_shape(&mut self, shape: &ShapeType, scope: &Rc<Scope>) -> Checked<Vec<usize>> {
-        let mut dims = Vec::new();
+        let (mut dims, mut places) = (Vec::new(), Vec::new());
         for dim in &shape.dims {
             let Dim::Expr(expr) = dim else {
                 return self.fail(
@@ -262,10 +263,21 @@ impl Machine<'_> {
                 );
             };
             let value = self.eval(expr, scope)?;
-            match value.whole() {
-                Some(n) if n > 0 => dims.push(n as usize),
-                _ => return self.fail(wrong_type("a dim of a parameter", &value, "a whole number from 1")),
+            match value.whole().and_then(|n| usize::try_from(n).ok()) {
+                Some(n) => dims.push(n),
+                None => return self.fail(wrong_type("a dim of a parameter", &value, "a whole number from 1")),
             }
+            places.push(value.span);
+        }
+        if let Err(error) = size::sized(&dims) {
+            // The sizes themselves, the largest or empty one first: they may stand in another file.
+            let worst = (0..dims.len()).max_by_key(|i| if dims[*i] == 0 { usize::MAX } else { dims[*i] });
+            let diagnostic = Diagnostic::new(error.code, error.message);
+            let diagnostic = match worst {
+                Some(i) => diagnostic.label(places[i], format!("this is {}", dims[i])),
+                None => diagnostic,
+            };
+            return self.fail(diagnostic.label(shape.span, "declared here").maybe_help(error.help));
         }
         Ok(dims)
     }

@@ -188,7 +188,8 @@ fn in_path(expr: &Expr, used: &mut Names) {
     }
 }
 
-fn in_expr(expr: &Expr, used: &mut Names) {
+/// Adds the names that an expression reads.
+pub(super) fn in_expr(expr: &Expr, used: &mut Names) {
     match &expr.kind {
         ExprKind::Path(names) => {
             used.extend(names.first().map(|n| n.text.clone()));

@@ -180,6 +180,8 @@ impl fmt::Display for Value {
         match &self.kind {
             Kind::None => write!(f, "none"),
             Kind::Int(i) => write!(f, "{i}"),
+            // Nobody counts so many zeros.
+            Kind::Float(x) if x.abs() >= 1e16 => write!(f, "{x:e}"),
             Kind::Float(x) => write!(f, "{x}"),
             // 0.07 · 100 is 7.000000000000001: twelve digits are more than anybody writes.
             Kind::Ratio(x) => write!(f, "{}%", (x * 1e14).round() / 1e12),

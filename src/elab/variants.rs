@@ -72,12 +72,13 @@ impl Machine<'_> {
         });
         self.begin_imports(file, files, of_imports);
         let mut failed = Ok(());
+        // Of all forms that the pipeline takes: a change brings in the names of its own value.
         let mut read = unused::names_read(&pipeline);
         for change in &changes {
             if let Err(diagnostic) = overrides::apply(&mut pipeline, change) {
                 failed = self.fail(diagnostic);
             }
-            read.extend(unused::names_read(&pipeline));
+            unused::in_expr(&change.value, &mut read);
         }
         overrides::order_additions(&mut pipeline, &changes);
         self.check_unused_in_pipeline(&pipeline, &read, &changes);

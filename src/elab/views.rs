@@ -9,6 +9,7 @@ use crate::spec::{Interpolation, ViewFrom, ViewOp, ViewSpec, covering_size};
 use crate::syntax::ast::Binding;
 
 use super::args::{Bag, Builtin, as_pixels, wrong_type};
+use super::budget::few_steps;
 use super::scope::Scope;
 use super::value::{Kind, Step, Value, View};
 use super::{Checked, Machine};
@@ -104,7 +105,9 @@ fn random_flip(bag: &Bag) -> Made {
 fn random_apply(bag: &Bag) -> Made {
     match bag.get("step").map(|v| v.kind.clone()) {
         Some(Kind::Recipe(steps)) => {
-            Ok(ViewOp::RandomApply { p: bag.ratio("p", 0.5)?, ops: steps.iter().map(|s| s.op.clone()).collect() })
+            let ops: Vec<ViewOp> = steps.iter().map(|s| s.op.clone()).collect();
+            few_steps(&ops, bag.call)?;
+            Ok(ViewOp::RandomApply { p: bag.ratio("p", 0.5)?, ops })
         }
         _ => {
             let value = bag.get("step").cloned().unwrap_or(Value::new(Kind::None, bag.call));
@@ -178,7 +181,9 @@ impl Machine<'_> {
             return self.fail(wrong_type("`|>` after a view", steps, "a view step such as crop(224px)"));
         };
         if let Kind::Recipe(first) = &left.kind {
-            let all = first.iter().chain(more.iter()).cloned().collect();
+            let all: Vec<Step> = first.iter().chain(more.iter()).cloned().collect();
+            let ops: Vec<ViewOp> = all.iter().map(|step| step.op.clone()).collect();
+            self.room_for_view(&ops, span)?;
             return Ok(Value::new(Kind::Recipe(Rc::new(all)), span));
         }
         let channels = self.channels();
@@ -203,6 +208,7 @@ impl Machine<'_> {
             self.extend(&mut view.spec, step, left.span)?;
         }
         view.span = span;
+        self.room_for_view(&view.spec.ops, span)?;
         self.views.push(view);
         Ok(Value::new(Kind::View(self.views.len() - 1), span))
     }
@@ -225,9 +231,7 @@ impl Machine<'_> {
             return named.map(|views| Value::new(Kind::List(Rc::new(views)), value.span));
         };
         let count = self.eval(&repeat.count, scope)?;
-        let Some(n) = count.whole().filter(|n| (1..=1000).contains(n)) else {
-            return self.fail(wrong_type("`repeat`", &count, "a whole number from 1 to 1000"));
-        };
+        let n = self.repetitions(&count)?;
         let mut views = Vec::new();
         for i in 0..n {
             let inner = Scope::inside(scope);

@@ -1,10 +1,12 @@
 //! Why operands do not fit an op.
 
 use super::Type;
+use crate::diag::Code;
 
 /// Why operands do not fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShapeError {
+    pub code: Code,
     /// Short clause with both values.
     pub message: String,
     /// Indexes of the culprits.
@@ -16,7 +18,7 @@ pub struct ShapeError {
 pub(super) type Inferred = Result<Type, ShapeError>;
 
 pub(super) fn error<T>(operands: &[usize], message: impl Into<String>) -> Result<T, ShapeError> {
-    Err(ShapeError { message: message.into(), operands: operands.to_vec(), help: None })
+    Err(ShapeError { code: Code::OpShape, message: message.into(), operands: operands.to_vec(), help: None })
 }
 
 pub(super) fn same_shapes(inputs: &[&Type]) -> Result<(), ShapeError> {

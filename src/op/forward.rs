@@ -1,7 +1,7 @@
 //! Shape rules of single ops that are more than a line.
 
-use super::Type;
 use super::error::{Inferred, error};
+use super::{Type, size};
 
 pub(super) fn concat(inputs: &[&Type], axis: usize) -> Inferred {
     let mut dims = inputs[0].shape.clone();
@@ -84,7 +84,8 @@ pub(super) fn conv2d(inputs: &[&Type], stride: usize, padding: usize, groups: us
     if c / groups != *per_group {
         return error(&[0, 1], format!("{c} channels in {groups} groups meet a weight for {per_group} each"));
     }
-    if stride == 0 || h + 2 * padding < *kh || w + 2 * padding < *kw {
+    // No kernel reaches further; sums of sizes stay far below what wraps around.
+    if padding > size::MAX_ELEMENTS || stride == 0 || h + 2 * padding < *kh || w + 2 * padding < *kw {
         return error(&[0, 1], format!("a kernel of {kh} × {kw} does not fit {h} × {w} with {padding} around"));
     }
     if let Some(bias) = inputs.get(2)

@@ -16,6 +16,7 @@ mod error;
 mod forward;
 pub mod interpolate;
 pub mod shape;
+pub mod size;
 
 use serde::{Deserialize, Serialize};
 

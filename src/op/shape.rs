@@ -5,13 +5,20 @@
 
 pub use super::error::ShapeError;
 use super::error::{Inferred, error, same_shapes};
-use super::{DType, Op, Type, backward, forward};
+use super::{DType, Op, Type, backward, forward, size};
+use crate::diag::Code;
 
 /// Result type of `op` on `inputs`. `declared` is the type of leaves and the target of `reshape`, `broadcast`,
 /// `unpatchify` and the gradients of a convolution.
 pub fn infer(op: &Op, inputs: &[&Type], declared: Option<&Type>) -> Inferred {
     count_operands(op, inputs.len())?;
     check_dtypes(op, inputs)?;
+    declared.map_or(Ok(()), |ty| size::of_result(op, &ty.shape))?;
+    let ty = result(op, inputs, declared)?;
+    size::of_result(op, &ty.shape).map(|()| ty)
+}
+
+fn result(op: &Op, inputs: &[&Type], declared: Option<&Type>) -> Inferred {
     let shape = |i: usize| inputs[i].shape.as_slice();
     match op {
         Op::Input { .. } | Op::Param { .. } | Op::Full { .. } => target(declared),
@@ -287,7 +294,7 @@ fn check_dtypes(op: &Op, inputs: &[&Type]) -> Result<(), ShapeError> {
             let (wanted, found) = if ty.dtype == DType::Int { ("numbers", "ids") } else { ("ids", "numbers") };
             let message = format!("{} wants {wanted} as operand {}, found {found}", op.name(), i + 1);
             let help = (ty.dtype == DType::Int).then(|| "turn ids into numbers with `op::to_float(…)`".to_owned());
-            return Err(ShapeError { message, operands: vec![i], help });
+            return Err(ShapeError { code: Code::OpShape, message, operands: vec![i], help });
         }
     }
     Ok(())
@@ -297,6 +304,9 @@ fn check_dtypes(op: &Op, inputs: &[&Type]) -> Result<(), ShapeError> {
 /// structure and leaves are free.
 pub fn flops(op: &Op, inputs: &[&Type], output: &Type) -> u64 {
     let elements = output.elements() as u64;
+    let all = |sizes: &[usize]| sizes.iter().product::<usize>() as u64;
+    // Of shapes near their limit the product is past what a number holds; `shape::trace` refuses such a pipeline.
+    let times = u64::saturating_mul;
     let last = |ty: &Type| ty.shape.last().copied().unwrap_or(1) as u64;
     match op {
         Op::Input { .. }
@@ -318,19 +328,15 @@ pub fn flops(op: &Op, inputs: &[&Type], output: &Type) -> u64 {
         | Op::StopGradient
         | Op::AllGather
         | Op::ScatterTokens { .. } => 0,
-        Op::Matmul { .. } | Op::Linear => 2 * elements * last(inputs[0]),
-        Op::TransposedMatmul => 2 * inputs[0].elements() as u64 * last(inputs[1]),
-        Op::Conv2d { .. } => 2 * elements * inputs[1].shape[1..].iter().product::<usize>() as u64,
+        Op::Matmul { .. } | Op::Linear => times(2 * elements, last(inputs[0])),
+        Op::TransposedMatmul => times(2 * inputs[0].elements() as u64, last(inputs[1])),
+        Op::Conv2d { .. } => times(2 * elements, all(&inputs[1].shape[1..])),
         // q·kᵀ and the product with v.
-        Op::Attention { .. } => 4 * elements * inputs[1].shape[2] as u64,
+        Op::Attention { .. } => times(4 * elements, inputs[1].shape[2] as u64),
         // As the forward product, plus the scores once more: they are not kept.
-        Op::AttentionGrad { .. } => 10 * inputs[0].elements() as u64 * inputs[1].shape[2] as u64,
-        Op::Conv2dInputGrad { .. } => {
-            2 * inputs[0].elements() as u64 * inputs[1].shape[1..].iter().product::<usize>() as u64
-        }
-        Op::Conv2dWeightGrad { .. } => {
-            2 * inputs[0].elements() as u64 * output.shape[1..].iter().product::<usize>() as u64
-        }
+        Op::AttentionGrad { .. } => times(10 * inputs[0].elements() as u64, inputs[1].shape[2] as u64),
+        Op::Conv2dInputGrad { .. } => times(2 * inputs[0].elements() as u64, all(&inputs[1].shape[1..])),
+        Op::Conv2dWeightGrad { .. } => times(2 * inputs[0].elements() as u64, all(&output.shape[1..])),
         Op::Sum { .. } | Op::Mean { .. } | Op::CrossEntropy | Op::Argmax => inputs[0].elements() as u64,
         Op::Add
         | Op::Sub

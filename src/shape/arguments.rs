@@ -15,6 +15,9 @@ pub struct Args<'a> {
     pub span: Span,
 }
 
+/// Patches along a side of a grid: as many as the largest picture has pixels.
+const MAX_SIDE: usize = 65_536;
+
 pub type Read<T> = Result<T, Diagnostic>;
 
 impl Args<'_> {
@@ -96,7 +99,8 @@ impl Args<'_> {
             return Err(self.wrong(name, "whole numbers such as (2, -1)"));
         };
         // Where it does not come out even, the rule of `reshape` says so with both numbers.
-        let fill = |i: usize| if i == *open { elements / others } else { items[i].whole().unwrap_or(0) as usize };
+        let fill =
+            |i: usize| if i == *open { (elements / others).max(1) } else { items[i].whole().unwrap_or(0) as usize };
         Ok((0..items.len()).map(fill).collect())
     }
 
@@ -145,6 +149,12 @@ impl Args<'_> {
     /// Rows and columns of patches.
     pub fn grid(&self) -> Read<(usize, usize)> {
         match self.counts("grid")?.as_slice() {
+            [rows, columns] if *rows > MAX_SIDE || *columns > MAX_SIDE => {
+                let message = format!("a grid of {rows} × {columns} patches, {MAX_SIDE} a side are the most");
+                Err(Diagnostic::new(Code::TooLarge, message)
+                    .label(self.get("grid").map_or(self.span, |value| value.span), "too large")
+                    .help("write rows and columns such as (14, 14)"))
+            }
             [rows, columns] if *rows > 0 && *columns > 0 => Ok((*rows, *columns)),
             _ => Err(self.wrong("grid", "rows and columns such as (14, 14)")),
         }

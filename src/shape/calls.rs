@@ -271,6 +271,8 @@ fn block_mask(trace: &mut Trace, args: &Args<'_>) -> Read<Tensor> {
 
 fn multi_block(trace: &mut Trace, args: &Args<'_>) -> Read<Tensor> {
     let blocks = masks::multi_block(args)?;
-    let ty = Type::int([trace.batch, blocks.context_patches + blocks.targets * blocks.target_patches]);
+    // Past what a number holds it is too large in any case, which the shape's rule says.
+    let of_targets = blocks.targets.saturating_mul(blocks.target_patches);
+    let ty = Type::int([trace.batch, blocks.context_patches.saturating_add(of_targets)]);
     trace.input("blocks", InputKind::MultiBlock(blocks), ty, args.span)
 }

@@ -41,7 +41,21 @@ pub struct Trace {
     pub(super) scope: Vec<String>,
     /// Leaves made already, so that a parameter or view is one value however often it is read.
     pub(super) leaves: std::collections::HashMap<String, Tensor>,
+    /// Inputs of each name that a place gave so far.
+    numbered: std::collections::HashMap<String, usize>,
+    /// Of all inputs.
+    names: std::collections::HashSet<String>,
+    /// Of all values.
+    elements: usize,
+    flops: u64,
 }
+
+/// Values of one mode; the largest pipeline has five thousand.
+const MAX_VALUES: usize = 100_000;
+/// Numbers that all values of one mode hold: 2⁴⁶, so that sums of bytes stay below 2⁶³ with their gradients.
+const MAX_HELD: usize = 1 << 46;
+/// Floating-point operations of one forward pass: 2⁶⁰, minutes of the fastest machine there is.
+const MAX_FLOPS: u64 = 1 << 60;
 
 impl Trace {
     pub fn new(batch: usize, training: bool) -> Self {
@@ -59,6 +73,7 @@ impl Trace {
         let types: Vec<&Type> = operands.iter().map(|(t, _)| &t.ty).collect();
         match shape::infer(&op, &types, declared.as_ref()) {
             Ok(ty) => {
+                self.account(&op, &types, &ty, span)?;
                 let id = self.nodes.len() as u32;
                 let inputs = operands.iter().map(|(t, _)| t.id).collect();
                 self.nodes.push(TypedNode { op, inputs, ty: ty.clone(), scope: self.scope_path() });
@@ -66,7 +81,7 @@ impl Trace {
             }
             Err(error) => {
                 let name = op.name();
-                let mut diagnostic = Diagnostic::new(Code::OpShape, format!("`{name}`: {}", error.message))
+                let mut diagnostic = Diagnostic::new(error.code, format!("`{name}`: {}", error.message))
                     .label(span, "in this operation");
                 for index in error.operands {
                     if let Some((tensor, at)) = operands.get(index) {
@@ -76,6 +91,33 @@ impl Trace {
                 Err(diagnostic.maybe_help(error.help))
             }
         }
+    }
+
+    /// Counts a value, what it holds and what it costs, against what no run needs.
+    fn account(&mut self, op: &Op, operands: &[&Type], ty: &Type, span: Span) -> Result<(), Diagnostic> {
+        self.elements = self.elements.saturating_add(ty.elements());
+        self.flops = self.flops.saturating_add(shape::flops(op, operands, ty));
+        let (found, what, help) = match () {
+            () if self.nodes.len() >= MAX_VALUES => (
+                format!("more than {MAX_VALUES} values"),
+                "values",
+                "repeat fewer blocks, or let loops run over fewer items",
+            ),
+            () if self.elements > MAX_HELD => (
+                format!("{:.1e} numbers, {MAX_HELD:.1e} are the most", self.elements as f64),
+                "numbers",
+                "make sizes smaller",
+            ),
+            () if self.flops > MAX_FLOPS => (
+                format!("{:.1e} operations, {MAX_FLOPS:.1e} are the most", self.flops as f64),
+                "operations",
+                "make sizes smaller",
+            ),
+            () => return Ok(()),
+        };
+        Err(Diagnostic::new(Code::GraphTooLarge, format!("a step computes {found}"))
+            .label(span, format!("too many {what} here"))
+            .help(help))
     }
 
     pub(super) fn scope_path(&self) -> String {
@@ -117,12 +159,16 @@ impl Trace {
         self.leaf(name.clone(), Op::Input { name }, ty, span)
     }
 
-    pub(super) fn free_name(&self, base: String) -> String {
-        let taken = |name: &str| self.inputs.iter().any(|i| i.name == name);
-        if !taken(&base) {
-            return base;
+    /// `base`, or with the first number behind it that no input has.
+    pub(super) fn free_name(&mut self, base: String) -> String {
+        let last = self.numbered.entry(base.clone()).or_insert(0);
+        *last += 1;
+        let mut name = if *last == 1 { base.clone() } else { format!("{base}{last}") };
+        while !self.names.insert(name.clone()) {
+            *last += 1;
+            name = format!("{base}{last}");
         }
-        (2..).map(|i| format!("{base}{i}")).find(|n| !taken(n)).expect("there are more numbers than inputs")
+        name
     }
 
     /// Repeats `tensor` to `shape` where it has another.

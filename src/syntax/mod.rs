@@ -6,14 +6,16 @@
 
 pub mod ast;
 mod expr;
+mod fault;
 mod item;
+mod limits;
 mod print;
+mod unexpected;
 
 use pest::Parser;
-use pest::error::{ErrorVariant, InputLocation};
 use pest::iterators::Pair;
 
-use crate::diag::{Code, Diagnostic, Diagnostics, Reported};
+use crate::diag::{Diagnostic, Diagnostics, Reported};
 use crate::source::{SourceId, Sources, Span};
 
 #[derive(pest_derive::Parser)]
@@ -82,71 +84,14 @@ fn parse<'s>(
     rule: Rule,
     diagnostics: &mut Diagnostics,
 ) -> Result<Pair<'s, Rule>, Reported> {
-    let text = &sources.get(id).text;
-    match Grammar::parse(rule, text) {
+    let source = sources.get(id);
+    let sound = match source.fault {
+        Some(fault) => Err(fault::diagnose(sources, id, fault)),
+        None => limits::check(id, &source.text),
+    };
+    sound.map_err(|diagnostic| diagnostics.push(diagnostic))?;
+    match Grammar::parse(rule, &source.text) {
         Ok(mut pairs) => Ok(pairs.next().expect("a parse gives the pair of its rule")),
-        Err(error) => {
-            let at = match error.location {
-                InputLocation::Pos(at) => at,
-                InputLocation::Span((at, _)) => at,
-            };
-            // The label covers the token that should not be there.
-            let rest = text.get(at..).unwrap_or_default();
-            let word = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
-            let length = if word > 0 { word } else { rest.chars().next().map_or(0, char::len_utf8) };
-            let found = match rest.get(..length) {
-                Some("") | None => "the end of the text".to_owned(),
-                Some(token) => format!("`{}`", token.escape_debug()),
-            };
-            let mut expected: Vec<&str> = match &error.variant {
-                ErrorVariant::ParsingError { positives, .. } => positives.iter().map(|r| describe(*r)).collect(),
-                ErrorVariant::CustomError { .. } => Vec::new(),
-            };
-            expected.sort_unstable();
-            expected.dedup();
-            let expected = if expected.is_empty() { "something else".to_owned() } else { expected.join(", ") };
-            let diagnostic = Diagnostic::new(Code::UnexpectedToken, format!("unexpected {found}"))
-                .label(Span::new(id, at, at + length), "here")
-                .help(format!("expected {expected}"));
-            Err(diagnostics.push(diagnostic))
-        }
-    }
-}
-
-/// What a rule is called in messages.
-fn describe(rule: Rule) -> &'static str {
-    match rule {
-        Rule::expr | Rule::conditional | Rule::or | Rule::and | Rule::comparison | Rule::range | Rule::sum => "a value",
-        Rule::product | Rule::unary | Rule::postfix | Rule::primary | Rule::literal | Rule::number => "a value",
-        Rule::unary_op | Rule::minus | Rule::kw_not | Rule::group | Rule::list | Rule::record => "a value",
-        Rule::sum_op | Rule::product_op | Rule::compare_op | Rule::kw_and | Rule::kw_or | Rule::kw_if => "an operator",
-        Rule::field | Rule::call | Rule::index => "`.`, `(` or `[`",
-        Rule::name | Rule::word | Rule::path | Rule::dotted | Rule::loop_over => "a name",
-        Rule::binding | Rule::assignment | Rule::statement | Rule::override_entry | Rule::initial | Rule::kw_init => {
-            "`name = value`"
-        }
-        Rule::call_entry => "`name = value`",
-        Rule::section | Rule::section_name | Rule::branch | Rule::train | Rule::export => "a section",
-        Rule::kw_branch | Rule::kw_train | Rule::kw_export => "a section",
-        Rule::item | Rule::block | Rule::function | Rule::pipeline | Rule::variant => "`pipeline`, `block` or `fn`",
-        Rule::kw_pipeline | Rule::kw_block | Rule::kw_fn => "`pipeline`, `block` or `fn`",
-        Rule::use_item | Rule::kw_use => "`use`",
-        Rule::pipeline_param | Rule::kw_param | Rule::tensor_decl | Rule::block_entry => "`param`",
-        Rule::kw_forward | Rule::forward => "`forward`",
-        Rule::string => "a string",
-        Rule::argument | Rule::comprehended => "an argument",
-        Rule::shape | Rule::dim | Rule::rest_dims => "a shape such as `[B, N, dim]`",
-        Rule::type_name | Rule::record_type => "a type such as `int`",
-        Rule::time_unit => "`epochs` or `steps`",
-        Rule::unit => "`%` or `px`",
-        Rule::kw_when => "`when`",
-        Rule::kw_frozen => "`frozen`",
-        Rule::kw_role => "`role`",
-        Rule::kw_repeat => "`repeat`",
-        Rule::kw_for | Rule::comprehension | Rule::for_loop => "`for`",
-        Rule::kw_in => "`in`",
-        Rule::kw_add | Rule::addition => "`add`",
-        Rule::EOI => "the end of the file",
-        _ => "the rest of the construct",
+        Err(error) => Err(diagnostics.push(unexpected::diagnose(id, &source.text, &error))),
     }
 }

@@ -11,10 +11,12 @@ use crate::pages::Page;
 
 const PAGES: [&str; 8] = ["syntax", "name", "unit", "shape", "view", "graph", "data", "warning"];
 
-/// Whether a code arises only when a run starts, or is that of faults of the compiler: its section has no example to compile.
-/// `data_codes.rs` shows those of data, [`at_run_time`] that of the precision.
+/// Whether a code arises only when a run starts, is that of faults of the compiler, or of files that a page cannot hold: its
+/// section has no example to compile. `data_codes.rs` shows those of data, [`at_run_time`] that of the precision, `texts.rs` those
+/// of files.
 fn is_at_run_time(code: Code) -> bool {
-    [Code::PrecisionMissing, Code::Internal].contains(&code) || code.as_str().starts_with("data::")
+    [Code::PrecisionMissing, Code::Internal, Code::TooLong, Code::Encoding].contains(&code)
+        || code.as_str().starts_with("data::")
 }
 
 /// Compiles `text` as a file beside the shipped pipelines.
