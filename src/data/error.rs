@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use super::decode::READ;
-use super::source::UnknownClasses;
+use super::unknown_classes::UnknownClasses;
 use crate::diag::Code;
 
 #[derive(Debug, Error)]
@@ -46,8 +46,6 @@ pub enum DataError {
     /// Boxed, for errors are small.
     #[error(transparent)]
     UnknownClasses(Box<UnknownClasses>),
-    #[error("the pipeline reads the labels of `data.{source_name}`, whose pictures have none")]
-    LabelsMissing { source_name: String },
     /// All that were tried.
     #[error("none of {tried} pictures of `{source_name}` that were tried can be read; the last is {last}")]
     NoneReadable { source_name: String, tried: usize, last: String },
@@ -75,7 +73,6 @@ impl DataError {
             DataError::BatchTooLarge { .. } | DataError::AccumulationTooLong { .. } => Code::DataTooFewPictures,
             DataError::TooManyBroken { .. } => Code::DataTooManyBroken,
             DataError::UnknownClasses { .. } => Code::DataUnknownClasses,
-            DataError::LabelsMissing { .. } => Code::DataNoLabels,
             DataError::NoneReadable { .. } => Code::DataNoneReadable,
             DataError::SeveralSources { .. } => Code::DataSeveralSources,
             DataError::Threads { .. } => Code::DataNoThreads,
@@ -118,9 +115,6 @@ impl DataError {
                 Some("mend or remove them, or allow more: --set data.max_broken=5%".to_owned())
             }
             DataError::UnknownClasses(unknown) => Some(unknown.help()),
-            DataError::LabelsMissing { .. } => {
-                Some("put its pictures in a folder for each class: PATH/CLASS/picture.jpg".to_owned())
-            }
             DataError::NoneReadable { .. } => Some("check that the files are complete pictures".to_owned()),
             DataError::SeveralSources { first, .. } => Some(format!("let every view derive from `data.{first}`")),
             DataError::Threads { .. } => Some("ask for fewer: --threads 2".to_owned()),

@@ -11,6 +11,7 @@ pub mod random;
 pub mod rng;
 pub mod sample;
 pub mod source;
+mod unknown_classes;
 pub mod view;
 
 pub use error::DataError;

@@ -72,7 +72,6 @@ codes! {
     DataTooFewPictures = "data::too_few_pictures",
     DataTooManyBroken = "data::too_many_broken",
     DataNoneReadable = "data::none_readable",
-    DataNoLabels = "data::no_labels",
     DataUnknownClasses = "data::unknown_classes",
     DataGone = "data::gone",
     DataSeveralSources = "data::several_sources",

@@ -87,7 +87,9 @@ pub enum Op {
     Sub,
     Mul,
     Div,
+    /// The greater of both; where they are equal, half of the gradient goes to each.
     Maximum,
+    /// The lesser of both; where they are equal, half of the gradient goes to each.
     Minimum,
     /// a < b as 0.0 or 1.0; no gradient. Operands float or both int.
     Less,
@@ -104,17 +106,27 @@ pub enum Op {
     PowConst {
         value: f64,
     },
+    /// −x.
     Neg,
+    /// eˣ.
     Exp,
+    /// The natural logarithm.
     Log,
+    /// √x.
     Sqrt,
+    /// |x|; no gradient at 0.
     Abs,
+    /// x where it is above 0, else 0.
     Relu,
     /// x·Φ(x) with the exact Φ (erf), not the tanh approximation.
     Gelu,
+    /// The hyperbolic tangent.
     Tanh,
+    /// 1 / (1 + e⁻ˣ).
     Sigmoid,
+    /// The sine of x in radians.
     Sin,
+    /// The cosine of x in radians.
     Cos,
     /// Greatest whole number that is not above; no gradient.
     Floor,
@@ -126,10 +138,12 @@ pub enum Op {
     ToInt,
 
     // Reductions over `axes` (sorted); `keep` leaves them as size 1.
+    /// Over `axis`, or over all; `keep` leaves a reduced axis as size 1.
     Sum {
         axes: Vec<usize>,
         keep: bool,
     },
+    /// As `sum`, divided by the number of what is added.
     Mean {
         axes: Vec<usize>,
         keep: bool,
@@ -187,6 +201,7 @@ pub enum Op {
     },
     /// Over the last axis.
     Softmax,
+    /// The logarithm of `softmax`, over the last axis.
     LogSoftmax,
     /// (logits `[.., K]`, ids Int `[..]`) → `[..]`: −log softmax at the id.
     CrossEntropy,

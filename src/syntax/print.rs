@@ -105,10 +105,10 @@ fn bare(f: &mut Formatter<'_>, kind: &ExprKind) -> fmt::Result {
         ExprKind::Int(value) => write!(f, "{value}"),
         // With its point, or an exponent: without one it is an int.
         ExprKind::Float(value) => write!(f, "{value:?}"),
-        ExprKind::Ratio(value) => write!(f, "{}%", percent(*value)),
+        ExprKind::Ratio(value) => write!(f, "{}%", number(percent(*value))),
         ExprKind::Pixels(value) => write!(f, "{value}px"),
-        ExprKind::Epochs(value) => write!(f, "{value} epochs"),
-        ExprKind::Steps(value) => write!(f, "{value} steps"),
+        ExprKind::Epochs(value) => write!(f, "{} epochs", number(*value)),
+        ExprKind::Steps(value) => write!(f, "{} steps", number(*value)),
         ExprKind::Bool(value) => write!(f, "{value}"),
         ExprKind::Str(text) => write!(f, "\"{}\"", text.replace('"', "\\\"")),
         ExprKind::Path(names) => list(f, names, "::", |f, name| f.write_str(&name.text)),
@@ -227,6 +227,12 @@ fn list<T>(
         item(f, one)?;
     }
     Ok(())
+}
+
+/// As digits, or with an exponent where that is shorter: names and numbers have a limit of letters.
+fn number(value: f64) -> String {
+    let (digits, exponent) = (value.to_string(), format!("{value:e}"));
+    if digits.len() <= 2 * exponent.len() { digits } else { exponent }
 }
 
 /// The shortest number whose hundredth is `ratio`: 7 for 0.07, although a hundred times that is 7.000000000000001.

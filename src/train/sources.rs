@@ -7,11 +7,10 @@
 use std::sync::Arc;
 
 use super::SessionError;
-use crate::data::DataError;
 use crate::data::evaluation::probe;
 use crate::data::source::{self, Fingerprint, Source};
 use crate::eval::Named;
-use crate::graph::{InputKind, Program};
+use crate::graph::Program;
 use crate::spec::SourceSpec;
 
 /// By the names that the pipeline gives them.
@@ -40,14 +39,7 @@ impl Sources {
             };
             opened.push((spec, name.to_owned(), source));
         }
-        let sources = Sources(opened.into_iter().map(|(_, name, source)| (name, source)).collect());
-        let reads_labels = program.train.inputs.iter().any(|input| matches!(input.kind, InputKind::Label));
-        if reads_labels && sources.get("train").classes().is_empty() {
-            let source_name = "train".to_owned();
-            let error = DataError::LabelsMissing { source_name: source_name.clone() };
-            return Err(SessionError::Data { source_name, error });
-        }
-        Ok(sources)
+        Ok(Sources(opened.into_iter().map(|(_, name, source)| (name, source)).collect()))
     }
 
     pub(super) fn get(&self, name: &str) -> Arc<dyn Source> {

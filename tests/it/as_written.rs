@@ -280,7 +280,7 @@ fn another_structure_shows() {
         ("mae_vitb", "mask_ratio=50%", "keeps"),
         ("mae_vitb", "model.decoder.num_heads=8", "keeps [8,"),
         ("ijepa_vitb", "target_patches=28", "input "),
-        ("cmae_vitb", "model.momentum.without=encoder.patch_embed", "momentum"),
+        ("cmae_vitb", "model.momentum.without=none", "momentum"),
     ] {
         let written = on_digits(&Written::read(name));
         let (full, other) = (compile(name, &written), compile(name, &[&written[..], &[set.to_owned()]].concat()));

@@ -29,6 +29,8 @@ fn said(prepare: impl FnOnce(&Path), edits: &[(&str, &str)]) -> String {
 }
 
 const FOLDER: (&str, &str) = ("train      = digits(\"train\")", "train      = image_folder(\"data/train\")");
+/// Of the same classes.
+const SAME: (&str, &str) = ("val        = digits(\"val\")", "val        = image_folder(\"data/train\")");
 
 fn pictures(at: &Path, count: usize) {
     for number in 0..count {
@@ -63,7 +65,7 @@ fn the_page_of_data_is_what_runs_say() {
                     pictures(&place.join("data/train/a"), 24);
                     pictures(&place.join("data/train/b"), 24);
                 },
-                &[FOLDER],
+                &[FOLDER, SAME],
             ),
         ),
         (
@@ -74,7 +76,7 @@ fn the_page_of_data_is_what_runs_say() {
                     pictures(&place.join("data/train/b"), 12);
                     (0..4).for_each(|n| file(&place.join(format!("data/train/b/{n:02}.png")), b"<html>"));
                 },
-                &[FOLDER, ("batch_size = 64", "batch_size = 24")],
+                &[FOLDER, SAME, ("batch_size = 64", "batch_size = 24")],
             ),
         ),
         (
@@ -85,19 +87,6 @@ fn the_page_of_data_is_what_runs_say() {
                     (0..64).for_each(|n| file(&place.join(format!("data/train/a/{n:02}.png")), pointer));
                 },
                 &[FOLDER],
-            ),
-        ),
-        (
-            Code::DataNoLabels,
-            said(
-                |place| pictures(&place.join("data/train"), 64),
-                &[
-                    FOLDER,
-                    (
-                        "losses {",
-                        "losses {\n    supervised = op::mean(op::cross_entropy(online.query, data.train.label))",
-                    ),
-                ],
             ),
         ),
         (

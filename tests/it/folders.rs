@@ -99,7 +99,10 @@ fn a_bomb_is_broken_by_name_and_the_run_goes_on() {
         &["--set", "data.max_pixels=575", "--set", "data.max_broken=0%"],
     );
     assert_eq!(code, 1, "{said}");
-    assert!(said.contains("24 x 24 pixels are more than `data.max_pixels`, 575"), "{said}");
+    assert!(said.contains("pixels are more than `data.max_pixels`, 575"), "{said}");
+    assert!(said.contains("data::none_readable"), "{said}");
+    let (code, said) = train(&data, &data, 37, &out.path().join("none"), &["--set", "data.max_broken=0%"]);
+    assert_eq!(code, 1, "{said}");
     assert!(said.contains("data::too_many_broken"), "{said}");
 }
 

@@ -389,7 +389,7 @@ fn a_damaged_checkpoint_is_named_and_the_one_before_it_used() {
     assert!(!left.is_empty());
     left.iter()
         .for_each(|name| fs::remove_file(out.join("checkpoints").join(name).join("state.ron")).expect("each has it"));
-    let error = fail(&["export", text(&out), "-o", text(&folder.path().join("x"))]);
+    let error = fail(&["export", text(&out), "-o", text(&folder.path().join("x.safetensors"))]);
     assert!(error.contains("no checkpoint") && error.contains("state.ron"), "{error}");
 }
 

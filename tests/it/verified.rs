@@ -49,12 +49,15 @@ fn is_attention(work: &Work) -> bool {
 
 const SPOILS: [Spoil; 22] = [
     ("operands", |plan| {
-        let Some(step) = step_where(plan, is_chain) else { return false };
+        // Of an operand that is not written over: to read that twice would be another fault.
+        let kept = |step: &cmae::plan::Step| step.reads.iter().position(|place| !place.overlaps(&step.writes));
+        let found =
+            plan.steps.iter_mut().filter(|step| is_chain(&step.work)).find_map(|step| Some((kept(step)?, step)));
+        let Some((at, step)) = found else { return false };
         let Work::Chain(chain) = &mut step.work else { return false };
-        let (operand, place) = (chain.operands[0].clone(), step.reads[0]);
+        let (operand, place) = (chain.operands[at].clone(), step.reads[at]);
         chain.operands.resize(17, operand);
         step.reads.resize(17, place);
-        step.in_place = None;
         true
     }),
     ("and 9 values", |plan| match step_where(plan, is_chain).map(|step| &mut step.work) {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 pub use fingerprint::Fingerprint;
 pub use identity::{Identity, identities};
-pub use labels::{UnknownClasses, join};
+pub use labels::join;
 
 use super::decode::Reading;
 use super::{DataError, Image};
