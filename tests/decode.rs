@@ -1,6 +1,7 @@
 //! Files that are cut, damaged, or lie about their size: whatever the bytes are, the decoder gives a picture or a reason, and takes no
 //! more memory than its limit on pixels allows. A binary of its own, for the allocator that counts.
 #![allow(unsafe_code, reason = "an allocator is unsafe to write")]
+#![allow(clippy::disallowed_macros, reason = "the test runner catches what is printed")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

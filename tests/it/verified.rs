@@ -1,6 +1,5 @@
 //! The plan's verifier: every plan passes it, and none that is spoilt; and long sums, which once broke what it checks, train.
 
-use std::path::Path;
 
 use cmae::backend::cpu::TARGET;
 use cmae::backend::{BackendError, Element, HostTensor, InputValue, Request};
@@ -296,8 +295,8 @@ fn a_pipeline_whose_loss_is_a_sum_of_many_trains() {
         );
         let (mut sources, mut diagnostics) = (Sources::new(), Diagnostics::default());
         let file = root("pipelines/sum_of_many.cmae");
-        sources.add_file(&file.display().to_string(), text.as_str());
-        let program = match cmae::compile(&mut sources, &mut diagnostics, Path::new(&file), &[]) {
+        sources.add_file(file.display().to_string(), text.as_str());
+        let program = match cmae::compile(&mut sources, &mut diagnostics, &file, &[]) {
             Ok(compiled) => compiled.program,
             Err(_) => panic!("{}", render(diagnostics.list(), &sources, false)),
         };

@@ -193,7 +193,7 @@ fn a_strip_is_resized_where_it_is_seen() {
         let steps = [short.clone(), ViewOp::CenterCrop { size: (256, 256) }];
         let image = applied(&steps, noise(height, width, 3)).expect("only what is seen is computed");
         assert_eq!((image.height, image.width), (256, 256));
-        let error = applied(&[short.clone()], noise(height, width, 3)).expect_err("gigabytes");
+        let error = applied(std::slice::from_ref(&short), noise(height, width, 3)).expect_err("gigabytes");
         assert!(error.contains(&format!("{width} x {height} pixels become")), "{error}");
     }
 }

@@ -321,8 +321,8 @@ fn fault(case: &Case) -> Option<String> {
         }
         let dfdx = numbers(&run::<f64>("dfdx", case, &whole, false)?);
         let largest = dfdx.iter().fold(1.0_f64, |most, x| most.max(x.abs()));
-        let differs = |(a, b): (&f64, &f64)| !((a - b).abs() <= 1e-9 * largest);
-        match cpu.iter().zip(&dfdx).position(differs) {
+        let agree = |(a, b): (&f64, &f64)| (a - b).abs() <= 1e-9 * largest;
+        match cpu.iter().zip(&dfdx).position(|pair| !agree(pair)) {
             Some(at) => Err(format!("number {at} is {} by cpu, {} by dfdx, the largest {largest}", cpu[at], dfdx[at])),
             None => Ok(()),
         }
@@ -369,7 +369,7 @@ fn sum_of(count: usize, order: Order) -> Case {
 
 #[test]
 fn sums_of_up_to_forty_terms() {
-    hold((1..=40).flat_map(|count| ORDERS.map(|order| sum_of(count, order))).into_iter());
+    hold((1..=40).flat_map(|count| ORDERS.map(|order| sum_of(count, order))));
 }
 
 /// A chain takes what it may and no more: the plan cuts what is longer.
