@@ -133,10 +133,10 @@ fn litter_is_no_class_and_no_picture() {
     assert_eq!(source.classes(), ["a", "b", "c"]);
     all_are_read(&*source);
     let expected = "36 pictures, 3 classes
-2 folders without a picture are no classes: such as `hollow`
+2 folders without a picture are no classes, such as `hollow`
 1 heic file is not read: `c/phone.HEIC`
-2 files are no pictures by their ending: such as `b/caption.txt`
-12 files or folders of a system are passed over: such as `#recycle`";
+2 files are no pictures by their ending, such as `b/caption.txt`
+12 files or folders of a system are passed over, such as `#recycle`";
     assert_eq!(said(&*source), expected);
     // A run begins with it.
     let (code, said) = train(&root, &root, 36, &out.path().join("run"), &[]);
@@ -198,7 +198,7 @@ fn links_are_followed_circles_are_cut_and_a_picture_is_one_picture() {
     let root = out.path().join("links/train");
     let source = opened(&root);
     all_are_read(&*source);
-    assert_eq!(said(&*source), "36 pictures, 3 classes\n3 links to folders are followed: such as `a/part1`");
+    assert_eq!(said(&*source), "36 pictures, 3 classes\n3 links to folders are followed, such as `a/part1`");
     // More ways to the same pictures, and ways round.
     let link = |to: &str, at: &str| symlink(to, root.join(at)).expect("a new name");
     link("..", "a/loop");
@@ -225,10 +225,10 @@ fn links_are_followed_circles_are_cut_and_a_picture_is_one_picture() {
         said(&*source),
         "37 pictures, 3 classes
 1 entry is no file and no folder: `c/null.png`
-3 links to folders are followed: such as `a/part1`
-3 links to folders lead back to where they lie: such as `a/loop`
+3 links to folders are followed, such as `a/part1`
+3 links to folders lead back to where they lie, such as `a/loop`
 1 link leads nowhere: `c/lost.png`
-5 links lead to what is read already: such as `b/part2`"
+5 links lead to what is read already, such as `b/part2`"
     );
     // Class folders that are links, and pictures that are: each reached by one way only.
     let curated = out.path().join("curated");

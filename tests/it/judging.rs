@@ -68,7 +68,8 @@ fn a_split_that_lacks_a_class_is_judged_by_names() {
     // The other way round the bank lacks a class.
     let said = refused(1, &out.path().join("no_a/val"), &out.path().join("good/train"));
     let expected = "1 of 3 classes of `data.val` are not among those of `data.train`, such as `a` (12 pictures); `data.train` has \
-                    `b`, `c` (help: labels go by the names of folders: name those of one class alike in both)";
+                    `b`, `c` (help: labels go by the names of folders: name those of one class alike in both, or leave kNN out: \
+                    --set evaluate.knn=none)";
     assert_eq!(said, expected);
     // One folder of all pictures is no class of theirs.
     let images = out.path().join("single/images");

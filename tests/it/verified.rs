@@ -1,6 +1,5 @@
 //! The plan's verifier: every plan passes it, and none that is spoilt; and long sums, which once broke what it checks, train.
 
-
 use cmae::backend::cpu::TARGET;
 use cmae::backend::{BackendError, Element, HostTensor, InputValue, Request};
 use cmae::data::random::RandomBatches;
@@ -106,7 +105,7 @@ const SPOILS: [Spoil; 22] = [
             None => false,
         }
     }),
-    ("is no product", |plan| match step_where(plan, |work| matches!(work, Work::Product { .. })) {
+    ("reads %", |plan| match step_where(plan, |work| matches!(work, Work::Product { .. })) {
         Some(step) => match &mut step.work {
             Work::Product { at, .. } => {
                 *at += 8;

@@ -79,6 +79,8 @@ fn line<'a>(kind: &'a Kind, count: usize, example: &'a str) -> impl fmt::Display
         Kind::SeenAlready => ("link leads to what is read already", "links lead to what is read already"),
     };
     let ending = if let Kind::Unread(ending) = kind { format!("{ending} ") } else { String::new() };
-    let such = if count == 1 { "" } else { "such as " };
-    format!("{count} {ending}{}: {such}`{example}`", if count == 1 { one } else { many })
+    match count {
+        1 => format!("1 {ending}{one}: `{example}`"),
+        _ => format!("{count} {ending}{many}, such as `{example}`"),
+    }
 }
