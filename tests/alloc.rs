@@ -135,8 +135,11 @@ fn a_step_allocates_nothing_from_the_third_on() {
             first.iter().for_each(&mut step);
             watched(|| others.iter().for_each(step))
         });
-        // The gemm crate takes the memory of its packed panels anew for each product.
-        let ours: Vec<&String> = places.iter().filter(|place| !place.contains("gemm_common::gemm::")).collect();
+        // The gemm crate takes the memory of its packed panels anew for each product, and the test runner's own thread, which no
+        // step runs on, that of the channel on which it waits for this test.
+        let others = ["gemm_common::gemm::", "test::run_tests_console"];
+        let ours: Vec<&String> =
+            places.iter().filter(|place| !others.iter().any(|other| place.contains(other))).collect();
         assert!(ours.is_empty(), "{pipeline}: {} allocations, the first at\n{}", ours.len(), ours[0]);
     }
 }
