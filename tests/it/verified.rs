@@ -171,12 +171,19 @@ const SPOILS: [Spoil; 22] = [
         found.map(|at| plan.steps.swap(at, at + 1)).is_some()
     }),
     ("does not hold", |plan| {
-        // A value lies where another does that is read later.
-        let other =
-            plan.steps.iter().find(|step| step.writes.space == Space::Floats && !step.once).map(|step| step.writes);
-        let Some(other) = other else { return false };
-        let constant = plan.steps.iter_mut().find(|step| step.once && step.writes.len <= other.len);
-        constant.map(|step| step.writes.start = other.start).is_some()
+        // A value is written where another lies, and read where it should.
+        let places: Vec<Place> = plan.steps.iter().map(|step| step.writes).collect();
+        let moved = |at: usize| {
+            let step = &plan.steps[at];
+            let is_read = plan.steps[at + 1..].iter().any(|later| later.reads.contains(&step.writes));
+            let free = |place: &Place| !step.reads.iter().chain([&step.scratch]).any(|other| other.overlaps(place));
+            let candidates = places.iter().filter(|place| place.space == Space::Floats && place.len >= step.writes.len);
+            let mut candidates = candidates.map(|place| Place { len: step.writes.len, ..*place });
+            let is_movable = step.writes.space == Space::Floats && step.in_place.is_none() && is_read;
+            candidates.find(|place| is_movable && !place.overlaps(&step.writes) && free(place)).map(|place| (at, place))
+        };
+        let found = (0..plan.steps.len()).find_map(moved);
+        found.map(|(at, place)| plan.steps[at].writes = place).is_some()
     }),
     ("has no place", |plan| {
         let total = plan.graph.total.expect("it is trained");
@@ -188,7 +195,12 @@ const SPOILS: [Spoil; 22] = [
     }),
     ("does not hold", |plan| {
         let place = plan.steps.iter_mut().map(|step| &mut step.writes).find(|place| place.space == Space::Gradients);
-        place.map(|place| *place = Place { space: Space::Floats, start: 0, ..*place }).is_some()
+        // Where nothing else lies.
+        let start = plan.floats.next_multiple_of(TARGET.alignment);
+        let Some(place) = place else { return false };
+        *place = Place { space: Space::Floats, start, ..*place };
+        plan.floats = start + place.len;
+        true
     }),
 ];
 
