@@ -7,9 +7,10 @@
 
 use std::time::{Duration, Instant};
 
-use cmae::backend::{Element, HostTensor, InputValue, Request};
+use cmae::backend::{Compute, Request};
 use cmae::graph::Layout;
 use cmae::graph::text::parse;
+use cmae::tensor::{HostTensor, InputValue};
 
 /// Of each op.
 const TIME: Duration = Duration::from_millis(400);

@@ -38,6 +38,7 @@ pub mod shape;
 pub mod source;
 pub mod spec;
 pub mod syntax;
+pub mod tensor;
 pub mod train;
 pub mod verify;
 

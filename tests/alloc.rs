@@ -9,12 +9,13 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use cmae::backend::{Element, InputValue};
+use cmae::backend::Compute;
 use cmae::data::loader::{Loader, LoaderOptions};
 use cmae::data::source;
 use cmae::diag::{Diagnostics, render};
 use cmae::graph::Program;
 use cmae::source::Sources;
+use cmae::tensor::InputValue;
 use cmae::train::{Clock, Trainer};
 use serde::Deserialize;
 

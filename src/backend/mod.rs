@@ -9,67 +9,24 @@ pub mod dfdx;
 pub mod wide;
 
 use std::collections::BTreeMap;
-use std::fmt::{Debug, Display};
-use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 use std::time::Duration;
 
 use crate::graph::accumulate::SplitError;
-use crate::graph::{Graph, Layout, Node, UnknownOutput};
-use crate::op::DType;
+use crate::graph::{Graph, Layout, UnknownOutput};
 use crate::plan::PlanError;
+use crate::tensor::{Element, InputError, InputValue, Inputs, OutputValue};
 
 pub use crate::plan::Request;
 
-/// Host-side element of parameters and results: f32, or f64 for the oracle.
-pub trait Element:
-    Copy
-    + Debug
-    + Display
-    + Default
-    + PartialOrd
-    + Send
-    + Sync
-    + Add<Output = Self>
-    + Sub<Output = Self>
-    + Mul<Output = Self>
-    + Div<Output = Self>
-    + Neg<Output = Self>
-    + AddAssign
-    + 'static
-{
-    const NAME: &'static str;
-    const ZERO: Self;
-    const ONE: Self;
-    fn from_f64(value: f64) -> Self;
-    fn to_f64(self) -> f64;
-    fn is_finite(self) -> bool;
-    fn sqrt(self) -> Self;
+/// An element type that backends compute in.
+pub trait Compute: Element {
     /// The backend that `--backend` names: one of [`NAMES`].
     fn backend(name: &str) -> Result<Box<dyn Backend<Self>>, BackendError>;
 }
 
-macro_rules! element {
-    ($element:ident, $name:literal) => {
-        impl Element for $element {
-            const NAME: &'static str = $name;
-            const ZERO: Self = 0.0;
-            const ONE: Self = 1.0;
-            #[inline(always)]
-            fn from_f64(value: f64) -> Self {
-                value as $element
-            }
-            #[inline(always)]
-            fn to_f64(self) -> f64 {
-                f64::from(self)
-            }
-            #[inline(always)]
-            fn is_finite(self) -> bool {
-                $element::is_finite(self)
-            }
-            #[inline(always)]
-            fn sqrt(self) -> Self {
-                $element::sqrt(self)
-            }
+macro_rules! compute {
+    ($element:ident) => {
+        impl Compute for $element {
             fn backend(name: &str) -> Result<Box<dyn Backend<Self>>, BackendError> {
                 open(name, oracle, cuda)
             }
@@ -77,8 +34,8 @@ macro_rules! element {
     };
 }
 
-element!(f32, "f32");
-element!(f64, "f64");
+compute!(f32);
+compute!(f64);
 
 /// Names that `--backend` takes.
 pub const NAMES: [&str; 4] = ["auto", "cpu", "dfdx", "dfdx-cuda"];
@@ -106,7 +63,7 @@ where
 }
 
 #[cfg(miri)]
-fn oracle<E: Element>() -> Opened<E> {
+fn oracle<E: Compute>() -> Opened<E> {
     Err(BackendError::Unavailable { backend: "dfdx", reason: "it does not compile for Miri".to_owned() })
 }
 
@@ -120,71 +77,9 @@ where
 }
 
 #[cfg(not(feature = "dfdx-cuda"))]
-fn cuda<E: Element>() -> Opened<E> {
+fn cuda<E: Compute>() -> Opened<E> {
     let reason = "this binary was built without it (help: cargo build --release --features dfdx-cuda)".to_owned();
     Err(BackendError::Unavailable { backend: "dfdx-cuda", reason })
-}
-
-/// A tensor on the host, row-major.
-#[derive(Debug, Clone, PartialEq)]
-pub struct HostTensor<T> {
-    pub shape: Vec<usize>,
-    pub data: Vec<T>,
-}
-
-/// What fills one input of a graph.
-#[derive(Debug, Clone, PartialEq)]
-pub enum InputValue {
-    /// Pictures and noise are f32 whatever the backend's precision.
-    Float(HostTensor<f32>),
-    /// Scheduled numbers, and what a reference file holds beyond f32.
-    Double(HostTensor<f64>),
-    Int(HostTensor<i64>),
-}
-
-/// Inputs of a graph by name.
-#[derive(Debug, Clone, Copy)]
-pub struct Inputs<'a> {
-    pub batch: &'a [(String, InputValue)],
-    /// What the batch does not bring, such as scheduled numbers; where both have a name, the batch's counts.
-    pub others: &'a [(String, InputValue)],
-}
-
-impl<'a> Inputs<'a> {
-    pub fn get(&self, name: &str) -> Result<&'a InputValue, BackendError> {
-        let found = self.batch.iter().chain(self.others).find(|(n, _)| n == name);
-        found.map(|(_, value)| value).ok_or_else(|| BackendError::MissingInput { name: name.to_owned() })
-    }
-
-    /// What fills `node`, the graph's input `name`: of its type, its shape, and whole.
-    fn of(&self, name: &str, node: &Node) -> Result<&'a InputValue, BackendError> {
-        let value = self.get(name)?;
-        let (dtype, shape, len) = match value {
-            InputValue::Float(tensor) => (DType::Float, &tensor.shape, tensor.data.len()),
-            InputValue::Double(tensor) => (DType::Float, &tensor.shape, tensor.data.len()),
-            InputValue::Int(tensor) => (DType::Int, &tensor.shape, tensor.data.len()),
-        };
-        let (expected, wanted) = (&node.ty.shape, node.ty.elements());
-        let of = |dtype| if dtype == DType::Int { "ids" } else { "numbers" };
-        let name = || name.to_owned();
-        if dtype != node.ty.dtype {
-            return Err(BackendError::InputType { name: name(), found: of(dtype), expected: of(node.ty.dtype) });
-        }
-        if shape != expected {
-            return Err(BackendError::InputShape { name: name(), found: shape.clone(), expected: expected.clone() });
-        }
-        if len != wanted {
-            return Err(BackendError::InputCut { name: name(), found: len, shape: shape.clone(), expected: wanted });
-        }
-        Ok(value)
-    }
-}
-
-/// A value read back from a backend.
-#[derive(Debug, Clone, PartialEq)]
-pub enum OutputValue<E> {
-    Float(HostTensor<E>),
-    Int(HostTensor<i64>),
 }
 
 /// Results of one run.
@@ -211,14 +106,8 @@ pub enum BackendError {
     Unknown { name: String, known: String },
     #[error("the {backend} backend is not there: {reason}")]
     Unavailable { backend: &'static str, reason: String },
-    #[error("the graph's input `{name}` was not given")]
-    MissingInput { name: String },
-    #[error("input `{name}` has shape {found:?}, the graph expects {expected:?}")]
-    InputShape { name: String, found: Vec<usize>, expected: Vec<usize> },
-    #[error("input `{name}` holds {found}, the graph expects {expected}")]
-    InputType { name: String, found: &'static str, expected: &'static str },
-    #[error("input `{name}` has {found} values, its shape {shape:?} holds {expected}")]
-    InputCut { name: String, found: usize, shape: Vec<usize>, expected: usize },
+    #[error(transparent)]
+    Input(#[from] InputError),
     #[error(transparent)]
     UnknownOutput(#[from] UnknownOutput),
     #[error(transparent)]
@@ -293,8 +182,7 @@ pub trait Backend<E: Element> {
         request: &Request,
     ) -> Result<Results<E>, BackendError> {
         let mut results = Results::default();
-        let inputs = Inputs { batch: inputs, others: &[] };
-        self.run_into(graph, layout, arena, inputs, request, &mut results)?;
+        self.run_into(graph, layout, arena, Inputs::of_batch(inputs), request, &mut results)?;
         Ok(results)
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::ValueEnum;
-use cmae::backend::Element;
+use cmae::backend::Compute;
 use cmae::graph::Program;
 use cmae::run::memory::peak_memory;
 use cmae::spec::Precision;
@@ -76,7 +76,7 @@ pub fn main(args: Args) -> Result<(), String> {
     measure(&compiled.program, &args, &setting)
 }
 
-fn measure<E: Element>(program: &Program, args: &Args, setting: &Setting) -> Result<(), String> {
+fn measure<E: Compute>(program: &Program, args: &Args, setting: &Setting) -> Result<(), String> {
     let mut backend = backend_for::<E>(&args.backend, program)?;
     let options = BenchOptions { warmup: args.warmup as usize, steps: args.steps as usize };
     let report = bench(program, &mut *backend, &options).map_err(|error| error.to_string())?;

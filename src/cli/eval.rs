@@ -1,7 +1,7 @@
 //! `cmaec eval`: what a trained model's features are worth.
 
 use clap::Subcommand;
-use cmae::backend::Element;
+use cmae::backend::Compute;
 use cmae::eval::Judge;
 use cmae::eval::quality::QualityError;
 use cmae::spec::{Duration, KnnSpec};

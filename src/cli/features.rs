@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use cmae::backend::Element;
+use cmae::backend::Compute;
 use cmae::eval::{features, quality};
 use cmae::run::destination::{Kind, destination};
 

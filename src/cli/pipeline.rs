@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use cmae::backend::{Backend, BackendError, Element};
+use cmae::backend::{Backend, BackendError, Compute};
 use cmae::data::source;
 use cmae::diag::{Code, Diagnostic, Diagnostics, render};
 use cmae::elab::Set;
@@ -76,7 +76,7 @@ pub fn start_threads(wanted: Option<u16>) -> Result<usize, String> {
 }
 
 /// The backend that `--backend` names, which must be able to train `program`.
-pub fn backend_for<E: Element>(name: &str, program: &Program) -> Result<Box<dyn Backend<E>>, String> {
+pub fn backend_for<E: Compute>(name: &str, program: &Program) -> Result<Box<dyn Backend<E>>, String> {
     let backend = E::backend(name).map_err(|error| error.to_string())?;
     match backend.accept(&request(program, &[])) {
         Ok(()) => Ok(backend),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use cmae::backend::Element;
+use cmae::backend::Compute;
 use cmae::diag::Diagnostic;
 use cmae::graph::build::Compiled;
 use cmae::report;
@@ -254,7 +254,7 @@ impl Job<'_> {
         }
     }
 
-    fn train_in<E: Element>(&self, run: &Planned, folder: RunFolder) -> Result<Ended, String> {
+    fn train_in<E: Compute>(&self, run: &Planned, folder: RunFolder) -> Result<Ended, String> {
         let out = folder.path().to_owned();
         let ended = self.session::<E>(run, &folder);
         // A folder that is in use is that of a run that goes on.
@@ -268,7 +268,7 @@ impl Job<'_> {
     }
 
     /// The run, and what it was shown by; the error is of before it began.
-    fn session<'r, E: Element>(
+    fn session<'r, E: Compute>(
         &self,
         run: &'r Planned,
         folder: &RunFolder,

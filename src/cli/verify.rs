@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use cmae::backend::Element;
+use cmae::backend::Compute;
 use cmae::diag::Diagnostics;
 use cmae::elab::{Set, evaluate_number};
 use cmae::graph::Program;
@@ -99,7 +99,7 @@ pub fn main(args: Args) -> Result<(), String> {
     if report.ok() { Ok(()) } else { Err(report.summary()) }
 }
 
-fn report<E: Element>(
+fn report<E: Compute>(
     program: &Program,
     file: &Fixture,
     map: &Map,

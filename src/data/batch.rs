@@ -4,9 +4,9 @@
 
 use super::rng::Key;
 use super::sample::{self, Rows};
-use crate::backend::{HostTensor, InputValue};
 use crate::decl::{InputDecl, InputKind};
 use crate::op::DType;
+use crate::tensor::{HostTensor, InputValue};
 
 /// Key of what is random for the batch as a whole; samples have other keys, for none has that index.
 pub fn batch_key(seed: u64, step: u64) -> Key {

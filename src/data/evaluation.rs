@@ -13,9 +13,9 @@ use super::loader::draw;
 use super::rng::Key;
 use super::sample::{Rows, SamplePlan};
 use super::source::Source;
-use crate::backend::InputValue;
 use crate::decl::InputDecl;
 use crate::spec::ViewSpec;
+use crate::tensor::InputValue;
 
 /// Epoch of the keys of evaluation: no training epoch has it, and every evaluation draws the same.
 const EPOCH: u64 = u64::MAX;

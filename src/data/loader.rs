@@ -25,9 +25,9 @@ use super::rng::Key;
 use super::sample::{Rows, SamplePlan};
 use super::source::Source;
 use super::view::Draw;
-use crate::backend::InputValue;
 use crate::decl::InputDecl;
 use crate::spec::ViewSpec;
+use crate::tensor::InputValue;
 
 /// Batches that are being made at once: the pool works on the next while the last samples of one are still out.
 const IN_FLIGHT: usize = 2;

@@ -8,8 +8,8 @@ use super::batch::{assemble, batch_key};
 use super::mask;
 use super::rng::{Key, Stream};
 use super::sample::{self, Rows};
-use crate::backend::InputValue;
 use crate::decl::{InputDecl, InputKind};
+use crate::tensor::InputValue;
 
 /// Draws batches for the inputs of a graph.
 pub struct RandomBatches<'a> {

@@ -7,9 +7,9 @@
 
 use std::path::Path;
 
-use crate::backend::Element;
 use crate::graph::{Layout, Program};
 use crate::run::tensor_file::{self, FileTensor, WriteError};
+use crate::tensor::Element;
 
 /// Why a module could not be exported.
 #[derive(Debug, thiserror::Error)]

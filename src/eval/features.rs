@@ -6,10 +6,11 @@
 
 use std::path::Path;
 
-use crate::backend::{Backend, BackendError, Element, HostTensor, InputValue, OutputValue, Request};
+use crate::backend::{Backend, BackendError, Request};
 use crate::data::DataError;
 use crate::graph::{Graph, Layout};
 use crate::run::tensor_file::{self, FileTensor, WriteError};
+use crate::tensor::{Element, HostTensor, InputValue, OutputValue};
 
 /// `[rows, dim]`, row-major.
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -13,12 +13,13 @@ use super::collapse::{Collapse, collapse};
 use super::features::{self, Features, FeaturesError};
 use super::knn::{KnnError, Shown, accuracy, check_others, knn};
 use super::map::{FeatureMap, feature_map};
-use crate::backend::{Backend, Element};
+use crate::backend::Backend;
 use crate::data::DataError;
 use crate::data::evaluation::EvalBatches;
 use crate::data::source::{self, Identity, Source};
 use crate::graph::{Graph, InputKind, Program};
 use crate::spec::KnnSpec;
+use crate::tensor::Element;
 
 /// A source, and what messages call it: `data.val`, or a path.
 #[derive(Clone)]

@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use super::RunError;
 use super::folder::{RunFolder, from_ron};
 use super::tensor_file::{self, FileTensor};
-use crate::backend::Element;
 use crate::data::source::Fingerprint;
 use crate::graph::Layout;
+use crate::tensor::Element;
 
 const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, TensorView};
 
-use crate::backend::Element;
+use crate::tensor::Element;
 
 /// Version of the layout of the files that this crate writes, in their metadata as `format_version`.
 pub const FORMAT_VERSION: &str = "1";

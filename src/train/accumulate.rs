@@ -7,10 +7,11 @@
 use rayon::prelude::*;
 
 use super::CHUNK;
-use crate::backend::{Backend, BackendError, Element, HostTensor, InputValue, Inputs, OutputValue, Request, Results};
+use crate::backend::{Backend, BackendError, Request, Results};
 use crate::graph::accumulate::{Parts, SplitError, gradient_of, split};
 use crate::graph::{Graph, InputDecl, InputKind, Layout, Program};
 use crate::op::{DType, Type};
+use crate::tensor::{Element, HostTensor, InputError, InputValue, Inputs, OutputValue};
 
 /// The parts of a step with their memory, which steps share.
 pub struct Accumulation<E> {
@@ -65,11 +66,6 @@ pub fn requests(parts: &Parts, request: &Request) -> Requests {
         coupled: Request { outputs: outputs(&parts.coupled), ..request.clone() },
         backward: Request { outputs: Vec::new(), ..request.clone() },
     }
-}
-
-/// Inputs that are all in one list.
-fn given(inputs: &[(String, InputValue)]) -> Inputs<'_> {
-    Inputs { batch: inputs, others: &[] }
 }
 
 impl<E: Element> Accumulation<E> {
@@ -129,7 +125,7 @@ impl<E: Element> Accumulation<E> {
         let mut whole: Vec<OutputValue<E>> = apart.iter().map(|(_, ty)| empty(ty)).collect();
         for micro in 0..self.count {
             blocks(&forward.inputs, inputs, micro, &mut self.inputs)?;
-            backend.run_into(forward, layout, arena, given(&self.inputs), &request, &mut self.micro)?;
+            backend.run_into(forward, layout, arena, Inputs::of_batch(&self.inputs), &request, &mut self.micro)?;
             let mut made = self.micro.outputs.drain(..);
             let mut ids = self.ids.iter_mut();
             for ((name, _), value) in joined.iter().zip(&mut made) {
@@ -196,7 +192,7 @@ impl<E: Element> Accumulation<E> {
                 let value = InputValue::Double(HostTensor { shape: decl.ty.shape.clone(), data });
                 self.inputs.push((name, value));
             }
-            backend.run_into(backward, layout, arena, given(&self.inputs), &request, &mut self.micro)?;
+            backend.run_into(backward, layout, arena, Inputs::of_batch(&self.inputs), &request, &mut self.micro)?;
             add(gradients, &self.micro.gradients);
         }
         Ok(())
@@ -234,7 +230,7 @@ fn block<T: Copy>(whole: &HostTensor<T>, decl: &InputDecl, micro: usize) -> Resu
     let start = if whole.shape == shape { 0 } else { micro * len };
     match whole.data.get(start..start + len) {
         Some(data) => Ok(HostTensor { shape, data: data.to_vec() }),
-        None => Err(BackendError::InputShape { name: decl.name.clone(), found: whole.shape.clone(), expected: shape }),
+        None => Err(InputError::Shape { name: decl.name.clone(), found: whole.shape.clone(), expected: shape }.into()),
     }
 }
 

@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::{Clock, StepError, Trainer};
-use crate::backend::{Backend, BackendError, Element};
+use crate::backend::{Backend, BackendError};
 use crate::data::random::RandomBatches;
 use crate::graph::{Program, flops};
 use crate::run::memory::peak_memory;
 use crate::spec::Precision;
+use crate::tensor::Element;
 
 /// Steps whose time is told by kind, where as many are timed.
 const STEPS_BY_KIND: usize = 3;

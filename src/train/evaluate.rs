@@ -10,11 +10,11 @@ use serde_json::{Map, Value, json};
 use super::session::{Baseline, Session};
 use super::watch::quality_error;
 use super::{SessionError, Watch, imports, init, reconstruct};
-use crate::backend::Element;
 use crate::eval::collapse::Collapse;
 use crate::eval::quality::Accuracy;
 use crate::eval::{LeftOut, Quality};
 use crate::run::{RunError, checkpoint};
+use crate::tensor::Element;
 
 /// What is to be looked at after a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Weights of imported pipelines: copied from the runs that are named for them.
 
-use crate::backend::Element;
 use crate::graph::{Init, Layout, Program};
+use crate::tensor::Element;
 
 /// A trained run, for `--with ALIAS=RUN`.
 #[derive(Debug, Clone)]

@@ -3,10 +3,10 @@
 //! **Invariant:** a tensor's values hang on the seed, its path and its own declaration alone, so that a module added to a
 //! pipeline leaves the others' initial weights as they were.
 
-use crate::backend::Element;
 use crate::data::rng::{Key, Stream};
 use crate::data::view::Draw;
 use crate::graph::{Init, Layout, TensorDecl};
+use crate::tensor::Element;
 
 /// Initial values of all tensors of `layout`; copies equal their sources.
 pub fn initialise<E: Element>(layout: &Layout, seed: u64) -> Vec<E> {

@@ -5,9 +5,9 @@
 
 use rayon::prelude::*;
 
-use crate::backend::Element;
 use crate::data::rng::Key;
 use crate::data::view::Draw;
+use crate::tensor::Element;
 
 /// `count` centres `[count, width]` of `rows` `[n, width]`, after `rounds` of Lloyd's algorithm from rows drawn without
 /// repetition. All is by cosine: rows and centres have length 1. A centre that no row is nearest to stays where it is.

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use crate::backend::{Backend, BackendError, Element, OutputValue, Request};
+use crate::backend::{Backend, BackendError, Request};
 use crate::data::DataError;
 use crate::data::evaluation::{EvalBatches, sample_inputs};
 use crate::eval::Named;
 use crate::eval::pictures::{self, Pictures, PicturesError};
 use crate::graph::Program;
 use crate::spec::{ReconstructionsSpec, ViewOp};
+use crate::tensor::{Element, OutputValue};
 
 const COLUMNS: [&str; 3] = ["original", "masked", "reconstructed"];
 

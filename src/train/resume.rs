@@ -3,13 +3,13 @@
 //! Before: a checkpoint that is whole. After: `session` trains on as if nothing had happened.
 
 use super::{Trainer, Watch};
-use crate::backend::Element;
 use crate::data::source::Fingerprint;
 use crate::graph::Program;
 use crate::run::changes::changes;
 use crate::run::checkpoint::{Checkpoint, State, machine};
 use crate::run::{RunError, RunFolder};
 use crate::spec::TrainSpec;
+use crate::tensor::Element;
 
 /// Puts a checkpoint into a fresh trainer.
 pub(super) fn restore<E: Element>(

@@ -14,7 +14,7 @@ use super::resume::{check_changes, check_slots, check_sources, restore, slot_nam
 use super::sources::Sources;
 use super::watch::{SessionError, StepLine, Watch, quality_error};
 use super::{Clock, StepError, StepReport, Trainer};
-use crate::backend::{Backend, Element};
+use crate::backend::Backend;
 use crate::data::loader::{Counters, Loader, LoaderOptions, optimizer_steps};
 use crate::data::source::Fingerprint;
 use crate::eval::{Judge, LeftOut, Quality};
@@ -24,6 +24,7 @@ use crate::run::checkpoint::{self, Checkpoint, NewCheckpoint, State, machine};
 use crate::run::memory::resident_memory;
 use crate::run::metrics::evaluations;
 use crate::run::{Metrics, RunFolder, Started};
+use crate::tensor::Element;
 
 /// Broken pictures of a batch that are told by name.
 const BROKEN_NAMED: usize = 10;

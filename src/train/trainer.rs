@@ -5,9 +5,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::backend::{Backend, BackendError, Element, HostTensor, InputValue, Inputs, OutputValue, Request, Results};
+use crate::backend::{Backend, BackendError, Request, Results};
 use crate::graph::{Graph, InputKind, Layout, Program};
 use crate::spec::{EmaMoment, Precision, Schedule};
+use crate::tensor::{Element, HostTensor, InputValue, Inputs, OutputValue};
 
 use super::accumulate::{self, Accumulation, Whole};
 use super::ema::Averages;

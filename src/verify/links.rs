@@ -11,10 +11,10 @@ use super::file::{Fixture, Tensor};
 use super::map::Rule;
 use super::pattern::closest;
 use super::problem::Problem;
-use crate::backend::Element;
 use crate::graph::{Graph, Layout, TensorKind};
 use crate::op::Op;
 use crate::spec::glob_matches;
+use crate::tensor::Element;
 
 /// Where a tensor of the file lies in the pipeline's: values `range` of tensor `index` of the layout.
 #[derive(Debug, Clone, PartialEq)]

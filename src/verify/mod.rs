@@ -21,8 +21,9 @@ pub mod tolerance;
 use std::collections::HashMap;
 use std::ops::Range;
 
-use crate::backend::{Backend, BackendError, Element, InputValue, OutputValue, Request, Results};
+use crate::backend::{Backend, BackendError, Request, Results};
 use crate::graph::{Graph, Init, Layout, Program, TensorKind};
+use crate::tensor::{Element, InputValue, OutputValue};
 
 pub use compare::Comparison;
 pub use file::{ConfigScope, Fixture};

@@ -14,10 +14,10 @@ use super::links::Links;
 use super::map::{Map, Mode};
 use super::pattern::closest;
 use super::problem::Problem;
-use crate::backend::{HostTensor, InputValue};
 use crate::graph::{Graph, InputKind, Layout, Program, TensorKind};
 use crate::op::DType;
 use crate::spec::glob_matches;
+use crate::tensor::{HostTensor, InputValue};
 
 /// A value of a run that a mapping can name.
 #[derive(Debug, Clone, PartialEq, Eq)]

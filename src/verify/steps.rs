@@ -1,7 +1,8 @@
 //! The trainer as verification drives it: the very steps of `cmaec run`.
 
 use super::Steps;
-use crate::backend::{Backend, Element, InputValue, Request, Results};
+use crate::backend::{Backend, Request, Results};
+use crate::tensor::{Element, InputValue};
 use crate::train::Trainer;
 
 /// A trainer with the backend that it runs on.

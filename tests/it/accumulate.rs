@@ -1,12 +1,13 @@
 //! Gradient accumulation: steps by micro-batches are those of the large batch, and what cannot be so is refused.
 
 use cmae::backend::cpu::TARGET;
-use cmae::backend::{Backend, BackendError, Element, InputValue, Inputs, Request, Results};
+use cmae::backend::{Backend, BackendError, Compute, Request, Results};
 use cmae::diag::{Code, Diagnostics};
 use cmae::graph::accumulate::{Parts, SplitError, split};
 use cmae::graph::{Graph, Init, Layout, Program, TensorDecl, TensorKind};
 use cmae::plan::lower;
 use cmae::source::Sources;
+use cmae::tensor::{Element, InputValue, Inputs};
 use cmae::train::accumulate::{Accumulation, Whole};
 use cmae::train::{Clock, Trainer};
 
@@ -33,7 +34,7 @@ fn in_micro_batches(sets: &[String], count: usize) -> Vec<String> {
 fn schedules(program: &Program, mut inputs: Vec<(String, InputValue)>) -> Vec<(String, InputValue)> {
     for input in &program.train.inputs {
         if inputs.iter().all(|(name, _)| *name != input.name) {
-            let value = cmae::backend::HostTensor { shape: Vec::new(), data: vec![0.5] };
+            let value = cmae::tensor::HostTensor { shape: Vec::new(), data: vec![0.5] };
             inputs.push((input.name.clone(), InputValue::Double(value)));
         }
     }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use cmae::backend::Element;
+use cmae::backend::Compute;
 use cmae::diag::Diagnostics;
 use cmae::graph::{Graph, InputKind, Program};
 use cmae::op::Op;

@@ -1,6 +1,6 @@
 //! `cmaec bench`, and that its pipelines do what the PyTorch steps beside them do.
 
-use cmae::backend::Element;
+use cmae::backend::Compute;
 use cmae::data::random::RandomBatches;
 use cmae::graph::{TensorKind, flops};
 use cmae::train::{Clock, Trainer};

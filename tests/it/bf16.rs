@@ -1,7 +1,7 @@
 //! `train.precision = bf16`: layers' products round their operands, all else stays as it is in f32.
 
 use cmae::backend::cpu::TARGET;
-use cmae::backend::{Element, Request, Results};
+use cmae::backend::{Compute, Request, Results};
 use cmae::graph::Program;
 use cmae::graph::text::parse;
 use cmae::op::Op;
@@ -14,7 +14,7 @@ use crate::methods::{compile, page, sets_of};
 fn results(
     program: &Program,
     arena: &[f32],
-    inputs: &[(String, cmae::backend::InputValue)],
+    inputs: &[(String, cmae::tensor::InputValue)],
     bf16: bool,
 ) -> Results<f32> {
     let request = Request { gradients: true, bf16, ..Request::default() };
@@ -121,7 +121,7 @@ fn other_products_stay_in_f32() {
     )
     .unwrap_or_else(|error| panic!("{error}"));
     let data: Vec<f32> = (0..210).map(|i| libm::sinf(i as f32 * 0.37)).collect();
-    let value = cmae::backend::InputValue::Float(cmae::backend::HostTensor { shape: vec![3, 70], data });
+    let value = cmae::tensor::InputValue::Float(cmae::tensor::HostTensor { shape: vec![3, 70], data });
     let losses = [false, true].map(|bf16| {
         let mut backend = f32::backend("cpu").expect("every build has it");
         let request = Request { bf16, ..Request::default() };

@@ -3,13 +3,14 @@
 
 use cmae::backend::cpu::TARGET;
 use cmae::backend::wide::at_each_level;
-use cmae::backend::{Element, InputValue, Inputs, Request, Results};
+use cmae::backend::{Compute, Request, Results};
 use cmae::graph::Program;
 use cmae::plan::{Space, lower};
+use cmae::tensor::{InputValue, Inputs};
 
 use crate::methods::{Method, batch, compile, page, sets_of, start};
 
-fn run<E: Element>(backend: &str, program: &Program, arena: &[E], inputs: &[(String, InputValue)]) -> Results<E> {
+fn run<E: Compute>(backend: &str, program: &Program, arena: &[E], inputs: &[(String, InputValue)]) -> Results<E> {
     let request = Request { gradients: true, ..Request::default() };
     let mut backend = E::backend(backend).expect("this build has it");
     let results = backend.run(&program.train, &program.layout, arena, inputs, &request);
@@ -19,7 +20,7 @@ fn run<E: Element>(backend: &str, program: &Program, arena: &[E], inputs: &[(Str
 fn schedules(program: &Program, mut inputs: Vec<(String, InputValue)>) -> Vec<(String, InputValue)> {
     for input in &program.train.inputs {
         if inputs.iter().all(|(name, _)| *name != input.name) {
-            let value = cmae::backend::HostTensor { shape: Vec::new(), data: vec![0.5] };
+            let value = cmae::tensor::HostTensor { shape: Vec::new(), data: vec![0.5] };
             inputs.push((input.name.clone(), InputValue::Double(value)));
         }
     }

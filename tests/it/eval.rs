@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use cmae::backend::{Backend, BackendError, HostTensor, InputValue, Inputs, OutputValue, Request, Results};
+use cmae::backend::{Backend, BackendError, Request, Results};
 use cmae::data::DataError;
 use cmae::eval::collapse::collapse;
 use cmae::eval::export::{ExportError, export_module};
@@ -11,6 +11,7 @@ use cmae::eval::knn::{KnnError, accuracy, knn};
 use cmae::eval::pictures::{Pictures, PicturesError, grid, scale, write_png};
 use cmae::graph::{Graph, Init, Layout, Program, TensorDecl, TensorKind};
 use cmae::spec::{EmaMoment, EmaSpec, Role, Schedule};
+use cmae::tensor::{HostTensor, InputValue, Inputs, OutputValue};
 use cmae::verify::file::{Fixture, Values};
 
 fn features(rows: &[&[f32]]) -> Features {

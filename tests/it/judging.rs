@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use cmae::backend::Element;
+use cmae::backend::Compute;
 use cmae::data::rng::Key;
 use cmae::data::source::{self, Fingerprint, Identity, Source, join};
 use cmae::data::view::Draw;

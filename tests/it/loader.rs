@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use cmae::backend::InputValue;
 use cmae::data::decode::{Reading, decode};
 use cmae::data::evaluation::EvalBatches;
 use cmae::data::loader::{Loader, LoaderOptions, TrainBatch};
@@ -14,6 +13,7 @@ use cmae::data::{DataError, Image};
 use cmae::graph::{InputDecl, InputKind};
 use cmae::op::Type;
 use cmae::spec::{MAX_PIXELS, ViewFrom, ViewOp, ViewSpec};
+use cmae::tensor::InputValue;
 
 /// Pictures of 8 × 8 whose level is their index; some are broken, and each takes a while.
 struct Levels {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use cmae::backend::{Element, InputValue, OutputValue, Request};
+use cmae::backend::{Compute, Request};
 use cmae::data::Image;
 use cmae::data::mask::{block_mask, multi_block};
 use cmae::data::rng::{Key, Stream};
@@ -11,6 +11,7 @@ use cmae::diag::Diagnostics;
 use cmae::graph::{BlockMask, MultiBlock};
 use cmae::source::Sources;
 use cmae::spec::{Interpolation, ViewOp};
+use cmae::tensor::{InputValue, OutputValue};
 use cmae::train::init;
 
 use crate::command::root;
@@ -328,7 +329,7 @@ fn hidden_pixels_change_nothing(pipeline: &str, sets: &[&str], output: &str) {
                 } else {
                     data.iter_mut().enumerate().for_each(|(i, v)| *v = i as f32);
                 }
-                (input.name.clone(), InputValue::Float(cmae::backend::HostTensor { shape, data }))
+                (input.name.clone(), InputValue::Float(cmae::tensor::HostTensor { shape, data }))
             })
             .collect();
         let request = Request { outputs: vec![output.to_owned()], ..Request::default() };

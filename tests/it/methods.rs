@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use cmae::backend::{Backend, Element, InputValue, OutputValue, Request};
+use cmae::backend::{Backend, Compute, Request};
 use cmae::data::evaluation::EvalBatches;
 use cmae::data::loader::{Loader, LoaderOptions};
 use cmae::data::source::{self, Source};
@@ -15,6 +15,7 @@ use cmae::eval::collapse::collapse;
 use cmae::eval::features::Features;
 use cmae::graph::Program;
 use cmae::source::Sources;
+use cmae::tensor::{Element, InputValue, OutputValue};
 use cmae::train::imports::{self, ImportedRun};
 use cmae::train::{Clock, Trainer, init};
 use serde::Deserialize;

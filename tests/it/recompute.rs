@@ -1,7 +1,7 @@
 //! `train.recompute = blocks`: less memory, the same bits.
 
 use cmae::backend::cpu::TARGET;
-use cmae::backend::{Element, Request, Results};
+use cmae::backend::{Compute, Request, Results};
 use cmae::graph::grad::passes;
 use cmae::graph::recompute::recompute_blocks;
 use cmae::graph::{Graph, Program};

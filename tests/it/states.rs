@@ -1,9 +1,10 @@
 //! States: queues, centres and codebooks, as steps write them and evaluation leaves them alone.
 
-use cmae::backend::{Element, HostTensor, InputValue};
+use cmae::backend::Compute;
 use cmae::diag::{Diagnostics, render};
 use cmae::graph::{Program, TensorKind};
 use cmae::source::Sources;
+use cmae::tensor::{HostTensor, InputValue};
 use cmae::train::{Clock, Trainer};
 
 fn compile(text: &str) -> Program {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use cmae::backend::Element;
+use cmae::backend::Compute;
 use cmae::graph::Program;
 use cmae::run::RunFolder;
 use cmae::run::disk::Disk;

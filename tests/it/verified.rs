@@ -1,12 +1,13 @@
 //! The plan's verifier: every plan passes it, and none that is spoilt; and long sums, which once broke what it checks, train.
 
 use cmae::backend::cpu::TARGET;
-use cmae::backend::{BackendError, Element, HostTensor, InputValue, Request};
+use cmae::backend::{BackendError, Compute, Request};
 use cmae::data::random::RandomBatches;
 use cmae::diag::{Diagnostics, render};
 use cmae::graph::{Graph, Layout, Program};
 use cmae::plan::{Instruction, Place, Plan, PlanError, Space, Work, lower, verify};
 use cmae::source::Sources;
+use cmae::tensor::{HostTensor, InputValue};
 use cmae::train::{Clock, Trainer};
 
 use crate::command::root;
@@ -287,7 +288,7 @@ fn a_tensor_of_twenty_axes_is_turned_around() {
     let mut backend = f32::backend("cpu").expect("every build has it");
     let found = backend.run(&graph, &Layout::new(Vec::new()), &[], &[("x".to_owned(), input)], &request);
     let found = found.unwrap_or_else(|error| panic!("{error}"));
-    let cmae::backend::OutputValue::Float(found) = &found.outputs[0] else { panic!("they are numbers") };
+    let cmae::tensor::OutputValue::Float(found) = &found.outputs[0] else { panic!("they are numbers") };
     // Bits of the index the other way round.
     let turned = |i: usize| (i.reverse_bits() >> (usize::BITS - 20)) as f32;
     assert!(found.data.iter().enumerate().all(|(i, value)| *value == turned(i)));

@@ -31,10 +31,11 @@ use std::time::{Duration, Instant};
 
 pub use real::Real;
 
-use super::{Backend, BackendError, HostTensor, InputValue, Inputs, OutputValue, Request, Results};
+use super::{Backend, BackendError, Request, Results};
 use crate::graph::{Graph, Layout, Node, TensorDecl, ValueId};
 use crate::op::{DType, Op};
 use crate::plan::{self, Plan, Space, Step, Target, Work};
+use crate::tensor::{HostTensor, InputValue, Inputs, OutputValue};
 use memory::Memory;
 use step::Prepared;
 
@@ -246,7 +247,7 @@ fn fill<E: Real>(
     name: &str,
     inputs: Inputs<'_>,
 ) -> Result<(), BackendError> {
-    let value = inputs.of(name, node)?;
+    let value = inputs.filling(name, &node.ty)?;
     match value {
         InputValue::Float(tensor) => {
             floats.iter_mut().zip(&tensor.data).for_each(|(to, from)| *to = E::from_f64(f64::from(*from)));

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::backend::Element;
+use crate::tensor::Element;
 
 pub trait Scratch: Element {
     /// Runs `work` on floats that this thread keeps for the purpose; what they hold is left over from before. The greatest

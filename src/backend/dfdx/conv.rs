@@ -4,7 +4,7 @@ use dfdx::prelude::{Axis, Dtype, TryAdd, TryConcatAlong};
 
 use super::layout::{self, RowMap};
 use super::{Context, Done, Float, Kernels, view};
-use crate::backend::Element;
+use crate::tensor::Element;
 
 /// Sizes of one convolution.
 pub(super) struct ConvSizes {

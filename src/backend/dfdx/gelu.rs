@@ -9,7 +9,7 @@ use dfdx::prelude::{
 use rayon::prelude::*;
 
 use super::{Flat, Taped, host};
-use crate::backend::Element;
+use crate::tensor::Element;
 
 /// Values that one task takes.
 const CHUNK: usize = 1 << 12;

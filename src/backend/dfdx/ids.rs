@@ -5,9 +5,9 @@ use std::cmp::Ordering;
 use dfdx::prelude::{Device, Dtype};
 
 use super::{Value, host, layout};
-use crate::backend::Element;
 use crate::graph::Node;
 use crate::op::Op;
+use crate::tensor::Element;
 
 /// Host copy of either kind of value, as f64: ids below 2⁵³ and all floats keep their order and equality.
 pub(super) fn numbers<E: Element + Dtype, D: Device<E>>(value: &Value<E, D>) -> Vec<f64> {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use dfdx::prelude::{Cpu, Device, Dtype, GatherTo, HasShape, OwnedTape, PutTape, SplitTape, Tape, TensorFromVec};
 
 use super::{Context, Done, Flat, Float, Kernels, Taped, host, view};
-use crate::backend::Element;
 use crate::op::PatchOrder;
+use crate::tensor::Element;
 
 /// Result row r is operand row `rows[r]`; a row is `inner` consecutive values.
 pub(super) struct RowMap {

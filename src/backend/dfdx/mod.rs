@@ -24,10 +24,11 @@ use dfdx::prelude::{
 
 pub use self::gelu::Gelu;
 pub use self::layout::Rows;
-use super::{Backend, BackendError, Element, HostTensor, InputValue, Inputs, OutputValue, Request, Results};
+use super::{Backend, BackendError, Request, Results};
 use crate::graph::{Graph, Layout, Node, prune};
 use crate::op::Op;
 use crate::spec::Recompute;
+use crate::tensor::{Element, HostTensor, InputValue, Inputs, OutputValue};
 
 pub type Flat<E, D> = Tensor<(usize,), E, D>;
 type Traced<S, E, D> = Tensor<S, E, D, OwnedTape<E, D>>;
@@ -302,7 +303,7 @@ fn input<E: Element + Dtype, D: Kernels<E>>(
     name: &str,
     inputs: Inputs<'_>,
 ) -> Result<Value<E, D>, BackendError> {
-    let value = inputs.of(name, node)?;
+    let value = inputs.filling(name, &node.ty)?;
     let constant = <E as Element>::from_f64;
     let place = |message| BackendError::Op { op: "input", scope: name.to_owned(), message };
     let mut upload = |data: Vec<E>| context.upload(data).map(Value::Float).map_err(place);

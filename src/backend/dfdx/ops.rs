@@ -7,9 +7,9 @@ use dfdx::prelude::{
 use super::conv::ConvSizes;
 use super::layout::{self, RowMap};
 use super::{Context, Done, Flat, Float, Kernels, Traced, Value, device_error, host, ids, view};
-use crate::backend::Element;
 use crate::graph::{Graph, Node};
 use crate::op::{DType, Op, interpolate};
+use crate::tensor::Element;
 
 impl<E: Element + Dtype, D: Kernels<E>> Context<E, D> {
     /// Evaluates a node that is no input and no parameter.

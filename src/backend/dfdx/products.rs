@@ -3,7 +3,7 @@
 use dfdx::prelude::{Axes2, Axes3, Axis, BroadcastTo, Dtype, PermuteTo, TryAdd, TryMatMul, TryMul};
 
 use super::{Context, Done, Float, Kernels, device_error, view};
-use crate::backend::Element;
+use crate::tensor::Element;
 
 impl<E: Element + Dtype, D: Kernels<E>> Context<E, D> {
     /// x `(rows, in)` · weightᵀ `(in, out)` + bias `(out)`.

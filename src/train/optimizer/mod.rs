@@ -21,9 +21,9 @@ use self::lars::Trust;
 use super::Clock;
 use super::ema::{self, Pair};
 use super::walk::Walk;
-use crate::backend::Element;
 use crate::graph::Layout;
 use crate::spec::{Optimizer as OptimizerSpec, TrainSpec};
+use crate::tensor::Element;
 
 pub use rules::Group;
 

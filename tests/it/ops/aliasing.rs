@@ -1,9 +1,9 @@
 //! One value in several places: dfdx keys gradients by a tensor's id and panics where two operands share one, so each op
 //! must give a repeated operand, or a reshaped alias of it, an id of its own and still add up its gradients.
 
-use cmae::backend::InputValue;
 use cmae::graph::ValueId;
 use cmae::op::{Op, Type};
+use cmae::tensor::InputValue;
 
 use super::case::{Case, Values, on_each, push, run};
 use super::sweep::Build;

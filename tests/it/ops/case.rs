@@ -2,10 +2,11 @@
 
 use std::cell::RefCell;
 
-use cmae::backend::{Backend, Element, HostTensor, InputValue, OutputValue, Request, Results};
+use cmae::backend::{Backend, Compute, Request, Results};
 use cmae::graph::{Graph, Init, Layout, Node, TensorDecl, TensorKind, ValueId, verify};
 use cmae::op::{DType, Op, Type};
 use cmae::spec::Role;
+use cmae::tensor::{Element, HostTensor, InputValue, OutputValue};
 
 /// What fills a parameter or an input.
 #[derive(Debug, Clone)]
@@ -179,7 +180,7 @@ impl Case {
 }
 
 /// Runs `graph` for its outputs, losses and gradients.
-pub fn run<E: Element>(
+pub fn run<E: Compute>(
     graph: &Graph,
     layout: &Layout,
     arena: &[E],
@@ -210,7 +211,7 @@ pub fn on_each(mut work: impl FnMut() -> Vec<String>) -> Vec<String> {
     faults
 }
 
-fn backend<E: Element>() -> Box<dyn Backend<E>> {
+fn backend<E: Compute>() -> Box<dyn Backend<E>> {
     UNDER_TEST.with_borrow(|name| E::backend(name)).expect("the backend under test is there")
 }
 

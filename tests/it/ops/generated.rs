@@ -4,10 +4,11 @@
 //! The suite has a slice. Far more: `cargo test --release --test it ops::generated -- --ignored --nocapture`.
 
 use cmae::backend::cpu::TARGET;
-use cmae::backend::{Element, InputValue, Request, Results};
+use cmae::backend::{Compute, Request, Results};
 use cmae::graph::{Graph, Layout, ValueId};
 use cmae::op::{Op, Type};
 use cmae::plan::{Work, lower};
+use cmae::tensor::{Element, InputValue};
 
 use super::case::{Case, flat};
 use super::sweep::Build;
@@ -273,7 +274,7 @@ fn drawn(seed: u64) -> Case {
     growing.build.case(format!("graph {seed}"))
 }
 
-fn run<E: Element>(
+fn run<E: Compute>(
     backend: &str,
     case: &Case,
     (graph, layout): &(Graph, Layout),

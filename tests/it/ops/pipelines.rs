@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use cmae::backend::{HostTensor, InputValue};
 use cmae::diag::Diagnostics;
 use cmae::elab::Set;
 use cmae::graph::{Graph, Program, TensorKind};
 use cmae::op::DType;
 use cmae::source::Sources;
+use cmae::tensor::{HostTensor, InputValue};
 
 use super::case::{agreement, forward, on_each, random, run};
 

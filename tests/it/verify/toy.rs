@@ -3,13 +3,14 @@
 
 use std::collections::HashMap;
 
-use cmae::backend::{Backend, BackendError, HostTensor, InputValue, Inputs, OutputValue, Request, Results};
+use cmae::backend::{Backend, BackendError, Request, Results};
 use cmae::graph::{Graph, Init, InputDecl, InputKind, Layout, Node, Program, TensorDecl, TensorKind, ValueId};
 use cmae::op::{Op, Type};
 use cmae::spec::{
     DataSpec, Duration, EmaMoment, EmaSpec, EvaluateSpec, Optimizer, Precision, Recompute, Role, Schedule, Spec,
     TrainSpec,
 };
+use cmae::tensor::{HostTensor, InputValue, Inputs, OutputValue};
 use cmae::verify::Steps;
 use safetensors::tensor::{Dtype, TensorView};
 
