@@ -5,10 +5,12 @@
 //!
 //! **Invariant:** plain data. No spans, no syntax, no tensors; serializable as it stands.
 
+mod clock;
 mod schedule;
 
 use serde::{Deserialize, Serialize};
 
+pub use clock::Clock;
 pub use schedule::{Duration, End, Schedule, Tick};
 
 /// Everything a pipeline says outside its graph.

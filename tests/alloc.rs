@@ -15,8 +15,9 @@ use cmae::data::source;
 use cmae::diag::{Diagnostics, render};
 use cmae::graph::Program;
 use cmae::source::Sources;
+use cmae::spec::Clock;
 use cmae::tensor::InputValue;
-use cmae::train::{Clock, Trainer};
+use cmae::train::{Trainer, init};
 use serde::Deserialize;
 
 /// Methods whose steps are counted: the main one, and its plain relative.
@@ -126,11 +127,13 @@ fn a_step_allocates_nothing_from_the_third_on() {
         let program = compile(pipeline);
         let batches = batches(&program);
         let places = pool.install(|| {
-            let mut backend = f32::backend("cpu").expect("every build has it");
-            let mut trainer = Trainer::<f32>::new(&program, Clock::new(1.0, STEPS as u64));
+            let backend = f32::backend("cpu").expect("every build has it");
+            let tensors = init::initialise(&program.layout, program.spec.train.seed);
+            let session = backend.open(&program, tensors).expect("it takes any program");
+            let mut trainer = Trainer::new(&program, session, Clock::new(1.0, STEPS as u64));
             let mut step = |batch: &Vec<(String, InputValue)>| {
-                let report = trainer.step(&mut *backend, batch, &[]).unwrap_or_else(|error| panic!("{error}"));
-                trainer.reuse(report.results);
+                let report = trainer.step(batch).unwrap_or_else(|error| panic!("{error}"));
+                trainer.session.reuse(report.results);
             };
             let (first, others) = batches.split_at(WARM_UP);
             first.iter().for_each(&mut step);

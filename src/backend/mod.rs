@@ -1,21 +1,28 @@
 //! Backends: what runs a [`Graph`]. Each implements every op of `crate::op`.
 //!
-//! **Invariant:** a backend sees graphs and arenas, never syntax or spans; `train` and `eval` run graphs through this trait
-//! alone. [`wide`] compiles `train`'s own loops too.
+//! A backend runs single graphs on tensors that it is given ([`Backend`]), and opens a [`Session`], which holds a program's tensors
+//! and all that a run keeps of them on its device.
+//!
+//! **Invariant:** a backend sees graphs and tensors, never syntax or spans; `train` and `eval` reach it through these two traits
+//! alone.
 
 pub mod cpu;
 #[cfg(not(miri))]
 pub mod dfdx;
+mod finite;
+pub mod host;
+pub mod session;
 pub mod wide;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::graph::accumulate::SplitError;
-use crate::graph::{Graph, Layout, UnknownOutput};
+use crate::graph::step::NoStep;
+use crate::graph::{Graph, Layout, Program, UnknownOutput};
 use crate::plan::PlanError;
 use crate::tensor::{Element, InputError, InputValue, Inputs, OutputValue};
 
+pub use self::session::{Kept, Moment, Session, StepError, Stepped, Wanted};
 pub use crate::plan::Request;
 
 /// An element type that backends compute in.
@@ -36,6 +43,9 @@ macro_rules! compute {
 
 compute!(f32);
 compute!(f64);
+
+/// Elements that one task of a pass over an arena takes: enough to outweigh the cost of handing it out.
+const CHUNK: usize = 1 << 14;
 
 /// Names that `--backend` takes.
 pub const NAMES: [&str; 4] = ["auto", "cpu", "dfdx", "dfdx-cuda"];
@@ -113,7 +123,7 @@ pub enum BackendError {
     #[error(transparent)]
     Plan(#[from] PlanError),
     #[error(transparent)]
-    Split(#[from] SplitError),
+    Step(#[from] NoStep),
     #[error(
         "the values of a step take {needed}, more than this machine gives (help: a smaller data.batch_size, with \
          train.accumulate for as large a batch)"
@@ -146,6 +156,13 @@ pub trait Backend<E: Element> {
         request: &Request,
         results: &mut Results<E>,
     ) -> Result<(), BackendError>;
+
+    /// A session of `program`, whose tensors are `tensors`, laid out by the program's layout.
+    fn open<'p>(
+        self: Box<Self>,
+        program: &'p Program,
+        tensors: Vec<E>,
+    ) -> Result<Box<dyn Session<E> + 'p>, BackendError>;
 
     /// Why this backend cannot do what `request` asks for, whatever the graph: to be known before a run starts.
     fn accept(&self, _request: &Request) -> Result<(), BackendError> {

@@ -77,13 +77,14 @@ pub fn main(args: Args) -> Result<(), String> {
 }
 
 fn measure<E: Compute>(program: &Program, args: &Args, setting: &Setting) -> Result<(), String> {
-    let mut backend = backend_for::<E>(&args.backend, program)?;
+    let backend = backend_for::<E>(&args.backend, program)?;
     let options = BenchOptions { warmup: args.warmup as usize, steps: args.steps as usize };
-    let report = bench(program, &mut *backend, &options).map_err(|error| error.to_string())?;
+    let name = backend.name();
+    let report = bench(program, backend, &options).map_err(|error| error.to_string())?;
     if args.json {
-        outln!("{}", line(program, backend.name(), program.spec.train.precision.name(), setting, &report));
+        outln!("{}", line(program, name, program.spec.train.precision.name(), setting, &report));
     } else {
-        show(program, backend.name(), program.spec.train.precision.name(), setting, &report);
+        show(program, name, program.spec.train.precision.name(), setting, &report);
     }
     Ok(())
 }

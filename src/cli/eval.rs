@@ -1,7 +1,7 @@
 //! `cmaec eval`: what a trained model's features are worth.
 
 use clap::Subcommand;
-use cmae::backend::Compute;
+use cmae::backend::{BackendError, Compute};
 use cmae::eval::Judge;
 use cmae::eval::quality::QualityError;
 use cmae::spec::{Duration, KnnSpec};
@@ -73,10 +73,12 @@ fn knn(args: Knn) -> Result<(), String> {
     if let Some(why) = judge.no_votes() {
         return Err(text(QualityError::NoLabels { why: why.to_owned() }));
     }
-    let mut backend = f32::backend(&args.backend).map_err(|error| error.to_string())?;
-    let initial: Vec<f32> = init::initialise(&program.layout, program.spec.train.seed);
-    let found = judge.model(&mut *backend, program, &trained.arena).map_err(text)?;
-    let untrained = judge.model(&mut *backend, program, &initial).map_err(text)?;
+    let failed = |error: BackendError| error.to_string();
+    let backend = f32::backend(&args.backend).map_err(failed)?;
+    let mut session = backend.open(program, trained.arena).map_err(failed)?;
+    let found = judge.model(&mut *session, program).map_err(text)?;
+    session.exchange(init::initialise(&program.layout, program.spec.train.seed)).map_err(failed)?;
+    let untrained = judge.model(&mut *session, program).map_err(text)?;
     let pixels = judge.raw_pixels(program).map_err(text)?;
     found.left_out.iter().for_each(|left_out| errln!("warning: {left_out}"));
     let (Some(knn), Some(of_untrained), Some(of_pixels)) = (found.knn, untrained.knn, pixels.knn) else {

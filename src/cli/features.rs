@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use cmae::backend::Compute;
+use cmae::backend::{BackendError, Compute};
 use cmae::eval::{features, quality};
 use cmae::run::destination::{Kind, destination};
 
@@ -34,10 +34,12 @@ pub fn main(args: Args) -> Result<(), String> {
         format!("pipeline `{}` has no features\nhelp: add `evaluate {{ features = … }}` to it", program.spec.name)
     })?;
     let source = trained.source(&args.data)?;
-    let mut backend = f32::backend(&args.backend).map_err(|error| error.to_string())?;
+    let failed = |error: BackendError| error.to_string();
+    let backend = f32::backend(&args.backend).map_err(failed)?;
     let mut batches = quality::batches(program, graph, &source).map_err(|error| error.to_string())?;
-    let (found, labels) = features::extract(&mut *backend, graph, &program.layout, &trained.arena, batches.by_ref())
-        .map_err(|error| error.to_string())?;
+    let mut session = backend.open(program, trained.arena).map_err(failed)?;
+    let (found, labels) =
+        features::extract(&mut *session, graph, batches.by_ref()).map_err(|error| error.to_string())?;
     let left_out = quality::left_out(&batches, &args.data).map_err(|error| error.to_string())?;
     left_out.iter().for_each(|left_out| errln!("warning: {left_out}"));
     let names: Vec<String> = batches.rows().iter().map(|row| source.name(*row)).collect();

@@ -2,14 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use cmae::backend::{Backend, BackendError, Compute};
+use cmae::backend::{Backend, BackendError, Compute, Request};
 use cmae::data::source;
 use cmae::diag::{Code, Diagnostic, Diagnostics, render};
 use cmae::elab::Set;
 use cmae::graph::Program;
 use cmae::graph::build::Compiled;
 use cmae::source::Sources;
-use cmae::train::trainer::request;
 
 use super::output;
 
@@ -78,7 +77,7 @@ pub fn start_threads(wanted: Option<u16>) -> Result<usize, String> {
 /// The backend that `--backend` names, which must be able to train `program`.
 pub fn backend_for<E: Compute>(name: &str, program: &Program) -> Result<Box<dyn Backend<E>>, String> {
     let backend = E::backend(name).map_err(|error| error.to_string())?;
-    match backend.accept(&request(program, &[])) {
+    match backend.accept(&Request::of_step(program, &[])) {
         Ok(()) => Ok(backend),
         Err(error @ BackendError::NoBf16 { .. }) => Err(format!("{}: {error}", Code::PrecisionMissing.as_str())),
         Err(error) => Err(error.to_string()),

@@ -2,11 +2,10 @@
 
 use cmae::backend::Request;
 use cmae::backend::cpu::TARGET;
+use cmae::graph::step::Body;
 use cmae::graph::{Graph, Layout, Program};
-use cmae::plan::{Plan, lower};
+use cmae::plan::{PartRequests, Plan, lower};
 use cmae::spec::Precision;
-use cmae::train::accumulate::{self, requests};
-use cmae::train::trainer::request;
 use serde_json::json;
 
 use super::output::{out, outln};
@@ -15,7 +14,7 @@ use super::output::{out, outln};
 pub struct Memory {
     /// All tensors, gradients, and what the optimizer keeps.
     pub stored: usize,
-    /// The arenas of floats and ids, one pair for each part.
+    /// The arenas of floats and ids, which all parts share.
     pub arena: usize,
 }
 
@@ -28,17 +27,16 @@ struct Part {
 }
 
 fn parts(program: &Program) -> Result<Vec<Part>, String> {
-    let (layout, count) = (&program.layout, program.spec.train.accumulate);
-    let request = request(program, &[]);
+    let (layout, request) = (&program.layout, Request::of_step(program, &[]));
     let part = |name, runs, graph: &Graph, layout: &Layout, request: &Request| -> Result<Part, String> {
         let plan = lower(graph, layout, request, &TARGET).map_err(|error| error.to_string())?;
         Ok(Part { name, runs, plan })
     };
-    if count == 1 {
-        return Ok(vec![part("step", 1, &program.train, layout, &request)?]);
-    }
-    let parts = accumulate::parts_of_step(program).map_err(|error| error.to_string())?;
-    let requests = requests(&parts, &request);
+    let (parts, count) = match program.step(&[]).map_err(|error| error.to_string())?.body {
+        Body::Whole(graph) => return Ok(vec![part("step", 1, &graph, layout, &request)?]),
+        Body::Parts(parts, count) => (parts, count),
+    };
+    let requests = PartRequests::new(&parts, &request);
     let mut plans = vec![
         part("forward of a micro-batch", count, &parts.forward, layout, &requests.forward)?,
         part("the batch where samples meet", 1, &parts.coupled, &parts.layout, &requests.coupled)?,
@@ -66,7 +64,8 @@ fn memory_of(program: &Program, parts: &[Part]) -> Memory {
     let (float, kept) = (float_bytes(program), 1 + program.spec.train.optimizer.slots().len());
     Memory {
         stored: float * (program.layout.total_len + kept * program.layout.trained_len),
-        arena: parts.iter().map(|part| float * part.plan.floats + 8 * part.plan.ints).sum(),
+        arena: float * parts.iter().map(|part| part.plan.floats).max().unwrap_or(0)
+            + 8 * parts.iter().map(|part| part.plan.ints).max().unwrap_or(0),
     }
 }
 

@@ -274,7 +274,7 @@ impl Job<'_> {
         folder: &RunFolder,
     ) -> Result<(Result<Ended, SessionError>, Reporting<'r>), String> {
         let (args, program) = (self.args, &run.compiled.program);
-        let mut backend = backend_for::<E>(&args.backend, program)?;
+        let backend = backend_for::<E>(&args.backend, program)?;
         // A checkpoint holds what was imported.
         let needs_imports = !args.imports.is_empty() || !folder.holds_checkpoints();
         let imports = self.imports.iter().filter(|_| needs_imports).map(|text| imported(text));
@@ -303,7 +303,7 @@ impl Job<'_> {
             options.threads,
             folder.path().display(),
         ));
-        let ended = session::run(program, self.text, &mut *backend, folder, &options, &mut watch);
+        let ended = session::run(program, self.text, backend, folder, &options, &mut watch);
         Ok((ended, watch))
     }
 

@@ -7,8 +7,9 @@ use cmae::backend::Compute;
 use cmae::diag::Diagnostics;
 use cmae::elab::{Set, evaluate_number};
 use cmae::graph::Program;
-use cmae::train::{Clock, Trainer, init};
-use cmae::verify::{self, Fixture, Map, Mode, Report, TrainerSteps, verify_eval, verify_train, with_given};
+use cmae::spec::Clock;
+use cmae::train::{Trainer, init};
+use cmae::verify::{self, Fixture, Map, Mode, Report, verify_eval, verify_train, with_given};
 
 use super::output::{out, outln};
 use super::pipeline::{self, Options};
@@ -111,11 +112,12 @@ fn report<E: Compute>(
         Mode::Train => {
             // A file is one batch, given again in each step: an epoch has one step.
             let program = &with_given(program, map);
-            let mut trainer = Trainer::<E>::new(program, Clock::new(program.spec.train.epochs, 1));
+            let tensors = init::initialise(&program.layout, program.spec.train.seed);
+            let session = backend.open(program, tensors).map_err(|error| error.to_string())?;
+            let mut trainer = Trainer::new(program, session, Clock::new(program.spec.train.epochs, 1));
             // A state that the first batch would start comes from the file.
             trainer.fresh_states = false;
-            let mut steps = TrainerSteps { trainer: &mut trainer, backend: &mut *backend };
-            verify_train(program, &mut steps, file, map, options)
+            verify_train(program, &mut trainer, file, map, options)
         }
         Mode::Eval => {
             let mut arena: Vec<E> = init::initialise(&program.layout, program.spec.train.seed);

@@ -6,9 +6,9 @@
 
 use std::path::Path;
 
-use crate::backend::{Backend, BackendError, Request};
+use crate::backend::{BackendError, Session};
 use crate::data::DataError;
-use crate::graph::{Graph, Layout};
+use crate::graph::Graph;
 use crate::run::tensor_file::{self, FileTensor, WriteError};
 use crate::tensor::{Element, HostTensor, InputValue, OutputValue};
 
@@ -75,28 +75,21 @@ pub enum FeaturesError {
     NoInput { batch: usize, name: String, there: String },
 }
 
-/// Runs `graph` on each batch and gathers its output `features` with the labels.
+/// Runs `graph`, an evaluation graph of the session's program, on each batch and gathers its output `features` with the labels.
 pub fn extract<E: Element>(
-    backend: &mut dyn Backend<E>,
+    session: &mut dyn Session<E>,
     graph: &Graph,
-    layout: &Layout,
-    arena: &[E],
     batches: impl Iterator<Item = Result<Batch, DataError>>,
 ) -> Result<(Features, Vec<i64>), FeaturesError> {
-    let request = Request { gradients: false, outputs: vec!["features".to_owned()], ..Request::default() };
-    gather(batches, |_, inputs| {
-        let results = backend.run(graph, layout, arena, inputs, &request)?;
-        match results.outputs.into_iter().next() {
-            Some(OutputValue::Float(tensor)) if tensor.shape.len() == 2 => {
-                let data = tensor.data.into_iter().map(|x| x.to_f64() as f32).collect();
-                Ok(HostTensor { shape: tensor.shape, data })
-            }
-            Some(OutputValue::Float(tensor)) => {
-                Err(FeaturesError::Output { found: format!("float {:?}", tensor.shape) })
-            }
-            Some(OutputValue::Int(tensor)) => Err(FeaturesError::Output { found: format!("int {:?}", tensor.shape) }),
-            None => Err(FeaturesError::Output { found: "missing".to_owned() }),
+    let wanted = ["features".to_owned()];
+    gather(batches, |_, inputs| match session.evaluate(graph, inputs, &wanted)?.into_iter().next() {
+        Some(OutputValue::Float(tensor)) if tensor.shape.len() == 2 => {
+            let data = tensor.data.into_iter().map(|x| x.to_f64() as f32).collect();
+            Ok(HostTensor { shape: tensor.shape, data })
         }
+        Some(OutputValue::Float(tensor)) => Err(FeaturesError::Output { found: format!("float {:?}", tensor.shape) }),
+        Some(OutputValue::Int(tensor)) => Err(FeaturesError::Output { found: format!("int {:?}", tensor.shape) }),
+        None => Err(FeaturesError::Output { found: "missing".to_owned() }),
     })
 }
 

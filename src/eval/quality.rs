@@ -13,7 +13,7 @@ use super::collapse::{Collapse, collapse};
 use super::features::{self, Features, FeaturesError};
 use super::knn::{KnnError, Shown, accuracy, check_others, knn};
 use super::map::{FeatureMap, feature_map};
-use crate::backend::Backend;
+use crate::backend::Session;
 use crate::data::DataError;
 use crate::data::evaluation::EvalBatches;
 use crate::data::source::{self, Identity, Source};
@@ -184,39 +184,30 @@ impl Judge {
         self.identities.get_or_init(find).as_ref()
     }
 
-    /// Figures of the features that `arena` gives.
-    pub fn model<E: Element>(
-        &self,
-        backend: &mut dyn Backend<E>,
-        program: &Program,
-        arena: &[E],
-    ) -> Result<Quality, QualityError> {
-        Ok(self.of_arena(backend, program, arena)?.0)
+    /// Figures of the features of `session`, one of `program`.
+    pub fn model<E: Element>(&self, session: &mut dyn Session<E>, program: &Program) -> Result<Quality, QualityError> {
+        Ok(self.of_session(session, program)?.0)
     }
 
     /// The same, with the map of the queries' features, made after `step` steps.
     pub fn model_and_map<E: Element>(
         &self,
-        backend: &mut dyn Backend<E>,
+        session: &mut dyn Session<E>,
         program: &Program,
-        arena: &[E],
         step: u64,
     ) -> Result<(Quality, Option<FeatureMap>), QualityError> {
-        let (quality, queries) = self.of_arena(backend, program, arena)?;
+        let (quality, queries) = self.of_session(session, program)?;
         Ok((quality, feature_map(&queries.features, &queries.labels, self.queries.source.classes(), step)))
     }
 
-    fn of_arena<E: Element>(
+    fn of_session<E: Element>(
         &self,
-        backend: &mut dyn Backend<E>,
+        session: &mut dyn Session<E>,
         program: &Program,
-        arena: &[E],
     ) -> Result<(Quality, Gathered), QualityError> {
         let graph = program.features.as_ref().ok_or(QualityError::NoFeatures)?;
-        let layout = &program.layout;
-        let (mut quality, queries) = self.judge(|named| {
-            gathered(named, program, graph, |batches| features::extract(backend, graph, layout, arena, batches))
-        })?;
+        let (mut quality, queries) =
+            self.judge(|named| gathered(named, program, graph, |batches| features::extract(session, graph, batches)))?;
         quality.collapse = collapse(&queries.features);
         Ok((quality, queries))
     }

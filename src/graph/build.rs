@@ -11,7 +11,8 @@ use crate::shape::{Typed, TypedInitial, Typing};
 use crate::source::Span;
 use crate::spec::{ImportSpec, Selector, Spec};
 
-use super::accumulate::{self, Coupling, SplitError};
+use super::accumulate::{Coupling, SplitError};
+use super::step::NoStep;
 use super::{
     Fault, Graph, Init, Initial, Layout, Node, Program, TensorDecl, TensorKind, ValueId, outlook, prune, verify,
 };
@@ -72,21 +73,18 @@ pub fn build(typed: Typed, diagnostics: &mut Diagnostics) -> Result<Compiled, Re
             return Err(Reported);
         }
     }
-    let Spec { train, .. } = &program.spec;
-    if train.accumulate > 1 {
-        let cut = accumulate::split(&program.train, &program.layout, program.spec.effective_batch(), train.accumulate);
-        let diagnostic = match cut {
-            Ok(_) => None,
-            Err(SplitError::Coupled(coupling)) => {
-                let at = typed.accumulate_span.expect("who accumulates has written so");
-                Some(coupled_encoder(&coupling, &program.spec, at, &typed.modules))
-            }
-            Err(SplitError::Fault(fault)) => Some(internal(&fault)),
-        };
-        if let Some(diagnostic) = diagnostic {
-            diagnostics.push(diagnostic);
-            return Err(Reported);
+    let cut = match program.step(&[]) {
+        Ok(_) => None,
+        Err(NoStep::Split(SplitError::Coupled(coupling))) => {
+            let at = typed.accumulate_span.expect("who accumulates has written so");
+            Some(coupled_encoder(&coupling, &program.spec, at, &typed.modules))
         }
+        Err(NoStep::Split(SplitError::Fault(fault))) => Some(internal(&fault)),
+        Err(NoStep::UnknownOutput(_)) => unreachable!("it is asked for none"),
+    };
+    if let Some(diagnostic) = cut {
+        diagnostics.push(diagnostic);
+        return Err(Reported);
     }
     let named = |prefix: &str, spans: &[(String, Span)]| -> Vec<(String, Span)> {
         spans.iter().map(|(name, span)| (format!("{prefix}{name}"), *span)).collect()

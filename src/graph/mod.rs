@@ -13,6 +13,7 @@ pub mod masking;
 pub mod outlook;
 pub mod prune;
 pub mod recompute;
+pub mod step;
 pub mod text;
 pub mod verify;
 

@@ -25,7 +25,7 @@ mod work;
 pub use arena::{Place, Space};
 pub use cost::Cost;
 pub use heads::Heads;
-pub use request::Request;
+pub use request::{PartRequests, Request};
 pub use step::{Held, Plan, Step};
 pub use target::{ChainLimits, Target};
 pub use verify::verify;

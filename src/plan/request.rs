@@ -1,6 +1,8 @@
 //! What a run of a graph shall give.
 
-use crate::spec::Recompute;
+use crate::graph::accumulate::Parts;
+use crate::graph::{Graph, Program};
+use crate::spec::{Precision, Recompute};
 
 /// What a run shall give back besides losses and monitors.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,4 +18,38 @@ pub struct Request {
     pub recompute: Recompute,
     /// Layers' products round their operands to bf16 and add up in f32; all else stays in the backend's precision.
     pub bf16: bool,
+}
+
+impl Request {
+    /// What a step of `program` asks for beside losses, monitors and updates; `outputs` names values of its training graph.
+    pub fn of_step(program: &Program, outputs: &[String]) -> Request {
+        let train = &program.spec.train;
+        Request {
+            gradients: true,
+            outputs: outputs.to_vec(),
+            check_finite: false,
+            recompute: train.recompute,
+            bf16: train.precision == Precision::Bf16,
+        }
+    }
+}
+
+/// What is asked for in each part of a step by micro-batches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartRequests {
+    pub forward: Request,
+    pub coupled: Request,
+    pub backward: Request,
+}
+
+impl PartRequests {
+    /// Together they are `request` for the whole graph.
+    pub fn new(parts: &Parts, request: &Request) -> Self {
+        let outputs = |graph: &Graph| graph.outputs.iter().map(|(name, _)| name.clone()).collect();
+        PartRequests {
+            forward: Request { gradients: false, outputs: outputs(&parts.forward), ..request.clone() },
+            coupled: Request { outputs: outputs(&parts.coupled), ..request.clone() },
+            backward: Request { outputs: Vec::new(), ..request.clone() },
+        }
+    }
 }

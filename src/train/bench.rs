@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::{Clock, StepError, Trainer};
-use crate::backend::{Backend, BackendError};
+use super::{Trainer, init};
+use crate::backend::{Backend, BackendError, StepError};
 use crate::data::random::RandomBatches;
 use crate::graph::{Program, flops};
 use crate::run::memory::peak_memory;
-use crate::spec::Precision;
+use crate::spec::{Clock, Precision};
 use crate::tensor::Element;
 
 /// Steps whose time is told by kind, where as many are timed.
@@ -62,7 +62,7 @@ pub struct Report {
 /// Makes steps of `program` on pictures of noise. Modules of other pipelines keep the zeros that they start with.
 pub fn bench<E: Element>(
     program: &Program,
-    backend: &mut dyn Backend<E>,
+    backend: Box<dyn Backend<E>>,
     options: &BenchOptions,
 ) -> Result<Report, StepError> {
     let batch_size = program.spec.effective_batch();
@@ -71,9 +71,12 @@ pub fn bench<E: Element>(
     // An epoch is a step: what is frozen for an epoch is not while the clock counts.
     let clock = Clock { steps_per_epoch: 1.0, total_steps: (warmup + steps + STEPS_BY_KIND) as f64 };
     let mut bench = Bench {
-        trainer: Trainer::new(program, clock),
+        trainer: Trainer::new(
+            program,
+            backend.open(program, init::initialise(&program.layout, program.spec.train.seed))?,
+            clock,
+        ),
         batches: RandomBatches::new(&program.train.inputs, batch_size, program.spec.train.seed),
-        backend,
         losses: Vec::new(),
     };
     let build_ms = milliseconds(start.elapsed());
@@ -104,7 +107,8 @@ pub fn bench<E: Element>(
         gflop_per_step: flops / 1e9,
         gflops: flops / 1e6 / step_ms,
         gemm_peak_gflops: bench
-            .backend
+            .trainer
+            .session
             .product_rate(program.spec.train.precision == Precision::Bf16)
             .map(|rate| rate / 1e9),
         peak_memory_mb,
@@ -119,7 +123,6 @@ pub fn bench<E: Element>(
 struct Bench<'a, E> {
     trainer: Trainer<'a, E>,
     batches: RandomBatches<'a>,
-    backend: &'a mut dyn Backend<E>,
     /// Of the last step.
     losses: Vec<f64>,
 }
@@ -127,7 +130,7 @@ struct Bench<'a, E> {
 impl<E: Element> Bench<'_, E> {
     fn prepare(&mut self) -> Result<f64, BackendError> {
         let start = Instant::now();
-        self.trainer.prepare(self.backend)?;
+        self.trainer.session.prepare()?;
         Ok(milliseconds(start.elapsed()))
     }
 
@@ -135,16 +138,16 @@ impl<E: Element> Bench<'_, E> {
     fn step(&mut self) -> Result<(f64, f64), StepError> {
         let start = Instant::now();
         let inputs = self.batches.batch(self.trainer.step);
-        let report = self.trainer.step(self.backend, inputs, &[])?;
+        let report = self.trainer.step(inputs)?;
         let time = start.elapsed();
         self.losses.clone_from(&report.results.losses);
-        self.trainer.reuse(report.results);
+        self.trainer.session.reuse(report.results);
         Ok((milliseconds(time), milliseconds(report.update_time)))
     }
 
     /// Milliseconds a step by kind, the mean of `steps`.
     fn by_kind(&mut self, steps: usize) -> Result<BTreeMap<String, f64>, StepError> {
-        self.backend.start_timing();
+        self.trainer.session.start_timing();
         let (mut all, mut updates) = (0.0, 0.0);
         for _ in 0..steps {
             let (step, update) = self.step()?;
@@ -152,7 +155,7 @@ impl<E: Element> Bench<'_, E> {
             updates += update;
         }
         let mut kinds: BTreeMap<String, f64> =
-            self.backend.take_times().into_iter().map(|(name, time)| (name, milliseconds(time))).collect();
+            self.trainer.session.take_times().into_iter().map(|(name, time)| (name, milliseconds(time))).collect();
         let rest = all - updates - kinds.values().sum::<f64>();
         kinds.insert("optimizer and averages".to_owned(), updates);
         kinds.insert("rest".to_owned(), rest);

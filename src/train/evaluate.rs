@@ -7,9 +7,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::session::{Baseline, Session};
+use super::session::{Baseline, Training};
 use super::watch::quality_error;
 use super::{SessionError, Watch, imports, init, reconstruct};
+use crate::backend::StepError;
 use crate::eval::collapse::Collapse;
 use crate::eval::quality::Accuracy;
 use crate::eval::{LeftOut, Quality};
@@ -29,7 +30,7 @@ impl Due {
     }
 }
 
-impl<E: Element> Session<'_, E> {
+impl<E: Element> Training<'_, E> {
     /// What is due after the steps that were made, and was not made yet: by its period, or as the run ends.
     pub(super) fn due(&self) -> Due {
         let (evaluate, clock, step) = (&self.program.spec.evaluate, self.trainer.clock, self.trainer.step);
@@ -64,9 +65,13 @@ impl<E: Element> Session<'_, E> {
         let Some(judge) = &self.judge else { return Ok(()) };
         // A resumed run is past its own initial values, but the seed gives them again.
         let mut initial = init::initialise(&self.program.layout, self.program.spec.train.seed);
-        imports::copy(self.program, &self.trainer.arena, &mut initial);
+        let session = &mut *self.trainer.session;
+        imports::copy(self.program, session.tensors().map_err(StepError::from)?, &mut initial);
         let quality = |error| quality_error(self.program, error);
-        let untrained = judge.model(self.backend, self.program, &initial).map_err(quality)?;
+        let trained = session.exchange(initial).map_err(StepError::from)?;
+        let untrained = judge.model(session, self.program).map_err(quality);
+        session.exchange(trained).map_err(StepError::from)?;
+        let untrained = untrained?;
         let pixels = match untrained.knn {
             Some(_) => judge.raw_pixels(self.program).map_err(quality)?,
             None => Quality { knn: None, collapse: None, left_out: Vec::new() },
@@ -94,7 +99,7 @@ impl<E: Element> Session<'_, E> {
         }
         let (Some(judge), Some(baseline)) = (&self.judge, &self.baseline) else { return Ok(()) };
         let step = self.trainer.step;
-        let judged = judge.model_and_map(self.backend, self.program, &self.trainer.arena, step);
+        let judged = judge.model_and_map(&mut *self.trainer.session, self.program, step);
         let (quality, map) = judged.map_err(|error| quality_error(self.program, error))?;
         if let Some(map) = map {
             map.write(&self.folder.feature_map()).map_err(RunError::from)?;
@@ -153,7 +158,7 @@ impl<E: Element> Session<'_, E> {
         let Some(spec) = &self.program.spec.evaluate.reconstructions else { return Ok(()) };
         let path = self.folder.make_reconstructions(self.trainer.step)?;
         let source = self.sources.named(&spec.source);
-        reconstruct::write(self.program, spec, &source, self.backend, &self.trainer.arena, &path)?;
+        reconstruct::write(&mut *self.trainer.session, self.program, spec, &source, &path)?;
         if self.program.pictures.is_some() {
             self.metrics.picture(self.trainer.step, &path)?;
         }

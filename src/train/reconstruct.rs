@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::backend::{Backend, BackendError, Request};
+use crate::backend::{BackendError, Session};
 use crate::data::DataError;
 use crate::data::evaluation::{EvalBatches, sample_inputs};
 use crate::eval::Named;
@@ -31,11 +31,10 @@ pub enum ReconstructError {
 /// Writes original, masked and reconstructed pictures of fixed samples of `source` to `path`. Does nothing for a
 /// pipeline without pictures.
 pub fn write<E: Element>(
+    session: &mut dyn Session<E>,
     program: &Program,
     spec: &ReconstructionsSpec,
     source: &Named,
-    backend: &mut dyn Backend<E>,
-    arena: &[E],
     path: &Path,
 ) -> Result<(), ReconstructError> {
     let Some(graph) = &program.pictures else { return Ok(()) };
@@ -44,9 +43,9 @@ pub fn write<E: Element>(
     let mut batches = EvalBatches::new(source.source.clone(), views, &graph.inputs, data.batch_size, seed)?;
     let (inputs, count) = sample_inputs(&mut batches, spec.count, &source.name)?;
     let outputs = COLUMNS.map(str::to_owned).to_vec();
-    let results = backend.run(graph, &program.layout, arena, &inputs, &Request { outputs, ..Request::default() })?;
+    let found = session.evaluate(graph, &inputs, &outputs)?;
     let mut columns = Vec::new();
-    for (name, output) in COLUMNS.iter().zip(&results.outputs) {
+    for (name, output) in COLUMNS.iter().zip(&found) {
         let OutputValue::Float(tensor) = output else { return Err(ReconstructError::Rank { name }) };
         let [_, channels, height, width] = tensor.shape[..] else { return Err(ReconstructError::Rank { name }) };
         let shape = [count, channels, height, width];

@@ -1,24 +1,17 @@
-//! What a run that is taken up again has to agree on with the one that was started, and how its trainer is filled.
+//! What a run that is taken up again has to agree on with the one that was started, and what is told of it.
 //!
 //! Before: a checkpoint that is whole. After: `session` trains on as if nothing had happened.
 
-use super::{Trainer, Watch};
+use super::Watch;
 use crate::data::source::Fingerprint;
 use crate::graph::Program;
 use crate::run::changes::changes;
-use crate::run::checkpoint::{Checkpoint, State, machine};
+use crate::run::checkpoint::{State, machine};
 use crate::run::{RunError, RunFolder};
 use crate::spec::TrainSpec;
-use crate::tensor::Element;
 
-/// Puts a checkpoint into a fresh trainer.
-pub(super) fn restore<E: Element>(
-    trainer: &mut Trainer<'_, E>,
-    checkpoint: Checkpoint<E>,
-    backend: &str,
-    watch: &mut dyn Watch,
-) {
-    let state = checkpoint.state;
+/// Says where a run goes on, and what makes its numbers differ from those of one that never stopped.
+pub(super) fn tell_other_machine(state: &State, backend: &str, watch: &mut dyn Watch) {
     watch.say(&format!("resuming after step {}", state.step));
     for (what, found, now) in [("on", &state.machine, machine()), ("with backend", &state.backend, backend.to_owned())]
     {
@@ -28,10 +21,6 @@ pub(super) fn restore<E: Element>(
             ));
         }
     }
-    trainer.step = state.step;
-    trainer.arena = checkpoint.arena;
-    trainer.optimizer.slots = checkpoint.slots;
-    trainer.optimizer.updates = state.updates;
 }
 
 pub(super) fn slot_names(train: &TrainSpec) -> Vec<String> {

@@ -10,11 +10,11 @@ use std::time::Instant;
 use serde_json::{Map, Value, json};
 
 use super::imports::{self, ImportedRun};
-use super::resume::{check_changes, check_slots, check_sources, restore, slot_names};
+use super::resume::{check_changes, check_slots, check_sources, slot_names, tell_other_machine};
 use super::sources::Sources;
 use super::watch::{SessionError, StepLine, Watch, quality_error};
-use super::{Clock, StepError, StepReport, Trainer};
-use crate::backend::Backend;
+use super::{StepReport, Trainer, init};
+use crate::backend::{Backend, StepError};
 use crate::data::loader::{Counters, Loader, LoaderOptions, optimizer_steps};
 use crate::data::source::Fingerprint;
 use crate::eval::{Judge, LeftOut, Quality};
@@ -24,6 +24,7 @@ use crate::run::checkpoint::{self, Checkpoint, NewCheckpoint, State, machine};
 use crate::run::memory::resident_memory;
 use crate::run::metrics::evaluations;
 use crate::run::{Metrics, RunFolder, Started};
+use crate::spec::Clock;
 use crate::tensor::Element;
 
 /// Broken pictures of a batch that are told by name.
@@ -65,18 +66,18 @@ pub struct SessionOptions {
 pub fn run<E: Element>(
     program: &Program,
     text: &str,
-    backend: &mut dyn Backend<E>,
+    backend: Box<dyn Backend<E>>,
     folder: &RunFolder,
     options: &SessionOptions,
     watch: &mut dyn Watch,
 ) -> Result<Ended, SessionError> {
-    let mut session = Session::open(program, text, backend, folder, options, watch)?;
+    let mut training = Training::open(program, text, backend, folder, options, watch)?;
     maskings(&program.train).iter().for_each(|masking| watch.say(&masking.to_string()));
-    let ended = session.train(options, watch);
+    let ended = training.train(options, watch);
     watch.end();
     let ended = ended.and_then(|ended| {
         if ended == Ended::Finished {
-            session.finish(watch)?;
+            training.finish(watch)?;
         }
         Ok(ended)
     });
@@ -94,10 +95,9 @@ struct Seconds {
     with_wait: f64,
 }
 
-pub(super) struct Session<'a, E> {
+pub(super) struct Training<'a, E> {
     pub(super) program: &'a Program,
     pub(super) trainer: Trainer<'a, E>,
-    pub(super) backend: &'a mut dyn Backend<E>,
     pub(super) folder: &'a RunFolder,
     pub(super) metrics: Metrics,
     pub(super) sources: Sources,
@@ -117,11 +117,11 @@ pub(super) struct Session<'a, E> {
     pub(super) total_steps: u64,
 }
 
-impl<'a, E: Element> Session<'a, E> {
+impl<'a, E: Element> Training<'a, E> {
     fn open(
         program: &'a Program,
         text: &str,
-        backend: &'a mut dyn Backend<E>,
+        backend: Box<dyn Backend<E>>,
         folder: &'a RunFolder,
         options: &SessionOptions,
         watch: &mut dyn Watch,
@@ -143,32 +143,31 @@ impl<'a, E: Element> Session<'a, E> {
             optimizer_steps(&*sources.get("train"), "train", spec.data.batch_size, spec.train.accumulate);
         let clock = Clock::new(spec.train.epochs, steps_per_epoch.map_err(in_train)?);
         watch.counted(sources.get("train").len());
-        let mut trainer = Trainer::new(program, clock);
-        let mut saved = None;
+        let mut taken_up = None;
         if options.resume && folder.holds_a_run() {
             check_changes(folder, program, options.accept_changes, watch)?;
             match Checkpoint::<E>::load_newest(folder, &program.layout)? {
                 Some((checkpoint, damaged)) => {
                     damaged.iter().for_each(|line| watch.say(&format!("warning: {line}")));
-                    saved = Some(checkpoint.state.step);
                     check_slots(folder, &spec.train, &checkpoint.state)?;
                     check_sources(folder, &checkpoint.state, &fingerprints, options.accept_changes, watch)?;
                     checkpoint::settle(folder, checkpoint.state.step, spec.train.keep)?;
-                    restore(&mut trainer, checkpoint, backend.name(), watch);
+                    tell_other_machine(&checkpoint.state, backend.name(), watch);
+                    taken_up = Some(checkpoint);
                 }
                 None => watch.say("no checkpoint yet: starting afresh"),
             }
         }
-        if saved.is_none() {
-            imports::fill(program, &mut trainer.arena, &options.imports)?;
-        }
+        let saved = taken_up.as_ref().map(|checkpoint| checkpoint.state.step);
+        let name = backend.name();
+        let mut trainer = trainer(program, backend, clock, taken_up, options)?;
         // A backend that cannot make this program's steps says so before a file of the run is written: the folder stays one that
         // another run may take. Steps by micro-batches are planned at the first.
-        trainer.prepare(backend).map_err(StepError::from)?;
+        trainer.session.prepare().map_err(StepError::from)?;
         folder.write_program(text, program)?;
         let started = Started {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            backend: backend.name().to_owned(),
+            backend: name.to_owned(),
             precision: spec.train.precision.name().to_owned(),
             machine: machine(),
             threads: options.threads,
@@ -193,9 +192,8 @@ impl<'a, E: Element> Session<'a, E> {
                 judge.queries()
             ));
         }
-        Ok(Session {
+        Ok(Training {
             program,
-            backend,
             folder,
             sources,
             fingerprints,
@@ -244,11 +242,11 @@ impl<'a, E: Element> Session<'a, E> {
                 watch.say(&format!("warning: {} more are broken", broken.len() - BROKEN_NAMED));
             }
             let start = Instant::now();
-            let report = self.trainer.step(self.backend, &batch?.inputs, &[])?;
+            let report = self.trainer.step(&batch?.inputs)?;
             let seconds = Seconds { step: start.elapsed().as_secs_f64(), with_wait: begun.elapsed().as_secs_f64() };
             self.log(&report, &seconds, loader.counters(), watch)?;
             let (step, clock) = (report.step, self.trainer.clock);
-            self.trainer.reuse(report.results);
+            self.trainer.session.reuse(report.results);
             let stop = watch.asked_to_stop() && step < self.total_steps;
             let due = self.due();
             // First saved, then looked at: an evaluation that fails, or dies, loses no step.
@@ -335,23 +333,45 @@ impl<'a, E: Element> Session<'a, E> {
     }
 
     fn save(&mut self) -> Result<(), SessionError> {
-        let (spec, trainer) = (&self.program.spec, &self.trainer);
+        let (spec, step, backend) = (&self.program.spec, self.trainer.step, self.trainer.session.backend());
+        let kept = self.trainer.kept().map_err(StepError::from)?;
         let state = State {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pipeline: spec.name.clone(),
-            step: trainer.step,
+            step,
             seed: spec.train.seed,
             precision: spec.train.precision.name().to_owned(),
-            backend: self.backend.name().to_owned(),
+            backend: backend.to_owned(),
             machine: machine(),
             slots: slot_names(&spec.train),
-            updates: trainer.optimizer.updates.clone(),
+            updates: kept.updates.to_vec(),
             sources: self.fingerprints.clone(),
             files: Vec::new(),
         };
-        let new = NewCheckpoint { state, arena: &trainer.arena, slots: &trainer.optimizer.slots };
+        let new = NewCheckpoint { state, arena: kept.tensors, slots: kept.slots };
         new.save(self.folder, &self.program.layout, spec.train.keep)?;
-        self.saved = Some(trainer.step);
+        self.saved = Some(step);
         Ok(())
     }
+}
+
+/// A trainer from the pipeline's initial values, or from a checkpoint.
+fn trainer<'p, E: Element>(
+    program: &'p Program,
+    backend: Box<dyn Backend<E>>,
+    clock: Clock,
+    taken_up: Option<Checkpoint<E>>,
+    options: &SessionOptions,
+) -> Result<Trainer<'p, E>, SessionError> {
+    let open = |tensors| backend.open(program, tensors).map_err(StepError::from);
+    let Some(Checkpoint { state, arena, slots }) = taken_up else {
+        let mut tensors = init::initialise(&program.layout, program.spec.train.seed);
+        imports::fill(program, &mut tensors, &options.imports)?;
+        return Ok(Trainer::new(program, open(tensors)?, clock));
+    };
+    let mut session = open(vec![E::ZERO; program.layout.total_len])?;
+    session.restore(arena, slots, state.updates).map_err(StepError::from)?;
+    let mut trainer = Trainer::new(program, session, clock);
+    trainer.step = state.step;
+    Ok(trainer)
 }

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::imports::ImportError;
 use super::reconstruct;
-use super::trainer::StepError;
+use crate::backend::StepError;
 use crate::data::DataError;
 use crate::eval::quality::QualityError;
 use crate::graph::Program;

@@ -15,7 +15,7 @@ pub mod pattern;
 pub mod plan;
 mod problem;
 pub mod report;
-pub mod steps;
+mod steps;
 pub mod tolerance;
 
 use std::collections::HashMap;
@@ -31,7 +31,6 @@ pub use given::with_given;
 pub use map::{Map, Mode};
 pub use problem::Problem;
 pub use report::Report;
-pub use steps::TrainerSteps;
 pub use tolerance::Tolerance;
 
 use compare::{Absolute, compare};
@@ -41,8 +40,11 @@ use plan::{Plan, Value, is_ignored};
 
 /// A trainer as seen from here: one optimizer step at a time.
 pub trait Steps<E: Element> {
-    /// All tensors, laid out by the program's layout; written before the first step, and read after the last.
-    fn arena(&mut self) -> &mut [E];
+    /// All tensors, laid out by the program's layout.
+    fn tensors(&mut self) -> Result<Vec<E>, BackendError>;
+
+    /// Puts these in their place, before the first step.
+    fn fill(&mut self, tensors: Vec<E>) -> Result<(), BackendError>;
 
     /// One step of `program.train` on `inputs`: forward, backward, optimizer, state updates, EMA. Gives what the
     /// backend gave, before the optimizer.
@@ -94,7 +96,7 @@ fn listed(problems: &[Problem]) -> String {
 /// Verifies `program.train` (mode Train): outputs, losses, gradients and states of the first step, the losses of
 /// every step, and the state after the last.
 ///
-/// The arena of `steps` holds the pipeline's own initial values; all that the file has weights for is overwritten.
+/// The tensors of `steps` have the pipeline's own initial values; all that the file has weights for is overwritten.
 pub fn verify_train<E: Element>(
     program: &Program,
     steps: &mut dyn Steps<E>,
@@ -108,11 +110,13 @@ pub fn verify_train<E: Element>(
     let (layout, graph) = (&program.layout, &program.train);
     let plan = Plan::new(program, graph, file, map)?;
     let mut rows = Rows::new(file, map, options, E::NAME);
-    check_arena(layout, steps.arena())?;
+    let mut tensors = steps.tensors()?;
+    check_arena(layout, &tensors)?;
     if map.fixed == FixedPositions::Compare {
-        compare_positions(&plan, layout, steps.arena(), &mut rows);
+        compare_positions(&plan, layout, &tensors, &mut rows);
     }
-    plan.links.load(layout, file, steps.arena());
+    plan.links.load(layout, file, &mut tensors);
+    steps.fill(tensors)?;
 
     let gradients = file.section("grad").next().is_some();
     let mut losses = Vec::new();
@@ -137,7 +141,7 @@ pub fn verify_train<E: Element>(
         let found = Tensor { shape: vec![options.steps.max(1), columns.len()], values: Values::Float(losses) };
         rows.add(name, &found, None);
     }
-    compare_after(&plan, layout, steps.arena(), options, &mut rows);
+    compare_after(&plan, layout, &steps.tensors()?, options, &mut rows);
     Ok(rows.report(map, E::NAME, plan))
 }
 

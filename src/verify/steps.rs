@@ -1,23 +1,22 @@
 //! The trainer as verification drives it: the very steps of `cmaec run`.
 
 use super::Steps;
-use crate::backend::{Backend, Request, Results};
+use crate::backend::{BackendError, Request, Results, Wanted};
 use crate::tensor::{Element, InputValue};
 use crate::train::Trainer;
 
-/// A trainer with the backend that it runs on.
-pub struct TrainerSteps<'t, 'p, E> {
-    pub trainer: &'t mut Trainer<'p, E>,
-    pub backend: &'t mut dyn Backend<E>,
-}
+impl<E: Element> Steps<E> for Trainer<'_, E> {
+    fn tensors(&mut self) -> Result<Vec<E>, BackendError> {
+        Ok(self.session.tensors()?.to_vec())
+    }
 
-impl<E: Element> Steps<E> for TrainerSteps<'_, '_, E> {
-    fn arena(&mut self) -> &mut [E] {
-        &mut self.trainer.arena
+    fn fill(&mut self, tensors: Vec<E>) -> Result<(), BackendError> {
+        self.session.exchange(tensors).map(drop)
     }
 
     fn step(&mut self, inputs: &[(String, InputValue)], request: &Request) -> Result<Results<E>, String> {
-        let report = self.trainer.step(self.backend, inputs, &request.outputs).map_err(|error| error.to_string())?;
+        let wanted = Wanted { outputs: &request.outputs, gradients: true };
+        let report = self.step_giving(inputs, wanted).map_err(|error| error.to_string())?;
         Ok(report.results)
     }
 }

@@ -1,18 +1,19 @@
 //! Gradient accumulation: steps by micro-batches are those of the large batch, and what cannot be so is refused.
 
 use cmae::backend::cpu::TARGET;
-use cmae::backend::{Backend, BackendError, Compute, Request, Results};
+use cmae::backend::host::HostSession;
+use cmae::backend::host::accumulate::{Accumulation, Whole};
+use cmae::backend::{Backend, BackendError, Compute, Request, Results, Session};
 use cmae::diag::{Code, Diagnostics};
 use cmae::graph::accumulate::{Parts, SplitError, split};
+use cmae::graph::step::Body;
 use cmae::graph::{Graph, Init, Layout, Program, TensorDecl, TensorKind};
 use cmae::plan::lower;
 use cmae::source::Sources;
 use cmae::tensor::{Element, InputValue, Inputs};
-use cmae::train::accumulate::{Accumulation, Whole};
-use cmae::train::{Clock, Trainer};
 
 use crate::command::root;
-use crate::methods::{Method, batch, compile, page, sets_of, start};
+use crate::methods::{Method, batch, compile, page, sets_of, start, trainer_from};
 
 /// Pipelines whose encoders, or networks behind them, see samples joined: SIM's heads are transformers with BatchNorm.
 const COUPLED: [&str; 1] = ["sim_vitb"];
@@ -51,9 +52,9 @@ fn by_micro_batches<E: Element>(
     arena: &[E],
     inputs: &[(String, InputValue)],
 ) -> Results<E> {
-    let graph = program.train.with_outputs(&[]).expect("nothing is asked for");
     let mut results = Results::default();
-    let mut parts = Accumulation::new(program, &graph).expect("it compiles");
+    let Body::Parts(parts, count) = program.step(&[]).expect("it compiles").body else { panic!("it is cut") };
+    let mut parts = Accumulation::new(*parts, count, Vec::new());
     let (inputs, request) = (Inputs { batch: inputs, others: &[] }, asked());
     let whole = Whole { layout: &program.layout, arena, inputs, request: &request };
     // A second run finds the memory of the first.
@@ -159,15 +160,11 @@ fn two_steps_of_the_trainer_are_those_of_the_large_batch() {
         sets.extend(["train.optimizer=sgd(momentum: 0.9)", "train.learning_rate=0.05"].map(str::to_owned));
         let Pair { whole, parts, arena, inputs } = pair(method, &sets, 4);
         let steps = |program: &Program| {
-            let mut backend = f64::backend("cpu").expect("every build has it");
-            let mut trainer = Trainer::<f64>::new(program, Clock::new(1.0, 2));
-            trainer.arena.copy_from_slice(&arena);
+            let mut trainer = trainer_from(program, "cpu", 2, arena.clone());
             for _ in 0..2 {
-                trainer
-                    .step(&mut *backend, &inputs, &[])
-                    .unwrap_or_else(|error| panic!("{}: {error}", method.pipeline));
+                trainer.step(&inputs).unwrap_or_else(|error| panic!("{}: {error}", method.pipeline));
             }
-            trainer.arena
+            trainer.tensors().expect("they are there").to_vec()
         };
         let (large, found) = (steps(&whole), steps(&parts));
         assert!(large != arena, "{} did not move", method.pipeline);
@@ -188,6 +185,14 @@ struct Forgetful {
 impl Backend<f64> for Forgetful {
     fn name(&self) -> &'static str {
         "forgetful"
+    }
+
+    fn open<'p>(
+        self: Box<Self>,
+        program: &'p Program,
+        tensors: Vec<f64>,
+    ) -> Result<Box<dyn Session<f64> + 'p>, BackendError> {
+        Ok(Box::new(HostSession::new(self, program, tensors)))
     }
 
     fn run_into(

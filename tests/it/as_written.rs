@@ -6,18 +6,17 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use cmae::backend::Compute;
+use cmae::backend::Wanted;
 use cmae::diag::Diagnostics;
 use cmae::graph::{Graph, InputKind, Program};
 use cmae::op::Op;
 use cmae::source::Sources;
 use cmae::syntax::ast::{Entry, Expr, ExprKind, Item, SectionKind, Use};
 use cmae::syntax::parse_file;
-use cmae::train::{Clock, Trainer};
 use serde::Deserialize;
 
 use crate::command::{pipelines, root};
-use crate::methods::{batch, compile, start};
+use crate::methods::{batch, compile, start, trainer_from};
 
 #[derive(Deserialize)]
 struct Rules {
@@ -219,11 +218,11 @@ fn difference(a: &Program, b: &Program) -> Option<String> {
 fn step(name: &str, sets: &[String], backend: &str) {
     let started = Instant::now();
     let program = compile(name, sets);
-    let mut backend = f32::backend(backend).expect("every build has it");
-    let mut trainer = Trainer::<f32>::new(&program, Clock::new(1.0, 10));
-    trainer.arena = start(&program, sets);
+    let mut trainer = trainer_from::<f32>(&program, backend, 10, start(&program, sets));
     let inputs = batch(&program);
-    let report = trainer.step(&mut *backend, &inputs, &[]).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let report = trainer
+        .step_giving(&inputs, Wanted { gradients: true, ..Wanted::default() })
+        .unwrap_or_else(|error| panic!("{name}: {error}"));
     assert!(report.results.total.is_finite() && !report.results.losses.is_empty(), "{name}: {:?}", report.results);
     let reached = program.train.reached(&program.layout);
     // A block that drop path leaves out of both pictures has none this time.
@@ -234,7 +233,7 @@ fn step(name: &str, sets: &[String], backend: &str) {
         .filter(|path| !(drops && path.contains(".blocks.")))
         .collect();
     assert!(still.is_empty(), "{name}: no gradient arrives at {still:?}");
-    println!("{name} on {}: {:.1} s", backend.name(), started.elapsed().as_secs_f64());
+    println!("{name} on {}: {:.1} s", trainer.session.backend(), started.elapsed().as_secs_f64());
 }
 
 /// Runs `work` on a share of the files; all are tried, so that one run tells of every file that fails.

@@ -1,13 +1,11 @@
 //! `cmaec bench`, and that its pipelines do what the PyTorch steps beside them do.
 
-use cmae::backend::Compute;
 use cmae::data::random::RandomBatches;
 use cmae::graph::{TensorKind, flops};
-use cmae::train::{Clock, Trainer};
 use serde_json::Value;
 
 use crate::command::{fail, run, succeed};
-use crate::methods::{compile, page, sets_of};
+use crate::methods::{compile, page, sets_of, trainer};
 
 /// `bench/cmae_tiny64` and `bench/mae_tiny64` at a size that takes no time.
 const SMALL: [&str; 7] = [
@@ -146,10 +144,9 @@ fn every_pipeline_can_be_timed() {
         let name = &method.pipeline;
         let program = compile(name, &sets_of(&page, method));
         let mut batches = RandomBatches::new(&program.train.inputs, program.spec.data.batch_size, 1);
-        let mut trainer = Trainer::<f32>::new(&program, Clock::new(1.0, 2));
-        let mut backend = f32::backend("cpu").expect("every build has it");
+        let mut trainer = trainer::<f32>(&program, "cpu", 2);
         for number in 0..2 {
-            let step = trainer.step(&mut *backend, batches.batch(number), &[]);
+            let step = trainer.step(batches.batch(number));
             step.unwrap_or_else(|error| panic!("{name}: {error}"));
         }
     }

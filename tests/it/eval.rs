@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use cmae::backend::{Backend, BackendError, Request, Results};
+use cmae::backend::host::HostSession;
+use cmae::backend::{Backend, BackendError, Request, Results, Session};
 use cmae::data::DataError;
 use cmae::eval::collapse::collapse;
 use cmae::eval::export::{ExportError, export_module};
@@ -187,6 +188,14 @@ impl Backend<f64> for Doubler {
         "doubler"
     }
 
+    fn open<'p>(
+        self: Box<Self>,
+        program: &'p Program,
+        tensors: Vec<f64>,
+    ) -> Result<Box<dyn Session<f64> + 'p>, BackendError> {
+        Ok(Box::new(HostSession::new(self, program, tensors)))
+    }
+
     fn run_into(
         &mut self,
         _: &Graph,
@@ -219,9 +228,10 @@ fn batches() -> Vec<Result<Batch, DataError>> {
 
 #[test]
 fn features_leave_out_the_padding() {
-    let layout = Layout::new(vec![]);
-    let (found, labels) =
-        extract(&mut Doubler, &Graph::default(), &layout, &[0.5], batches().into_iter()).expect("sound");
+    let program = crate::verify::toy::program();
+    let mut session = Box::new(Doubler).open(&program, vec![0.5; program.layout.total_len]).expect("it takes any");
+    let found = extract(&mut *session, &Graph::default(), batches().into_iter());
+    let (found, labels) = found.expect("sound");
     assert_eq!(found, features(&[&[4.0, 0.5], &[8.0, 0.5], &[12.0, 0.5]]));
     assert_eq!(labels, [7, 8, 9]);
 

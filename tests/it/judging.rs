@@ -347,11 +347,11 @@ pub fn train(
     then: impl FnOnce(),
 ) -> (Result<Ended, SessionError>, Vec<String>) {
     let folder = RunFolder::open_for_training(out, true).expect("nobody holds it");
-    let mut backend = f32::backend("cpu").expect("every build has it");
+    let backend = f32::backend("cpu").expect("every build has it");
     let (imports, overrides) = (Vec::new(), Vec::new());
     let options = SessionOptions { threads: 1, resume: true, accept_changes, imports, with: Vec::new(), overrides };
     let mut watch = After { step, then: Some(then), said: Vec::new() };
-    let ended = session::run(program, "pipeline", &mut *backend, &folder, &options, &mut watch);
+    let ended = session::run(program, "pipeline", backend, &folder, &options, &mut watch);
     (ended, watch.said)
 }
 

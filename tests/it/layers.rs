@@ -14,7 +14,7 @@ use crate::command::root;
 const FLOORS: [&[(&str, &[&str])]; 10] = [
     &[("cli", &[])],
     &[("verify", &["train"]), ("train", &["eval"]), ("report", &["eval"]), ("eval", &[])],
-    &[("data", &["backend"]), ("run", &["backend", "data"]), ("backend", &[])],
+    &[("data", &[]), ("run", &["data"]), ("backend", &[])],
     &[("plan", &[])],
     &[("graph", &[])],
     &[("shape", &[])],

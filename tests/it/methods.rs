@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use cmae::backend::{Backend, Compute, Request};
+use cmae::backend::{Compute, Session};
 use cmae::data::evaluation::EvalBatches;
 use cmae::data::loader::{Loader, LoaderOptions};
 use cmae::data::source::{self, Source};
@@ -15,9 +15,10 @@ use cmae::eval::collapse::collapse;
 use cmae::eval::features::Features;
 use cmae::graph::Program;
 use cmae::source::Sources;
+use cmae::spec::Clock;
 use cmae::tensor::{Element, InputValue, OutputValue};
 use cmae::train::imports::{self, ImportedRun};
-use cmae::train::{Clock, Trainer, init};
+use cmae::train::{Trainer, init};
 use serde::Deserialize;
 
 use crate::command::{pipelines, root};
@@ -94,18 +95,18 @@ pub fn batch(program: &Program) -> Vec<(String, InputValue)> {
 }
 
 /// Features of 64 digits of the other half.
-fn features<E: Element>(program: &Program, backend: &mut dyn Backend<E>, arena: &[E]) -> Features {
+fn features<E: Element>(program: &Program, session: &mut dyn Session<E>) -> Features {
     let graph = program.features.as_ref().expect("every pipeline judges its features");
     let spec = program.spec.data.source("val").expect("every pipeline has one");
     let source =
         source::open(spec, program.spec.data.channels, program.spec.data.max_pixels).expect("digits are embedded");
     let batches = EvalBatches::new(source, &program.spec.views, &graph.inputs, program.spec.data.batch_size, 0);
-    let request = Request { outputs: vec!["features".to_owned()], ..Request::default() };
+    let wanted = ["features".to_owned()];
     let mut features = Features::default();
     for batch in batches.expect("a recipe fits digits").take(64 / program.spec.data.batch_size) {
         let (inputs, _, _) = batch.expect("no digit is broken");
-        let results = backend.run(graph, &program.layout, arena, &inputs, &request).expect("it runs");
-        let OutputValue::Float(tensor) = &results.outputs[0] else { panic!("features are floats") };
+        let found = session.evaluate(graph, &inputs, &wanted).expect("it runs");
+        let OutputValue::Float(tensor) = &found[0] else { panic!("features are floats") };
         features.rows += tensor.shape[0];
         features.dim = tensor.shape[1];
         features.data.extend(tensor.data.iter().map(|v| v.to_f64() as f32));
@@ -125,19 +126,35 @@ pub fn start<E: Element>(program: &Program, sets: &[String]) -> Vec<E> {
     arena
 }
 
+/// A trainer of a run of `steps` steps, on the backend of that name, that starts with `tensors`.
+pub fn trainer_from<'p, E: Compute>(
+    program: &'p Program,
+    backend: &str,
+    steps: u64,
+    tensors: Vec<E>,
+) -> Trainer<'p, E> {
+    let backend = E::backend(backend).expect("this build has it");
+    let session = backend.open(program, tensors).unwrap_or_else(|error| panic!("{}: {error}", program.spec.name));
+    Trainer::new(program, session, Clock::new(1.0, steps))
+}
+
+/// The same with the pipeline's own initial values.
+pub fn trainer<'p, E: Compute>(program: &'p Program, backend: &str, steps: u64) -> Trainer<'p, E> {
+    trainer_from(program, backend, steps, init::initialise(&program.layout, program.spec.train.seed))
+}
+
 fn learns(page: &Page, method: &Method, backend: &str) {
     let sets = sets_of(page, method);
     // What an import sets is known by its prefix; the common sets are for the pipeline alone.
     let name = &method.pipeline;
     let program = compile(name, &sets);
-    let mut backend = f32::backend(backend).expect("this build has it");
-    let mut trainer = Trainer::<f32>::new(&program, Clock::new(1.0, method.steps));
-    imports::fill(&program, &mut trainer.arena, &imported(&program, &sets)).unwrap_or_else(|e| panic!("{name}: {e}"));
-    let start = trainer.arena.clone();
+    let mut start = init::initialise(&program.layout, program.spec.train.seed);
+    imports::fill(&program, &mut start, &imported(&program, &sets)).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let mut trainer = trainer_from::<f32>(&program, backend, method.steps, start.clone());
     let inputs = batch(&program);
     let mut totals = Vec::new();
     for _ in 0..method.steps {
-        let report = trainer.step(&mut *backend, &inputs, &[]).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let report = trainer.step(&inputs).unwrap_or_else(|error| panic!("{name}: {error}"));
         totals.push(report.results.total);
     }
     let (first, last) = (totals[0], totals[totals.len() - 1]);
@@ -146,7 +163,8 @@ fn learns(page: &Page, method: &Method, backend: &str) {
     let mut reached =
         reached.iter().enumerate().filter(|(_, reached)| **reached).map(|(i, _)| program.layout.range(i)).peekable();
     assert!(reached.peek().is_some(), "{name}: no gradient arrives anywhere");
-    let moved = reached.all(|range| start[range.clone()] != trainer.arena[range]);
+    let tensors = trainer.tensors().expect("they are there");
+    let moved = reached.all(|range| start[range.clone()] != tensors[range]);
     assert!(moved, "{name}: a parameter with a gradient never moved");
     match method.learns {
         Learns::Overfits(share) => {
@@ -154,7 +172,7 @@ fn learns(page: &Page, method: &Method, backend: &str) {
             assert!(last < share * first, "{name}: {first} → {last}");
         }
         Learns::Distils(std, rank) => {
-            let found = collapse(&features(&program, &mut *backend, &trainer.arena)).expect("features are finite");
+            let found = collapse(&features(&program, &mut *trainer.session)).expect("features are finite");
             let spread = found.std / found.uniform_std;
             println!(
                 "{name}: deviation {spread:.2}, at least {std}; rank {:.1}, at least {rank}",

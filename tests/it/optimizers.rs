@@ -1,14 +1,14 @@
 //! Optimizers and clipping against their formulas, written here a second time: plain vectors, f64, no scaling folded in.
 
+use cmae::backend::host::ema::Averages;
+use cmae::backend::host::optimizer::Optimizer;
 use cmae::graph::{Init, Layout, TensorDecl, TensorKind};
+use cmae::spec::Clock;
 use cmae::spec::{
     Clip, Duration, EmaMoment, EmaSpec, Optimizer as Settings, ParameterRule, Precision, Recompute, Role, Schedule,
     Selector, Tick, TrainSpec,
 };
 use cmae::tensor::Element;
-use cmae::train::Clock;
-use cmae::train::ema::Averages;
-use cmae::train::optimizer::Optimizer;
 
 const RATE: f64 = 0.1;
 const DECAY: f64 = 0.05;

@@ -8,12 +8,10 @@ use cmae::graph::{Graph, Program};
 use cmae::op::Op;
 use cmae::plan::{Plan, lower};
 use cmae::spec::Recompute;
-use cmae::train::trainer::request;
-use cmae::train::{Clock, Trainer};
 
 use crate::command::{fail, succeed};
 use crate::cpu::each_pipeline;
-use crate::methods::{batch, compile, page, sets_of};
+use crate::methods::{batch, compile, page, sets_of, trainer};
 
 const MODES: [Recompute; 2] = [Recompute::None, Recompute::Blocks];
 
@@ -46,7 +44,7 @@ fn it_changes_no_bit_of_any_pipeline() {
 
 fn plan(mut program: Program, recompute: Recompute) -> Plan {
     program.spec.train.recompute = recompute;
-    lower(&program.train, &program.layout, &request(&program, &[]), &TARGET).expect("it is sound")
+    lower(&program.train, &program.layout, &Request::of_step(&program, &[]), &TARGET).expect("it is sound")
 }
 
 /// Optimizer and averaged copies see the same gradients, so that runs stay the same.
@@ -58,13 +56,12 @@ fn weights_after_steps_are_the_same() {
         let arenas = MODES.map(|recompute| {
             let mut program = compile(name, &sets_of(&page, method));
             program.spec.train.recompute = recompute;
-            let mut backend = f32::backend("cpu").expect("every build has it");
-            let mut trainer = Trainer::<f32>::new(&program, Clock::new(1.0, 3));
+            let mut trainer = trainer::<f32>(&program, "cpu", 3);
             let inputs = batch(&program);
             for _ in 0..3 {
-                trainer.step(&mut *backend, &inputs, &[]).unwrap_or_else(|error| panic!("{name}: {error}"));
+                trainer.step(&inputs).unwrap_or_else(|error| panic!("{name}: {error}"));
             }
-            trainer.arena
+            trainer.tensors().expect("they are there").to_vec()
         });
         assert!(arenas[0] == arenas[1], "{name}");
     }

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
+use cmae::backend::host::optimizer::{Group, Optimizer};
 use cmae::diag::{Diagnostics, render};
 use cmae::elab::Set;
 use cmae::graph::Program;
 use cmae::source::Sources;
+use cmae::spec::Clock;
 use cmae::spec::{Clip, Duration, End, Optimizer as Settings, Schedule, Tick};
-use cmae::train::Clock;
-use cmae::train::optimizer::{Group, Optimizer};
 use serde_json::Value;
 
 use crate::command::{fail, root, succeed};

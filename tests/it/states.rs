@@ -1,11 +1,13 @@
 //! States: queues, centres and codebooks, as steps write them and evaluation leaves them alone.
 
-use cmae::backend::Compute;
+use cmae::backend::Kept;
 use cmae::diag::{Diagnostics, render};
 use cmae::graph::{Program, TensorKind};
 use cmae::source::Sources;
 use cmae::tensor::{HostTensor, InputValue};
-use cmae::train::{Clock, Trainer};
+use cmae::train::Trainer;
+
+use crate::methods::trainer;
 
 fn compile(text: &str) -> Program {
     let (mut sources, mut diagnostics) = (Sources::new(), Diagnostics::default());
@@ -38,16 +40,19 @@ fn picture(step: u64) -> Vec<(String, InputValue)> {
     vec![("views.image".to_owned(), InputValue::Float(HostTensor { shape: vec![2, 1, 2, 2], data }))]
 }
 
+fn tensors<'t>(trainer: &'t mut Trainer<'_, f64>) -> &'t [f64] {
+    trainer.tensors().expect("they are there")
+}
+
 /// The state at `path` before the first step and after each.
 fn states(program: &Program, path: &str, steps: u64) -> Vec<Vec<f64>> {
-    let mut backend = f64::backend("auto").expect("there is one");
-    let mut trainer = Trainer::<f64>::new(program, Clock::new(1.0, steps));
+    let mut trainer = trainer::<f64>(program, "auto", steps);
     let (decl, range) = program.layout.get(path).expect("the pipeline has it");
     assert_eq!(decl.kind, TensorKind::State);
-    let mut found = vec![trainer.arena[range.clone()].to_vec()];
+    let mut found = vec![tensors(&mut trainer)[range.clone()].to_vec()];
     for step in 0..steps {
-        trainer.step(&mut *backend, &picture(step), &[]).unwrap_or_else(|error| panic!("{error}"));
-        found.push(trainer.arena[range.clone()].to_vec());
+        trainer.step(&picture(step)).unwrap_or_else(|error| panic!("{error}"));
+        found.push(tensors(&mut trainer)[range.clone()].to_vec());
     }
     found
 }
@@ -82,10 +87,10 @@ fn two_calls_of_one_module_update_its_state_in_turn() {
     );
     let program = compile(&text);
     let found = states(&program, "center.center", 1);
-    let trainer = Trainer::<f64>::new(&program, Clock::new(1.0, 1));
-    let tensor = |path: &str| {
+    let mut trainer = trainer::<f64>(&program, "cpu", 1);
+    let mut tensor = |path: &str| {
         let (_, range) = program.layout.get(path).expect("the pipeline has it");
-        trainer.arena[range].to_vec()
+        tensors(&mut trainer)[range].to_vec()
     };
     let (weight, bias) = (tensor("net.weight"), tensor("net.bias"));
     let InputValue::Float(image) = &picture(0)[0].1 else { panic!("pictures are floats") };
@@ -131,26 +136,28 @@ fn a_step_that_is_not_made_leaves_all_as_it_was() {
     );
     let program =
         compile(&text.replace("learning_rate = 0.0", "learning_rate = 0.1").replace("sgd()", "sgd(momentum: 0.9)"));
-    let mut backend = f64::backend("cpu").expect("every build has it");
-    let mut trainer = Trainer::<f64>::new(&program, Clock::new(1.0, 4));
-    let fresh = trainer.arena.clone();
-    trainer.step(&mut *backend, &picture(0), &[]).unwrap_or_else(|error| panic!("{error}"));
-    assert!(trainer.arena != fresh, "a step that is made moves something");
-    let (arena, slots, updates) =
-        (trainer.arena.clone(), trainer.optimizer.slots.clone(), trainer.optimizer.updates.clone());
+    let mut trainer = trainer::<f64>(&program, "cpu", 4);
+    let fresh = tensors(&mut trainer).to_vec();
+    trainer.step(&picture(0)).unwrap_or_else(|error| panic!("{error}"));
+    assert!(tensors(&mut trainer) != fresh, "a step that is made moves something");
+    let kept = |trainer: &mut Trainer<'_, f64>| {
+        let Kept { tensors, slots, updates } = trainer.kept().expect("they are there");
+        (tensors.to_vec(), slots.to_vec(), updates.to_vec())
+    };
+    let before = kept(&mut trainer);
     let mut broken = picture(1);
     let InputValue::Float(image) = &mut broken[0].1 else { panic!("pictures are floats") };
     image.data[3] = f32::NAN;
-    let error = trainer.step(&mut *backend, &broken, &[]).expect_err("the loss is no number").to_string();
+    let error = trainer.step(&broken).expect_err("the loss is no number").to_string();
     assert!(error.starts_with("step 2: the loss `all` (NaN) is not finite"), "{error}");
-    assert!(trainer.arena == arena && trainer.optimizer.slots == slots && trainer.optimizer.updates == updates);
+    assert!(kept(&mut trainer) == before);
     // And goes on as if it had not been tried.
-    trainer.step(&mut *backend, &picture(1), &[]).unwrap_or_else(|error| panic!("{error}"));
-    let mut other = Trainer::<f64>::new(&program, Clock::new(1.0, 4));
+    trainer.step(&picture(1)).unwrap_or_else(|error| panic!("{error}"));
+    let mut other = crate::methods::trainer::<f64>(&program, "cpu", 4);
     for step in 0..2 {
-        other.step(&mut *backend, &picture(step), &[]).unwrap_or_else(|error| panic!("{error}"));
+        other.step(&picture(step)).unwrap_or_else(|error| panic!("{error}"));
     }
-    assert!(trainer.arena == other.arena && trainer.step == other.step);
+    assert!(kept(&mut trainer) == kept(&mut other) && trainer.step == other.step);
 }
 
 /// Losses of two steps; parameters and their averaged copy at the start and after each.
@@ -158,17 +165,16 @@ fn two_steps(when: &str) -> (Vec<f64>, [Vec<Vec<f64>>; 2]) {
     let model = format!("momentum = ema(net, momentum: 0.75, when: {when})");
     let text = pipeline("", &model, "t = momentum.net(x)", "op::mean(online.y * online.t)");
     let program = compile(&text.replace("learning_rate = 0.0", "learning_rate = 0.1"));
-    let mut backend = f64::backend("cpu").expect("every build has it");
-    let mut trainer = Trainer::<f64>::new(&program, Clock::new(1.0, 2));
-    let tensor = |trainer: &Trainer<'_, f64>, path: &str| {
-        trainer.arena[program.layout.get(path).expect("the pipeline has it").1].to_vec()
+    let mut trainer = trainer::<f64>(&program, "cpu", 2);
+    let tensor = |trainer: &mut Trainer<'_, f64>, path: &str| {
+        tensors(trainer)[program.layout.get(path).expect("the pipeline has it").1].to_vec()
     };
     let paths = ["net.weight", "momentum.net.weight"];
-    let (mut losses, mut found) = (Vec::new(), paths.map(|path| vec![tensor(&trainer, path)]));
+    let (mut losses, mut found) = (Vec::new(), paths.map(|path| vec![tensor(&mut trainer, path)]));
     for step in 0..2 {
-        let report = trainer.step(&mut *backend, &picture(step), &[]).unwrap_or_else(|error| panic!("{error}"));
+        let report = trainer.step(&picture(step)).unwrap_or_else(|error| panic!("{error}"));
         losses.push(report.results.total);
-        found.iter_mut().zip(paths).for_each(|(list, path)| list.push(tensor(&trainer, path)));
+        found.iter_mut().zip(paths).for_each(|(list, path)| list.push(tensor(&mut trainer, path)));
     }
     (losses, found)
 }
@@ -203,9 +209,8 @@ fn a_state_that_is_not_finite_stops_the_step_though_its_loss_is() {
         "op::mean(online.y)",
     );
     let program = compile(&text.replace("features = net(online.x)", "features = online.seen"));
-    let mut backend = f64::backend("cpu").expect("every build has it");
-    let mut trainer = Trainer::<f64>::new(&program, Clock::new(1.0, 1));
-    let error = trainer.step(&mut *backend, &picture(0), &[]).expect_err("the centre is infinite").to_string();
+    let mut trainer = trainer::<f64>(&program, "cpu", 1);
+    let error = trainer.step(&picture(0)).expect_err("the centre is infinite").to_string();
     assert!(error.contains("the state `center.center` is not finite"), "{error}");
 }
 

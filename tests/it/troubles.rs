@@ -57,7 +57,7 @@ fn train(program: &Program, out: &Path, disk: Option<Arc<dyn Disk>>) -> (Result<
         Some(disk) => folder.on(disk),
         None => folder,
     };
-    let mut backend = f32::backend("cpu").expect("every build has it");
+    let backend = f32::backend("cpu").expect("every build has it");
     let options = SessionOptions {
         threads: 1,
         resume: true,
@@ -67,7 +67,7 @@ fn train(program: &Program, out: &Path, disk: Option<Arc<dyn Disk>>) -> (Result<
         overrides: Vec::new(),
     };
     let mut lines = Lines::default();
-    let ended = session::run(program, "pipeline", &mut *backend, &folder, &options, &mut lines);
+    let ended = session::run(program, "pipeline", backend, &folder, &options, &mut lines);
     (ended, lines.0)
 }
 

@@ -8,11 +8,10 @@ use cmae::graph::{Graph, Layout, Program};
 use cmae::plan::{Instruction, Place, Plan, PlanError, Space, Work, lower, verify};
 use cmae::source::Sources;
 use cmae::tensor::{HostTensor, InputValue};
-use cmae::train::{Clock, Trainer};
 
 use crate::command::root;
 use crate::cpu::each_pipeline;
-use crate::methods::compile;
+use crate::methods::{compile, trainer};
 
 fn plan_of(program: &Program, request: &Request) -> Result<Plan, PlanError> {
     lower(&program.train, &program.layout, request, &TARGET)
@@ -313,10 +312,9 @@ fn a_pipeline_whose_loss_is_a_sum_of_many_trains() {
             Err(_) => panic!("{}", render(diagnostics.list(), &sources, false)),
         };
         let mut batches = RandomBatches::new(&program.train.inputs, program.spec.data.batch_size, 1);
-        let mut trainer = Trainer::<f32>::new(&program, Clock::new(1.0, 2));
-        let mut backend = f32::backend("cpu").expect("every build has it");
+        let mut trainer = trainer::<f32>(&program, "cpu", 2);
         for number in 0..2 {
-            let step = trainer.step(&mut *backend, batches.batch(number), &[]);
+            let step = trainer.step(batches.batch(number));
             let report = step.unwrap_or_else(|error| panic!("{terms} terms: {error}"));
             assert!(report.results.total.is_finite(), "{terms} terms");
         }

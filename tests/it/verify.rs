@@ -2,7 +2,7 @@
 //! made for it, with twins that must fail.
 
 mod parts;
-mod toy;
+pub mod toy;
 
 use cmae::verify::{Fixture, Map, Options, Problem, Report, VerifyError, verify_eval, verify_train};
 

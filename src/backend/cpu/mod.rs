@@ -31,8 +31,9 @@ use std::time::{Duration, Instant};
 
 pub use real::Real;
 
-use super::{Backend, BackendError, Request, Results};
-use crate::graph::{Graph, Layout, Node, TensorDecl, ValueId};
+use super::host::HostSession;
+use super::{Backend, BackendError, Request, Results, Session};
+use crate::graph::{Graph, Layout, Node, Program, TensorDecl, ValueId};
 use crate::op::{DType, Op};
 use crate::plan::{self, Plan, Space, Step, Target, Work};
 use crate::tensor::{HostTensor, InputValue, Inputs, OutputValue};
@@ -44,28 +45,41 @@ use step::Prepared;
 const PLANS: usize = 7;
 
 /// Runs graphs on the CPU.
+///
+/// All plans share one pair of arenas: what a plan leaves there, only values that no input changes, is made anew after another
+/// has run.
 pub struct Cpu<E> {
     /// The one used last comes last.
-    planned: Vec<Planned<E>>,
+    planned: Vec<Planned>,
+    floats: Vec<E>,
+    ints: Vec<i64>,
+    /// Number of the plan whose values that no input changes are in the arenas.
+    constants_of: Option<u64>,
+    /// Plans made so far.
+    made: u64,
     /// Time by kind of step, where somebody asks.
     times: Option<BTreeMap<String, Duration>>,
 }
 
 pub fn cpu<E: Real>() -> Box<dyn Backend<E>> {
-    Box::new(Cpu { planned: Vec::new(), times: None })
+    Box::new(Cpu::<E> {
+        planned: Vec::new(),
+        floats: Vec::new(),
+        ints: Vec::new(),
+        constants_of: None,
+        made: 0,
+        times: None,
+    })
 }
 
-/// A plan, what it was made for, and its arenas.
-struct Planned<E> {
+/// A plan, and what it was made for.
+struct Planned {
+    number: u64,
     graph: Graph,
     tensors: Vec<TensorDecl>,
     request: Request,
     plan: Plan,
     prepared: Vec<Prepared>,
-    floats: Vec<E>,
-    ints: Vec<i64>,
-    /// Whether the values that no input changes are there.
-    has_constants: bool,
 }
 
 /// What this backend's kernels take: what its plans are made for.
@@ -80,46 +94,67 @@ impl<E: Real> Cpu<E> {
     /// Puts the plan for a run last.
     fn find(&mut self, graph: &Graph, layout: &Layout, request: &Request) -> Result<(), BackendError> {
         // Compared as a whole: it takes some microseconds, and no name or address could be trusted instead.
-        let fits = |p: &Planned<E>| p.request == *request && p.graph == *graph && p.tensors == layout.tensors;
+        let fits = |p: &Planned| p.request == *request && p.graph == *graph && p.tensors == layout.tensors;
         if let Some(at) = self.planned.iter().position(fits) {
             self.planned[at..].rotate_left(1);
-            return Ok(());
+            // The arenas are gone after one was planned that they could not be made large enough for.
+            let plan = &self.planned[self.planned.len() - 1].plan;
+            return make_room(plan, &mut self.floats, &mut self.ints, &mut self.constants_of);
         }
         let plan = plan::lower(graph, layout, request, &TARGET)?;
-        let (floats, ints) = arenas(&plan)?;
+        make_room(&plan, &mut self.floats, &mut self.ints, &mut self.constants_of)?;
         if self.planned.len() == PLANS {
             self.planned.remove(0);
         }
+        self.made += 1;
         self.planned.push(Planned {
+            number: self.made,
             graph: graph.clone(),
             tensors: layout.tensors.clone(),
             request: request.clone(),
             prepared: plan.steps.iter().map(|step| step::prepare(&plan.graph, step)).collect(),
-            floats,
-            ints,
             plan,
-            has_constants: false,
         });
         Ok(())
     }
 }
 
-/// The arenas of a plan. An error where the system has less memory than they and its threads take: once a step is under way,
-/// what cannot be had ends the process.
-fn arenas<E: Real>(plan: &Plan) -> Result<(Vec<E>, Vec<i64>), BackendError> {
+/// Arenas that are large enough for `plan` too. An error where the system has less memory than they and its threads take: once
+/// a step is under way, what cannot be had ends the process.
+fn make_room<E: Real>(
+    plan: &Plan,
+    floats: &mut Vec<E>,
+    ints: &mut Vec<i64>,
+    constants_of: &mut Option<u64>,
+) -> Result<(), BackendError> {
+    if plan.floats <= floats.len() && plan.ints <= ints.len() {
+        return Ok(());
+    }
+    let (need_floats, need_ints) = (plan.floats.max(floats.len()), plan.ints.max(ints.len()));
+    // Nothing in them is needed any more, and there may be no memory for old and new ones at once.
+    (*floats, *ints, *constants_of) = (Vec::new(), Vec::new(), None);
     let room = plan.steps.iter().map(|step| step::room(&plan.graph, step)).max().unwrap_or(0);
-    let floats = room.saturating_mul(rayon::current_num_threads()).saturating_add(plan.floats);
-    let bytes = floats.saturating_mul(size_of::<E>()).saturating_add(plan.ints.saturating_mul(size_of::<i64>()));
+    let all = room.saturating_mul(rayon::current_num_threads()).saturating_add(need_floats);
+    let bytes = all.saturating_mul(size_of::<E>()).saturating_add(need_ints.saturating_mul(size_of::<i64>()));
     // Asked for at once, and given back: a system that promises more than it has does so for each part alone.
     if Vec::<u8>::new().try_reserve_exact(bytes).is_err() {
         return Err(BackendError::Memory { needed: format!("{:.1} GB", bytes as f64 / 1e9) });
     }
-    Ok((vec![E::ZERO; plan.floats], vec![0; plan.ints]))
+    (*floats, *ints) = (vec![E::ZERO; need_floats], vec![0; need_ints]);
+    Ok(())
 }
 
 impl<E: Real> Backend<E> for Cpu<E> {
     fn name(&self) -> &'static str {
         "cpu"
+    }
+
+    fn open<'p>(
+        self: Box<Self>,
+        program: &'p Program,
+        tensors: Vec<E>,
+    ) -> Result<Box<dyn Session<E> + 'p>, BackendError> {
+        Ok(Box::new(HostSession::new(self, program, tensors)))
     }
 
     fn prepare(&mut self, graph: &Graph, layout: &Layout, request: &Request) -> Result<(), BackendError> {
@@ -164,13 +199,16 @@ impl<E: Real> Cpu<E> {
         results: &mut Results<E>,
     ) -> Result<(), BackendError> {
         self.find(graph, layout, request)?;
-        let planned = self.planned.last_mut().expect("`find` has put it there");
+        let planned = self.planned.last().expect("`find` has put it there");
+        let has_constants = self.constants_of == Some(planned.number);
+        // Until the run has come to its end, they are nobody's.
+        self.constants_of = None;
         let Results { losses, total, monitors, updates, outputs, gradients } = results;
         gradients.resize(if request.gradients { layout.trained_len } else { 0 }, E::ZERO);
-        let mut memory = Memory::new(arena, gradients, &mut planned.floats, &mut planned.ints);
+        let mut memory = Memory::new(arena, gradients, &mut self.floats, &mut self.ints);
         let plan = &planned.plan;
         for (step, prepared) in plan.steps.iter().zip(&planned.prepared) {
-            if step.once && planned.has_constants {
+            if step.once && has_constants {
                 continue;
             }
             let node = plan.graph.node(step.node);
@@ -191,10 +229,10 @@ impl<E: Real> Cpu<E> {
                 return Err(place(format!("the first value that is not finite ({bad})")));
             }
         }
-        if !planned.has_constants {
-            planned.has_constants = true;
+        if !has_constants {
             E::share_scratch();
         }
+        self.constants_of = Some(planned.number);
         if request.gradients {
             plan.copies.iter().for_each(|(from, to)| memory.copy(*from, *to));
             plan.zeros.iter().for_each(|place| memory.fill(*place, E::ZERO));

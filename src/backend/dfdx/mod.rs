@@ -24,8 +24,9 @@ use dfdx::prelude::{
 
 pub use self::gelu::Gelu;
 pub use self::layout::Rows;
-use super::{Backend, BackendError, Request, Results};
-use crate::graph::{Graph, Layout, Node, prune};
+use super::host::HostSession;
+use super::{Backend, BackendError, Request, Results, Session};
+use crate::graph::{Graph, Layout, Node, Program, prune};
 use crate::op::Op;
 use crate::spec::Recompute;
 use crate::tensor::{Element, HostTensor, InputValue, Inputs, OutputValue};
@@ -193,6 +194,14 @@ fn needs(graph: &Graph, layout: &Layout, request: &Request) -> Result<Needs, Bac
 impl<E: Element + Dtype, D: Kernels<E>> Backend<E> for Dfdx<D> {
     fn name(&self) -> &'static str {
         self.name
+    }
+
+    fn open<'p>(
+        self: Box<Self>,
+        program: &'p Program,
+        tensors: Vec<E>,
+    ) -> Result<Box<dyn Session<E> + 'p>, BackendError> {
+        Ok(Box::new(HostSession::new(self, program, tensors)))
     }
 
     fn accept(&self, request: &Request) -> Result<(), BackendError> {

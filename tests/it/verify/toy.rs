@@ -3,7 +3,8 @@
 
 use std::collections::HashMap;
 
-use cmae::backend::{Backend, BackendError, Request, Results};
+use cmae::backend::host::HostSession;
+use cmae::backend::{Backend, BackendError, Request, Results, Session};
 use cmae::graph::{Graph, Init, InputDecl, InputKind, Layout, Node, Program, TensorDecl, TensorKind, ValueId};
 use cmae::op::{Op, Type};
 use cmae::spec::{
@@ -166,8 +167,13 @@ impl Toy {
 }
 
 impl Steps<f64> for Toy {
-    fn arena(&mut self) -> &mut [f64] {
-        &mut self.arena
+    fn tensors(&mut self) -> Result<Vec<f64>, BackendError> {
+        Ok(self.arena.clone())
+    }
+
+    fn fill(&mut self, tensors: Vec<f64>) -> Result<(), BackendError> {
+        self.arena = tensors;
+        Ok(())
     }
 
     fn step(&mut self, inputs: &[(String, InputValue)], request: &Request) -> Result<Results<f64>, String> {
@@ -336,6 +342,14 @@ pub struct Shift {
 impl Backend<f64> for Shift {
     fn name(&self) -> &'static str {
         "shift"
+    }
+
+    fn open<'p>(
+        self: Box<Self>,
+        program: &'p Program,
+        tensors: Vec<f64>,
+    ) -> Result<Box<dyn Session<f64> + 'p>, BackendError> {
+        Ok(Box::new(HostSession::new(self, program, tensors)))
     }
 
     fn run_into(

@@ -9,10 +9,10 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{CHUNK, Clock};
+use super::CHUNK;
 use crate::backend::wide::wide;
 use crate::graph::Layout;
-use crate::spec::{EmaMoment, EmaSpec, Schedule};
+use crate::spec::{Clock, EmaMoment, EmaSpec, Schedule};
 use crate::tensor::Element;
 
 /// A tensor and its averaged copy, by their places in the arena.

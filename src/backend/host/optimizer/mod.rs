@@ -10,7 +10,7 @@
 //! **Invariant:** an element hangs on its own values and on norms, which are summed in pieces whose size is fixed: the
 //! result is the same for any number of threads.
 
-mod adamw;
+pub(in crate::backend) mod adamw;
 mod clip;
 mod lars;
 mod norms;
@@ -18,11 +18,10 @@ mod rules;
 mod sgd;
 
 use self::lars::Trust;
-use super::Clock;
 use super::ema::{self, Pair};
 use super::walk::Walk;
 use crate::graph::Layout;
-use crate::spec::{Optimizer as OptimizerSpec, TrainSpec};
+use crate::spec::{Clock, Optimizer as OptimizerSpec, TrainSpec};
 use crate::tensor::Element;
 
 pub use rules::Group;
@@ -61,11 +60,20 @@ struct Memory {
 
 /// The numbers in force for one tensor.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Update {
+pub(in crate::backend) struct Update {
     /// Of clipping; 1 where nothing is clipped.
     scale: f64,
-    learning_rate: f64,
-    weight_decay: f64,
+    pub learning_rate: f64,
+    pub weight_decay: f64,
+}
+
+/// Those of a group's tensors in the step after `step` steps.
+pub(in crate::backend) fn update_of(group: &Group, scale: f64, step: u64, clock: &Clock) -> Update {
+    Update {
+        scale,
+        learning_rate: clock.value(&group.learning_rate, step) * group.learning_rate_factor,
+        weight_decay: clock.value(&group.weight_decay, step),
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -127,11 +135,8 @@ impl<E: Element> Optimizer<E> {
         memory.updates.clear();
         memory.updates.extend(groups.iter().enumerate().map(|(i, group)| {
             let frozen = group.frozen_until.is_some_and(|until| (step as f64) < clock.steps(until));
-            (group.reached && !frozen).then(|| Update {
-                scale: if norm.is_some() { memory.scales[i] } else { 1.0 },
-                learning_rate: clock.value(&group.learning_rate, step) * group.learning_rate_factor,
-                weight_decay: clock.value(&group.weight_decay, step),
-            })
+            let scale = if norm.is_some() { memory.scales[i] } else { 1.0 };
+            (group.reached && !frozen).then(|| update_of(group, scale, step, clock))
         }));
         let moved = memory.updates.iter().map(Option::is_some);
         self.updates.iter_mut().zip(moved).for_each(|(count, moved)| *count += u64::from(moved));

@@ -12,11 +12,11 @@ pub struct Factors {
     first_share: f64,
     second_share: f64,
     /// lr · wd.
-    shrink: f64,
+    pub shrink: f64,
     /// lr / (1 − β₁ᵗ).
-    step_size: f64,
+    pub step_size: f64,
     /// 1 / √(1 − β₂ᵗ).
-    second_scale: f64,
+    pub second_scale: f64,
     eps: f64,
 }
 

@@ -7,10 +7,11 @@
 use rayon::prelude::*;
 
 use super::CHUNK;
-use crate::backend::{Backend, BackendError, Request, Results};
-use crate::graph::accumulate::{Parts, SplitError, gradient_of, split};
-use crate::graph::{Graph, InputDecl, InputKind, Layout, Program};
+use crate::backend::{Backend, BackendError, Results};
+use crate::graph::accumulate::{Parts, gradient_of};
+use crate::graph::{InputDecl, InputKind, Layout};
 use crate::op::{DType, Type};
+use crate::plan::{PartRequests, Request};
 use crate::tensor::{Element, HostTensor, InputError, InputValue, Inputs, OutputValue};
 
 /// The parts of a step with their memory, which steps share.
@@ -19,7 +20,7 @@ pub struct Accumulation<E> {
     /// Micro-batches of a step.
     count: usize,
     /// What a run gives as outputs.
-    pub outputs: Vec<String>,
+    outputs: Vec<String>,
     /// All tensors of the coupled part, by its layout.
     arena: Vec<E>,
     /// Inputs of the micro-batch that runs.
@@ -41,47 +42,19 @@ pub struct Whole<'a, E> {
     pub request: &'a Request,
 }
 
-/// The parts of a step of `program` that gives no outputs.
-pub fn parts_of_step(program: &Program) -> Result<Parts, SplitError> {
-    parts(program, &Graph { outputs: Vec::new(), ..program.train.clone() })
-}
-
-/// Cuts `graph`, a form of the training graph of `program`, for its micro-batches.
-fn parts(program: &Program, graph: &Graph) -> Result<Parts, SplitError> {
-    split(graph, &program.layout, program.spec.effective_batch(), program.spec.train.accumulate)
-}
-
-/// What a backend is asked for in each of the parts.
-pub struct Requests {
-    pub forward: Request,
-    pub coupled: Request,
-    pub backward: Request,
-}
-
-/// [`Requests`] that together are `request` for the whole graph.
-pub fn requests(parts: &Parts, request: &Request) -> Requests {
-    let outputs = |graph: &Graph| graph.outputs.iter().map(|(name, _)| name.clone()).collect();
-    Requests {
-        forward: Request { gradients: false, outputs: outputs(&parts.forward), ..request.clone() },
-        coupled: Request { outputs: outputs(&parts.coupled), ..request.clone() },
-        backward: Request { outputs: Vec::new(), ..request.clone() },
-    }
-}
-
 impl<E: Element> Accumulation<E> {
-    /// Cuts `graph`, a form of the training graph of `program`. Every run gives all its outputs.
-    pub fn new(program: &Program, graph: &Graph) -> Result<Self, SplitError> {
-        let parts = parts(program, graph)?;
-        Ok(Accumulation {
-            count: program.spec.train.accumulate,
-            outputs: graph.outputs.iter().map(|(name, _)| name.clone()).collect(),
+    /// Of `count` micro-batches; every run gives all `outputs`.
+    pub fn new(parts: Parts, count: usize, outputs: Vec<String>) -> Self {
+        Accumulation {
+            count,
+            outputs,
             arena: vec![E::default(); parts.layout.total_len],
             inputs: Vec::new(),
             ids: Vec::new(),
             micro: Results::default(),
             coupled: Results::default(),
             parts,
-        })
+        }
     }
 
     /// Runs the parts on a whole batch: losses, updates, outputs and, where asked for, gradients.
@@ -119,7 +92,7 @@ impl<E: Element> Accumulation<E> {
     ) -> Result<Vec<OutputValue<E>>, BackendError> {
         let Parts { forward, layout: own, joined, apart, .. } = &self.parts;
         let Whole { layout, arena, inputs, request } = batch;
-        let request = requests(&self.parts, request).forward;
+        let request = PartRequests::new(&self.parts, request).forward;
         self.ids =
             joined.iter().filter(|(_, ty)| ty.dtype == DType::Int).map(|(name, ty)| (name.clone(), ids(ty))).collect();
         let mut whole: Vec<OutputValue<E>> = apart.iter().map(|(_, ty)| empty(ty)).collect();
@@ -161,7 +134,7 @@ impl<E: Element> Accumulation<E> {
         }
         self.ids.extend_from_slice(inputs.others);
         let inputs = Inputs { others: &self.ids, ..inputs };
-        let request = requests(&self.parts, request).coupled;
+        let request = PartRequests::new(&self.parts, request).coupled;
         backend.run_into(coupled, own, &self.arena, inputs, &request, &mut self.coupled)
     }
 
@@ -180,7 +153,7 @@ impl<E: Element> Accumulation<E> {
             }
         }
         let Some(backward) = backward else { return Ok(()) };
-        let request = requests(&self.parts, request).backward;
+        let request = PartRequests::new(&self.parts, request).backward;
         for micro in 0..self.count {
             blocks(&backward.inputs, inputs, micro, &mut self.inputs)?;
             for index in 0..own.trained() {
