@@ -7,6 +7,7 @@ pub mod cpu;
 #[cfg(not(miri))]
 pub mod dfdx;
 pub mod wide;
+pub mod xla;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -62,3 +62,4 @@ mod tui;
 mod verified;
 mod verify;
 mod views;
+mod xla_pjrt;
