@@ -159,7 +159,7 @@ impl Function {
         results: &[TensorType],
     ) -> Vec<Value> {
         let number = self.names;
-        self.names += 1;
+        self.names += usize::from(!results.is_empty());
         self.indent();
         match results.len() {
             0 => {}
