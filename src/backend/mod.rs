@@ -13,6 +13,7 @@ mod finite;
 pub mod host;
 pub mod session;
 pub mod wide;
+pub mod xla;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -48,15 +49,16 @@ compute!(f64);
 const CHUNK: usize = 1 << 14;
 
 /// Names that `--backend` takes.
-pub const NAMES: [&str; 4] = ["auto", "cpu", "dfdx", "dfdx-cuda"];
+pub const NAMES: [&str; 5] = ["auto", "cpu", "xla", "dfdx", "dfdx-cuda"];
 
 type Opened<E> = Result<Box<dyn Backend<E>>, BackendError>;
 
 /// `auto` takes the GPU where this build has it and there is one, else `cpu`.
-fn open<E: cpu::Real>(name: &str, dfdx: fn() -> Opened<E>, cuda: fn() -> Opened<E>) -> Opened<E> {
+fn open<E: cpu::Real + xla::Number>(name: &str, dfdx: fn() -> Opened<E>, cuda: fn() -> Opened<E>) -> Opened<E> {
     match name {
         "auto" => cuda().or_else(|_| Ok(cpu::cpu())),
         "cpu" => Ok(cpu::cpu()),
+        "xla" => xla::xla(),
         "dfdx" => dfdx(),
         "dfdx-cuda" => cuda(),
         _ => Err(BackendError::Unknown { name: name.to_owned(), known: NAMES.join(", ") }),
@@ -124,6 +126,8 @@ pub enum BackendError {
     Plan(#[from] PlanError),
     #[error(transparent)]
     Step(#[from] NoStep),
+    #[error(transparent)]
+    Pjrt(#[from] xla::pjrt::PjrtError),
     #[error(
         "the values of a step take {needed}, more than this machine gives (help: a smaller data.batch_size, with \
          train.accumulate for as large a batch)"

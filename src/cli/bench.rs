@@ -29,7 +29,7 @@ enum PrecisionName {
 pub struct Args {
     #[arg(value_name = "PIPELINE")]
     file: PathBuf,
-    /// What runs the graph: auto, cpu, dfdx or dfdx-cuda.
+    /// What runs the graph: auto, cpu, xla, dfdx or dfdx-cuda.
     #[arg(long, default_value = "auto")]
     backend: String,
     /// In place of `train.precision`.

@@ -38,7 +38,7 @@ struct Knn {
     k: Option<usize>,
     #[arg(long)]
     temperature: Option<f64>,
-    /// What runs the graph: auto, cpu, dfdx or dfdx-cuda.
+    /// What runs the graph: auto, cpu, xla, dfdx or dfdx-cuda.
     #[arg(long, default_value = "auto")]
     backend: String,
     /// Prints the figures as JSON.

@@ -21,7 +21,7 @@ pub struct Args {
     /// A plain file; one that is there is written over, unless it is a run's.
     #[arg(short, long, value_name = "FILE.safetensors")]
     output: PathBuf,
-    /// What runs the graph: auto, cpu, dfdx or dfdx-cuda.
+    /// What runs the graph: auto, cpu, xla, dfdx or dfdx-cuda.
     #[arg(long, default_value = "auto")]
     backend: String,
 }

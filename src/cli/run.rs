@@ -50,7 +50,7 @@ pub struct Args {
     /// of its own below the sweep's. One that fails does not stop the others; the last lines are a table of all.
     #[arg(long = "sweep", value_name = "NAME=A,B")]
     sweeps: Vec<String>,
-    /// What runs the graph: auto, cpu, dfdx or dfdx-cuda.
+    /// What runs the graph: auto, cpu, xla, dfdx or dfdx-cuda.
     #[arg(long, default_value = AUTO)]
     backend: String,
     /// Threads that compute, and as many that load images. By default one for each core.

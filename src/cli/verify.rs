@@ -41,7 +41,7 @@ pub struct Args {
     tolerance: Option<f64>,
     #[arg(long, value_enum, default_value = "f32")]
     precision: Precision,
-    /// What runs the graph: auto, cpu, dfdx or dfdx-cuda.
+    /// What runs the graph: auto, cpu, xla, dfdx or dfdx-cuda.
     #[arg(long, default_value = "auto")]
     backend: String,
     /// Prints the report as JSON.

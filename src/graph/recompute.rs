@@ -9,7 +9,18 @@
 //! **Invariant:** a clone is the same op on the same values, so that no result changes by a bit. Tensors, inputs and constants
 //! are never cloned.
 
+use std::ops::Range;
+
 use super::{Fault, Graph, Layout, Node, ValueId, verify};
+
+/// A graph whose backward pass computes values again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recomputed {
+    pub graph: Graph,
+    /// Indexes of the nodes that are clones, a range for each run of them: right behind it stands the first node that reads one.
+    /// A compiler that looks for equal computations has to be told that these are to be done again.
+    pub again: Vec<Range<usize>>,
+}
 
 /// Forward nodes of one block, between others'.
 struct Unit {
@@ -21,7 +32,7 @@ struct Unit {
 
 /// `graph`, whose first `forward` nodes are the forward pass (see [`grad::passes`](super::grad::passes)), with its blocks' values
 /// computed again where the backward pass reads them.
-pub fn recompute_blocks(graph: &Graph, forward: usize, layout: &Layout) -> Result<Graph, Fault> {
+pub fn recompute_blocks(graph: &Graph, forward: usize, layout: &Layout) -> Result<Recomputed, Fault> {
     let (mut units, of) = units(&graph.nodes[..forward]);
     let again = computed_again(graph, &of);
     for (at, node) in graph.nodes.iter().enumerate().skip(forward) {
@@ -33,10 +44,12 @@ pub fn recompute_blocks(graph: &Graph, forward: usize, layout: &Layout) -> Resul
     // Where each value lies now, for who reads it in its own pass, and where its clone does.
     let mut moved: Vec<ValueId> = Vec::with_capacity(graph.nodes.len());
     let mut clones: Vec<Option<ValueId>> = vec![None; forward];
+    let mut again_at = Vec::new();
     for (at, node) in graph.nodes.iter().enumerate() {
         let read = |input: &ValueId, moved: &[ValueId], clones: &[Option<ValueId>]| {
             clones.get(input.index()).copied().flatten().unwrap_or(moved[input.index()])
         };
+        let first = made.nodes.len();
         for unit in units.iter().filter(|unit| unit.before == Some(at)) {
             for id in unit.nodes.iter().copied().filter(|id| again[*id]) {
                 let node = &graph.nodes[id];
@@ -44,12 +57,13 @@ pub fn recompute_blocks(graph: &Graph, forward: usize, layout: &Layout) -> Resul
                 clones[id] = Some(made.push(Node { inputs, ..node.clone() }));
             }
         }
+        again_at.extend((made.nodes.len() > first).then_some(first..made.nodes.len()));
         let inputs = node.inputs.iter().map(|input| read(input, &moved, &clones)).collect();
         moved.push(made.push(Node { inputs, ..node.clone() }));
     }
     made.results_mut().for_each(|id| *id = moved[id.index()]);
     verify::passed("recomputing", &made, layout)?;
-    Ok(made)
+    Ok(Recomputed { graph: made, again: again_at })
 }
 
 /// The units of a forward pass, and of each node the unit that it lies in. Leaves lie in none.

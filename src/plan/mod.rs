@@ -31,6 +31,8 @@ pub use target::{ChainLimits, Target};
 pub use verify::verify;
 pub use work::{Chain, Instruction, Operand, Pattern, Work};
 
+use std::ops::Range;
+
 use crate::graph::{Fault, Graph, Layout, UnknownOutput, grad, prune, recompute};
 use crate::spec::Recompute;
 
@@ -46,24 +48,41 @@ pub enum PlanError {
     Plan(Vec<String>),
 }
 
-/// The plan of `graph` for what `request` asks, differentiated if it asks for gradients.
-pub fn lower(graph: &Graph, layout: &Layout, request: &Request, target: &Target) -> Result<Plan, PlanError> {
+/// A graph made ready for what a request asks: differentiated if it asks for gradients, without what no result needs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Passes {
+    pub graph: Graph,
+    /// Runs of nodes that compute values again: see [`Recomputed`](recompute::Recomputed).
+    pub again: Vec<Range<usize>>,
+    /// For each node, whether it is a product whose operands are rounded to bf16.
+    pub rounded: Vec<bool>,
+}
+
+/// `graph` as a backend computes it that has no tape of its own.
+pub fn passes(graph: &Graph, layout: &Layout, request: &Request) -> Result<Passes, PlanError> {
     let mut wanted = graph.with_outputs(&request.outputs)?;
     // First values of states are no part of a run: who wants them asks for them as outputs.
     wanted.initial.clear();
-    let wanted = match (request.gradients, request.recompute) {
-        (false, _) => prune::prune(&wanted),
-        (true, Recompute::None) => grad::differentiate(&wanted, layout)?,
+    let (graph, again) = match (request.gradients, request.recompute) {
+        (false, _) => (prune::prune(&wanted), Vec::new()),
+        (true, Recompute::None) => (grad::differentiate(&wanted, layout)?, Vec::new()),
         (true, Recompute::Blocks) => {
             let (passes, forward) = grad::passes(&wanted, layout)?;
-            recompute::recompute_blocks(&passes, forward, layout)?
+            let recomputed = recompute::recompute_blocks(&passes, forward, layout)?;
+            (recomputed.graph, recomputed.again)
         }
     };
-    let bases = base::bases(&wanted);
+    let rounded = if request.bf16 { bf16::rounded(&graph) } else { vec![false; graph.nodes.len()] };
+    Ok(Passes { graph, again, rounded })
+}
+
+/// The plan of `graph` for what `request` asks, differentiated if it asks for gradients.
+pub fn lower(graph: &Graph, layout: &Layout, request: &Request, target: &Target) -> Result<Plan, PlanError> {
+    let Passes { graph, rounded, .. } = passes(graph, layout, request)?;
+    let bases = base::bases(&graph);
     // Where every value is looked at, each is computed by a step of its own.
-    let works = fuse::fuse(&wanted, &bases, target.chains, !request.check_finite);
-    let rounded = if request.bf16 { bf16::rounded(&wanted) } else { vec![false; wanted.nodes.len()] };
-    let plan = place::place(wanted, layout, &bases, works, &rounded, target);
+    let works = fuse::fuse(&graph, &bases, target.chains, !request.check_finite);
+    let plan = place::place(graph, layout, &bases, works, &rounded, target);
     verify(&plan, layout, target).map_err(PlanError::Plan)?;
     Ok(plan)
 }

@@ -46,12 +46,12 @@ fn map(name: &str) -> String {
     root(&format!("tests/golden/maps/{name}.ron")).display().to_string()
 }
 
-/// Backends that every build has.
+/// Backends that every build has; `xla` comes to them where there is a plugin.
 const BACKENDS: [&str; 2] = ["cpu", "dfdx"];
 
 fn agree(names: impl Iterator<Item = &'static str>, options: &[&str]) {
     for name in names {
-        for backend in BACKENDS {
+        for backend in BACKENDS.into_iter().chain(crate::xla::backend()) {
             let file = file(name);
             let text = succeed(&[&["verify", "--against", &file, "--backend", backend][..], options].concat());
             assert!(text.contains("all ") && text.contains(" tensors within tolerance"), "{backend}: {text}");

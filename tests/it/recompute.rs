@@ -89,7 +89,14 @@ fn only_what_is_read_again_is_computed_again() {
     graph.outputs.clear();
     let (passes, forward) = passes(&graph, &program.layout).expect("it is sound");
     assert!(passes.nodes[forward..].iter().all(|node| !matches!(node.op, Op::Input { .. } | Op::Param { .. })));
-    let again = recompute_blocks(&passes, forward, &program.layout).expect("it is sound");
+    let recomputed = recompute_blocks(&passes, forward, &program.layout).expect("it is sound");
+    let again = recomputed.graph;
+    // Each run of clones is the backward pass's, and what stands behind it reads one.
+    assert_eq!(recomputed.again.len(), 12 + 2 + 2);
+    for run in recomputed.again {
+        assert!(run.start >= forward && again.nodes[run.clone()].iter().all(|node| !node.op.is_backward()));
+        assert!(again.nodes[run.end].inputs.iter().any(|input| run.contains(&input.index())));
+    }
     let added = |is: fn(&Op) -> bool| count(&again, is) - count(&passes, is);
     // The online encoder's and both decoders' blocks; the target's 12 have no backward pass.
     let blocks = 12 + 2 + 2;
@@ -103,7 +110,8 @@ fn only_what_is_read_again_is_computed_again() {
     // Where no block repeats nothing changes.
     let mut flat = passes.clone();
     flat.nodes.iter_mut().for_each(|node| node.scope.clear());
-    assert!(recompute_blocks(&flat, forward, &program.layout).expect("it is sound") == flat);
+    let unchanged = recompute_blocks(&flat, forward, &program.layout).expect("it is sound");
+    assert!(unchanged.graph == flat && unchanged.again.is_empty());
 }
 
 #[test]

@@ -320,15 +320,20 @@ fn fault(case: &Case) -> Option<String> {
         if single(false)? != single(true)? {
             return Err("a plan that fuses gives other bits in f32".to_owned());
         }
-        let dfdx = numbers(&run::<f64>("dfdx", case, &whole, false)?);
-        let largest = dfdx.iter().fold(1.0_f64, |most, x| most.max(x.abs()));
-        let agree = |(a, b): (&f64, &f64)| (a - b).abs() <= 1e-9 * largest;
-        match cpu.iter().zip(&dfdx).position(|pair| !agree(pair)) {
-            Some(at) => Err(format!("number {at} is {} by cpu, {} by dfdx, the largest {largest}", cpu[at], dfdx[at])),
-            None => Ok(()),
-        }
+        beside("dfdx", case, &whole, &cpu)
     })();
     found.err().map(|fault| format!("{}: {fault}", case.title))
+}
+
+/// Whether another backend agrees with what `cpu` has found.
+fn beside(name: &str, case: &Case, whole: &(Graph, Layout), cpu: &[f64]) -> Result<(), String> {
+    let other = numbers(&run::<f64>(name, case, whole, false)?);
+    let largest = other.iter().fold(1.0_f64, |most, x| most.max(x.abs()));
+    let agree = |(a, b): (&f64, &f64)| (a - b).abs() <= 1e-9 * largest;
+    match cpu.iter().zip(&other).position(|pair| !agree(pair)) {
+        Some(at) => Err(format!("number {at} is {} by cpu, {} by {name}, the largest {largest}", cpu[at], other[at])),
+        None => Ok(()),
+    }
 }
 
 fn hold(cases: impl Iterator<Item = Case>) {
@@ -340,6 +345,29 @@ fn hold(cases: impl Iterator<Item = Case>) {
 #[test]
 fn some_graphs() {
     hold((0..200).map(drawn));
+}
+
+/// The programs that `xla` makes of them; in f32 too, where a program must do without a second opinion but compile and agree
+/// to the digits of f32.
+#[test]
+fn some_graphs_as_programs() {
+    let Some(name) = crate::xla::backend() else { return };
+    let fault = |case: Case| {
+        let whole = case.with_total(true);
+        let held = (|| {
+            beside(name, &case, &whole, &numbers(&run::<f64>("cpu", &case, &whole, false)?))?;
+            let (cpu, single) = (run::<f32>("cpu", &case, &whole, false)?, run::<f32>(name, &case, &whole, false)?);
+            let (cpu, single) = (numbers(&cpu), numbers(&single));
+            let largest = cpu.iter().fold(1.0_f64, |most, x| most.max(x.abs()));
+            match cpu.iter().zip(&single).position(|(a, b)| !((a - b).abs() <= 1e-3 * largest)) {
+                Some(at) => Err(format!("f32 number {at} is {} and {}, the largest {largest}", cpu[at], single[at])),
+                None => Ok(()),
+            }
+        })();
+        held.err().map(|fault: String| format!("{}: {fault}", case.title))
+    };
+    let faults: Vec<String> = (0..60).map(drawn).filter_map(fault).collect();
+    assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
 }
 
 /// From a seed of its own each time: `CMAE_SEED`, or that of the suite's slice where it ends.

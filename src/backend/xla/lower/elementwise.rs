@@ -1,0 +1,88 @@
+//! Element-wise ops that are more than one op of StableHLO, most of them to keep NaN: a run that has failed must not go on.
+
+use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
+
+use super::build::Order;
+use super::text::{Function, Scalar, TensorType, Value};
+
+/// Ids are below it: [`to_int`].
+const FIRST_PAST_IDS: f64 = 9e15;
+
+/// a where it lies beyond b in `order` or is NaN, else b. Plugins' own maximum and minimum drop a NaN on the right.
+pub(super) fn extreme(f: &mut Function, a: &Value, order: Order, b: &Value) -> Value {
+    let beyond = f.compare(a, order, b);
+    let is_nan = f.compare(a, Order::Ne, a);
+    let takes_a = f.binary("or", &beyond, &is_nan);
+    f.select(&takes_a, a, b)
+}
+
+/// x where it is above 0 or NaN, else 0.
+pub(super) fn relu(f: &mut Function, x: &Value) -> Value {
+    let zero = f.constant(0.0, &x.ty);
+    let is_off = f.compare(x, Order::Le, &zero);
+    f.select(&is_off, &zero, x)
+}
+
+/// Exponents whose power is a product or a quotient are computed as that.
+pub(super) fn power(f: &mut Function, x: &Value, exponent: f64) -> Value {
+    let constant = |f: &mut Function, value: f64| f.constant(value, &x.ty);
+    match exponent {
+        0.0 => constant(f, 1.0),
+        1.0 => x.clone(),
+        2.0 => f.mul(x, x),
+        -1.0 => {
+            let one = constant(f, 1.0);
+            f.div(&one, x)
+        }
+        _ => {
+            let exponent = constant(f, exponent);
+            f.binary("power", x, &exponent)
+        }
+    }
+}
+
+/// Φ of the standard normal distribution. By erfc of −x: as 1 + erf the tail below 0 would lose its digits, with errors of 7e-5
+/// of the value in f32.
+fn below(f: &mut Function, x: &Value) -> Value {
+    let scaled = f.times(x, -FRAC_1_SQRT_2);
+    let twice = f.one("chlo.erfc", &[&scaled], "", x.ty.clone());
+    f.times(&twice, 0.5)
+}
+
+/// x·Φ(x).
+pub(super) fn gelu(f: &mut Function, x: &Value) -> Value {
+    let below = below(f, x);
+    f.mul(x, &below)
+}
+
+/// g·(Φ(x) + x·φ(x)).
+pub(super) fn gelu_grad(f: &mut Function, x: &Value, g: &Value) -> Value {
+    let below = below(f, x);
+    let square = f.mul(x, x);
+    let exponent = f.times(&square, -0.5);
+    let bell = f.unary("exponential", &exponent);
+    // 1/√(2π) = (2/√π)/(2·√2).
+    let density = f.times(&bell, 0.5 * FRAC_2_SQRT_PI * FRAC_1_SQRT_2);
+    let along = f.mul(x, &density);
+    let slope = f.add(&below, &along);
+    f.mul(g, &slope)
+}
+
+/// Cut towards zero; NaN and what no id holds become −1, which is out of every range.
+pub(super) fn to_int(f: &mut Function, x: &Value) -> Value {
+    // The least number of this precision that is no id: rounded up, so that all below it are.
+    let first = match x.scalar() {
+        Scalar::F32 if f64::from(FIRST_PAST_IDS as f32) < FIRST_PAST_IDS => {
+            f64::from((FIRST_PAST_IDS as f32).next_up())
+        }
+        _ => FIRST_PAST_IDS,
+    };
+    let size = f.unary("abs", x);
+    let fits = f.compare_to(&size, Order::Lt, first);
+    // A conversion of what does not fit gives other ids on other devices.
+    let zero = f.constant(0.0, &x.ty);
+    let cut = f.select(&fits, x, &zero);
+    let cut = f.convert(&cut, Scalar::I64);
+    let none = f.constant(-1.0, &TensorType::new(x.shape(), Scalar::I64));
+    f.select(&fits, &cut, &none)
+}

@@ -1,0 +1,274 @@
+//! A client: a plugin with hold of its devices. Compiles programs and takes tensors.
+#![allow(unsafe_code, reason = "foreign code is called")]
+
+use std::ffi::c_char;
+use std::fmt;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use super::api::{Api, list, text};
+use super::buffer::{Buffer, ElementType, HostElement, HostMemory, Upload, bytes};
+use super::error::{Code, PjrtError};
+use super::executable::Executable;
+use super::options::{CompileOptions, CreateOption};
+use super::plugin::Plugin;
+use super::table::{
+    self, Args, ClientAddressableDevices, ClientCompile, ClientCreate, ClientDestroy, ClientPlatformName,
+    ClientPlatformVersion, DescriptionId, DescriptionKind, DeviceGetDescription, DeviceMemoryStats,
+    ExecutableDeserializeAndLoad, NamedValue, Program,
+};
+
+/// A plugin with hold of its devices; copies are the same client, which ends with the last of them and of what came of it.
+#[derive(Clone)]
+pub struct Client(Arc<Shared>);
+
+struct Shared {
+    handle: Handle,
+    platform_name: String,
+    platform_version: String,
+    devices: Vec<Device>,
+}
+
+/// Ends the client even where asking it for its devices has failed.
+struct Handle {
+    plugin: Plugin,
+    raw: NonNull<table::Client>,
+}
+
+// SAFETY: a client may be used from any thread: PJRT's objects lock what they share.
+unsafe impl Send for Handle {}
+// SAFETY: as above.
+unsafe impl Sync for Handle {}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // SAFETY: whatever came of the client holds it, so nothing is left that could use it.
+        unsafe { self.plugin.api().end(&mut ClientDestroy { client: self.raw.as_ptr(), ..ClientDestroy::new() }) }
+    }
+}
+
+/// One device that this process may use.
+#[derive(Debug, Clone)]
+pub struct Device {
+    /// What [`CompileOptions::devices`] calls it.
+    pub id: i64,
+    /// `NVIDIA H100 80GB HBM3`, `cpu`.
+    pub kind: String,
+    raw: DevicePointer,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct DevicePointer(*mut table::Device);
+
+// SAFETY: it is only used by its client, which may be used from any thread.
+unsafe impl Send for DevicePointer {}
+// SAFETY: as above.
+unsafe impl Sync for DevicePointer {}
+
+/// Bytes of a device's memory; `None` for what the plugin does not tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceMemory {
+    pub in_use: u64,
+    pub peak: Option<u64>,
+    /// What programs and tensors may take in all.
+    pub limit: Option<u64>,
+    /// The largest piece that is free.
+    pub largest_free: Option<u64>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Client({}, {} devices)", self.platform_name(), self.devices().len())
+    }
+}
+
+impl Client {
+    pub(super) fn new(plugin: &Plugin, options: &[CreateOption]) -> Result<Self, PjrtError> {
+        let named: Vec<NamedValue> = options.iter().map(CreateOption::named_value).collect();
+        let mut args = ClientCreate { create_options: named.as_ptr(), num_options: named.len(), ..ClientCreate::new() };
+        // SAFETY: the options live until the call is over, and the plugin keeps copies.
+        unsafe { plugin.api().call(&mut args)? };
+        let raw = NonNull::new(args.client).ok_or_else(|| null_of::<ClientCreate>())?;
+        let handle = Handle { plugin: plugin.clone(), raw };
+        let (platform_name, platform_version) = (handle.platform_name()?, handle.platform_version()?);
+        let devices = handle.devices()?;
+        Ok(Client(Arc::new(Shared { handle, platform_name, platform_version, devices })))
+    }
+
+    pub fn plugin(&self) -> &Plugin {
+        &self.0.handle.plugin
+    }
+
+    pub(super) fn api(&self) -> Api {
+        self.plugin().api()
+    }
+
+    pub(super) fn raw(&self) -> *mut table::Client {
+        self.0.handle.raw.as_ptr()
+    }
+
+    /// Whether both are one client.
+    pub fn is(&self, other: &Client) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// `cuda`, `rocm`, `tpu`, `cpu`.
+    pub fn platform_name(&self) -> &str {
+        &self.0.platform_name
+    }
+
+    /// Versions of what lies below, in the plugin's words.
+    pub fn platform_version(&self) -> &str {
+        &self.0.platform_version
+    }
+
+    /// Those that this process may use.
+    pub fn devices(&self) -> &[Device] {
+        &self.0.devices
+    }
+
+    /// The memory of a device as it is now; `None` where the plugin does not tell, as those for plain CPUs.
+    pub fn memory(&self, device: usize) -> Result<Option<DeviceMemory>, PjrtError> {
+        let mut args = DeviceMemoryStats { device: self.device(device)?, ..DeviceMemoryStats::new() };
+        // SAFETY: the device is its client's and lives as long.
+        match unsafe { self.api().call(&mut args) } {
+            Ok(()) => {}
+            Err(error) if error.code() == Some(Code::Unimplemented) => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        let told = |value: i64, is_set: u8| u64::try_from(value).ok().filter(|_| is_set != 0);
+        Ok(Some(DeviceMemory {
+            in_use: u64::try_from(args.bytes_in_use).unwrap_or(0),
+            peak: told(args.peak_bytes_in_use, args.peak_bytes_in_use_is_set),
+            limit: told(args.bytes_limit, args.bytes_limit_is_set),
+            largest_free: told(args.largest_free_block_bytes, args.largest_free_block_bytes_is_set),
+        }))
+    }
+
+    pub(super) fn device(&self, device: usize) -> Result<*mut table::Device, PjrtError> {
+        let devices = self.devices();
+        let found = devices.get(device).ok_or(PjrtError::NoDevice { device, count: devices.len() })?;
+        Ok(found.raw.0)
+    }
+
+    /// Compiles a StableHLO text for these devices.
+    pub fn compile(&self, program: &str, options: &CompileOptions) -> Result<Executable, PjrtError> {
+        let (program, options) = (mlir(program), options.encode());
+        let mut args = ClientCompile {
+            client: self.raw(),
+            program: &raw const program,
+            options: options.as_ptr(),
+            options_size: options.len(),
+            ..ClientCompile::new()
+        };
+        // SAFETY: client, text and options live until the call is over.
+        unsafe { self.api().call(&mut args)? };
+        let raw = NonNull::new(args.executable).ok_or_else(|| null_of::<ClientCompile>())?;
+        // SAFETY: it is this client's, and ours to free.
+        unsafe { Executable::new(self, raw) }
+    }
+
+    /// Takes back what [`Executable::serialize`] gave, of the very same plugin file and kind of device: another version of a
+    /// plugin may take the bytes and compute wrong numbers, so whoever keeps them keeps [`Plugin::hash`] with them.
+    pub fn load(&self, bytes: &[u8]) -> Result<Executable, PjrtError> {
+        let mut args = ExecutableDeserializeAndLoad {
+            client: self.raw(),
+            bytes: bytes.as_ptr(),
+            bytes_size: bytes.len(),
+            ..ExecutableDeserializeAndLoad::new()
+        };
+        // SAFETY: client and bytes live until the call is over.
+        unsafe { self.api().call(&mut args)? };
+        let raw = NonNull::new(args.loaded).ok_or_else(|| null_of::<ExecutableDeserializeAndLoad>())?;
+        // SAFETY: it is this client's, and ours to free.
+        unsafe { Executable::new(self, raw) }
+    }
+
+    /// Puts a dense row-major tensor on a device (which counts from 0) and waits until it is there.
+    pub fn upload(
+        &self,
+        device: usize,
+        element: ElementType,
+        shape: &[usize],
+        bytes: &[u8],
+    ) -> Result<Buffer, PjrtError> {
+        Buffer::upload(self, device, element, shape, bytes)
+    }
+
+    /// [`Client::upload`] numbers.
+    pub fn upload_values<T: HostElement>(
+        &self,
+        device: usize,
+        shape: &[usize],
+        values: &[T],
+    ) -> Result<Buffer, PjrtError> {
+        Buffer::upload(self, device, T::TYPE, shape, bytes(values))
+    }
+
+    /// Begins to put a tensor on a device; `data` is kept until it is there, and given back by [`Upload::wait`].
+    pub fn start_upload<T: HostMemory>(&self, device: usize, shape: &[usize], data: T) -> Result<Upload<T>, PjrtError> {
+        Upload::start(self, device, shape, data)
+    }
+}
+
+impl Handle {
+    fn platform_name(&self) -> Result<String, PjrtError> {
+        let mut args = ClientPlatformName { client: self.raw.as_ptr(), ..ClientPlatformName::new() };
+        // SAFETY: the client is alive, and its name lives as long as it.
+        unsafe {
+            self.plugin.api().call(&mut args)?;
+            Ok(text(args.name, args.name_size))
+        }
+    }
+
+    fn platform_version(&self) -> Result<String, PjrtError> {
+        let mut args = ClientPlatformVersion { client: self.raw.as_ptr(), ..ClientPlatformVersion::new() };
+        // SAFETY: the client is alive, and its version lives as long as it.
+        unsafe {
+            self.plugin.api().call(&mut args)?;
+            Ok(text(args.version, args.version_size))
+        }
+    }
+
+    fn devices(&self) -> Result<Vec<Device>, PjrtError> {
+        let mut args = ClientAddressableDevices { client: self.raw.as_ptr(), ..ClientAddressableDevices::new() };
+        // SAFETY: the client is alive, and its list of devices lives as long as it.
+        let raws = unsafe {
+            self.plugin.api().call(&mut args)?;
+            list(args.devices, args.num_devices)
+        };
+        raws.iter().map(|raw| self.described(*raw)).collect()
+    }
+
+    fn described(&self, device: *mut table::Device) -> Result<Device, PjrtError> {
+        let api = self.plugin.api();
+        let mut args = DeviceGetDescription { device, ..DeviceGetDescription::new() };
+        // SAFETY: the device comes from its client, and so does its description.
+        unsafe {
+            api.call(&mut args)?;
+            let mut id = DescriptionId { description: args.description, ..DescriptionId::new() };
+            api.call(&mut id)?;
+            let mut kind = DescriptionKind { description: args.description, ..DescriptionKind::new() };
+            api.call(&mut kind)?;
+            Ok(Device { id: i64::from(id.id), kind: text(kind.kind, kind.kind_size), raw: DevicePointer(device) })
+        }
+    }
+}
+
+/// A StableHLO text as the C API takes it; points into `text`.
+pub(super) fn mlir(text: &str) -> Program {
+    const FORMAT: &str = "mlir";
+    Program {
+        // The API's type says that it could be written to; programs that are compiled are only read.
+        code: text.as_ptr().cast::<c_char>().cast_mut(),
+        code_size: text.len(),
+        format: FORMAT.as_ptr().cast(),
+        format_size: FORMAT.len(),
+        ..Program::new()
+    }
+}
+
+/// The error of a call that succeeded and gave null.
+pub(super) fn null_of<A: Args>() -> PjrtError {
+    PjrtError::Odd { function: A::NAME, what: "a null pointer" }
+}

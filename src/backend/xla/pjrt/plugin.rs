@@ -1,0 +1,124 @@
+//! A plugin: a shared library, opened once and never closed.
+#![allow(unsafe_code, reason = "a shared library is opened")]
+
+use std::fmt;
+use std::fs::File;
+use std::mem::ManuallyDrop;
+use std::path::Path;
+use std::ptr::NonNull;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::api::Api;
+use super::client::Client;
+use super::error::PjrtError;
+use super::options::CreateOption;
+use super::table::{Head, PluginInitialize};
+
+/// The oldest version whose layouts were held against ours.
+pub const OLDEST: Version = Version { major: 0, minor: 81 };
+
+/// A version of PJRT's C API: one with another `major` is another API, a greater `minor` adds to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    pub major: i32,
+    pub minor: i32,
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+/// A shared library that speaks PJRT.
+#[derive(Clone)]
+pub struct Plugin {
+    file: Arc<Path>,
+    api: Api,
+}
+
+impl fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Plugin({}, {})", self.file.display(), self.version())
+    }
+}
+
+/// Tables of plugins that were told to begin: each is told once in a process.
+static BEGUN: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+
+impl Plugin {
+    /// Loads the library at `path` into this process, where it stays. Its own start code runs: as with a program that is
+    /// started, whoever names the file trusts it.
+    pub fn open(path: &Path) -> Result<Self, PjrtError> {
+        let load = |reason: String| PjrtError::Load { path: path.to_owned(), reason };
+        // A plain name would be looked up in the system's folders for libraries.
+        let file = std::fs::canonicalize(path).map_err(|error| load(error.to_string()))?;
+        // SAFETY: start code of the library runs, which is what the user asked for by naming it.
+        let library = unsafe { libloading::Library::new(&file) }.map_err(|error| load(reason(&error, &file)))?;
+        // Threads of a plugin outlive its client, so the library is never closed.
+        let library = ManuallyDrop::new(library);
+        // SAFETY: the C API gives this name to a function of this type.
+        let get = unsafe { library.get::<unsafe extern "C" fn() -> *mut Head>(b"GetPjrtApi\0") };
+        let Ok(get) = get else { return Err(PjrtError::NoApi { path: path.to_owned() }) };
+        // SAFETY: it takes nothing.
+        let head = unsafe { get() };
+        let no_table = |reason| PjrtError::NoTable { path: path.to_owned(), reason };
+        let head = NonNull::new(head).filter(|head| head.is_aligned()).ok_or_else(|| no_table("a null pointer"))?;
+        // SAFETY: each table begins with its size.
+        if unsafe { head.cast::<usize>().read() } < size_of::<Head>() {
+            return Err(no_table("it is too short for a version"));
+        }
+        // SAFETY: it is as long as it says, and lives as long as the library, which is never closed.
+        let api = unsafe { Api::new(head) };
+        let found = api.version();
+        if found.major != OLDEST.major {
+            return Err(PjrtError::OtherVersion { path: path.to_owned(), found });
+        }
+        if found < OLDEST {
+            return Err(PjrtError::TooOld { path: path.to_owned(), found });
+        }
+        let mut begun = BEGUN.lock().unwrap_or_else(PoisonError::into_inner);
+        if !begun.contains(&head.addr().get()) {
+            // SAFETY: the struct points to nothing.
+            unsafe { api.call(&mut PluginInitialize::new())? };
+            begun.push(head.addr().get());
+        }
+        Ok(Plugin { file: file.into(), api })
+    }
+
+    pub(super) fn api(&self) -> Api {
+        self.api
+    }
+
+    /// Of the C API.
+    pub fn version(&self) -> Version {
+        self.api.version()
+    }
+
+    /// The library's file, links followed.
+    pub fn path(&self) -> &Path {
+        &self.file
+    }
+
+    /// BLAKE3 of the library's file, in hexadecimal: what tells one build of a plugin from another.
+    pub fn hash(&self) -> Result<String, PjrtError> {
+        let failed =
+            |error: std::io::Error| PjrtError::Read { path: self.file.to_path_buf(), reason: error.to_string() };
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader(File::open(&self.file).map_err(failed)?).map_err(failed)?;
+        Ok(hasher.finalize().to_hex().to_string())
+    }
+
+    /// Takes hold of the plugin's devices.
+    ///
+    /// A plugin for plain CPUs makes four devices unless `cpu_device_count` says how many.
+    pub fn client(&self, options: &[CreateOption]) -> Result<Client, PjrtError> {
+        Client::new(self, options)
+    }
+}
+
+/// What the system's loader says, without our path in front, which the message has already.
+fn reason(error: &libloading::Error, file: &Path) -> String {
+    let said = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
+    said.trim_start_matches(&format!("{}: ", file.display())).to_owned()
+}

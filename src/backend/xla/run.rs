@@ -1,0 +1,273 @@
+//! A graph by itself as a backend's run: its tensors go in, its results come out, and nothing stays on the device.
+//!
+//! For evaluation, for figures on the way, and for tests. Training keeps its tensors on the device.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use super::lower::{Leaf, Module, Scalar, TensorType, module};
+use super::pjrt::{Buffer, Client, CompileOptions, Executable, HostElement, PjrtError, Plugin};
+use super::session::XlaSession;
+use crate::backend::{Backend, BackendError, Request, Results, Session};
+use crate::graph::{Graph, Layout, Program, TensorDecl, ValueId};
+use crate::op::{DType, Op, Type};
+use crate::plan::{self, Passes};
+use crate::tensor::{Element, HostTensor, InputValue, Inputs, OutputValue};
+
+/// An element type that programs have.
+pub trait Number: Element + HostElement {
+    const SCALAR: Scalar;
+}
+
+impl Number for f32 {
+    const SCALAR: Scalar = Scalar::F32;
+}
+
+impl Number for f64 {
+    const SCALAR: Scalar = Scalar::F64;
+}
+
+/// Programs that are kept compiled: as many as `cpu` keeps plans.
+const PROGRAMS: usize = 7;
+
+/// Runs graphs on the first device of a PJRT plugin.
+pub struct Xla {
+    client: Client,
+    /// The one used last comes last.
+    compiled: Vec<Compiled>,
+}
+
+/// The backend on the plugin that `CMAE_PJRT_PLUGIN` names.
+pub fn xla<E: Number>() -> Result<Box<dyn Backend<E>>, BackendError> {
+    Ok(Box::new(Xla::new(client()?)))
+}
+
+/// The client of this process. A second one would want an accelerator's memory once more.
+fn client() -> Result<Client, BackendError> {
+    static OPEN: Mutex<Option<(PathBuf, Client)>> = Mutex::new(None);
+    let Some(path) = std::env::var_os("CMAE_PJRT_PLUGIN").map(PathBuf::from) else {
+        let reason = "no PJRT plugin was named (help: CMAE_PJRT_PLUGIN=FILE, a plugin's shared library)".to_owned();
+        return Err(BackendError::Unavailable { backend: "xla", reason });
+    };
+    let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((of, client)) = &*open
+        && *of == path
+    {
+        return Ok(client.clone());
+    }
+    let client = opened(&path)?;
+    *open = Some((path, client.clone()));
+    Ok(client)
+}
+
+fn opened(path: &Path) -> Result<Client, BackendError> {
+    let unavailable = |error: PjrtError| BackendError::Unavailable { backend: "xla", reason: error.to_string() };
+    Plugin::open(path).and_then(|plugin| plugin.client(&[])).map_err(unavailable)
+}
+
+/// A program, and what it was made for.
+struct Compiled {
+    graph: Graph,
+    tensors: Vec<TensorDecl>,
+    request: Request,
+    scalar: Scalar,
+    passes: Passes,
+    module: Module,
+    executable: Executable,
+}
+
+impl Xla {
+    pub fn new(client: Client) -> Self {
+        Xla { client, compiled: Vec::new() }
+    }
+
+    /// Puts the program for a run last.
+    fn find(&mut self, graph: &Graph, layout: &Layout, request: &Request, scalar: Scalar) -> Result<(), BackendError> {
+        let fits = |c: &Compiled| {
+            c.scalar == scalar && c.request == *request && c.graph == *graph && c.tensors == layout.tensors
+        };
+        if let Some(at) = self.compiled.iter().position(fits) {
+            self.compiled[at..].rotate_left(1);
+            return Ok(());
+        }
+        let passes = plan::passes(graph, layout, request)?;
+        let module = module(&passes, scalar, request.check_finite);
+        let executable = self.client.compile(&module.text, &CompileOptions::default())?;
+        if self.compiled.len() == PROGRAMS {
+            self.compiled.remove(0);
+        }
+        self.compiled.push(Compiled {
+            graph: graph.clone(),
+            tensors: layout.tensors.clone(),
+            request: request.clone(),
+            scalar,
+            passes,
+            module,
+            executable,
+        });
+        Ok(())
+    }
+}
+
+impl<E: Number> Backend<E> for Xla {
+    fn name(&self) -> &'static str {
+        "xla"
+    }
+
+    fn open<'p>(
+        self: Box<Self>,
+        program: &'p Program,
+        tensors: Vec<E>,
+    ) -> Result<Box<dyn Session<E> + 'p>, BackendError> {
+        Ok(Box::new(XlaSession::new(self.client, program, &tensors)?))
+    }
+
+    fn prepare(&mut self, graph: &Graph, layout: &Layout, request: &Request) -> Result<(), BackendError> {
+        self.find(graph, layout, request, E::SCALAR)
+    }
+
+    fn run_into(
+        &mut self,
+        graph: &Graph,
+        layout: &Layout,
+        arena: &[E],
+        inputs: Inputs<'_>,
+        request: &Request,
+        results: &mut Results<E>,
+    ) -> Result<(), BackendError> {
+        self.find(graph, layout, request, E::SCALAR)?;
+        let compiled = self.compiled.last().expect("`find` has put it there");
+        let arguments = compiled.arguments(&self.client, layout, arena, inputs)?;
+        let buffers = compiled.executable.execute(&arguments.iter().collect::<Vec<_>>(), &[])?;
+        let mut found = Found { compiled, buffers: buffers.iter() };
+        found.results(layout, request, results)?;
+        found.check::<E>()
+    }
+}
+
+impl Compiled {
+    /// What the program takes, on the device.
+    fn arguments<E: Number>(
+        &self,
+        client: &Client,
+        layout: &Layout,
+        arena: &[E],
+        inputs: Inputs<'_>,
+    ) -> Result<Vec<Buffer>, BackendError> {
+        let one = |(leaf, ty): &(Leaf, TensorType)| -> Result<Buffer, BackendError> {
+            match leaf {
+                Leaf::Param(path) => {
+                    let (decl, range) = layout.get(path).expect("the graph is verified: its tensors are there");
+                    Ok(client.upload_values(0, &decl.shape, &arena[range])?)
+                }
+                Leaf::Input(name) => upload_input::<E>(client, name, ty, inputs),
+            }
+        };
+        self.module.arguments.iter().map(one).collect()
+    }
+}
+
+/// What fills input `name`, of type `ty`, on the device.
+pub(super) fn upload_input<E: Number>(
+    client: &Client,
+    name: &str,
+    ty: &TensorType,
+    inputs: Inputs<'_>,
+) -> Result<Buffer, BackendError> {
+    let dtype = if ty.scalar == Scalar::I64 { DType::Int } else { DType::Float };
+    let wanted = Type { dtype, shape: ty.shape.clone() };
+    let numbers = |values: Vec<E>| client.upload_values(0, &ty.shape, &values);
+    Ok(match inputs.filling(name, &wanted)? {
+        InputValue::Float(tensor) => numbers(tensor.data.iter().map(|value| E::from_f64(f64::from(*value))).collect())?,
+        InputValue::Double(tensor) => numbers(tensor.data.iter().map(|value| E::from_f64(*value)).collect())?,
+        InputValue::Int(tensor) => client.upload_values(0, &ty.shape, &tensor.data)?,
+    })
+}
+
+/// Results on the device, of which each is read once, in [`Module::results`]' order.
+struct Found<'a> {
+    compiled: &'a Compiled,
+    buffers: std::slice::Iter<'a, Buffer>,
+}
+
+impl Found<'_> {
+    fn next<T: HostElement>(&mut self) -> Result<Vec<T>, BackendError> {
+        let buffer = self.buffers.next().expect("a program has the results of its module");
+        Ok(buffer.read()?)
+    }
+
+    fn scalars<E: Number>(&mut self, count: usize, values: &mut Vec<f64>) -> Result<(), BackendError> {
+        values.clear();
+        for _ in 0..count {
+            values.push(self.next::<E>()?.first().map_or(f64::NAN, |value| value.to_f64()));
+        }
+        Ok(())
+    }
+
+    fn results<E: Number>(
+        &mut self,
+        layout: &Layout,
+        request: &Request,
+        results: &mut Results<E>,
+    ) -> Result<(), BackendError> {
+        let graph = &self.compiled.passes.graph;
+        let Results { losses, total, monitors, updates, outputs, gradients } = results;
+        self.scalars::<E>(graph.losses.len(), losses)?;
+        self.scalars::<E>(graph.monitors.len(), monitors)?;
+        updates.clear();
+        for _ in &graph.updates {
+            updates.push(self.next()?);
+        }
+        outputs.clear();
+        for (_, id) in &graph.outputs {
+            let ty = &graph.node(*id).ty;
+            let shape = ty.shape.clone();
+            outputs.push(match ty.dtype {
+                DType::Float => OutputValue::Float(HostTensor { shape, data: self.next()? }),
+                DType::Int => OutputValue::Int(HostTensor { shape, data: self.next()? }),
+            });
+        }
+        gradients.clear();
+        gradients.resize(if request.gradients { layout.trained_len } else { 0 }, E::ZERO);
+        for (path, _) in &graph.gradients {
+            let (_, range) = layout.get(path).expect("the graph is verified: gradients are those of tensors");
+            gradients[range].copy_from_slice(&self.next::<E>()?);
+        }
+        *total = 0.0;
+        if graph.total.is_some() {
+            *total = self.next::<E>()?.first().map_or(f64::NAN, |value| value.to_f64());
+        }
+        Ok(())
+    }
+
+    /// Errors that the program itself cannot stop at.
+    fn check<E: Number>(&mut self) -> Result<(), BackendError> {
+        let module = &self.compiled.module;
+        if !module.id_checks.is_empty() {
+            let found = self.next::<i64>()?;
+            if let Some((id, (node, limit))) = found.iter().zip(&module.id_checks).find(|(id, _)| **id != 0) {
+                let node = *node;
+                let tokens = [Op::GatherTokens.name(), Op::ScatterTokens { tokens: 0 }.name()];
+                let what = if tokens.contains(&self.op(node).name()) { "token" } else { "class" };
+                return Err(self.at(node, format!("id {id} is no {what}: there are {limit}")));
+            }
+        }
+        if !module.watched.is_empty() {
+            let found = self.next::<E>()?;
+            let bad = found.iter().zip(&module.watched).find(|(value, _)| !Element::is_finite(**value));
+            if let Some((value, node)) = bad {
+                return Err(self.at(*node, format!("the first value that is not finite ({value})")));
+            }
+        }
+        Ok(())
+    }
+
+    fn op(&self, id: ValueId) -> &Op {
+        &self.compiled.passes.graph.node(id).op
+    }
+
+    fn at(&self, id: ValueId, message: String) -> BackendError {
+        let scope = self.compiled.passes.graph.node(id).scope.clone();
+        BackendError::Op { op: self.op(id).name(), scope, message }
+    }
+}

@@ -1,0 +1,368 @@
+//! A program's tensors on an accelerator for the length of a run: steps are made where they lie.
+//!
+//! Before: a compiled pipeline and a client. After: `train` and `eval` reach the device through [`Session`]; in a step nothing
+//! crosses to it but the batch and a vector of numbers, and nothing comes back but losses, monitors, a norm and one truth.
+//!
+//! **Invariant:** a program takes tensors and slots as donated, so there is one copy of each on the device; the host's copy is made
+//! when a checkpoint asks for it.
+
+use std::time::Duration;
+
+use super::lower::{Leaf, Module, Scalar, module};
+use super::pjrt::{Buffer, Client, CompileOptions, Executable};
+use super::run::{Number, Xla, upload_input};
+use super::step::{ForwardProgram, Numbers, StepProgram};
+use crate::backend::host::accumulate::{Accumulation, Whole};
+use crate::backend::session::not_finite;
+use crate::backend::{Backend, BackendError, Kept, Moment, Results, Session, StepError, Stepped, Wanted};
+use crate::graph::step::Body;
+use crate::graph::{Graph, Program};
+use crate::op::DType;
+use crate::plan::{self, Request};
+use crate::tensor::{Element, HostTensor, InputValue, Inputs, OutputValue};
+
+/// Evaluation graphs that are kept compiled.
+const EVALUATIONS: usize = 4;
+
+pub struct XlaSession<'p, E> {
+    program: &'p Program,
+    client: Client,
+    /// In the order of the layout.
+    tensors: Vec<Buffer>,
+    /// Slot after slot, one for each trained tensor; none before a step, or a checkpoint, needs them.
+    slots: Vec<Buffer>,
+    updates: Vec<u64>,
+    /// What steps go by; made with the first program of a step.
+    numbers: Option<Numbers>,
+    steps: Vec<LoadedStep>,
+    evaluations: Vec<Evaluation>,
+    /// Of the device's tensors and slots as they are, where somebody asked.
+    copy: Option<(Vec<E>, Vec<Vec<E>>)>,
+}
+
+struct LoadedStep {
+    outputs: Vec<String>,
+    gradients: bool,
+    program: StepProgram,
+    executable: Executable,
+}
+
+struct Evaluation {
+    graph: Graph,
+    outputs: Vec<String>,
+    /// The graph as it is computed.
+    module: Module,
+    types: Vec<(DType, Vec<usize>)>,
+    executable: Executable,
+}
+
+impl<'p, E: Number> XlaSession<'p, E> {
+    /// `tensors` are laid out by the program's layout.
+    pub fn new(client: Client, program: &'p Program, tensors: &[E]) -> Result<Self, BackendError> {
+        let uploaded = upload_all(&client, program, tensors)?;
+        Ok(XlaSession {
+            program,
+            client,
+            tensors: uploaded,
+            slots: Vec::new(),
+            updates: vec![0; program.layout.trained()],
+            numbers: None,
+            steps: Vec::new(),
+            evaluations: Vec::new(),
+            copy: None,
+        })
+    }
+
+    /// Slots of zeros, where there are none yet.
+    fn make_slots(&mut self) -> Result<(), BackendError> {
+        let layout = &self.program.layout;
+        if self.slots.is_empty() {
+            for _ in self.program.spec.train.optimizer.slots() {
+                for decl in &layout.tensors[..layout.trained()] {
+                    let zeros = vec![E::ZERO; decl.elements()];
+                    self.slots.push(self.client.upload_values(0, &decl.shape, &zeros)?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Index of the program of a step that gives these; it is compiled where there is none.
+    fn load(&mut self, wanted: Wanted<'_>) -> Result<usize, BackendError> {
+        let fits = |step: &LoadedStep| step.outputs == wanted.outputs && step.gradients == wanted.gradients;
+        if let Some(at) = self.steps.iter().position(fits) {
+            return Ok(at);
+        }
+        let (program, updates) = (self.program, &self.updates);
+        let numbers = self.numbers.get_or_insert_with(|| Numbers::new(program, updates));
+        let step = program.step(wanted.outputs)?;
+        let text = StepProgram::new(program, &step, numbers, E::SCALAR, wanted.gradients)?;
+        let executable = self.client.compile(&text.text, &CompileOptions::default())?;
+        let outputs = wanted.outputs.to_vec();
+        self.steps.push(LoadedStep { outputs, gradients: wanted.gradients, program: text, executable });
+        Ok(self.steps.len() - 1)
+    }
+
+    /// Runs the program of a step; whether the step was made, and what it gave.
+    fn run_step(
+        &mut self,
+        inputs: Inputs<'_>,
+        at: Moment,
+        wanted: Wanted<'_>,
+    ) -> Result<(bool, Results<E>, Option<f64>), BackendError> {
+        self.make_slots()?;
+        let loaded = self.load(wanted)?;
+        let (layout, graph) = (&self.program.layout, &self.program.train);
+        let numbers = self.numbers.as_ref().expect("a program was loaded with them");
+        let vector = numbers.at(self.program, at.step, &at.clock, &self.updates);
+        let vector: Vec<E> = vector.into_iter().map(E::from_f64).collect();
+        let LoadedStep { program, executable, .. } = &self.steps[loaded];
+        let mut passed = vec![self.client.upload_values(0, &[vector.len()], &vector)?];
+        for (name, ty) in &program.inputs {
+            passed.push(upload_input::<E>(&self.client, name, ty, inputs)?);
+        }
+        let arguments: Vec<&Buffer> = self.tensors.iter().chain(&self.slots).chain(&passed).collect();
+        let mut found = executable.execute(&arguments, &[])?.into_iter();
+        self.copy = None;
+        self.tensors = found.by_ref().take(layout.tensors.len()).collect();
+        self.slots = found.by_ref().take(self.slots.len()).collect();
+        let mut next = || found.next().expect("a program has the results that it was written with");
+        let mut is_made = [0_u8];
+        next().read_into(&mut is_made)?;
+        let scalars: Vec<f64> = next().read::<E>()?.into_iter().map(Element::to_f64).collect();
+        let (losses, rest) = scalars.split_at(graph.losses.len());
+        let (monitors, rest) = rest.split_at(graph.monitors.len());
+        let mut results = Results { losses: losses.to_vec(), monitors: monitors.to_vec(), ..Results::default() };
+        results.total = rest[0];
+        for ty in &program.outputs {
+            results.outputs.push(read_output(&next(), ty.scalar == Scalar::I64, &ty.shape)?);
+        }
+        if wanted.gradients {
+            for _ in &program.updates {
+                results.updates.push(next().read()?);
+            }
+            results.gradients = vec![E::ZERO; layout.trained_len];
+            for path in &program.gradients {
+                let (_, range) = layout.get(path).expect("a program's gradients are those of its tensors");
+                next().read_values(&mut results.gradients[range])?;
+            }
+        }
+        Ok((is_made != [0], results, rest.get(1).copied()))
+    }
+
+    /// Why a step was not made: what is not finite, and the first op that made it so.
+    fn culprit(&mut self, inputs: Inputs<'_>, at: Moment) -> Result<StepError, BackendError> {
+        let program = self.program;
+        let wanted = Wanted { outputs: &[], gradients: true };
+        let (_, results, _) = self.run_step(inputs, at, wanted)?;
+        let what = not_finite(&program.train, &program.layout, &results);
+        let mut backend = Xla::new(self.client.clone());
+        let request = Request { check_finite: true, ..Request::of_step(program, &[]) };
+        let tensors = self.copied()?.0.clone();
+        let batch = Whole { layout: &program.layout, arena: &tensors, inputs, request: &request };
+        let mut unused = Results::default();
+        let ran = match program.step(&[])?.body {
+            Body::Whole(graph) => {
+                Backend::run_into(&mut backend, &graph, &program.layout, &tensors, inputs, &request, &mut unused)
+            }
+            Body::Parts(parts, count) => {
+                Accumulation::new(*parts, count, Vec::new()).run(&mut backend, batch, &mut unused)
+            }
+        };
+        match (what, ran) {
+            (Some(what), ran) => {
+                let culprit = match ran {
+                    Err(error) => error.to_string(),
+                    Ok(()) => "every value of the forward pass is finite".to_owned(),
+                };
+                Ok(StepError::NotFinite { step: at.step + 1, what, culprit })
+            }
+            // An id that is out of range, which makes no value infinite.
+            (None, Err(error)) => Ok(error.into()),
+            (None, Ok(())) => Ok(StepError::NotFinite {
+                step: at.step + 1,
+                what: "a value".to_owned(),
+                culprit: "it is not found again by itself".to_owned(),
+            }),
+        }
+    }
+
+    /// The host's copy of tensors and slots.
+    fn copied(&mut self) -> Result<&(Vec<E>, Vec<Vec<E>>), BackendError> {
+        if self.copy.is_none() {
+            self.make_slots()?;
+            let layout = &self.program.layout;
+            let mut tensors = vec![E::ZERO; layout.total_len];
+            for (index, buffer) in self.tensors.iter().enumerate() {
+                buffer.read_values(&mut tensors[layout.range(index)])?;
+            }
+            let mut slots = Vec::new();
+            for of_slot in self.slots.chunks(layout.trained().max(1)) {
+                let mut slot = vec![E::ZERO; layout.trained_len];
+                for (index, buffer) in of_slot.iter().enumerate() {
+                    buffer.read_values(&mut slot[layout.range(index)])?;
+                }
+                slots.push(slot);
+            }
+            slots.resize(self.program.spec.train.optimizer.slots().len(), Vec::new());
+            self.copy = Some((tensors, slots));
+        }
+        Ok(self.copy.as_ref().expect("it was made just now"))
+    }
+
+    fn evaluation(&mut self, graph: &Graph, outputs: &[String]) -> Result<usize, BackendError> {
+        let fits = |e: &Evaluation| e.outputs == outputs && e.graph == *graph;
+        if let Some(at) = self.evaluations.iter().position(fits) {
+            return Ok(at);
+        }
+        let request = Request { outputs: outputs.to_vec(), ..Request::default() };
+        // Losses and monitors of an evaluation graph are not read back.
+        let wanted =
+            Graph { losses: Vec::new(), monitors: Vec::new(), total: None, updates: Vec::new(), ..graph.clone() };
+        let passes = plan::passes(&wanted, &self.program.layout, &request)?;
+        let module = module(&passes, E::SCALAR, false);
+        let executable = self.client.compile(&module.text, &CompileOptions::default())?;
+        let types = passes.graph.outputs.iter().map(|(_, id)| {
+            let ty = &passes.graph.node(*id).ty;
+            (ty.dtype, ty.shape.clone())
+        });
+        let types = types.collect();
+        if self.evaluations.len() == EVALUATIONS {
+            self.evaluations.remove(0);
+        }
+        self.evaluations.push(Evaluation {
+            graph: graph.clone(),
+            outputs: outputs.to_vec(),
+            module,
+            types,
+            executable,
+        });
+        Ok(self.evaluations.len() - 1)
+    }
+}
+
+impl<E: Number> Session<E> for XlaSession<'_, E> {
+    fn backend(&self) -> &'static str {
+        "xla"
+    }
+
+    fn program(&self) -> &Program {
+        self.program
+    }
+
+    fn prepare(&mut self) -> Result<(), BackendError> {
+        self.make_slots()?;
+        self.load(Wanted::default()).map(drop)
+    }
+
+    fn step(&mut self, inputs: Inputs<'_>, at: Moment, wanted: Wanted<'_>) -> Result<Stepped<E>, StepError> {
+        let (is_made, results, gradient_norm) = self.run_step(inputs, at, wanted)?;
+        if !is_made {
+            return Err(self.culprit(inputs, at)?);
+        }
+        let numbers = self.numbers.as_ref().expect("a step was made with them");
+        numbers.count(at.step, &at.clock, &mut self.updates);
+        Ok(Stepped { results, gradient_norm, update_time: Duration::ZERO })
+    }
+
+    fn first_values(&mut self, inputs: Inputs<'_>) -> Result<Vec<OutputValue<E>>, BackendError> {
+        let program = self.program;
+        let forward = ForwardProgram::new(program, &program.first_values()?, E::SCALAR)?;
+        let executable = self.client.compile(&forward.text, &CompileOptions::default())?;
+        let passed: Vec<Buffer> = forward
+            .inputs
+            .iter()
+            .map(|(name, ty)| upload_input::<E>(&self.client, name, ty, inputs))
+            .collect::<Result<_, _>>()?;
+        let tensor = |path: &String| {
+            let index = program.layout.index(path).expect("a program reads tensors of its layout");
+            &self.tensors[index]
+        };
+        let arguments: Vec<&Buffer> = forward.tensors.iter().map(tensor).chain(&passed).collect();
+        let found = executable.execute(&arguments, &[])?;
+        let outputs = found.iter().zip(&forward.outputs);
+        outputs.map(|(buffer, ty)| read_output(buffer, ty.scalar == Scalar::I64, &ty.shape)).collect()
+    }
+
+    fn evaluate(
+        &mut self,
+        graph: &Graph,
+        inputs: &[(String, InputValue)],
+        outputs: &[String],
+    ) -> Result<Vec<OutputValue<E>>, BackendError> {
+        let at = self.evaluation(graph, outputs)?;
+        let (evaluation, layout, inputs) = (&self.evaluations[at], &self.program.layout, Inputs::of_batch(inputs));
+        let mut passed: Vec<Option<Buffer>> = Vec::new();
+        for (leaf, ty) in &evaluation.module.arguments {
+            passed.push(match leaf {
+                Leaf::Param(_) => None,
+                Leaf::Input(name) => Some(upload_input::<E>(&self.client, name, ty, inputs)?),
+            });
+        }
+        let mut arguments: Vec<&Buffer> = Vec::new();
+        for ((leaf, _), passed) in evaluation.module.arguments.iter().zip(&passed) {
+            arguments.push(match (leaf, passed) {
+                (_, Some(buffer)) => buffer,
+                (Leaf::Param(path) | Leaf::Input(path), None) => {
+                    &self.tensors[layout.index(path).expect("a graph reads tensors of its layout")]
+                }
+            });
+        }
+        let found = evaluation.executable.execute(&arguments, &[])?;
+        let outputs = found.iter().zip(&evaluation.types);
+        outputs.map(|(buffer, (dtype, shape))| read_output(buffer, *dtype == DType::Int, shape)).collect()
+    }
+
+    fn tensors(&mut self) -> Result<&[E], BackendError> {
+        Ok(&self.copied()?.0)
+    }
+
+    fn exchange(&mut self, tensors: Vec<E>) -> Result<Vec<E>, BackendError> {
+        let uploaded = upload_all(&self.client, self.program, &tensors)?;
+        self.copied()?;
+        self.tensors = uploaded;
+        let (copy, _) = self.copy.as_mut().expect("it was made just now");
+        Ok(std::mem::replace(copy, tensors))
+    }
+
+    fn kept(&mut self) -> Result<Kept<'_, E>, BackendError> {
+        self.copied()?;
+        let (tensors, slots) = self.copy.as_ref().expect("it was made just now");
+        Ok(Kept { tensors, slots, updates: &self.updates })
+    }
+
+    fn restore(&mut self, tensors: Vec<E>, slots: Vec<Vec<E>>, updates: Vec<u64>) -> Result<(), BackendError> {
+        let layout = &self.program.layout;
+        self.tensors = upload_all(&self.client, self.program, &tensors)?;
+        self.slots.clear();
+        for slot in &slots {
+            for (index, decl) in layout.tensors[..layout.trained()].iter().enumerate() {
+                self.slots.push(self.client.upload_values(0, &decl.shape, &slot[layout.range(index)])?);
+            }
+        }
+        self.updates = updates;
+        // Tensors that have had other numbers of updates are other groups of numbers: a program goes with its groups.
+        self.numbers = None;
+        self.steps.clear();
+        self.copy = Some((tensors, slots));
+        Ok(())
+    }
+}
+
+/// All tensors of the layout, on the device.
+fn upload_all<E: Number>(client: &Client, program: &Program, tensors: &[E]) -> Result<Vec<Buffer>, BackendError> {
+    let layout = &program.layout;
+    assert_eq!(tensors.len(), layout.total_len, "tensors are laid out by the program's layout");
+    let upload = |(index, decl): (usize, &crate::graph::TensorDecl)| {
+        Ok(client.upload_values(0, &decl.shape, &tensors[layout.range(index)])?)
+    };
+    layout.tensors.iter().enumerate().map(upload).collect()
+}
+
+fn read_output<E: Number>(buffer: &Buffer, is_int: bool, shape: &[usize]) -> Result<OutputValue<E>, BackendError> {
+    let shape = shape.to_vec();
+    Ok(match is_int {
+        true => OutputValue::Int(HostTensor { shape, data: buffer.read()? }),
+        false => OutputValue::Float(HostTensor { shape, data: buffer.read()? }),
+    })
+}

@@ -1,0 +1,323 @@
+//! Forward and backward of a step in one function: the whole batch at once, or micro-batches in loops around the part where
+//! samples meet.
+//!
+//! **Invariant:** gradients are added micro-batch by micro-batch, in their order, to those of the coupled part, as on the host.
+
+use std::collections::HashMap;
+
+use super::super::lower::build::Order;
+use super::super::lower::{Function, Scalar, TensorType, Value, Values, emit, tensor_type};
+use crate::graph::accumulate::{Parts, gradient_of};
+use crate::graph::step::{Body, Step};
+use crate::graph::{Graph, Layout, ValueId};
+use crate::op::{Op, Type};
+use crate::plan::{PartRequests, Passes, PlanError, Request, passes};
+
+/// A step's graphs, made ready.
+pub struct Flow {
+    body: FlowBody,
+    /// Names of what it gives beside losses, monitors and updates, in their order.
+    outputs: Vec<String>,
+}
+
+enum FlowBody {
+    Whole(Passes),
+    Parts(Box<PartPasses>),
+}
+
+struct PartPasses {
+    parts: Parts,
+    count: usize,
+    forward: Passes,
+    /// `None` where nothing joins samples.
+    coupled: Option<Passes>,
+    backward: Option<Passes>,
+}
+
+/// Values of a step in a function.
+#[derive(Default)]
+pub struct Made {
+    pub losses: Vec<Value>,
+    pub total: Option<Value>,
+    pub monitors: Vec<Value>,
+    pub updates: Vec<(String, Value)>,
+    pub outputs: Vec<Value>,
+    /// Of the trained tensors at which one arrives, by path.
+    pub gradients: HashMap<String, Value>,
+    /// Whether all ids that ops take are in their range; `None` where nothing can be out of it.
+    pub ids_are_good: Option<Value>,
+}
+
+/// What a step's graphs read.
+pub struct Leaves<'l> {
+    pub params: &'l dyn Fn(&str) -> Option<Value>,
+    /// The whole batch's.
+    pub inputs: &'l HashMap<String, Value>,
+}
+
+impl Flow {
+    /// `layout` is the program's; `request` is for the whole step.
+    pub fn new(step: &Step, layout: &Layout, request: &Request) -> Result<Self, PlanError> {
+        let body = match &step.body {
+            Body::Whole(graph) => FlowBody::Whole(passes(graph, layout, request)?),
+            Body::Parts(parts, count) => {
+                let requests = PartRequests::new(parts, request);
+                let coupled = match parts.coupled.nodes.is_empty() {
+                    true => None,
+                    false => Some(passes(&parts.coupled, &parts.layout, &requests.coupled)?),
+                };
+                let backward = parts.backward.as_ref().filter(|_| request.gradients);
+                FlowBody::Parts(Box::new(PartPasses {
+                    forward: passes(&parts.forward, layout, &requests.forward)?,
+                    coupled,
+                    backward: backward.map(|graph| passes(graph, layout, &requests.backward)).transpose()?,
+                    parts: (**parts).clone(),
+                    count: *count,
+                }))
+            }
+        };
+        Ok(Flow { body, outputs: step.outputs.clone() })
+    }
+
+    fn graphs(&self) -> Vec<&Graph> {
+        match &self.body {
+            FlowBody::Whole(whole) => vec![&whole.graph],
+            FlowBody::Parts(parts) => {
+                let others = [parts.coupled.as_ref(), parts.backward.as_ref()].into_iter().flatten();
+                [&parts.forward].into_iter().chain(others).map(|passes| &passes.graph).collect()
+            }
+        }
+    }
+
+    /// Whether any of the graphs reads the leaf.
+    pub fn reads(&self, is_leaf: impl Fn(&Op) -> bool) -> bool {
+        self.graphs().iter().any(|graph| graph.nodes.iter().any(|node| is_leaf(&node.op)))
+    }
+
+    /// Writes all of it; floats are `scalar`.
+    pub fn emit(&self, f: &mut Function, scalar: Scalar, leaves: &Leaves<'_>) -> Made {
+        match &self.body {
+            FlowBody::Whole(whole) => {
+                let mut input = |_: &mut Function, name: &str, _: &Type| leaves.inputs[name].clone();
+                let mut values = bound(f, whole, scalar, leaves.params, &mut input);
+                made(f, &mut values, &whole.graph)
+            }
+            FlowBody::Parts(parts) => parts.emit(f, scalar, leaves, &self.outputs),
+        }
+    }
+}
+
+/// Writes a graph whose leaves are `params` and `input`.
+fn bound(
+    f: &mut Function,
+    passes: &Passes,
+    scalar: Scalar,
+    params: &dyn Fn(&str) -> Option<Value>,
+    input: &mut dyn FnMut(&mut Function, &str, &Type) -> Value,
+) -> Values {
+    emit(f, passes, scalar, &mut |f, node| match &node.op {
+        Op::Param { path } => params(path).expect("a graph reads tensors of its layout"),
+        Op::Input { name } => input(f, name, &node.ty),
+        _ => unreachable!("it is asked for leaves"),
+    })
+}
+
+fn made(f: &mut Function, values: &mut Values, graph: &Graph) -> Made {
+    let mut named = |of: &[(String, ValueId)]| -> Vec<(String, Value)> {
+        of.iter().map(|(name, id)| (name.clone(), values.get(f, *id))).collect()
+    };
+    let alone = |named: Vec<(String, Value)>| named.into_iter().map(|(_, value)| value).collect();
+    let (losses, monitors, outputs) =
+        (alone(named(&graph.losses)), alone(named(&graph.monitors)), alone(named(&graph.outputs)));
+    let (updates, gradients) = (named(&graph.updates), named(&graph.gradients).into_iter().collect());
+    let total = graph.total.map(|id| values.get(f, id));
+    Made { losses, total, monitors, updates, outputs, gradients, ids_are_good: good_ids(f, values) }
+}
+
+/// Whether all ids are in range.
+fn good_ids(f: &mut Function, values: &Values) -> Option<Value> {
+    let mut good = None;
+    for check in &values.id_checks {
+        let first = check.first_bad(f);
+        let is_good = f.compare_to(&first, Order::Eq, 0.0);
+        good = both(f, good, Some(is_good));
+    }
+    good
+}
+
+/// Two truths as one, where there are two.
+pub(super) fn both(f: &mut Function, a: Option<Value>, b: Option<Value>) -> Option<Value> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(f.binary("and", &a, &b)),
+        (one, other) => one.or(other),
+    }
+}
+
+impl PartPasses {
+    fn emit(&self, f: &mut Function, scalar: Scalar, leaves: &Leaves<'_>, outputs: &[String]) -> Made {
+        let parts = &self.parts;
+        let (whole, forward_ids) = self.forward(f, scalar, leaves);
+        let (joined, apart) = whole.split_at(parts.joined.len());
+        let joined: HashMap<&str, Value> =
+            parts.joined.iter().map(|(name, _)| name.as_str()).zip(joined.iter().cloned()).collect();
+        let mut all = self.couple(f, scalar, leaves, &joined);
+        let mut coupled = std::mem::take(&mut all.outputs).into_iter();
+        let mut apart = apart.iter().cloned();
+        let is_apart = |name: &String| parts.apart.iter().any(|(apart, _)| apart == name);
+        let output = |name| if is_apart(name) { apart.next() } else { coupled.next() };
+        all.outputs = outputs.iter().map(output).map(|o| o.expect("one of the parts makes it")).collect();
+        let backward_ids = match &self.backward {
+            Some(backward) => self.backward(f, scalar, leaves, backward, &mut all.gradients),
+            None => None,
+        };
+        // Gradients of joined values are no gradients of the program's tensors.
+        all.gradients.retain(|path, _| !joined.contains_key(path.as_str()));
+        let ids = both(f, forward_ids, backward_ids);
+        all.ids_are_good = both(f, all.ids_are_good.take(), ids);
+        all
+    }
+
+    /// Joined values, then outputs that keep samples apart, of the whole batch.
+    fn forward(&self, f: &mut Function, scalar: Scalar, leaves: &Leaves<'_>) -> (Vec<Value>, Option<Value>) {
+        let types: Vec<TensorType> =
+            self.parts.joined.iter().chain(&self.parts.apart).map(|(_, ty)| tensor_type(ty, scalar)).collect();
+        // Flat: a micro-batch's block lies in one piece, whatever its axes are.
+        let mut start: Vec<Value> =
+            types.iter().map(|ty| f.constant(0.0, &TensorType::new([ty.elements()], ty.scalar))).collect();
+        start.push(truth(f));
+        let made = repeat(f, self.count, start, |f, micro, carried| {
+            let mut input = |f: &mut Function, name: &str, ty: &Type| block(f, &leaves.inputs[name], &ty.shape, micro);
+            let mut values = bound(f, &self.forward, scalar, leaves.params, &mut input);
+            let graph = &self.forward.graph;
+            let (whole, ids) = carried.split_at(graph.outputs.len());
+            let mut next: Vec<Value> = graph
+                .outputs
+                .iter()
+                .zip(whole)
+                .map(|((_, id), whole)| {
+                    let block = values.get(f, *id);
+                    put_block(f, whole, &block, micro)
+                })
+                .collect();
+            let good = good_ids(f, &values);
+            next.extend(both(f, ids.first().cloned(), good));
+            next
+        });
+        let (whole, ids) = made.split_at(types.len());
+        let whole = whole.iter().zip(&types).map(|(value, ty)| f.reshape(value, &ty.shape)).collect();
+        (whole, ids.first().cloned())
+    }
+
+    /// The part that sees the whole batch; its gradients are those of the program's tensors and of the joined values.
+    fn couple(&self, f: &mut Function, scalar: Scalar, leaves: &Leaves<'_>, joined: &HashMap<&str, Value>) -> Made {
+        let Some(coupled) = &self.coupled else { return Made::default() };
+        let params = |path: &str| joined.get(path).cloned().or_else(|| (leaves.params)(path));
+        let mut input = |_: &mut Function, name: &str, _: &Type| {
+            joined.get(name).cloned().unwrap_or_else(|| leaves.inputs[name].clone())
+        };
+        let mut values = bound(f, coupled, scalar, &params, &mut input);
+        made(f, &mut values, &coupled.graph)
+    }
+
+    /// Adds what each micro-batch gives to `gradients`, which are the coupled part's.
+    fn backward(
+        &self,
+        f: &mut Function,
+        scalar: Scalar,
+        leaves: &Leaves<'_>,
+        backward: &Passes,
+        gradients: &mut HashMap<String, Value>,
+    ) -> Option<Value> {
+        let own = &self.parts.layout;
+        // A joined value that the losses do not reach has none.
+        let of_joined: HashMap<String, Value> = self
+            .parts
+            .joined
+            .iter()
+            .filter_map(|(name, ty)| {
+                own.get(name)?;
+                let gradient = match gradients.get(name) {
+                    Some(gradient) => gradient.clone(),
+                    None => f.constant(0.0, &tensor_type(ty, scalar)),
+                };
+                Some((gradient_of(name), gradient))
+            })
+            .collect();
+        let graph = &backward.graph;
+        let mut start: Vec<Value> = graph
+            .gradients
+            .iter()
+            .map(|(path, id)| match gradients.get(path) {
+                Some(gradient) => gradient.clone(),
+                None => f.constant(0.0, &tensor_type(&graph.node(*id).ty, scalar)),
+            })
+            .collect();
+        start.push(truth(f));
+        let made = repeat(f, self.count, start, |f, micro, carried| {
+            let mut input = |f: &mut Function, name: &str, ty: &Type| {
+                let whole = of_joined.get(name).unwrap_or_else(|| &leaves.inputs[name]);
+                block(f, whole, &ty.shape, micro)
+            };
+            let mut values = bound(f, backward, scalar, leaves.params, &mut input);
+            let (sums, ids) = carried.split_at(graph.gradients.len());
+            let mut next: Vec<Value> = graph
+                .gradients
+                .iter()
+                .zip(sums)
+                .map(|((_, id), sum)| {
+                    let more = values.get(f, *id);
+                    f.add(sum, &more)
+                })
+                .collect();
+            let good = good_ids(f, &values);
+            next.extend(both(f, ids.first().cloned(), good));
+            next
+        });
+        let (sums, ids) = made.split_at(graph.gradients.len());
+        let paths = graph.gradients.iter().map(|(path, _)| path.clone());
+        gradients.extend(paths.zip(sums.iter().cloned()));
+        ids.first().cloned()
+    }
+}
+
+fn truth(f: &mut Function) -> Value {
+    f.constant(1.0, &TensorType::new([], Scalar::I1))
+}
+
+/// Runs `body` on 0, 1, … below `count` and what it gave before; the first time on `start`.
+fn repeat(
+    f: &mut Function,
+    count: usize,
+    start: Vec<Value>,
+    body: impl FnOnce(&mut Function, &Value, &[Value]) -> Vec<Value>,
+) -> Vec<Value> {
+    let counter = TensorType::new([], Scalar::I64);
+    let zero = f.constant(0.0, &counter);
+    let operands: Vec<&Value> = [&zero].into_iter().chain(&start).collect();
+    let types: Vec<TensorType> = operands.iter().map(|value| value.ty.clone()).collect();
+    let goes_on = f.region(&types, |f, values| vec![f.compare_to(&values[0], Order::Lt, count as f64)]);
+    let round = f.region(&types, |f, values| {
+        let next = body(f, &values[0], &values[1..]);
+        [f.plus(&values[0], 1.0)].into_iter().chain(next).collect()
+    });
+    f.op("stablehlo.while", &operands, "", &[goes_on, round], &types).split_off(1)
+}
+
+/// The block of micro-batch `micro` of what has one for each; all of what micro-batches share.
+fn block(f: &mut Function, whole: &Value, shape: &[usize], micro: &Value) -> Value {
+    if whole.shape() == shape {
+        return whole.clone();
+    }
+    let len: usize = shape.iter().product();
+    let flat = f.reshape(whole, &[whole.ty.elements()]);
+    let start = f.times(micro, len as f64);
+    let block = f.dynamic_slice(&flat, &[&start], &[len]);
+    f.reshape(&block, shape)
+}
+
+/// `whole`, a flat value, with the block of micro-batch `micro` put in.
+fn put_block(f: &mut Function, whole: &Value, block: &Value, micro: &Value) -> Value {
+    let len = block.ty.elements();
+    let (flat, start) = (f.reshape(block, &[len]), f.times(micro, len as f64));
+    f.one("stablehlo.dynamic_update_slice", &[whole, &flat, &start], "", whole.ty.clone())
+}

@@ -1,0 +1,266 @@
+//! The C API of PJRT, on a plugin for plain CPUs where one is found.
+//!
+//! ```text
+//! pip install --no-deps lammps-jax-pjrt-cpu==0.11.2
+//! CMAE_PJRT_PLUGIN=…/lammps_jax_pjrt_cpu/pjrt_c_api_cpu_plugin.so cargo test --test it xla_pjrt -- --nocapture
+//! ```
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use cmae::backend::xla::pjrt::{
+    Buffer, Client, Code, CompileOptions, CreateOption, ElementType, Flag, OptionValue, PjrtError, Plugin,
+};
+use half::bf16;
+
+/// `y = x · x + 1`, where the result has the memory of `x`, and `z = x + w`.
+const TWO_RESULTS: &str = "module @step {
+  func.func public @main(%x: tensor<2x3xf32> {tf.aliasing_output = 0 : i32}, %w: tensor<2x3xf32>) -> (tensor<2x3xf32>, tensor<2x3xf32>) {
+    %one = stablehlo.constant dense<1.0> : tensor<2x3xf32>
+    %square = stablehlo.multiply %x, %x : tensor<2x3xf32>
+    %y = stablehlo.add %square, %one : tensor<2x3xf32>
+    %z = stablehlo.add %x, %w : tensor<2x3xf32>
+    return %y, %z : tensor<2x3xf32>, tensor<2x3xf32>
+  }
+}";
+
+/// Each device's number, summed over two.
+const SUM_OF_TWO: &str = r#"module @sum attributes {mhlo.num_replicas = 2 : i32, mhlo.num_partitions = 1 : i32} {
+  func.func public @main(%x: tensor<4xf32>) -> tensor<4xf32> {
+    %sum = "stablehlo.all_reduce"(%x) <{replica_groups = dense<[[0, 1]]> : tensor<1x2xi64>}> ({
+      ^bb0(%a: tensor<f32>, %b: tensor<f32>):
+        %c = stablehlo.add %a, %b : tensor<f32>
+        stablehlo.return %c : tensor<f32>
+    }) : (tensor<4xf32>) -> tensor<4xf32>
+    return %sum : tensor<4xf32>
+  }
+}"#;
+
+/// The plugin that the tests run on.
+pub fn plugin() -> Option<Plugin> {
+    let Some(path) = std::env::var_os("CMAE_PJRT_PLUGIN").map(PathBuf::from) else {
+        println!(
+            "skipped: no PJRT plugin for plain CPUs was found (help: pip install --no-deps lammps-jax-pjrt-cpu==0.11.2, or \
+             CMAE_PJRT_PLUGIN=FILE)"
+        );
+        return None;
+    };
+    Some(Plugin::open(&path).unwrap_or_else(|error| panic!("{error}")))
+}
+
+/// A client with so many devices.
+pub fn client(devices: i64) -> Option<Client> {
+    let options = [CreateOption::new("cpu_device_count", OptionValue::Int(devices))];
+    let client = plugin()?.client(&options).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((client.platform_name(), client.devices().len()), ("cpu", devices as usize));
+    Some(client)
+}
+
+fn upload(client: &Client, values: &[f32], shape: &[usize]) -> Buffer {
+    client.upload_values(0, shape, values).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn said<T: std::fmt::Debug>(result: Result<T, PjrtError>) -> (Option<Code>, String) {
+    let error = result.expect_err("it must fail");
+    (error.code(), error.to_string())
+}
+
+#[test]
+fn what_is_no_plugin_is_refused_by_name() {
+    let out = tempfile::tempdir().expect("a temporary folder");
+    let missing = out.path().join("missing.so");
+    let (_, text) = said(Plugin::open(&missing));
+    assert!(text.contains("missing.so` cannot be loaded as a PJRT plugin: No such file"), "{text}");
+    let page = out.path().join("page.so");
+    fs::write(&page, "what an error page holds").expect("it can be written");
+    let (_, text) = said(Plugin::open(&page));
+    assert!(text.contains("page.so` cannot be loaded as a PJRT plugin: "), "{text}");
+    println!("{text}");
+    if let Some(library) = libraries().into_iter().find(|path| path.is_file()) {
+        let (_, text) = said(Plugin::open(&library));
+        assert!(text.contains("is no PJRT plugin: it has no function `GetPjrtApi`"), "{text}");
+    }
+}
+
+/// Where systems keep a library that is no plugin.
+fn libraries() -> Vec<PathBuf> {
+    let folders = ["/lib/x86_64-linux-gnu", "/lib/aarch64-linux-gnu", "/lib64", "/usr/lib64", "/usr/lib"];
+    folders.iter().map(|folder| Path::new(folder).join("libm.so.6")).collect()
+}
+
+#[test]
+fn a_plugin_says_who_it_is() {
+    let Some(plugin) = plugin() else { return };
+    assert_eq!(plugin.version().major, 0);
+    assert_eq!(plugin.hash().expect("it can be read").len(), 64);
+    let Some(client) = client(3) else { return };
+    let ids: Vec<i64> = client.devices().iter().map(|device| device.id).collect();
+    assert_eq!(ids, [0, 1, 2]);
+    assert_eq!(client.memory(0).expect("it answers"), None);
+    let (_, text) = said(client.memory(3));
+    assert_eq!(text, "the client has no device 3, it has 3 (help: devices count from 0)");
+    println!("{plugin:?} {client:?} {} {:?}", client.platform_version(), client.devices());
+}
+
+#[test]
+fn tensors_go_up_and_come_down() {
+    let Some(client) = client(1) else { return };
+    macro_rules! there_and_back {
+        ($($element:ty: [$($value:expr),*];)*) => {
+            $(
+                let values: Vec<$element> = vec![$($value),*];
+                let buffer = client.upload_values(0, &[values.len()], &values).expect("it goes up");
+                assert_eq!(buffer.read::<$element>().expect("it comes down"), values);
+                let upload = client.start_upload(0, &[1, values.len()], values.clone()).expect("it begins");
+                assert_eq!(upload.buffer().shape().expect("it has one"), [1, values.len()]);
+                let (buffer, owner) = upload.wait().expect("it arrives");
+                assert_eq!((buffer.read::<$element>().expect("it comes down"), &owner), (values, &owner));
+            )*
+        };
+    }
+    there_and_back! {
+        f32: [0.5, -1.25, f32::INFINITY];
+        f64: [1e-300, 2.0];
+        i64: [i64::MIN, 7, -1];
+        i32: [i32::MAX, -2];
+        u8: [0, 255, 3];
+        bf16: [bf16::from_f32(1.5), bf16::from_f32(-0.25)];
+    }
+    let flags = client.upload(0, ElementType::Pred, &[2, 2], &[1, 0, 0, 1]).expect("it goes up");
+    let mut bytes = [9; 4];
+    flags.read_into(&mut bytes).expect("it comes down");
+    assert_eq!((bytes, flags.size().expect("it has one")), ([1, 0, 0, 1], 4));
+    let scalar = upload(&client, &[2.5], &[]);
+    assert_eq!((scalar.read::<f32>().expect("it comes down"), scalar.size().expect("it has one")), (vec![2.5], 4));
+    let nothing = client.upload_values::<f32>(0, &[0, 3], &[]).expect("it goes up");
+    assert_eq!(nothing.read::<f32>().expect("it comes down"), [0.0; 0]);
+    let shared: Arc<[f32]> = Arc::from([1.0, 2.0]);
+    drop(client.start_upload(0, &[2], Arc::clone(&shared)).expect("it begins"));
+    assert_eq!(Arc::strong_count(&shared), 1);
+    // Lengths and types that do not fit.
+    let (_, text) = said(client.upload_values(0, &[2, 2], &[1.0f32]));
+    assert_eq!(text, "a buffer of [2, 2] × f32 takes 16 bytes, 4 were given");
+    let (_, text) = said(scalar.read::<i32>());
+    assert_eq!(text, "the buffer holds f32, i32 were asked for");
+    let (_, text) = said(scalar.read_into(&mut [0; 8]));
+    assert_eq!(text, "a buffer of [] × f32 takes 4 bytes, 8 were given");
+    let (_, text) = said(client.upload_values(1, &[1], &[1.0f32]));
+    assert!(text.contains("no device 1"), "{text}");
+}
+
+#[test]
+fn a_donated_argument_gives_its_memory() {
+    let Some(client) = client(1) else { return };
+    let program = client.compile(TWO_RESULTS, &CompileOptions::default()).unwrap_or_else(|error| panic!("{error}"));
+    let memory = program.memory().expect("it answers");
+    assert_eq!((memory.arguments, memory.aliased), (48, 24), "{memory:?}");
+    let (x, w) = (upload(&client, &[1., 2., 3., 4., 5., 6.], &[2, 3]), upload(&client, &[10.0; 6], &[2, 3]));
+    let address = x.address().expect("it has one");
+    // Kept: the result is elsewhere.
+    let kept = program.execute(&[&x, &w], &[0]).expect("it runs");
+    assert!(!x.is_deleted().expect("it answers") && kept[0].address().expect("it has one") != address);
+    // Too few, of another shape, of another client: an error, and nothing is lost.
+    let (code, text) = said(program.execute(&[&x], &[]));
+    assert_eq!(code, Some(Code::InvalidArgument), "{text}");
+    let short = upload(&client, &[1.0], &[1]);
+    let (code, text) = said(program.execute(&[&x, &short], &[]));
+    assert_eq!(code, Some(Code::InvalidArgument), "{text}");
+    println!("{text}");
+    let (code, text) = said(program.execute(&[&x, &x], &[]));
+    assert_eq!(code, Some(Code::InvalidArgument), "{text}");
+    let other = self::client(1).expect("there is a plugin");
+    let (_, text) = said(program.execute(&[&x, &upload(&other, &[0.0; 6], &[2, 3])], &[]));
+    assert_eq!(text, "the argument belongs to another client");
+    assert!(!x.is_deleted().expect("it answers"));
+    // Donated, and passed on before it is ready.
+    let first = program.execute(&[&x, &w], &[]).expect("it runs");
+    assert!(x.is_deleted().expect("it answers") && !w.is_deleted().expect("it answers"));
+    let second = program.execute(&[&first[0], &w], &[]).expect("it runs");
+    drop(program);
+    second[0].wait().expect("it ends well");
+    assert_eq!(second[0].address().expect("it has one"), address);
+    assert_eq!(second[0].read::<f32>().expect("it comes down"), [5., 26., 101., 290., 677., 1370.]);
+    assert_eq!(second[1].read::<f32>().expect("it comes down"), [12., 15., 20., 27., 36., 47.]);
+    assert_eq!(first[1].read::<f32>().expect("it comes down"), [11., 12., 13., 14., 15., 16.]);
+    let (code, text) = said(x.read::<f32>());
+    assert!(code == Some(Code::InvalidArgument) && text.contains("deleted or donated"), "{text}");
+}
+
+#[test]
+fn a_program_is_kept_as_bytes() {
+    let Some(client) = client(1) else { return };
+    let program = client.compile(TWO_RESULTS, &CompileOptions::default()).unwrap_or_else(|error| panic!("{error}"));
+    let bytes = program.serialize().expect("it answers");
+    drop(program);
+    let (client, other) = (self::client(1).expect("there is a plugin"), client);
+    drop(other);
+    let loaded = client.load(&bytes).unwrap_or_else(|error| panic!("{error}"));
+    let (x, w) = (upload(&client, &[2.0; 6], &[2, 3]), upload(&client, &[1.0; 6], &[2, 3]));
+    let results = loaded.execute(&[&x, &w], &[]).expect("it runs");
+    assert_eq!(results[0].read::<f32>().expect("it comes down"), [5.0; 6]);
+    assert!(x.is_deleted().expect("it answers"), "donation is kept");
+    let (_, text) = said(client.load(&bytes[..bytes.len() / 2]));
+    println!("half of the bytes: {text}");
+    let program = client.compile(TWO_RESULTS, &CompileOptions::default()).expect("it compiles");
+    let optimized = program.compiled().optimized_program();
+    println!("optimised program: {:?}", optimized.as_ref().map(Vec::len).map_err(ToString::to_string));
+    assert!(optimized.is_ok_and(|bytes| !bytes.is_empty()));
+}
+
+#[test]
+fn wrong_programs_and_options_are_told_in_the_plugins_words() {
+    let Some(client) = client(1) else { return };
+    let wrong = TWO_RESULTS.replace("stablehlo.add %x, %w", "stablehlo.ad %x, %w");
+    let (_, text) = said(client.compile(&wrong, &CompileOptions::default()));
+    assert!(text.starts_with("PJRT_Client_Compile: ") && text.contains("stablehlo.ad"), "{text}");
+    println!("{text}");
+    let mut options = CompileOptions::default();
+    options.flags.insert("xla_no_such_flag".to_owned(), Flag::Int(1));
+    let (code, text) = said(client.compile(TWO_RESULTS, &options));
+    assert!(code == Some(Code::InvalidArgument) && text.contains("xla_no_such_flag"), "{text}");
+    println!("{text}");
+    options.flags.clear();
+    options.flags.insert("xla_cpu_enable_fast_math".to_owned(), Flag::Bool(false));
+    client.compile(TWO_RESULTS, &options).unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[test]
+fn two_devices_sum_and_a_program_goes_to_the_device_that_is_named() {
+    let Some(client) = client(3) else { return };
+    let options = CompileOptions { replicas: 2, devices: vec![2, 1], ..CompileOptions::default() };
+    let program = client.compile(SUM_OF_TWO, &options).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(program.devices(), 2);
+    let on = |device, value: f32| client.upload_values(device, &[4], &[value; 4]).expect("it goes up");
+    let (a, b) = (on(2, 1.5), on(1, 2.0));
+    let results = program.execute_replicas(&[&[&a], &[&b]], &[]).expect("it runs");
+    for result in &results {
+        assert_eq!(result[0].read::<f32>().expect("it comes down"), [3.5; 4]);
+    }
+    let (_, text) = said(program.execute(&[&a], &[]));
+    assert_eq!(text, "the program runs on 2 devices, arguments for 1 were given");
+    let (_, text) = said(program.execute_replicas(&[&[&a], &[]], &[]));
+    assert_eq!(text, "devices of one program take as many arguments each, 1 and 0 were given");
+    let (code, text) = said(program.execute_replicas(&[&[&b], &[&a]], &[]));
+    assert_eq!(code, Some(Code::InvalidArgument), "{text}");
+    println!("{text}");
+}
+
+#[test]
+fn handles_go_between_threads() {
+    let Some(client) = client(1) else { return };
+    let program = client.compile(TWO_RESULTS, &CompileOptions::default()).unwrap_or_else(|error| panic!("{error}"));
+    let w = upload(&client, &[1.0; 6], &[2, 3]);
+    std::thread::scope(|scope| {
+        for number in 0..4 {
+            let (client, program, w) = (client.clone(), &program, &w);
+            scope.spawn(move || {
+                let mut x = upload(&client, &[0.0; 6], &[2, 3]);
+                for _ in 0..2 {
+                    x = program.execute(&[&x, w], &[]).expect("it runs").swap_remove(0);
+                }
+                assert_eq!(x.read::<f32>().expect("it comes down"), [2.0; 6], "thread {number}");
+            });
+        }
+    });
+}
