@@ -117,6 +117,11 @@ impl Client {
         &self.0.platform_name
     }
 
+    /// Whether its devices are the machine's processor: a test device, not an engine.
+    pub fn is_cpu(&self) -> bool {
+        self.platform_name() == "cpu"
+    }
+
     /// Versions of what lies below, in the plugin's words.
     pub fn platform_version(&self) -> &str {
         &self.0.platform_version
@@ -149,6 +154,19 @@ impl Client {
         let devices = self.devices();
         let found = devices.get(device).ok_or(PjrtError::NoDevice { device, count: devices.len() })?;
         Ok(found.raw.0)
+    }
+
+    /// The place of a device that the plugin names.
+    ///
+    /// # Safety
+    /// It is a device of this client.
+    pub(super) unsafe fn place_of(&self, device: *mut table::Device) -> Result<usize, PjrtError> {
+        let id = self.0.handle.described(device)?.id;
+        let place = self.devices().iter().position(|device| device.id == id);
+        place.ok_or(PjrtError::Odd {
+            function: "PJRT_LoadedExecutable_AddressableDevices",
+            what: "a device of no client",
+        })
     }
 
     /// Compiles a StableHLO text for these devices.
