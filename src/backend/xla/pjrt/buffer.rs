@@ -219,7 +219,7 @@ impl Buffer {
         let mut args = BufferReadyEvent { buffer: self.raw(), ..BufferReadyEvent::new() };
         // SAFETY: the buffer is alive.
         unsafe { self.client.api().call(&mut args)? };
-        let raw = NonNull::new(args.event).ok_or_else(|| null_of::<BufferReadyEvent>())?;
+        let raw = NonNull::new(args.event).ok_or_else(null_of::<BufferReadyEvent>)?;
         // SAFETY: the event is ours to end.
         unsafe { Event::new(&self.client, raw) }.wait()
     }
@@ -241,7 +241,7 @@ impl Buffer {
         // the buffer's own is taken, which is row-major for uploads and results: no program here asks for another.
         unsafe {
             self.client.api().call(&mut args)?;
-            let raw = NonNull::new(args.event).ok_or_else(|| null_of::<BufferToHostBuffer>())?;
+            let raw = NonNull::new(args.event).ok_or_else(null_of::<BufferToHostBuffer>)?;
             Event::new(&self.client, raw).wait()
         }
     }
@@ -372,6 +372,6 @@ unsafe fn start(
         client.api().call(&mut args)?;
         let buffer = NonNull::new(args.buffer).map(|raw| Buffer::new(client, device, raw));
         let done = NonNull::new(args.done_with_host_buffer).map(|raw| Event::new(client, raw));
-        buffer.zip(done).ok_or_else(|| null_of::<ClientBufferFromHostBuffer>())
+        buffer.zip(done).ok_or_else(null_of::<ClientBufferFromHostBuffer>)
     }
 }

@@ -88,7 +88,7 @@ impl Client {
         let mut args = ClientCreate { create_options: named.as_ptr(), num_options: named.len(), ..ClientCreate::new() };
         // SAFETY: the options live until the call is over, and the plugin keeps copies.
         unsafe { plugin.api().call(&mut args)? };
-        let raw = NonNull::new(args.client).ok_or_else(|| null_of::<ClientCreate>())?;
+        let raw = NonNull::new(args.client).ok_or_else(null_of::<ClientCreate>)?;
         let handle = Handle { plugin: plugin.clone(), raw };
         let (platform_name, platform_version) = (handle.platform_name()?, handle.platform_version()?);
         let devices = handle.devices()?;
@@ -181,7 +181,7 @@ impl Client {
         };
         // SAFETY: client, text and options live until the call is over.
         unsafe { self.api().call(&mut args)? };
-        let raw = NonNull::new(args.executable).ok_or_else(|| null_of::<ClientCompile>())?;
+        let raw = NonNull::new(args.executable).ok_or_else(null_of::<ClientCompile>)?;
         // SAFETY: it is this client's, and ours to free.
         unsafe { Executable::new(self, raw) }
     }
@@ -197,7 +197,7 @@ impl Client {
         };
         // SAFETY: client and bytes live until the call is over.
         unsafe { self.api().call(&mut args)? };
-        let raw = NonNull::new(args.loaded).ok_or_else(|| null_of::<ExecutableDeserializeAndLoad>())?;
+        let raw = NonNull::new(args.loaded).ok_or_else(null_of::<ExecutableDeserializeAndLoad>)?;
         // SAFETY: it is this client's, and ours to free.
         unsafe { Executable::new(self, raw) }
     }

@@ -167,7 +167,7 @@ impl Executable {
         // ours to free.
         let (compiled, devices) = unsafe {
             client.api().call(&mut args)?;
-            let executable = NonNull::new(args.executable).ok_or_else(|| null_of::<LoadedGetExecutable>())?;
+            let executable = NonNull::new(args.executable).ok_or_else(null_of::<LoadedGetExecutable>)?;
             let compiled = Compiled::new(client.plugin(), Some(client.clone()), executable);
             client.api().call(&mut on)?;
             let devices: Result<Vec<usize>, PjrtError> =
