@@ -189,6 +189,8 @@ fn show(backends: &[Value], plugins: &[Value], missing: &[(&str, &str)]) {
         if let Some(error) = plugin["error"].as_str() {
             // Of a plugin that could be opened, it is its devices that are missing.
             let what = if plugin["api_version"].is_null() { "" } else { "no device: " };
+            // The file was named in the line above.
+            let error = error.strip_prefix(&format!("`{}` ", text(plugin, "path"))).unwrap_or(error);
             outln!("  {:<11}{what}{}", "", error.replace('\n', &format!("\n  {:<11}", "")));
         }
         for device in plugin["devices"].as_array().into_iter().flatten() {

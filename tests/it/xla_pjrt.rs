@@ -358,7 +358,9 @@ fn devices_are_listed_and_what_is_missing_is_told_with_the_line_to_type() {
     let text = devices(&out.path().join("gpu"), None, &[]);
     println!("{text}");
     let nvidia = "  NVIDIA     jax-cuda13-pjrt 0.12.0.1\n";
-    for line in ["backends\n  cpu        ", nvidia, "xla_cuda_plugin.so` cannot be loaded as a PJRT plugin: "] {
+    for line in
+        ["backends\n  cpu        ", nvidia, "xla_cuda_plugin.so\n             cannot be loaded as a PJRT plugin: "]
+    {
         assert!(text.contains(line), "{line}:\n{text}");
     }
     assert!(
