@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use cmae::backend::xla::pjrt::{
@@ -336,10 +337,18 @@ fn plugins_are_found_where_wheels_put_them() {
     assert_eq!(plugins::find_in(None, &[out.path().join("nowhere")]), []);
 }
 
+/// `cmaec devices` in an environment of its own; XLA's flags are none that a plugin knows.
+fn devices_with_wrong_flags(environment: &Path, first: &Path) -> String {
+    listed(cmaec(&["devices"]).env("XLA_FLAGS", "--xla_no_such_flag=1"), environment, Some(first))
+}
+
 /// `cmaec devices` in an environment of its own.
 fn devices(environment: &Path, first: Option<&Path>, arguments: &[&str]) -> String {
-    let mut command = cmaec(&["devices"]);
-    command.args(arguments).env("VIRTUAL_ENV", environment).env("PATH", "").env("HOME", environment);
+    listed(cmaec(&["devices"]).args(arguments).env_remove("XLA_FLAGS"), environment, first)
+}
+
+fn listed(command: &mut Command, environment: &Path, first: Option<&Path>) -> String {
+    command.env("VIRTUAL_ENV", environment).env("PATH", "").env("HOME", environment);
     command.env_remove("CONDA_PREFIX").env_remove("CMAE_PJRT_PLUGIN");
     if let Some(path) = first {
         command.env("CMAE_PJRT_PLUGIN", path);
@@ -379,4 +388,8 @@ fn devices_are_listed_and_what_is_missing_is_told_with_the_line_to_type() {
     println!("{text}");
     let api = format!(", C API {}\n", plugin.version());
     assert!(text.contains(&api) && text.contains("device 0: cpu\n"), "{text}");
+    // Such a flag ends the process that a plugin is in: not this one, and the others are listed all the same.
+    let text = devices_with_wrong_flags(&out.path().join("gpu"), plugin.path());
+    println!("{text}");
+    assert!(text.contains("xla_no_such_flag") && text.contains(nvidia), "{text}");
 }
