@@ -16,6 +16,7 @@ pub mod wide;
 pub mod xla;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::graph::step::NoStep;
@@ -28,15 +29,19 @@ pub use crate::plan::Request;
 
 /// An element type that backends compute in.
 pub trait Compute: Element {
-    /// The backend that `--backend` names: one of [`NAMES`].
-    fn backend(name: &str) -> Result<Box<dyn Backend<Self>>, BackendError>;
+    /// The backend that `--backend` names, one of [`NAMES`]; where it is XLA, on the devices of `plugin`, or of one that is found.
+    fn backend_on(name: &str, plugin: Option<&Path>) -> Result<Box<dyn Backend<Self>>, BackendError>;
+
+    fn backend(name: &str) -> Result<Box<dyn Backend<Self>>, BackendError> {
+        Self::backend_on(name, None)
+    }
 }
 
 macro_rules! compute {
     ($element:ident) => {
         impl Compute for $element {
-            fn backend(name: &str) -> Result<Box<dyn Backend<Self>>, BackendError> {
-                open(name, oracle, cuda)
+            fn backend_on(name: &str, plugin: Option<&Path>) -> Result<Box<dyn Backend<Self>>, BackendError> {
+                open(name, plugin, oracle, cuda)
             }
         }
     };
@@ -53,12 +58,20 @@ pub const NAMES: [&str; 5] = ["auto", "cpu", "xla", "dfdx", "dfdx-cuda"];
 
 type Opened<E> = Result<Box<dyn Backend<E>>, BackendError>;
 
-/// `auto` takes the GPU where this build has it and there is one, else `cpu`.
-fn open<E: cpu::Real + xla::Number>(name: &str, dfdx: fn() -> Opened<E>, cuda: fn() -> Opened<E>) -> Opened<E> {
+/// `auto` takes an accelerator where there is one, else `cpu`.
+fn open<E: cpu::Real + xla::Number>(
+    name: &str,
+    plugin: Option<&Path>,
+    dfdx: fn() -> Opened<E>,
+    cuda: fn() -> Opened<E>,
+) -> Opened<E> {
     match name {
-        "auto" => cuda().or_else(|_| Ok(cpu::cpu())),
+        "auto" => match xla::accelerator(plugin) {
+            Some(client) => Ok(Box::new(xla::Xla::new(client))),
+            None => cuda().or_else(|_| Ok(cpu::cpu())),
+        },
         "cpu" => Ok(cpu::cpu()),
-        "xla" => xla::xla(),
+        "xla" => Ok(Box::new(xla::Xla::new(xla::client(plugin)?))),
         "dfdx" => dfdx(),
         "dfdx-cuda" => cuda(),
         _ => Err(BackendError::Unknown { name: name.to_owned(), known: NAMES.join(", ") }),

@@ -12,7 +12,7 @@ use cmae::train::bench::{BenchOptions, Report, bench};
 use serde_json::{Value, json};
 
 use super::output::outln;
-use super::pipeline::{self, Options, backend_for};
+use super::pipeline::{self, Engine, Options};
 
 /// Share of a step below which people need no line of its own for a kind.
 const SMALL: f64 = 0.005;
@@ -29,9 +29,8 @@ enum PrecisionName {
 pub struct Args {
     #[arg(value_name = "PIPELINE")]
     file: PathBuf,
-    /// What runs the graph: auto, cpu, xla, dfdx or dfdx-cuda.
-    #[arg(long, default_value = "auto")]
-    backend: String,
+    #[command(flatten)]
+    engine: Engine,
     /// In place of `train.precision`.
     #[arg(long)]
     precision: Option<PrecisionName>,
@@ -77,7 +76,7 @@ pub fn main(args: Args) -> Result<(), String> {
 }
 
 fn measure<E: Compute>(program: &Program, args: &Args, setting: &Setting) -> Result<(), String> {
-    let backend = backend_for::<E>(&args.backend, program)?;
+    let backend = args.engine.open_for::<E>(program)?;
     let options = BenchOptions { warmup: args.warmup as usize, steps: args.steps as usize };
     let name = backend.name();
     let report = bench(program, backend, &options).map_err(|error| error.to_string())?;

@@ -1,7 +1,7 @@
 //! `cmaec eval`: what a trained model's features are worth.
 
 use clap::Subcommand;
-use cmae::backend::{BackendError, Compute};
+use cmae::backend::BackendError;
 use cmae::eval::Judge;
 use cmae::eval::quality::QualityError;
 use cmae::spec::{Duration, KnnSpec};
@@ -9,6 +9,7 @@ use cmae::train::init;
 use serde_json::json;
 
 use super::output::{errln, outln};
+use super::pipeline::Engine;
 use super::trained::Chosen;
 
 /// Judges the features of a run.
@@ -38,9 +39,8 @@ struct Knn {
     k: Option<usize>,
     #[arg(long)]
     temperature: Option<f64>,
-    /// What runs the graph: auto, cpu, xla, dfdx or dfdx-cuda.
-    #[arg(long, default_value = "auto")]
-    backend: String,
+    #[command(flatten)]
+    engine: Engine,
     /// Prints the figures as JSON.
     #[arg(long)]
     json: bool,
@@ -74,7 +74,7 @@ fn knn(args: Knn) -> Result<(), String> {
         return Err(text(QualityError::NoLabels { why: why.to_owned() }));
     }
     let failed = |error: BackendError| error.to_string();
-    let backend = f32::backend(&args.backend).map_err(failed)?;
+    let backend = args.engine.open::<f32>()?;
     let mut session = backend.open(program, trained.arena).map_err(failed)?;
     let found = judge.model(&mut *session, program).map_err(text)?;
     session.exchange(init::initialise(&program.layout, program.spec.train.seed)).map_err(failed)?;

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use cmae::backend::{BackendError, Compute};
+use cmae::backend::BackendError;
 use cmae::eval::{features, quality};
 use cmae::run::destination::{Kind, destination};
 
 use super::output::{errln, outln};
+use super::pipeline::Engine;
 use super::trained::Chosen;
 
 /// Writes the features of pictures as safetensors: `features` [N, D], `labels` [N] (−1 without classes), and in
@@ -21,9 +22,8 @@ pub struct Args {
     /// A plain file; one that is there is written over, unless it is a run's.
     #[arg(short, long, value_name = "FILE.safetensors")]
     output: PathBuf,
-    /// What runs the graph: auto, cpu, xla, dfdx or dfdx-cuda.
-    #[arg(long, default_value = "auto")]
-    backend: String,
+    #[command(flatten)]
+    engine: Engine,
 }
 
 pub fn main(args: Args) -> Result<(), String> {
@@ -35,7 +35,7 @@ pub fn main(args: Args) -> Result<(), String> {
     })?;
     let source = trained.source(&args.data)?;
     let failed = |error: BackendError| error.to_string();
-    let backend = f32::backend(&args.backend).map_err(failed)?;
+    let backend = args.engine.open::<f32>()?;
     let mut batches = quality::batches(program, graph, &source).map_err(|error| error.to_string())?;
     let mut session = backend.open(program, trained.arena).map_err(failed)?;
     let (found, labels) =

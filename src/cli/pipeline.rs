@@ -74,13 +74,33 @@ pub fn start_threads(wanted: Option<u16>) -> Result<usize, String> {
     Ok(threads)
 }
 
-/// The backend that `--backend` names, which must be able to train `program`.
-pub fn backend_for<E: Compute>(name: &str, program: &Program) -> Result<Box<dyn Backend<E>>, String> {
-    let backend = E::backend(name).map_err(|error| error.to_string())?;
-    match backend.accept(&Request::of_step(program, &[])) {
-        Ok(()) => Ok(backend),
-        Err(error @ BackendError::NoBf16 { .. }) => Err(format!("{}: {error}", Code::PrecisionMissing.as_str())),
-        Err(error) => Err(error.to_string()),
+/// The backend unless another is named.
+pub const AUTO: &str = "auto";
+
+/// What runs the graph.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Engine {
+    /// What runs the graph: auto (an accelerator where there is one, else cpu), cpu, xla, dfdx or dfdx-cuda.
+    #[arg(long, default_value = AUTO)]
+    pub backend: String,
+    /// The PJRT plugin whose devices xla takes. By default the one that `CMAE_PJRT_PLUGIN` names, else what `cmaec devices` finds.
+    #[arg(long, value_name = "FILE")]
+    pub plugin: Option<PathBuf>,
+}
+
+impl Engine {
+    pub fn open<E: Compute>(&self) -> Result<Box<dyn Backend<E>>, String> {
+        E::backend_on(&self.backend, self.plugin.as_deref()).map_err(|error| error.to_string())
+    }
+
+    /// One that is able to train `program`.
+    pub fn open_for<E: Compute>(&self, program: &Program) -> Result<Box<dyn Backend<E>>, String> {
+        let backend = self.open::<E>()?;
+        match backend.accept(&Request::of_step(program, &[])) {
+            Ok(()) => Ok(backend),
+            Err(error @ BackendError::NoBf16 { .. }) => Err(format!("{}: {error}", Code::PrecisionMissing.as_str())),
+            Err(error) => Err(error.to_string()),
+        }
     }
 }
 

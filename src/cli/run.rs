@@ -15,7 +15,7 @@ use cmae::spec::Precision;
 use cmae::train::{Ended, ImportedRun, SessionError, SessionOptions, Watch, session};
 
 use super::output::{self, errln};
-use super::pipeline::{self, Options, backend_for};
+use super::pipeline::{self, AUTO, Engine, Options};
 use super::progress::Progress;
 use super::report::Reporting;
 use super::signals;
@@ -25,9 +25,6 @@ use super::tui::{self, Tui};
 
 /// Where runs go that are told no folder.
 const RUNS: &str = "runs";
-/// The backend unless another is named.
-const AUTO: &str = "auto";
-
 /// Trains a pipeline, and writes checkpoints, metrics and pictures to a folder.
 ///
 /// Ctrl-C saves and leaves, as do SIGTERM and a terminal that is closed (not under `nohup`, and a pipe without a reader stops
@@ -50,9 +47,8 @@ pub struct Args {
     /// of its own below the sweep's. One that fails does not stop the others; the last lines are a table of all.
     #[arg(long = "sweep", value_name = "NAME=A,B")]
     sweeps: Vec<String>,
-    /// What runs the graph: auto, cpu, xla, dfdx or dfdx-cuda.
-    #[arg(long, default_value = AUTO)]
-    backend: String,
+    #[command(flatten)]
+    engine: Engine,
     /// Threads that compute, and as many that load images. By default one for each core.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
@@ -274,7 +270,7 @@ impl Job<'_> {
         folder: &RunFolder,
     ) -> Result<(Result<Ended, SessionError>, Reporting<'r>), String> {
         let (args, program) = (self.args, &run.compiled.program);
-        let backend = backend_for::<E>(&args.backend, program)?;
+        let backend = args.engine.open_for::<E>(program)?;
         // A checkpoint holds what was imported.
         let needs_imports = !args.imports.is_empty() || !folder.holds_checkpoints();
         let imports = self.imports.iter().filter(|_| needs_imports).map(|text| imported(text));
@@ -312,8 +308,11 @@ impl Job<'_> {
         let args = self.args;
         let mut line = format!("cmaec run {} --out {} --resume", shell::path(&args.file), shell::path(out));
         let mut add = |option: &str, value: String| line += &format!(" {option} {value}");
-        if args.backend != AUTO {
-            add("--backend", shell::word(&args.backend));
+        if args.engine.backend != AUTO {
+            add("--backend", shell::word(&args.engine.backend));
+        }
+        if let Some(plugin) = &args.engine.plugin {
+            add("--plugin", shell::path(plugin));
         }
         if let Some(threads) = args.threads {
             add("--threads", threads.to_string());

@@ -12,7 +12,7 @@ use cmae::train::{Trainer, init};
 use cmae::verify::{self, Fixture, Map, Mode, Report, verify_eval, verify_train, with_given};
 
 use super::output::{out, outln};
-use super::pipeline::{self, Options};
+use super::pipeline::{self, Engine, Options};
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Precision {
@@ -41,9 +41,8 @@ pub struct Args {
     tolerance: Option<f64>,
     #[arg(long, value_enum, default_value = "f32")]
     precision: Precision,
-    /// What runs the graph: auto, cpu, xla, dfdx or dfdx-cuda.
-    #[arg(long, default_value = "auto")]
-    backend: String,
+    #[command(flatten)]
+    engine: Engine,
     /// Prints the report as JSON.
     #[arg(long)]
     json: bool,
@@ -89,8 +88,8 @@ pub fn main(args: Args) -> Result<(), String> {
         null_after: number(&map.null_after)?,
     };
     let report = match args.precision {
-        Precision::F32 => report::<f32>(&compiled.program, &file, &map, &options, &args.backend)?,
-        Precision::F64 => report::<f64>(&compiled.program, &file, &map, &options, &args.backend)?,
+        Precision::F32 => report::<f32>(&compiled.program, &file, &map, &options, &args.engine)?,
+        Precision::F64 => report::<f64>(&compiled.program, &file, &map, &options, &args.engine)?,
     };
     if args.json {
         outln!("{}", report.json());
@@ -105,9 +104,9 @@ fn report<E: Compute>(
     file: &Fixture,
     map: &Map,
     options: &verify::Options,
-    backend: &str,
+    engine: &Engine,
 ) -> Result<Report, String> {
-    let mut backend = E::backend(backend).map_err(|error| error.to_string())?;
+    let mut backend = engine.open::<E>()?;
     let report = match map.mode {
         Mode::Train => {
             // A file is one batch, given again in each step: an epoch has one step.

@@ -2,11 +2,8 @@
 //!
 //! For evaluation, for figures on the way, and for tests. Training keeps its tensors on the device.
 
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
-
 use super::lower::{Leaf, Module, Scalar, TensorType, module};
-use super::pjrt::{Buffer, Client, CompileOptions, Executable, HostElement, PjrtError, Plugin};
+use super::pjrt::{Buffer, Client, CompileOptions, Executable, HostElement};
 use super::session::XlaSession;
 use crate::backend::{Backend, BackendError, Request, Results, Session};
 use crate::graph::{Graph, Layout, Program, TensorDecl, ValueId};
@@ -35,34 +32,6 @@ pub struct Xla {
     client: Client,
     /// The one used last comes last.
     compiled: Vec<Compiled>,
-}
-
-/// The backend on the plugin that `CMAE_PJRT_PLUGIN` names.
-pub fn xla<E: Number>() -> Result<Box<dyn Backend<E>>, BackendError> {
-    Ok(Box::new(Xla::new(client()?)))
-}
-
-/// The client of this process. A second one would want an accelerator's memory once more.
-fn client() -> Result<Client, BackendError> {
-    static OPEN: Mutex<Option<(PathBuf, Client)>> = Mutex::new(None);
-    let Some(path) = std::env::var_os("CMAE_PJRT_PLUGIN").map(PathBuf::from) else {
-        let reason = "no PJRT plugin was named (help: CMAE_PJRT_PLUGIN=FILE, a plugin's shared library)".to_owned();
-        return Err(BackendError::Unavailable { backend: "xla", reason });
-    };
-    let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((of, client)) = &*open
-        && *of == path
-    {
-        return Ok(client.clone());
-    }
-    let client = opened(&path)?;
-    *open = Some((path, client.clone()));
-    Ok(client)
-}
-
-fn opened(path: &Path) -> Result<Client, BackendError> {
-    let unavailable = |error: PjrtError| BackendError::Unavailable { backend: "xla", reason: error.to_string() };
-    Plugin::open(path).and_then(|plugin| plugin.client(&[])).map_err(unavailable)
 }
 
 /// A program, and what it was made for.
