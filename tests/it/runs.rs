@@ -83,7 +83,7 @@ pub fn killed_after(step: u64, arguments: &[&str], out: &Path) {
 }
 
 /// A run killed mid-epoch and resumed with another number of threads ends as one that was left alone.
-fn survives_a_kill(base: &[&str], step: u64) {
+pub fn survives_a_kill(base: &[&str], step: u64) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (whole, broken) = (folder.path().join("whole"), folder.path().join("broken"));
     succeed(&with(base, &["--out", text(&whole), "--threads", "2"]));

@@ -1,0 +1,180 @@
+//! Whole steps on a device: forward, backward, clipping, optimizer, averaged copies and states as one program, against the steps
+//! that `cpu` makes of the same batches. Plugins and what goes without one: see [`crate::xla`].
+
+use cmae::backend::Kept;
+use cmae::backend::xla::lower::Scalar;
+use cmae::backend::xla::step::{Numbers, StepProgram};
+use cmae::data::random::RandomBatches;
+use cmae::graph::Program;
+use cmae::tensor::InputValue;
+
+use crate::methods::{compile, page, sets_of, start, trainer_from};
+use crate::runs::{self, SMALL, with};
+
+/// What a step moves: tensors, slots, updates, losses and the norm after each of three steps.
+struct Moved {
+    tensors: Vec<f64>,
+    slots: Vec<f64>,
+    updates: Vec<u64>,
+    numbers: Vec<f64>,
+}
+
+fn steps(program: &Program, sets: &[String], backend: &str, count: u64) -> Moved {
+    let mut batches = RandomBatches::new(&program.train.inputs, program.spec.effective_batch(), 1);
+    let mut trainer = trainer_from::<f64>(program, backend, 2 * count, start(program, sets));
+    let mut numbers = Vec::new();
+    for number in 0..count {
+        let report = trainer.step(batches.batch(number)).unwrap_or_else(|error| panic!("{backend}: {error}"));
+        numbers.extend(report.results.losses);
+        numbers.extend(report.results.monitors);
+        numbers.push(report.results.total);
+        numbers.extend(report.gradient_norm);
+    }
+    let Kept { tensors, slots, updates } = trainer.kept().expect("they can be read");
+    Moved { tensors: tensors.to_vec(), slots: slots.concat(), updates: updates.to_vec(), numbers }
+}
+
+/// The greatest distance over the greatest number.
+fn distance(a: &[f64], b: &[f64]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let largest = a.iter().fold(1e-30_f64, |most, x| most.max(x.abs()));
+    a.iter().zip(b).fold(0.0_f64, |most, (a, b)| most.max((a - b).abs())) / largest
+}
+
+/// Three steps of a method with more settings, on both backends. f64 rounds by 1e-16, and three steps on hundreds of sums
+/// leave six digits of room: 1e-9, as for references.
+fn agree(pipeline: &str, more: &[&str]) {
+    let Some(xla) = crate::xla::backend() else { return };
+    let page = page();
+    let method = page.methods.iter().find(|method| method.pipeline == pipeline).expect("it is a method");
+    let sets: Vec<String> =
+        sets_of(&page, method).into_iter().chain(more.iter().map(|set| (*set).to_owned())).collect();
+    let program = compile(pipeline, &sets);
+    let (host, device) = (steps(&program, &sets, "cpu", 3), steps(&program, &sets, xla, 3));
+    let fresh: Vec<f64> = start(&program, &sets);
+    assert!(distance(&host.tensors, &fresh) > 1e-6, "{pipeline} {more:?}: nothing moved");
+    assert_eq!(host.updates, device.updates, "{pipeline} {more:?}");
+    for (what, a, b) in [
+        ("numbers", &host.numbers, &device.numbers),
+        ("tensors", &host.tensors, &device.tensors),
+        ("slots", &host.slots, &device.slots),
+    ] {
+        let found = distance(a, b);
+        println!("{pipeline} {more:?}: {what} {found:.1e}");
+        assert!(found <= 1e-9, "{pipeline} {more:?}: {what} differ by {found:e}");
+    }
+}
+
+#[test]
+fn optimizers_are_the_host_s() {
+    agree("mae_vitb", &["train.optimizer=sgd(momentum: 0.9, weight_decay: 0.05, nesterov: true)"]);
+    agree("simclr_vitb", &["train.optimizer=sgd(momentum: 0.9)", "train.clip=each_norm(0.01)"]);
+    let lars = "train.optimizer=lars(momentum: 0.8, weight_decay: ramp(0.01, 0.1))";
+    agree("barlow_twins_vitb", &[lars, "train.learning_rate=0.1", "train.clip=global_norm(0.5)"]);
+    agree("barlow_twins_vitb", &["train.optimizer=lars(momentum: 0.8, weight_decay: 0.1, separate_norms: true)"]);
+}
+
+/// Frozen for a part of the steps, a schedule of the momentum, copies of copies.
+#[test]
+fn what_is_frozen_and_what_follows_is_the_host_s() {
+    agree("dino_vitb", &["train.clip=global_norm(0.1)"]);
+    agree("moco_v3_vitb", &[]);
+}
+
+/// Loops around the part where samples meet, with ids and states there too.
+#[test]
+fn micro_batches_are_the_host_s() {
+    for pipeline in ["mae_vitb", "cmae_vitb", "msn_vitb", "beit_vitb"] {
+        agree(pipeline, &["data.batch_size=4", "train.accumulate=4"]);
+    }
+}
+
+#[test]
+fn states_that_the_first_batch_starts_are_the_host_s() {
+    agree("vq_tokenizer", &[]);
+}
+
+/// In f32: three digits more than f32 has are lost in twenty steps that each move every weight.
+#[test]
+fn twenty_steps_have_the_losses_of_cpu() {
+    let Some(xla) = crate::xla::backend() else { return };
+    let sets: Vec<String> =
+        SMALL.iter().filter(|word| word.contains('=')).map(|set| (*set).to_owned()).collect();
+    let program = compile("quickstart", &sets);
+    let losses = |backend: &str| -> Vec<f64> {
+        let mut batches = RandomBatches::new(&program.train.inputs, program.spec.effective_batch(), 1);
+        let mut trainer = trainer_from::<f32>(&program, backend, 20, start(&program, &sets));
+        let step = |number| {
+            let report = trainer.step(batches.batch(number)).unwrap_or_else(|error| panic!("{backend}: {error}"));
+            report.results.losses
+        };
+        (0..20).flat_map(step).collect()
+    };
+    let (host, device) = (losses("cpu"), losses(xla));
+    for (at, (a, b)) in host.iter().zip(&device).enumerate() {
+        assert!((a - b).abs() <= 1e-5 * a.abs(), "loss {at}: {a} on cpu, {b} on {xla}");
+    }
+}
+
+/// A batch that makes NaN leaves tensors, slots and counts as they were, and is told as `cpu` tells it.
+#[test]
+fn a_step_that_is_not_finite_is_not_made() {
+    let Some(xla) = crate::xla::backend() else { return };
+    let page = page();
+    for more in [&[][..], &["data.batch_size=4", "train.accumulate=4"]] {
+        let method = page.methods.iter().find(|method| method.pipeline == "cmae_vitb").expect("it is a method");
+        let sets: Vec<String> =
+            sets_of(&page, method).into_iter().chain(more.iter().map(|set| (*set).to_owned())).collect();
+        let program = compile("cmae_vitb", &sets);
+        let told = |backend: &str| {
+            let mut batches = RandomBatches::new(&program.train.inputs, program.spec.effective_batch(), 1);
+            let mut trainer = trainer_from::<f32>(&program, backend, 4, start(&program, &sets));
+            trainer.step(batches.batch(0)).unwrap_or_else(|error| panic!("{backend}: {error}"));
+            let kept = |trainer: &mut cmae::train::Trainer<'_, f32>| {
+                let Kept { tensors, slots, updates } = trainer.kept().expect("they can be read");
+                (tensors.to_vec(), slots.to_vec(), updates.to_vec())
+            };
+            let before = kept(&mut trainer);
+            let mut broken = batches.batch(1).to_vec();
+            let picture = broken.iter_mut().find_map(|(_, value)| match value {
+                InputValue::Float(tensor) if tensor.shape.len() == 4 => Some(tensor),
+                _ => None,
+            });
+            picture.expect("there are pictures").data[5] = f32::NAN;
+            let error = trainer.step(&broken).expect_err("a picture is no number").to_string();
+            assert!(kept(&mut trainer) == before, "{backend}: {more:?}");
+            trainer.step(batches.batch(1)).unwrap_or_else(|error| panic!("{backend}: {error}"));
+            error
+        };
+        let (host, device) = (told("cpu"), told(xla));
+        assert!(host.contains("is not finite; "), "{host}");
+        assert_eq!(host, device, "{more:?}");
+    }
+}
+
+#[test]
+fn a_run_that_is_killed_ends_with_the_same_bytes() {
+    let Some(xla) = crate::xla::backend() else { return };
+    runs::survives_a_kill(&with(&SMALL, &["--backend", xla]), 14);
+}
+
+/// Every tensor and slot takes the memory of what it was, and nothing else is given away: no plugin is needed to see it.
+#[test]
+fn tensors_and_slots_are_donated() {
+    let page = page();
+    for method in page.methods.iter().filter(|method| ["cmae_vitb", "dino_vitb"].contains(&&*method.pipeline)) {
+        let program = compile(&method.pipeline, &sets_of(&page, method));
+        let layout = &program.layout;
+        let numbers = Numbers::new(&program, &vec![0; layout.trained()]);
+        let step = program.step(&[]).expect("it compiles");
+        let found = StepProgram::new(&program, &step, &numbers, Scalar::F32, false).expect("it lowers");
+        let slots = program.spec.train.optimizer.slots().len();
+        let kept = layout.tensors.len() + slots * layout.trained();
+        let head = found.text.lines().nth(1).expect("a module has a function");
+        for place in 0..kept {
+            let donated = format!("{{tf.aliasing_output = {place} : i32}}");
+            assert!(head.contains(&donated), "{}: {donated}", method.pipeline);
+        }
+        assert_eq!(head.matches("tf.aliasing_output").count(), kept, "{}", method.pipeline);
+    }
+}
