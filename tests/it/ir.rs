@@ -11,7 +11,7 @@ use crate::command::root;
 use crate::pages::Page;
 
 /// Parameters are trained, but for those whose path starts with `fixed`.
-fn layout(graph: &Graph) -> Layout {
+pub fn layout(graph: &Graph) -> Layout {
     let mut tensors: Vec<TensorDecl> = Vec::new();
     for node in &graph.nodes {
         let Op::Param { path } = &node.op else { continue };

@@ -8,6 +8,13 @@
 
 use std::sync::Once;
 
+use cmae::backend::{Compute, Request};
+use cmae::graph::text;
+use cmae::spec::Recompute;
+use cmae::tensor::{HostTensor, InputValue, OutputValue};
+
+use crate::ir::layout;
+
 /// The backend's name, where it can run here.
 pub fn backend() -> Option<&'static str> {
     static SAID: Once = Once::new();
@@ -21,4 +28,157 @@ pub fn backend() -> Option<&'static str> {
         );
     });
     None
+}
+
+/// What a graph of text gives on a backend: outputs and gradients, or the error's text.
+fn run<E: Compute>(
+    backend: &str,
+    graph: &str,
+    inputs: &[(String, InputValue)],
+    request: Request,
+) -> Result<Vec<f64>, String> {
+    let graph = text::parse(graph).unwrap_or_else(|error| panic!("{error}"));
+    let layout = layout(&graph);
+    // Numbers that no product makes look alike, and that f32 can hold.
+    let arena: Vec<E> = (0..layout.total_len).map(|i| E::from_f64(f64::from((i as f32 * 0.7 + 0.3).sin()))).collect();
+    let outputs = graph.outputs.iter().map(|(name, _)| name.clone()).collect();
+    let request = Request { gradients: graph.total.is_some(), outputs, ..request };
+    let mut backend = E::backend(backend).unwrap_or_else(|error| panic!("{error}"));
+    let results = backend.run(&graph, &layout, &arena, inputs, &request).map_err(|error| error.to_string())?;
+    let gradients = results.gradients.iter().map(|gradient| gradient.to_f64());
+    Ok(results.outputs.iter().flat_map(flat).chain(gradients).collect())
+}
+
+fn flat<E: Compute>(value: &OutputValue<E>) -> Vec<f64> {
+    match value {
+        OutputValue::Float(tensor) => tensor.data.iter().map(|value| value.to_f64()).collect(),
+        OutputValue::Int(tensor) => tensor.data.iter().map(|id| *id as f64).collect(),
+    }
+}
+
+/// The greatest distance of two lists over the greatest number.
+fn distance(a: &[f64], b: &[f64]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let largest = a.iter().fold(0.0_f64, |most, x| most.max(x.abs()));
+    a.iter().zip(b).fold(0.0_f64, |most, (a, b)| most.max((a - b).abs())) / largest
+}
+
+/// A device cannot stop at an id: the program's last result tells of it, in the words of `cpu`.
+#[test]
+fn ids_out_of_range_are_named() {
+    let Some(xla) = backend() else { return };
+    let gather = "input ids: i[1, 2] Label
+        %0: f[1, 3, 2] = param() (path:\"x\")
+        %1: i[1, 2] = input() (name:\"ids\")
+        %2: f[1, 2, 2] = gather_tokens(%0, %1)  ; decoder.restore
+        output y = %2";
+    let one_hot = "input ids: i[1, 2] Label
+        %0: i[1, 2] = input() (name:\"ids\")
+        %1: f[1, 2, 3] = one_hot(%0) (classes:3)  ; head
+        output y = %1";
+    for (graph, ids, found) in [
+        (gather, [2, 3], Some("gather_tokens at decoder.restore: id 3 is no token: there are 3")),
+        (gather, [-1, 7], Some("gather_tokens at decoder.restore: id -1 is no token: there are 3")),
+        (one_hot, [0, 4], Some("one_hot at head: id 4 is no class: there are 3")),
+        (gather, [0, 2], None),
+    ] {
+        let ids = InputValue::Int(HostTensor { shape: vec![1, 2], data: ids.to_vec() });
+        let of = |backend| run::<f32>(backend, graph, &[("ids".to_owned(), ids.clone())], Request::default());
+        assert_eq!(of(xla).err().as_deref(), found);
+        assert_eq!(of(xla), of("cpu"));
+    }
+}
+
+#[test]
+fn the_first_value_that_is_not_finite_is_named() {
+    let Some(xla) = backend() else { return };
+    let graph = "%0: f[2, 3] = param() (path:\"x\")
+        %1: f[2, 3] = abs(%0)
+        %2: f[2, 3] = neg(%1)
+        %3: f[2, 3] = log(%2)  ; head.norm
+        %4: f[2, 3] = add(%3, %1)  ; head
+        output y = %4";
+    let request = || Request { check_finite: true, ..Request::default() };
+    let error = run::<f32>(xla, graph, &[], request()).expect_err("a logarithm below 0");
+    assert_eq!(error, "log at head.norm: the first value that is not finite (NaN)");
+    assert_eq!(run::<f32>("cpu", graph, &[], request()), Err(error));
+}
+
+/// Operands rounded to bf16, sums in f32: as far from f32 as bf16's digits, and as near to `cpu` as f32's.
+#[test]
+fn rounded_products_are_those_of_cpu() {
+    let Some(xla) = backend() else { return };
+    let graph = "%0: f[2, 6, 8] = param() (path:\"x\")
+        %1: f[8, 8] = param() (path:\"weight\")  ; fc
+        %2: f[8] = param() (path:\"bias\")  ; fc
+        %3: f[2, 6, 8] = linear(%0, %1, %2)  ; fc
+        %4: f[2, 2, 6, 4] = reshape(%3)
+        %5: f[2, 2, 6, 4] = attention(%4, %4, %4) (scale:0.5)  ; attn
+        %6: f[2, 4, 6, 2] = reshape(%5)
+        %7: f[6, 2, 3, 3] = param() (path:\"kernel\")  ; conv
+        %8: f[2, 6, 3, 1] = conv2d(%6, %7) (stride:2,padding:1,groups:2)  ; conv
+        %9: f[2, 6, 3, 1] = mul(%8, %8)
+        %10: f[] = sum(%9) (axes:[0,1,2,3],keep:false)
+        output y = %8
+        total = %10";
+    let of = |backend, bf16| {
+        run::<f32>(backend, graph, &[], Request { bf16, ..Request::default() })
+            .unwrap_or_else(|error| panic!("{error}"))
+    };
+    let (cpu, rounded, plain) = (of("cpu", true), of(xla, true), of(xla, false));
+    // A value that lies between two numbers of bf16 may be rounded to either, which is 2⁻⁸ of one operand of a few dozen.
+    assert!(distance(&cpu, &rounded) < 1e-3, "{}", distance(&cpu, &rounded));
+    assert!(distance(&plain, &rounded) > 1e-3, "{}", distance(&plain, &rounded));
+    assert!(distance(&plain, &of("cpu", false)) < 1e-5, "{}", distance(&plain, &of("cpu", false)));
+}
+
+#[test]
+fn computing_again_changes_nothing() {
+    let Some(xla) = backend() else { return };
+    let block = |i: usize, x: usize, first: usize| {
+        let [w, norm, fc, gelu, sum] = [first, first + 1, first + 2, first + 3, first + 4];
+        format!(
+            "%{w}: f[4, 4] = param() (path:\"w{i}\")  ; blocks.{i}
+            %{norm}: f[3, 4] = layer_norm(%{x}) (eps:0.00001)  ; blocks.{i}.norm
+            %{fc}: f[3, 4] = linear(%{norm}, %{w})  ; blocks.{i}.fc
+            %{gelu}: f[3, 4] = gelu(%{fc})  ; blocks.{i}
+            %{sum}: f[3, 4] = add(%{x}, %{gelu})  ; blocks.{i}\n"
+        )
+    };
+    let graph = format!(
+        "%0: f[3, 4] = param() (path:\"x\")\n{}{}%11: f[3, 4] = mul(%10, %10)
+        %12: f[] = sum(%11) (axes:[0,1],keep:false)
+        output y = %10
+        total = %12",
+        block(0, 0, 1),
+        block(1, 5, 6)
+    );
+    let of = |backend, recompute| {
+        run::<f64>(backend, &graph, &[], Request { recompute, ..Request::default() })
+            .unwrap_or_else(|error| panic!("{error}"))
+    };
+    let (again, kept) = (of(xla, Recompute::Blocks), of(xla, Recompute::None));
+    assert!(distance(&again, &kept) < 1e-14, "{}", distance(&again, &kept));
+    assert!(distance(&again, &of("cpu", Recompute::None)) < 1e-13);
+}
+
+/// Losses and gradients of every pipeline in f64, beside those of `cpu`.
+#[test]
+fn every_pipeline_agrees_with_cpu() {
+    let Some(xla) = backend() else { return };
+    crate::cpu::each_pipeline(|method, program, arena, inputs| {
+        let of = |backend| {
+            let request = Request { gradients: true, ..Request::default() };
+            let mut backend = f64::backend(backend).unwrap_or_else(|error| panic!("{error}"));
+            let results = backend.run(&program.train, &program.layout, arena, inputs, &request);
+            let results = results.unwrap_or_else(|error| panic!("{}: {error}", method.pipeline));
+            (results.losses, results.gradients)
+        };
+        let ((losses, gradients), (others, other_gradients)) = (of("cpu"), of(xla));
+        for (a, b) in losses.iter().zip(&others) {
+            assert!((a - b).abs() <= 1e-9 * a.abs().max(1.0), "{}: {a} and {b}", method.pipeline);
+        }
+        let far = distance(&gradients, &other_gradients);
+        assert!(far <= 1e-9, "{}: gradients {far} apart", method.pipeline);
+    });
 }

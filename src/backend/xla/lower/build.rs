@@ -2,7 +2,7 @@
 //!
 //! What is said of an op's edges (a reduction that drops NaN, an id out of range) is what plugins do, found by running them.
 
-use super::text::{Function, Region, Scalar, TensorType, Value, axes, integers, number, sizes};
+use super::text::{Function, Region, Scalar, TensorType, Value, axes, number, sizes};
 
 /// How two values are compared. With NaN only `Ne` holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -342,6 +342,19 @@ impl Function {
         self.op("stablehlo.sort", &[&x, &places], &attributes, &[body], &types).remove(1)
     }
 
+    /// Values that go round through `body` while `condition`, a truth, holds of them. Both may read all that was made before.
+    pub fn repeat(
+        &mut self,
+        initial: &[&Value],
+        condition: impl FnOnce(&mut Function, &[Value]) -> Value,
+        body: impl FnOnce(&mut Function, &[Value]) -> Vec<Value>,
+    ) -> Vec<Value> {
+        let types: Vec<TensorType> = initial.iter().map(|value| value.ty.clone()).collect();
+        let condition = self.region(&types, |function, values| vec![condition(function, values)]);
+        let body = self.region(&types, body);
+        self.op("stablehlo.while", initial, "", &[condition, body], &types)
+    }
+
     /// The values, of which no compiler may say that they were computed before.
     pub fn barrier(&mut self, values: &[&Value]) -> Vec<Value> {
         let types: Vec<TensorType> = values.iter().map(|value| value.ty.clone()).collect();
@@ -370,9 +383,15 @@ impl Function {
     /// The part of `x` of these sizes that begins at `starts`, one scalar of ids for each axis.
     pub fn dynamic_slice(&mut self, x: &Value, starts: &[&Value], lengths: &[usize]) -> Value {
         let operands: Vec<&Value> = [x].into_iter().chain(starts.iter().copied()).collect();
-        let attributes = format!("slice_sizes = {}", integers(lengths.iter().map(|length| *length as i64)));
+        let attributes = format!("slice_sizes = {}", sizes(lengths));
         let ty = TensorType::new(lengths, x.scalar());
         self.one("stablehlo.dynamic_slice", &operands, &attributes, ty)
+    }
+
+    /// `x` with `part` in the place that begins at `starts`.
+    pub fn dynamic_update(&mut self, x: &Value, part: &Value, starts: &[&Value]) -> Value {
+        let operands: Vec<&Value> = [x, part].into_iter().chain(starts.iter().copied()).collect();
+        self.one("stablehlo.dynamic_update_slice", &operands, "", x.ty.clone())
     }
 }
 

@@ -267,15 +267,9 @@ fn quoted(text: &str) -> String {
     out
 }
 
-/// `array<i64: 0, 2>`.
-pub fn integers(values: impl IntoIterator<Item = i64>) -> String {
-    let values: Vec<i64> = values.into_iter().collect();
-    if values.is_empty() { "array<i64>".to_owned() } else { format!("array<i64: {}>", List(values.iter())) }
-}
-
-/// [`integers`] of sizes or axes.
+/// `array<i64: 0, 2>`, of sizes or axes.
 pub fn sizes(values: &[usize]) -> String {
-    integers(values.iter().map(|value| *value as i64))
+    if values.is_empty() { "array<i64>".to_owned() } else { format!("array<i64: {}>", List(values.iter())) }
 }
 
 /// `[0, 2]`.
@@ -289,7 +283,7 @@ pub fn number(value: f64, scalar: Scalar) -> String {
     if scalar.is_float()
         && (value * 64.0).fract() == 0.0
         && value.abs() < 1024.0
-        && value.is_sign_positive() | (value != 0.0)
+        && (value.is_sign_positive() || value != 0.0)
     {
         return format!("{value:?}");
     }
