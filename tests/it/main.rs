@@ -65,3 +65,4 @@ mod verify;
 mod views;
 mod xla;
 mod xla_pjrt;
+mod xla_session;

@@ -98,8 +98,7 @@ fn states_that_the_first_batch_starts_are_the_host_s() {
 #[test]
 fn twenty_steps_have_the_losses_of_cpu() {
     let Some(xla) = crate::xla::backend() else { return };
-    let sets: Vec<String> =
-        SMALL.iter().filter(|word| word.contains('=')).map(|set| (*set).to_owned()).collect();
+    let sets: Vec<String> = SMALL.iter().filter(|word| word.contains('=')).map(|set| (*set).to_owned()).collect();
     let program = compile("quickstart", &sets);
     let losses = |backend: &str| -> Vec<f64> {
         let mut batches = RandomBatches::new(&program.train.inputs, program.spec.effective_batch(), 1);
