@@ -16,7 +16,7 @@ pub mod wide;
 pub mod xla;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::graph::step::NoStep;
@@ -29,19 +29,27 @@ pub use crate::plan::Request;
 
 /// An element type that backends compute in.
 pub trait Compute: Element {
-    /// The backend that `--backend` names, one of [`NAMES`]; where it is XLA, on the devices of `plugin`, or of one that is found.
-    fn backend_on(name: &str, plugin: Option<&Path>) -> Result<Box<dyn Backend<Self>>, BackendError>;
+    /// The backend that `--backend` names: one of [`NAMES`].
+    fn backend_with(name: &str, options: &XlaOptions) -> Result<Box<dyn Backend<Self>>, BackendError>;
 
     fn backend(name: &str) -> Result<Box<dyn Backend<Self>>, BackendError> {
-        Self::backend_on(name, None)
+        Self::backend_with(name, &XlaOptions::default())
     }
+}
+
+/// What the `xla` backend takes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct XlaOptions {
+    /// The plugin whose devices it takes, else the one that the environment names, else what is found.
+    pub plugin: Option<PathBuf>,
+    pub compiling: xla::Compiling,
 }
 
 macro_rules! compute {
     ($element:ident) => {
         impl Compute for $element {
-            fn backend_on(name: &str, plugin: Option<&Path>) -> Result<Box<dyn Backend<Self>>, BackendError> {
-                open(name, plugin, oracle, cuda)
+            fn backend_with(name: &str, options: &XlaOptions) -> Result<Box<dyn Backend<Self>>, BackendError> {
+                open(name, options, oracle, cuda)
             }
         }
     };
@@ -61,17 +69,17 @@ type Opened<E> = Result<Box<dyn Backend<E>>, BackendError>;
 /// `auto` takes an accelerator where there is one, else `cpu`.
 fn open<E: cpu::Real + xla::Number>(
     name: &str,
-    plugin: Option<&Path>,
+    options: &XlaOptions,
     dfdx: fn() -> Opened<E>,
     cuda: fn() -> Opened<E>,
 ) -> Opened<E> {
     match name {
-        "auto" => match xla::accelerator(plugin) {
-            Some(client) => Ok(Box::new(xla::Xla::new(client))),
+        "auto" => match xla::accelerator(options.plugin.as_deref()) {
+            Some(client) => Ok(Box::new(xla::Xla::new(client, options.compiling))),
             None => cuda().or_else(|_| Ok(cpu::cpu())),
         },
         "cpu" => Ok(cpu::cpu()),
-        "xla" => Ok(Box::new(xla::Xla::new(xla::client(plugin)?))),
+        "xla" => Ok(Box::new(xla::Xla::new(xla::client(options.plugin.as_deref())?, options.compiling))),
         "dfdx" => dfdx(),
         "dfdx-cuda" => cuda(),
         _ => Err(BackendError::Unknown { name: name.to_owned(), known: NAMES.join(", ") }),
@@ -146,6 +154,8 @@ pub enum BackendError {
          train.accumulate for as large a batch)"
     )]
     Memory { needed: String },
+    #[error("a step takes {needed} of the device, which has {limit} (help: {help})")]
+    DeviceMemory { needed: String, limit: String, help: String },
     #[error(
         "the {backend} backend keeps all values for its tape, so it cannot recompute blocks (help: --backend cpu, or --set \
          train.recompute=none)"

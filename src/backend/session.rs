@@ -69,6 +69,16 @@ pub trait Session<E: Element> {
 
     fn program(&self) -> &Program;
 
+    /// Takes programs that an earlier start of the run has compiled, by the names that [`Session::new_programs`] gave. Before anything
+    /// is compiled.
+    fn offer_programs(&mut self, _programs: Vec<(String, Vec<u8>)>) {}
+
+    /// Programs compiled since this was last asked, to be kept with the run: a device's numbers may hang on how one was compiled. The
+    /// names of steps begin with `step`. None from backends that compile none.
+    fn new_programs(&mut self) -> Vec<(String, Vec<u8>)> {
+        Vec::new()
+    }
+
     /// Makes ready what the first step needs, so that its time can be told apart, and a step that cannot be made is told.
     fn prepare(&mut self) -> Result<(), BackendError>;
 

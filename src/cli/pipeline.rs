@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use cmae::backend::{Backend, BackendError, Compute, Request};
+use cmae::backend::xla::Compiling;
+use cmae::backend::{Backend, BackendError, Compute, Request, XlaOptions};
 use cmae::data::source;
 use cmae::diag::{Code, Diagnostic, Diagnostics, render};
 use cmae::elab::Set;
@@ -86,11 +87,16 @@ pub struct Engine {
     /// The PJRT plugin whose devices xla takes. By default the one that `CMAE_PJRT_PLUGIN` names, else what `cmaec devices` finds.
     #[arg(long, value_name = "FILE")]
     pub plugin: Option<PathBuf>,
+    /// On xla, leaves out what would give other bits each time (some percent slower on GPUs).
+    #[arg(long)]
+    pub deterministic: bool,
 }
 
 impl Engine {
     pub fn open<E: Compute>(&self) -> Result<Box<dyn Backend<E>>, String> {
-        E::backend_on(&self.backend, self.plugin.as_deref()).map_err(|error| error.to_string())
+        let compiling = Compiling { deterministic: self.deterministic };
+        let options = XlaOptions { plugin: self.plugin.clone(), compiling };
+        E::backend_with(&self.backend, &options).map_err(|error| error.to_string())
     }
 
     /// One that is able to train `program`.

@@ -320,6 +320,9 @@ impl Job<'_> {
         if let Some(stdlib) = &args.options.stdlib {
             add("--stdlib", shell::path(stdlib));
         }
+        if args.engine.deterministic {
+            line += " --deterministic";
+        }
         if args.tui {
             line += " --tui";
         }

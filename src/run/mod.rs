@@ -35,6 +35,7 @@ mod lock;
 pub mod memory;
 pub mod metrics;
 pub mod numbered;
+mod programs;
 pub mod settings;
 pub mod shell;
 pub mod started;

@@ -14,7 +14,7 @@ use super::resume::{check_changes, check_slots, check_sources, slot_names, tell_
 use super::sources::Sources;
 use super::watch::{SessionError, StepLine, Watch, quality_error};
 use super::{StepReport, Trainer, init};
-use crate::backend::{Backend, StepError};
+use crate::backend::{Backend, Session, StepError};
 use crate::data::loader::{Counters, Loader, LoaderOptions, optimizer_steps};
 use crate::data::source::Fingerprint;
 use crate::eval::{Judge, LeftOut, Quality};
@@ -163,8 +163,18 @@ impl<'a, E: Element> Training<'a, E> {
         let mut trainer = trainer(program, backend, clock, taken_up, options)?;
         // A backend that cannot make this program's steps says so before a file of the run is written: the folder stays one that
         // another run may take. Steps by micro-batches are planned at the first.
+        let (programs, damaged) = folder.programs();
+        damaged.iter().for_each(|line| watch.say(&format!("warning: {line}")));
+        trainer.session.offer_programs(programs);
         trainer.session.prepare().map_err(StepError::from)?;
         folder.write_program(text, program)?;
+        let compiled = keep_programs(folder, &mut *trainer.session)?;
+        if saved.is_some() && compiled {
+            watch.say(
+                "warning: the step was compiled anew, by another plugin or for another device than before: results agree within \
+                 rounding only",
+            );
+        }
         let started = Started {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             backend: name.to_owned(),
@@ -333,6 +343,7 @@ impl<'a, E: Element> Training<'a, E> {
     }
 
     fn save(&mut self) -> Result<(), SessionError> {
+        keep_programs(self.folder, &mut *self.trainer.session)?;
         let (spec, step, backend) = (&self.program.spec, self.trainer.step, self.trainer.session.backend());
         let kept = self.trainer.kept().map_err(StepError::from)?;
         let state = State {
@@ -353,6 +364,16 @@ impl<'a, E: Element> Training<'a, E> {
         self.saved = Some(step);
         Ok(())
     }
+}
+
+/// Keeps what a device's compiler has made; whether a step was among it.
+fn keep_programs<E: Element>(folder: &RunFolder, session: &mut dyn Session<E>) -> Result<bool, SessionError> {
+    let mut compiled = false;
+    for (name, program) in session.new_programs() {
+        compiled |= name.starts_with("step");
+        folder.keep_program(&name, &program)?;
+    }
+    Ok(compiled)
 }
 
 /// A trainer from the pipeline's initial values, or from a checkpoint.

@@ -15,9 +15,11 @@ mod device;
 pub mod lower;
 pub mod pjrt;
 pub mod plugins;
+mod programs;
 mod run;
 mod session;
 pub mod step;
 
 pub use device::{accelerator, client};
+pub use programs::Compiling;
 pub use run::{Number, Xla};

@@ -4,6 +4,7 @@
 
 use super::lower::{Leaf, Module, Scalar, TensorType, module};
 use super::pjrt::{Buffer, Client, CompileOptions, Executable, HostElement};
+use super::programs::Compiling;
 use super::session::XlaSession;
 use crate::backend::{Backend, BackendError, Request, Results, Session};
 use crate::graph::{Graph, Layout, Program, TensorDecl, ValueId};
@@ -30,6 +31,7 @@ const PROGRAMS: usize = 7;
 /// Runs graphs on the first device of a PJRT plugin.
 pub struct Xla {
     client: Client,
+    compiling: Compiling,
     /// The one used last comes last.
     compiled: Vec<Compiled>,
 }
@@ -46,8 +48,8 @@ struct Compiled {
 }
 
 impl Xla {
-    pub fn new(client: Client) -> Self {
-        Xla { client, compiled: Vec::new() }
+    pub fn new(client: Client, compiling: Compiling) -> Self {
+        Xla { client, compiling, compiled: Vec::new() }
     }
 
     /// Puts the program for a run last.
@@ -88,7 +90,7 @@ impl<E: Number> Backend<E> for Xla {
         program: &'p Program,
         tensors: Vec<E>,
     ) -> Result<Box<dyn Session<E> + 'p>, BackendError> {
-        Ok(Box::new(XlaSession::new(self.client, program, &tensors)?))
+        Ok(Box::new(XlaSession::new(self.client, self.compiling, program, &tensors)?))
     }
 
     fn prepare(&mut self, graph: &Graph, layout: &Layout, request: &Request) -> Result<(), BackendError> {

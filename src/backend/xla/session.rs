@@ -9,7 +9,8 @@
 use std::time::Duration;
 
 use super::lower::{Leaf, Module, Scalar, module};
-use super::pjrt::{Buffer, Client, CompileOptions, Executable};
+use super::pjrt::{Buffer, Client, Executable};
+use super::programs::{Compiling, Programs, fits};
 use super::run::{Number, Xla, upload_input};
 use super::step::{ForwardProgram, Numbers, StepProgram};
 use crate::backend::host::accumulate::{Accumulation, Whole};
@@ -27,6 +28,7 @@ const EVALUATIONS: usize = 4;
 pub struct XlaSession<'p, E> {
     program: &'p Program,
     client: Client,
+    programs: Programs,
     /// In the order of the layout.
     tensors: Vec<Buffer>,
     /// Slot after slot, one for each trained tensor; none before a step, or a checkpoint, needs them.
@@ -58,10 +60,16 @@ struct Evaluation {
 
 impl<'p, E: Number> XlaSession<'p, E> {
     /// `tensors` are laid out by the program's layout.
-    pub fn new(client: Client, program: &'p Program, tensors: &[E]) -> Result<Self, BackendError> {
+    pub fn new(
+        client: Client,
+        compiling: Compiling,
+        program: &'p Program,
+        tensors: &[E],
+    ) -> Result<Self, BackendError> {
         let uploaded = upload_all(&client, program, tensors)?;
         Ok(XlaSession {
             program,
+            programs: Programs::new(client.clone(), compiling),
             client,
             tensors: uploaded,
             slots: Vec::new(),
@@ -89,15 +97,19 @@ impl<'p, E: Number> XlaSession<'p, E> {
 
     /// Index of the program of a step that gives these; it is compiled where there is none.
     fn load(&mut self, wanted: Wanted<'_>) -> Result<usize, BackendError> {
-        let fits = |step: &LoadedStep| step.outputs == wanted.outputs && step.gradients == wanted.gradients;
-        if let Some(at) = self.steps.iter().position(fits) {
+        let is_it = |step: &LoadedStep| step.outputs == wanted.outputs && step.gradients == wanted.gradients;
+        if let Some(at) = self.steps.iter().position(is_it) {
             return Ok(at);
         }
         let (program, updates) = (self.program, &self.updates);
         let numbers = self.numbers.get_or_insert_with(|| Numbers::new(program, updates));
         let step = program.step(wanted.outputs)?;
         let text = StepProgram::new(program, &step, numbers, E::SCALAR, wanted.gradients)?;
-        let executable = self.client.compile(&text.text, &CompileOptions::default())?;
+        let executable = self.programs.compile("step", &text.text)?;
+        // A plugin that does not tell is not asked twice: the device will say.
+        if let (Ok(stats), Ok(Some(memory))) = (executable.memory(), self.client.memory(0)) {
+            fits(program, &stats, memory.limit)?;
+        }
         let outputs = wanted.outputs.to_vec();
         self.steps.push(LoadedStep { outputs, gradients: wanted.gradients, program: text, executable });
         Ok(self.steps.len() - 1)
@@ -156,7 +168,7 @@ impl<'p, E: Number> XlaSession<'p, E> {
         let wanted = Wanted { outputs: &[], gradients: true };
         let (_, results, _) = self.run_step(inputs, at, wanted)?;
         let what = not_finite(&program.train, &program.layout, &results);
-        let mut backend = Xla::new(self.client.clone());
+        let mut backend = Xla::new(self.client.clone(), Compiling::default());
         let request = Request { check_finite: true, ..Request::of_step(program, &[]) };
         let tensors = self.copied()?.0.clone();
         let batch = Whole { layout: &program.layout, arena: &tensors, inputs, request: &request };
@@ -221,7 +233,7 @@ impl<'p, E: Number> XlaSession<'p, E> {
             Graph { losses: Vec::new(), monitors: Vec::new(), total: None, updates: Vec::new(), ..graph.clone() };
         let passes = plan::passes(&wanted, &self.program.layout, &request)?;
         let module = module(&passes, E::SCALAR, false);
-        let executable = self.client.compile(&module.text, &CompileOptions::default())?;
+        let executable = self.programs.compile("evaluation", &module.text)?;
         let types = passes.graph.outputs.iter().map(|(_, id)| {
             let ty = &passes.graph.node(*id).ty;
             (ty.dtype, ty.shape.clone())
@@ -250,6 +262,14 @@ impl<E: Number> Session<E> for XlaSession<'_, E> {
         self.program
     }
 
+    fn offer_programs(&mut self, programs: Vec<(String, Vec<u8>)>) {
+        self.programs.offer(programs);
+    }
+
+    fn new_programs(&mut self) -> Vec<(String, Vec<u8>)> {
+        self.programs.fresh()
+    }
+
     fn prepare(&mut self) -> Result<(), BackendError> {
         self.make_slots()?;
         self.load(Wanted::default()).map(drop)
@@ -268,7 +288,7 @@ impl<E: Number> Session<E> for XlaSession<'_, E> {
     fn first_values(&mut self, inputs: Inputs<'_>) -> Result<Vec<OutputValue<E>>, BackendError> {
         let program = self.program;
         let forward = ForwardProgram::new(program, &program.first_values()?, E::SCALAR)?;
-        let executable = self.client.compile(&forward.text, &CompileOptions::default())?;
+        let executable = self.programs.compile("first", &forward.text)?;
         let passed: Vec<Buffer> = forward
             .inputs
             .iter()

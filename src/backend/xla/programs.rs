@@ -1,0 +1,121 @@
+//! The programs of a session: compiled, or taken from an earlier start of the run.
+//!
+//! **Invariant:** the name of a program that is kept tells all that its numbers hang on: its text, how it was compiled, the
+//! plugin's file, the device. A plugin may load what another has compiled, and compute something else.
+
+use std::collections::HashMap;
+
+use super::pjrt::{Client, CompileOptions, Executable, Flag, MemoryStats};
+use crate::backend::BackendError;
+use crate::graph::Program;
+
+pub struct Programs {
+    client: Client,
+    options: CompileOptions,
+    /// Of the plugin's file; made when a name is first asked for.
+    plugin: Option<String>,
+    offered: HashMap<String, Vec<u8>>,
+    /// Compiled since somebody asked.
+    fresh: Vec<(String, Vec<u8>)>,
+}
+
+/// How programs are compiled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Compiling {
+    /// Leaves out what gives other bits each time.
+    pub deterministic: bool,
+}
+
+impl Programs {
+    pub fn new(client: Client, compiling: Compiling) -> Self {
+        let mut options = CompileOptions::default();
+        if compiling.deterministic && !client.is_cpu() {
+            options.flags.insert("xla_gpu_deterministic_ops".to_owned(), Flag::Bool(true));
+        }
+        Programs { client, options, plugin: None, offered: HashMap::new(), fresh: Vec::new() }
+    }
+
+    /// Takes what was kept, by name.
+    pub fn offer(&mut self, programs: Vec<(String, Vec<u8>)>) {
+        self.offered = programs.into_iter().collect();
+    }
+
+    /// What is to be kept and was not given yet.
+    pub fn fresh(&mut self) -> Vec<(String, Vec<u8>)> {
+        std::mem::take(&mut self.fresh)
+    }
+
+    /// The program of this text; `what` is the first part of its name.
+    pub fn compile(&mut self, what: &str, text: &str) -> Result<Executable, BackendError> {
+        let name = self.name(what, text)?;
+        if let Some(bytes) = self.offered.get(&name)
+            && let Ok(executable) = self.client.load(bytes)
+        {
+            return Ok(executable);
+        }
+        let executable = self.client.compile(text, &self.options)?;
+        // Plugins that cannot write a program down give none to keep.
+        if let Ok(bytes) = executable.serialize() {
+            self.fresh.push((name, bytes));
+        }
+        Ok(executable)
+    }
+
+    fn name(&mut self, what: &str, text: &str) -> Result<String, BackendError> {
+        let plugin = match &self.plugin {
+            Some(plugin) => plugin.clone(),
+            None => self.plugin.insert(self.client.plugin().hash()?).clone(),
+        };
+        let device = self.client.devices().first().map_or("", |device| device.kind.as_str());
+        let mut hasher = blake3::Hasher::new();
+        for part in [plugin.as_bytes(), device.as_bytes(), &self.options.encode(), text.as_bytes()] {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        Ok(format!("{what}-{}", &hasher.finalize().to_hex()[..32]))
+    }
+}
+
+/// Refuses a program that takes more of the device than there is.
+pub fn fits(program: &Program, stats: &MemoryStats, limit: Option<u64>) -> Result<(), BackendError> {
+    // What is passed stays, results that take an argument's memory need none.
+    let kept = stats.arguments + stats.outputs.saturating_sub(stats.aliased);
+    let needed = (kept + stats.temporary).max(stats.peak);
+    let Some(limit) = limit.filter(|limit| needed > *limit) else { return Ok(()) };
+    let gigabytes = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
+    let (batch, accumulate) = (program.spec.data.batch_size, program.spec.train.accumulate);
+    // Values of the passes grow with the micro-batch; tensors and slots do not.
+    let share = limit.saturating_sub(kept) as f64 / stats.temporary.max(1) as f64;
+    let divides = |parts: &usize| batch.is_multiple_of(*parts) && 1.0 / *parts as f64 <= share;
+    let help = match (2..=batch).find(divides) {
+        Some(parts) => {
+            format!("--set data.batch_size={} --set train.accumulate={}", batch / parts, accumulate * parts)
+        }
+        None => "no micro-batch is small enough: a smaller model, or a device with more memory".to_owned(),
+    };
+    Err(BackendError::DeviceMemory { needed: gigabytes(needed), limit: gigabytes(limit), help })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stats(temporary: u64) -> MemoryStats {
+        MemoryStats { arguments: 2_000, outputs: 1_500, aliased: 1_500, temporary, peak: 0, generated_code: 0 }
+    }
+
+    #[test]
+    fn what_does_not_fit_names_the_micro_batch_that_does() {
+        let (mut sources, mut diagnostics) = (crate::source::Sources::new(), crate::diag::Diagnostics::default());
+        let path = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/pipelines/mae_vitb.cmae"));
+        let sets = ["data.batch_size=256".into()];
+        let compiled = crate::compile(&mut sources, &mut diagnostics, path, &sets);
+        let program = compiled.unwrap_or_else(|_| panic!("it compiles")).program;
+        assert!(fits(&program, &stats(12_000), None).is_ok() && fits(&program, &stats(12_000), Some(14_000)).is_ok());
+        let error = fits(&program, &stats(12_000), Some(6_000)).expect_err("14,000 are needed").to_string();
+        // A third of the passes would fit in the 4,000 that are left: a quarter divides the batch.
+        assert!(error.ends_with("(help: --set data.batch_size=64 --set train.accumulate=4)"), "{error}");
+        let error = fits(&program, &stats(12_000), Some(1_900)).expect_err("not even tensors fit").to_string();
+        assert!(error.contains("no micro-batch is small enough"), "{error}");
+    }
+}
