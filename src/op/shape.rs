@@ -1,10 +1,11 @@
 //! Shape rules: the type of an op's result from those of its operands, and its cost.
 //!
-//! **Invariant:** [`infer`], [`flops`] and the number of operands have one arm for each op, no `_`: a new op stops the build
-//! here. Operands are floats but for those that are listed as ids.
+//! **Invariant:** [`infer`] has one arm for each op, no `_`: a new op stops the build here. How many operands there are and what
+//! they hold stands in the table, and has been checked when the arm is reached.
 
 pub use super::error::ShapeError;
 use super::error::{Inferred, error, same_shapes};
+use super::table::{Family, Holds, Need};
 use super::{DType, Op, Type, backward, forward, size};
 use crate::diag::Code;
 
@@ -191,106 +192,35 @@ fn target(declared: Option<&Type>) -> Inferred {
 
 /// Least and greatest number of operands.
 pub fn arity(op: &Op) -> (usize, usize) {
-    match op {
-        Op::Input { .. } | Op::Param { .. } | Op::Full { .. } | Op::Iota | Op::ResizeWeights { .. } => (0, 0),
-        Op::Neg
-        | Op::AddConst { .. }
-        | Op::MulConst { .. }
-        | Op::PowConst { .. }
-        | Op::Exp
-        | Op::Log
-        | Op::Sqrt
-        | Op::Abs
-        | Op::Relu
-        | Op::Gelu
-        | Op::Tanh
-        | Op::Sigmoid
-        | Op::Sin
-        | Op::Cos
-        | Op::Floor
-        | Op::ToFloat
-        | Op::ToInt
-        | Op::Sum { .. }
-        | Op::Mean { .. }
-        | Op::Reshape
-        | Op::Permute { .. }
-        | Op::Broadcast
-        | Op::Slice { .. }
-        | Op::Softmax
-        | Op::LogSoftmax
-        | Op::L2Normalize { .. }
-        | Op::Patchify { .. }
-        | Op::Unpatchify { .. }
-        | Op::OneHot { .. }
-        | Op::Argmax
-        | Op::Argsort
-        | Op::StopGradient
-        | Op::AllGather => (1, 1),
-        Op::Add
-        | Op::Sub
-        | Op::Mul
-        | Op::Div
-        | Op::Maximum
-        | Op::Minimum
-        | Op::Less
-        | Op::Equal
-        | Op::Atan2
-        | Op::Matmul { .. }
-        | Op::CrossEntropy
-        | Op::GatherTokens
-        | Op::TransposedMatmul
-        | Op::GeluGrad
-        | Op::SoftmaxGrad
-        | Op::LogSoftmaxGrad
-        | Op::L2NormalizeGrad { .. }
-        | Op::Conv2dInputGrad { .. }
-        | Op::Conv2dWeightGrad { .. }
-        | Op::ScatterTokens { .. } => (2, 2),
-        Op::Select | Op::CrossEntropyGrad => (3, 3),
-        Op::LayerNormGrad { .. } | Op::BatchNormGrad { .. } => (2, 3),
-        Op::AttentionGrad { .. } => (4, 5),
-        Op::Concat { .. } => (2, usize::MAX),
-        Op::Linear | Op::Conv2d { .. } => (2, 3),
-        Op::Attention { .. } => (3, 4),
-        Op::LayerNorm { .. } | Op::BatchNorm { .. } => (1, 3),
-    }
+    let operands = op.row().operands;
+    let least = operands.iter().filter(|operand| operand.need == Need::Needed).count();
+    let open = operands.iter().any(|operand| operand.need == Need::Repeated);
+    (least, if open { usize::MAX } else { operands.len() })
 }
 
 fn count_operands(op: &Op, found: usize) -> Result<(), ShapeError> {
-    let (least, most) = arity(op);
-    let norm_with_one = matches!(op, Op::LayerNorm { .. } | Op::BatchNorm { .. }) && found == 2;
-    if norm_with_one {
-        return error(&[1], "a norm's weight and bias come together or not at all");
+    let row = op.row();
+    if row.operands.get(found).is_some_and(|missing| missing.need == Need::WithLast) {
+        let (last, missing) = (found - 1, row.names[found]);
+        return error(&[last], format!("{} and {missing} come together or not at all", row.names[last]));
     }
+    let (least, most) = arity(op);
     if (least..=most).contains(&found) {
         return Ok(());
     }
     let more = if most == usize::MAX { "more".to_owned() } else { format!("up to {most}") };
-    error(&[], format!("{} takes {least} operands or {more}, found {found}", op.name()))
+    error(&[], format!("{} takes {least} operands or {more}, found {found}", row.name))
 }
 
 fn check_dtypes(op: &Op, inputs: &[&Type]) -> Result<(), ShapeError> {
-    let wants_int = |i: usize| match op {
-        Op::CrossEntropy | Op::GatherTokens | Op::CrossEntropyGrad | Op::ScatterTokens { .. } => i == 1,
-        Op::OneHot { .. } | Op::ToFloat => true,
-        _ => false,
-    };
-    let takes_both = matches!(
-        op,
-        Op::Less
-            | Op::Equal
-            | Op::Reshape
-            | Op::Permute { .. }
-            | Op::Broadcast
-            | Op::Slice { .. }
-            | Op::Concat { .. }
-            | Op::Argsort
-            | Op::StopGradient
-            | Op::AllGather
-    );
+    let operands = op.row().operands;
     for (i, ty) in inputs.iter().enumerate() {
-        let fits = if takes_both { ty.dtype == inputs[0].dtype } else { (ty.dtype == DType::Int) == wants_int(i) };
-        if !fits {
+        let wanted = match operands[i.min(operands.len() - 1)].holds {
+            Holds::Numbers => DType::Float,
+            Holds::Ids => DType::Int,
+            Holds::Either => inputs[0].dtype,
+        };
+        if ty.dtype != wanted {
             let (wanted, found) = if ty.dtype == DType::Int { ("numbers", "ids") } else { ("ids", "numbers") };
             let message = format!("{} wants {wanted} as operand {}, found {found}", op.name(), i + 1);
             let help = (ty.dtype == DType::Int).then(|| "turn ids into numbers with `op::to_float(…)`".to_owned());
@@ -300,34 +230,21 @@ fn check_dtypes(op: &Op, inputs: &[&Type]) -> Result<(), ShapeError> {
     Ok(())
 }
 
-/// Floating-point operations of one evaluation: 2 for each multiply-add of products, 1 for each element otherwise;
-/// structure and leaves are free.
+/// Floating-point operations of one evaluation: 2 for each multiply-add of products, 1 for each element otherwise; what only
+/// moves values is free.
 pub fn flops(op: &Op, inputs: &[&Type], output: &Type) -> u64 {
     let elements = output.elements() as u64;
     let all = |sizes: &[usize]| sizes.iter().product::<usize>() as u64;
     // Of shapes near their limit the product is past what a number holds; `shape::trace` refuses such a pipeline.
     let times = u64::saturating_mul;
     let last = |ty: &Type| ty.shape.last().copied().unwrap_or(1) as u64;
+    match op.family() {
+        Family::Leaf | Family::Cast | Family::Structure | Family::Tokens => return 0,
+        Family::Reduction | Family::Loss | Family::Order => return inputs[0].elements() as u64,
+        Family::ElementWise | Family::Normalisation => return elements,
+        Family::Product => {}
+    }
     match op {
-        Op::Input { .. }
-        | Op::Param { .. }
-        | Op::Full { .. }
-        | Op::Iota
-        | Op::ResizeWeights { .. }
-        | Op::ToFloat
-        | Op::ToInt
-        | Op::Reshape
-        | Op::Permute { .. }
-        | Op::Broadcast
-        | Op::Slice { .. }
-        | Op::Concat { .. }
-        | Op::Patchify { .. }
-        | Op::Unpatchify { .. }
-        | Op::GatherTokens
-        | Op::OneHot { .. }
-        | Op::StopGradient
-        | Op::AllGather
-        | Op::ScatterTokens { .. } => 0,
         Op::Matmul { .. } | Op::Linear => times(2 * elements, last(inputs[0])),
         Op::TransposedMatmul => times(2 * inputs[0].elements() as u64, last(inputs[1])),
         Op::Conv2d { .. } => times(2 * elements, all(&inputs[1].shape[1..])),
@@ -337,44 +254,6 @@ pub fn flops(op: &Op, inputs: &[&Type], output: &Type) -> u64 {
         Op::AttentionGrad { .. } => times(10 * inputs[0].elements() as u64, inputs[1].shape[2] as u64),
         Op::Conv2dInputGrad { .. } => times(2 * inputs[0].elements() as u64, all(&inputs[1].shape[1..])),
         Op::Conv2dWeightGrad { .. } => times(2 * inputs[0].elements() as u64, all(&output.shape[1..])),
-        Op::Sum { .. } | Op::Mean { .. } | Op::CrossEntropy | Op::Argmax => inputs[0].elements() as u64,
-        Op::Add
-        | Op::Sub
-        | Op::Mul
-        | Op::Div
-        | Op::Maximum
-        | Op::Minimum
-        | Op::Less
-        | Op::Equal
-        | Op::Select
-        | Op::AddConst { .. }
-        | Op::MulConst { .. }
-        | Op::PowConst { .. }
-        | Op::Neg
-        | Op::Exp
-        | Op::Log
-        | Op::Sqrt
-        | Op::Abs
-        | Op::Relu
-        | Op::Gelu
-        | Op::Tanh
-        | Op::Sigmoid
-        | Op::Sin
-        | Op::Cos
-        | Op::Floor
-        | Op::Atan2
-        | Op::LayerNorm { .. }
-        | Op::BatchNorm { .. }
-        | Op::Softmax
-        | Op::LogSoftmax
-        | Op::L2Normalize { .. }
-        | Op::Argsort
-        | Op::GeluGrad
-        | Op::SoftmaxGrad
-        | Op::LogSoftmaxGrad
-        | Op::CrossEntropyGrad
-        | Op::L2NormalizeGrad { .. }
-        | Op::LayerNormGrad { .. }
-        | Op::BatchNormGrad { .. } => elements,
+        other => unreachable!("{} is a product whose cost nobody knows", other.name()),
     }
 }

@@ -11,6 +11,7 @@ use std::collections::HashSet;
 use super::work::is_element_wise;
 use crate::graph::{Graph, Node, ValueId};
 use crate::op::Op;
+use crate::op::table::Family;
 
 /// For each node, whether it is such a product.
 pub(super) fn rounded(graph: &Graph) -> Vec<bool> {
@@ -49,15 +50,5 @@ fn logits(graph: &Graph) -> Vec<bool> {
 }
 
 fn moves(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::Reshape
-            | Op::Permute { .. }
-            | Op::Broadcast
-            | Op::Slice { .. }
-            | Op::Concat { .. }
-            | Op::GatherTokens
-            | Op::StopGradient
-            | Op::AllGather
-    )
+    op.family() == Family::Structure || *op == Op::GatherTokens
 }

@@ -3,6 +3,7 @@
 use crate::decl::InputKind;
 use crate::diag::{Code, Diagnostic};
 use crate::elab::{Kind, Tensor, Value};
+use crate::op::table::{Row, TABLE};
 use crate::op::{Op, Type};
 use crate::source::Span;
 
@@ -10,41 +11,61 @@ use super::arguments::{Args, Read};
 use super::masks;
 use super::trace::{Operand, Trace};
 
-/// A callable op: its name, its parameters (`?` ends those that may be left out), and what makes its value.
+/// Ops that are called by their own names with their operands and nothing else: parameters are the row's.
+const PLAIN: &[Op] = &[
+    Op::Neg,
+    Op::Exp,
+    Op::Log,
+    Op::Sqrt,
+    Op::Abs,
+    Op::Relu,
+    Op::Gelu,
+    Op::Tanh,
+    Op::Sigmoid,
+    Op::Sin,
+    Op::Cos,
+    Op::Floor,
+    Op::Atan2,
+    Op::ToFloat,
+    Op::ToInt,
+    Op::Maximum,
+    Op::Minimum,
+    Op::Less,
+    Op::Equal,
+    Op::Softmax,
+    Op::LogSoftmax,
+    Op::CrossEntropy,
+    Op::GatherTokens,
+    Op::Argmax,
+    Op::Argsort,
+    Op::StopGradient,
+    Op::AllGather,
+];
+
+/// A call that takes more: its name, its parameters (`?` ends those that may be left out), and what makes its value.
 struct Call {
     name: &'static str,
     params: &'static [&'static str],
     make: Make,
+    /// What it gives; where it is an op, the row says so.
+    about: Option<&'static str>,
 }
 
 type Make = for<'t, 'a, 'b> fn(&'t mut Trace, &'a Args<'b>) -> Read<Tensor>;
 
 const fn op(name: &'static str, params: &'static [&'static str], make: Make) -> Call {
-    Call { name, params, make }
+    Call { name, params, make, about: None }
 }
 
-/// Every callable op. Name, parameters and function stand together, so that none can be written without the others.
+impl Call {
+    const fn about(self, about: &'static str) -> Self {
+        Call { about: Some(about), ..self }
+    }
+}
+
+/// Name, parameters and function stand together, so that none can be written without the others.
 const CALLS: &[Call] = &[
-    op("neg", &["x"], |trace, args| of_x(trace, args, Op::Neg)),
-    op("exp", &["x"], |trace, args| of_x(trace, args, Op::Exp)),
-    op("log", &["x"], |trace, args| of_x(trace, args, Op::Log)),
-    op("sqrt", &["x"], |trace, args| of_x(trace, args, Op::Sqrt)),
-    op("abs", &["x"], |trace, args| of_x(trace, args, Op::Abs)),
-    op("relu", &["x"], |trace, args| of_x(trace, args, Op::Relu)),
-    op("gelu", &["x"], |trace, args| of_x(trace, args, Op::Gelu)),
-    op("tanh", &["x"], |trace, args| of_x(trace, args, Op::Tanh)),
-    op("sigmoid", &["x"], |trace, args| of_x(trace, args, Op::Sigmoid)),
-    op("sin", &["x"], |trace, args| of_x(trace, args, Op::Sin)),
-    op("cos", &["x"], |trace, args| of_x(trace, args, Op::Cos)),
-    op("floor", &["x"], |trace, args| of_x(trace, args, Op::Floor)),
-    op("atan2", &["y", "x"], |trace, args| of_two(trace, args, ["y", "x"], Op::Atan2)),
-    op("to_float", &["x"], |trace, args| of_x(trace, args, Op::ToFloat)),
-    op("to_int", &["x"], |trace, args| of_x(trace, args, Op::ToInt)),
-    op("pow", &["x", "exponent"], pow),
-    op("maximum", &["a", "b"], |trace, args| of_two(trace, args, ["a", "b"], Op::Maximum)),
-    op("minimum", &["a", "b"], |trace, args| of_two(trace, args, ["a", "b"], Op::Minimum)),
-    op("less", &["a", "b"], |trace, args| of_two(trace, args, ["a", "b"], Op::Less)),
-    op("equal", &["a", "b"], |trace, args| of_two(trace, args, ["a", "b"], Op::Equal)),
+    op("pow", &["x", "exponent"], pow).about("x to a constant power."),
     op("select", &["condition", "a", "b"], select),
     op("sum", &["x", "axis?", "keep?"], |trace, args| reduce(trace, args, |axes, keep| Op::Sum { axes, keep })),
     op("mean", &["x", "axis?", "keep?"], |trace, args| reduce(trace, args, |axes, keep| Op::Mean { axes, keep })),
@@ -59,22 +80,20 @@ const CALLS: &[Call] = &[
     op("conv2d", &["x", "weight", "bias?", "stride?", "padding?", "groups?"], conv2d),
     op("layer_norm", &["x", "weight?", "bias?", "eps?"], layer_norm),
     op("batch_norm", &["x", "weight?", "bias?", "eps?"], batch_norm),
-    op("softmax", &["x"], |trace, args| of_x(trace, args, Op::Softmax)),
-    op("log_softmax", &["x"], |trace, args| of_x(trace, args, Op::LogSoftmax)),
-    op("cross_entropy", &["logits", "ids"], |trace, args| with(trace, args, &["logits", "ids"], &[], Op::CrossEntropy)),
     op("l2_normalize", &["x", "eps?"], l2_normalize),
     op("patchify", &["images", "patch", "order?"], patchify),
     op("unpatchify", &["patches", "patch", "size", "channels", "order?"], unpatchify),
-    op("gather_tokens", &["x", "ids"], |trace, args| with(trace, args, &["x", "ids"], &[], Op::GatherTokens)),
     op("one_hot", &["ids", "classes"], one_hot),
-    op("argmax", &["x"], |trace, args| of_x(trace, args, Op::Argmax)),
-    op("argsort", &["x"], |trace, args| of_x(trace, args, Op::Argsort)),
     op("iota", &["count"], iota),
     op("full", &["shape", "value"], full),
-    op("noise", &["count"], noise),
-    op("random", &["shape"], random),
     op("resize_weights", &["from", "to"], resize_weights),
-    op("block_mask", &["grid", "removed", "min_patches?", "max_patches?", "aspect?", "exact?"], block_mask),
+    op("noise", &["count"], noise).about(
+        "`[B, count]`, uniform over [0, 1), for each sample: keyed by seed, epoch, sample and place in the pipeline.",
+    ),
+    op("random", &["shape"], random)
+        .about("Of any shape, uniform over [0, 1), for the batch: keyed by seed, step and place in the pipeline."),
+    op("block_mask", &["grid", "removed", "min_patches?", "max_patches?", "aspect?", "exact?"], block_mask)
+        .about("`[B, N]`, 1 where removed: rectangles of patches, drawn for each sample (`std::masks::block_mask`)."),
     op(
         "multi_block",
         &[
@@ -88,37 +107,59 @@ const CALLS: &[Call] = &[
             "margin?",
         ],
         multi_block,
-    ),
-    op("stop_gradient", &["x"], |trace, args| of_x(trace, args, Op::StopGradient)),
-    op("all_gather", &["x"], |trace, args| of_x(trace, args, Op::AllGather)),
+    )
+    .about("Ids of a context block and of target blocks, drawn for each sample (`std::masks::multi_block`)."),
 ];
+
+fn plain(name: &str) -> Option<&'static Op> {
+    PLAIN.iter().find(|op| op.name() == name)
+}
+
+fn with_more(name: &str) -> Option<&'static Call> {
+    CALLS.iter().find(|call| call.name == name)
+}
 
 /// Parameters of `op::NAME`, in order; `?` ends those that may be left out.
 pub fn signature(op: &str) -> Option<&'static [&'static str]> {
-    CALLS.iter().find(|call| call.name == op).map(|call| call.params)
+    plain(op).map(|op| op.row().names).or_else(|| with_more(op).map(|call| call.params))
+}
+
+/// What `op::NAME` computes.
+pub fn about(op: &str) -> Option<&'static str> {
+    let own = with_more(op).and_then(|call| call.about);
+    own.or_else(|| TABLE.iter().find(|row| row.name == op).map(Row::about))
 }
 
 /// Every operation that the language can call.
 pub fn names() -> Vec<&'static str> {
-    CALLS.iter().map(|call| call.name).collect()
+    PLAIN.iter().map(Op::name).chain(CALLS.iter().map(|call| call.name)).collect()
 }
 
-/// Calls an op of [`CALLS`] with one value for each parameter.
+/// Calls an op with one value for each parameter of its [`signature`].
 pub fn call(trace: &mut Trace, op: &str, values: &[Option<Value>], span: Span) -> Read<Tensor> {
-    match CALLS.iter().find(|call| call.name == op) {
-        Some(call) => (call.make)(trace, &Args { op, names: call.params, values, span }),
-        None => Err(Diagnostic::new(Code::UnknownName, format!("there is no `op::{op}`")).label(span, "not known")),
+    let args = |names| Args { op, names, values, span };
+    match (plain(op), with_more(op)) {
+        (Some(op), _) => of_operands(trace, &args(op.row().names), op.clone()),
+        (None, Some(call)) => (call.make)(trace, &args(call.params)),
+        (None, None) => {
+            Err(Diagnostic::new(Code::UnknownName, format!("there is no `op::{op}`")).label(span, "not known"))
+        }
+    }
+}
+
+/// Two operands of an element-wise op are brought to one shape; one of them may be a number.
+fn of_operands(trace: &mut Trace, args: &Args<'_>, op: Op) -> Read<Tensor> {
+    match args.names {
+        [a, b] if op.is_element_wise() => {
+            let operands = trace.pair(args.operand(a)?, args.operand(b)?, args.op, args.span)?;
+            trace.emit(op, &operands, None, args.span)
+        }
+        names => with(trace, args, names, &[], op),
     }
 }
 
 fn of_x(trace: &mut Trace, args: &Args<'_>, op: Op) -> Read<Tensor> {
     trace.emit(op, &[args.tensor("x")?], None, args.span)
-}
-
-/// Two operands brought to one shape; one of them may be a number.
-fn of_two(trace: &mut Trace, args: &Args<'_>, [first, second]: [&str; 2], op: Op) -> Read<Tensor> {
-    let [a, b] = trace.pair(args.operand(first)?, args.operand(second)?, args.op, args.span)?;
-    trace.emit(op, &[a, b], None, args.span)
 }
 
 /// The tensors `needed`, then those of `optional` that are given.

@@ -21,7 +21,7 @@ use crate::source::Span;
 use crate::spec::{EmaSpec, Spec};
 use crate::syntax::ast::{Entry, Section, SectionKind};
 
-pub use calls::{names as op_names, signature as op_signature};
+pub use calls::{about as op_about, names as op_names, signature as op_signature};
 pub use trace::{Trace, TypedInitial, TypedNode};
 
 /// One mode's values and the names that they go by.

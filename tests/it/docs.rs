@@ -209,49 +209,9 @@ fn the_page_of_the_standard_library_is_that_of_its_files() {
     expect("docs/stdlib.md", &text);
 }
 
-/// What the variant of `Op` that goes by `name` says of itself.
-fn op_comment(name: &str) -> String {
-    let source = include_str!("../../src/op/mod.rs");
-    let mut doc: Vec<&str> = Vec::new();
-    for line in source.lines().map(str::trim) {
-        if let Some(comment) = line.strip_prefix("///") {
-            doc.push(comment.trim());
-            continue;
-        }
-        let variant: String = line.chars().take_while(char::is_ascii_alphanumeric).collect();
-        let mut snake = String::new();
-        for c in variant.chars() {
-            if c.is_ascii_uppercase() && !snake.is_empty() {
-                snake.push('_');
-            }
-            snake.push(c.to_ascii_lowercase());
-        }
-        if !variant.is_empty() && snake == name {
-            return doc.join(" ");
-        }
-        doc.clear();
-    }
-    String::new()
-}
-
-/// What is no operation of the graph itself, but an input that the run fills, or another's spelling.
-const SPECIAL: [(&str, &str); 6] = [
-    (
-        "noise",
-        "`[B, count]`, uniform over [0, 1), for each sample: keyed by seed, epoch, sample and place in the pipeline.",
-    ),
-    ("random", "Of any shape, uniform over [0, 1), for the batch: keyed by seed, step and place in the pipeline."),
-    (
-        "geometry",
-        "`[B, 5]`: where a view lies in its source: top, left, height, width in shares of its sides, 1 where flipped.",
-    ),
-    (
-        "block_mask",
-        "`[B, N]`, 1 where removed: rectangles of patches, drawn for each sample (`std::masks::block_mask`).",
-    ),
-    ("multi_block", "Ids of a context block and of target blocks, drawn for each sample (`std::masks::multi_block`)."),
-    ("pow", "x to a constant power."),
-];
+/// The one operation that takes a view and not its pictures.
+const GEOMETRY: &str =
+    "`[B, 5]`: where a view lies in its source: top, left, height, width in shares of its sides, 1 where flipped.";
 
 #[test]
 fn the_page_of_the_operations_is_that_of_the_table() {
@@ -266,9 +226,8 @@ fn the_page_of_the_operations_is_that_of_the_table() {
     names.sort_unstable();
     for name in names {
         let parameters = cmae::shape::op_signature(name).unwrap_or(&["view"]).join(", ");
-        let special = SPECIAL.iter().find(|(n, _)| *n == name).map(|(_, about)| (*about).to_owned());
-        let about = special.unwrap_or_else(|| op_comment(name));
-        assert!(!about.is_empty(), "`op::{name}` says nothing of itself");
+        let about =
+            if name == "geometry" { GEOMETRY } else { cmae::shape::op_about(name).expect("each has a row or says it") };
         let _ = writeln!(text, "- `op::{name}({parameters})` {about}");
     }
     expect("docs/ops.md", &text);

@@ -8,7 +8,7 @@ use cmae::op::Op;
 use cmae::verify::file::Fixture;
 
 use crate::command::root;
-use crate::methods::{compile, page, sets_of};
+use crate::methods::{Page, compile, page, sets_of};
 
 /// Paths of the tensors that nodes of `module` read, in any graph.
 fn read_by<'p>(program: &'p Program, module: &str) -> BTreeSet<&'p str> {
@@ -71,6 +71,16 @@ fn the_file_of_a_copy_holds_all_that_it_computes_with() {
     }
 }
 
+/// Names and shapes that a module's file holds. The mask token that some have beside is left out, as an encoder for use elsewhere
+/// leaves it alone.
+fn exported(page: &Page, pipeline: &str, module: &str, sizes: &[&str]) -> BTreeSet<(String, Vec<usize>)> {
+    let method = page.methods.iter().find(|method| method.pipeline == pipeline).expect("it is a method");
+    let sets = sets_of(page, method).into_iter().chain(sizes.iter().map(|set| (*set).to_owned()));
+    let program = compile(pipeline, &sets.collect::<Vec<_>>());
+    let shape = |(name, index): (String, usize)| (name, program.layout.tensors[index].shape.clone());
+    tensors(&program, module).into_iter().map(shape).filter(|(name, _)| name != "mask_token").collect()
+}
+
 /// The fixture's weights are a `VisionTransformer`'s `state_dict`, of depth 3: what timm loads strictly.
 #[test]
 fn names_and_shapes_are_those_that_timm_loads() {
@@ -80,8 +90,7 @@ fn names_and_shapes_are_those_that_timm_loads() {
         .filter_map(|name| Some((name.strip_prefix("weights.")?.to_owned(), fixture.tensor(name)?.shape.clone())))
         .collect();
     let page = page();
-    let same = ["image_size=32px", "patch_size=4px", "model.encoder.embed_dim=48", "model.encoder.depth=3"];
-    let heads = ["model.encoder.num_heads=3"];
+    let sizes = ["patch_size=4px", "model.encoder.embed_dim=48", "model.encoder.depth=3", "model.encoder.num_heads=3"];
     // SIM has no final norm, CMAE's copy leaves it out: timm's `final_norm=False`.
     for (pipeline, module, final_norm) in [
         ("byol_vitb", "encoder", true),
@@ -92,14 +101,66 @@ fn names_and_shapes_are_those_that_timm_loads() {
         ("cmae_vitb", "encoder", true),
         ("cmae_vitb", "momentum.encoder", false),
     ] {
-        let method = page.methods.iter().find(|method| method.pipeline == pipeline).expect("it is a method");
-        let sets = sets_of(&page, method).into_iter().chain(same.iter().chain(&heads).map(|set| (*set).to_owned()));
-        let program = compile(pipeline, &sets.collect::<Vec<_>>());
-        let shape = |(name, index): (String, usize)| (name, program.layout.tensors[index].shape.clone());
-        let found: BTreeSet<_> = tensors(&program, module).into_iter().map(shape).collect();
-        // SIM and others have a mask token beside, which an encoder for use elsewhere leaves alone.
-        let found: BTreeSet<_> = found.into_iter().filter(|(name, _)| name != "mask_token").collect();
+        let found = exported(&page, pipeline, module, &sizes);
         let expected = expected.iter().filter(|(name, _)| final_norm || !name.starts_with("norm."));
         assert_eq!(found, expected.cloned().collect(), "{pipeline}: {module}");
+    }
+}
+
+/// Names and shapes of timm 1.0.31's `Beit(global_pool="token", num_classes=0, init_values=0.1)` at the sizes of the methods'
+/// page: width 32, depth 2, 4 heads, 3 channels, patches of 8 px on 32 px. Without absolute positions it has
+/// `use_shared_rel_pos_bias=True`.
+fn beit(absolute_positions: bool) -> BTreeSet<(String, Vec<usize>)> {
+    let (dim, grid, heads, hidden) = (32, 4, 4, 4 * 32);
+    let mut all = vec![
+        ("cls_token".to_owned(), vec![1, 1, dim]),
+        ("patch_embed.proj.weight".to_owned(), vec![dim, 3, 8, 8]),
+        ("patch_embed.proj.bias".to_owned(), vec![dim]),
+        ("norm.weight".to_owned(), vec![dim]),
+        ("norm.bias".to_owned(), vec![dim]),
+    ];
+    all.push(if absolute_positions {
+        ("pos_embed".to_owned(), vec![1, grid * grid + 1, dim])
+    } else {
+        // An offset of two patches takes one of 2 · 4 − 1 values along each side; three rows more for the class token.
+        let offsets = (2 * grid - 1) * (2 * grid - 1) + 3;
+        ("rel_pos_bias.relative_position_bias_table".to_owned(), vec![offsets, heads])
+    });
+    let of_block: [(&str, &[usize]); 15] = [
+        ("gamma_1", &[dim]),
+        ("gamma_2", &[dim]),
+        ("norm1.weight", &[dim]),
+        ("norm1.bias", &[dim]),
+        ("attn.q_bias", &[dim]),
+        ("attn.v_bias", &[dim]),
+        ("attn.qkv.weight", &[3 * dim, dim]),
+        ("attn.proj.weight", &[dim, dim]),
+        ("attn.proj.bias", &[dim]),
+        ("norm2.weight", &[dim]),
+        ("norm2.bias", &[dim]),
+        ("mlp.fc1.weight", &[hidden, dim]),
+        ("mlp.fc1.bias", &[hidden]),
+        ("mlp.fc2.weight", &[dim, hidden]),
+        ("mlp.fc2.bias", &[dim]),
+    ];
+    for block in 0..2 {
+        all.extend(of_block.iter().map(|(name, shape)| (format!("blocks.{block}.{name}"), shape.to_vec())));
+    }
+    all.into_iter().collect()
+}
+
+#[test]
+fn encoders_of_beits_family_are_what_timm_loads_into_its_beit() {
+    let page = page();
+    // CAE has BEiT's blocks and absolute positions: timm's `use_abs_pos_emb=True` without relative ones.
+    for (pipeline, module, absolute_positions) in [
+        ("beit_vitb", "encoder", false),
+        ("peco_vitb", "encoder", false),
+        ("simmim_vitb", "encoder", false),
+        ("data2vec_vitb", "encoder", false),
+        ("data2vec_vitb", "momentum.encoder", false),
+        ("cae_vitb", "encoder", true),
+    ] {
+        assert_eq!(exported(&page, pipeline, module, &[]), beit(absolute_positions), "{pipeline}: {module}");
     }
 }

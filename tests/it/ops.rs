@@ -16,6 +16,7 @@ mod text;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use cmae::op::table::TABLE;
 use page::PageCase;
 
 use crate::command::updates_expected;
@@ -58,18 +59,10 @@ fn pages_hold() {
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
 }
 
-/// Names of all ops. [`cmae::op::Op::name`] has one arm for each, so its source is the list that cannot be forgotten.
-fn op_names() -> BTreeSet<String> {
-    let source = include_str!("../../src/op/mod.rs");
-    let (_, arms) = source.split_once("pub fn name(&self)").expect("the method is there");
-    let (arms, _) = arms.split_once("pub fn is_backward").expect("it follows `name`");
-    arms.lines().filter_map(|line| line.split('"').nth(1)).map(str::to_owned).collect()
-}
-
 #[test]
 fn every_op_has_a_page() {
-    let names = op_names();
-    assert_eq!(names.len(), 69, "the list is read wrongly, or ops were added: {names:?}");
+    let names: BTreeSet<String> = TABLE.iter().map(|row| row.name.to_owned()).collect();
+    assert_eq!(names.len(), TABLE.len(), "two ops of one name: {names:?}");
     let mut covered = BTreeSet::new();
     for (_, text, cases) in pages() {
         // A graph that only passes through an op says nothing of it: the page must name it. Ops of the backward pass are
