@@ -4,6 +4,7 @@
 
 mod bench;
 mod check;
+mod devices;
 mod eval;
 mod explain;
 mod export;
@@ -46,6 +47,7 @@ enum Command {
     Show(show::Args),
     Verify(verify::Args),
     Bench(bench::Args),
+    Devices(devices::Args),
     Eval(eval::Args),
     Features(features::Args),
     Export(export::Args),
@@ -60,6 +62,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::main(args),
         Command::Show(args) => show::main(args),
         Command::Bench(args) => bench::main(args),
+        Command::Devices(args) => devices::main(args),
         Command::Eval(args) => eval::main(args),
         Command::Features(args) => features::main(args),
         Command::Export(args) => export::main(args),

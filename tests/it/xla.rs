@@ -40,7 +40,8 @@ fn run<E: Compute>(
     let graph = text::parse(graph).unwrap_or_else(|error| panic!("{error}"));
     let layout = layout(&graph);
     // Numbers that no product makes look alike, and that f32 can hold.
-    let arena: Vec<E> = (0..layout.total_len).map(|i| E::from_f64(f64::from((i as f32 * 0.7 + 0.3).sin()))).collect();
+    let arena: Vec<E> =
+        (0..layout.total_len).map(|i| E::from_f64(f64::from(libm::sinf(i as f32 * 0.7 + 0.3)))).collect();
     let outputs = graph.outputs.iter().map(|(name, _)| name.clone()).collect();
     let request = Request { gradients: graph.total.is_some(), outputs, ..request };
     let mut backend = E::backend(backend).unwrap_or_else(|error| panic!("{error}"));

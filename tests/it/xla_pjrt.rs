@@ -1,18 +1,22 @@
-//! The C API of PJRT, on a plugin for plain CPUs where one is found.
+//! The C API of PJRT, on a plugin for plain CPUs where one is found, and how plugins are found.
 //!
 //! ```text
-//! pip install --no-deps lammps-jax-pjrt-cpu==0.11.2
+//! pip install --no-deps lammps-jax-pjrt-cpu==0.11.2        in the Python environment that is active, or:
 //! CMAE_PJRT_PLUGIN=…/lammps_jax_pjrt_cpu/pjrt_c_api_cpu_plugin.so cargo test --test it xla_pjrt -- --nocapture
 //! ```
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use cmae::backend::xla::pjrt::{
     Buffer, Client, Code, CompileOptions, CreateOption, ElementType, Flag, OptionValue, PjrtError, Plugin,
 };
+use cmae::backend::xla::plugins::{self, Maker, Wheel};
 use half::bf16;
+
+use crate::command::{cmaec, tool};
 
 /// `y = x · x + 1`, where the result has the memory of `x`, and `z = x + w`.
 const TWO_RESULTS: &str = "module @step {
@@ -39,13 +43,10 @@ const SUM_OF_TWO: &str = r#"module @sum attributes {mhlo.num_replicas = 2 : i32,
 
 /// The plugin that the tests run on.
 pub fn plugin() -> Option<Plugin> {
-    let Some(path) = std::env::var_os("CMAE_PJRT_PLUGIN").map(PathBuf::from) else {
-        println!(
-            "skipped: no PJRT plugin for plain CPUs was found (help: pip install --no-deps lammps-jax-pjrt-cpu==0.11.2, or \
-             CMAE_PJRT_PLUGIN=FILE)"
-        );
-        return None;
-    };
+    let is_cpu = |found: &plugins::Found| found.maker == Maker::Cpu;
+    let found = plugins::named().or_else(|| plugins::find(None).into_iter().find(is_cpu).map(|found| found.path));
+    let install = "pip install --no-deps lammps-jax-pjrt-cpu==0.11.2, or CMAE_PJRT_PLUGIN=FILE";
+    let path = tool("PJRT plugin for plain CPUs", found, install)?;
     Some(Plugin::open(&path).unwrap_or_else(|error| panic!("{error}")))
 }
 
@@ -171,7 +172,7 @@ fn a_donated_argument_gives_its_memory() {
     assert_eq!(code, Some(Code::InvalidArgument), "{text}");
     let other = self::client(1).expect("there is a plugin");
     let (_, text) = said(program.execute(&[&x, &upload(&other, &[0.0; 6], &[2, 3])], &[]));
-    assert_eq!(text, "the argument belongs to another client");
+    assert_eq!(text, "argument 1 belongs to another client");
     assert!(!x.is_deleted().expect("it answers"));
     // Donated, and passed on before it is ready.
     let first = program.execute(&[&x, &w], &[]).expect("it runs");
@@ -230,7 +231,7 @@ fn two_devices_sum_and_a_program_goes_to_the_device_that_is_named() {
     let Some(client) = client(3) else { return };
     let options = CompileOptions { replicas: 2, devices: vec![2, 1], ..CompileOptions::default() };
     let program = client.compile(SUM_OF_TWO, &options).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(program.devices(), 2);
+    assert_eq!(program.devices(), [2, 1]);
     let on = |device, value: f32| client.upload_values(device, &[4], &[value; 4]).expect("it goes up");
     let (a, b) = (on(2, 1.5), on(1, 2.0));
     let results = program.execute_replicas(&[&[&a], &[&b]], &[]).expect("it runs");
@@ -241,9 +242,10 @@ fn two_devices_sum_and_a_program_goes_to_the_device_that_is_named() {
     assert_eq!(text, "the program runs on 2 devices, arguments for 1 were given");
     let (_, text) = said(program.execute_replicas(&[&[&a], &[]], &[]));
     assert_eq!(text, "devices of one program take as many arguments each, 1 and 0 were given");
-    let (code, text) = said(program.execute_replicas(&[&[&b], &[&a]], &[]));
-    assert_eq!(code, Some(Code::InvalidArgument), "{text}");
-    println!("{text}");
+    // One of the plugins does not survive this.
+    let (_, text) = said(program.execute_replicas(&[&[&b], &[&a]], &[]));
+    assert_eq!(text, "argument 0 lies on device 1, the program takes it on device 2");
+    assert!(results.iter().zip([2, 1]).all(|(result, device)| result[0].device() == device));
 }
 
 #[test]
@@ -263,4 +265,131 @@ fn handles_go_between_threads() {
             });
         }
     });
+}
+
+/// Folders of packages as wheels leave them, the files but texts.
+fn environments(root: &Path) -> [PathBuf; 2] {
+    let file = |path: PathBuf, text: &str| {
+        fs::create_dir_all(path.parent().expect("it lies in a folder")).expect("it can be made");
+        fs::write(path, text).expect("it can be written");
+    };
+    let wheel = |packages: &Path, name: &str, version: &str, files: &[&str]| {
+        let info = packages.join(format!("{}-{version}.dist-info", name.replace('-', "_")));
+        let record: Vec<String> = files.iter().map(|file| format!("{file},sha256=0,9\n")).collect();
+        file(info.join("RECORD"), &record.concat());
+        file(
+            info.join("METADATA"),
+            &format!("Metadata-Version: 2.4\nName: {name}\nVersion: {version}\n\nVersion: no\n"),
+        );
+        for name in files {
+            file(packages.join(name), "no library");
+        }
+    };
+    let gpu = root.join("gpu/lib/python3.12/site-packages");
+    wheel(
+        &gpu,
+        "jax-cuda13-pjrt",
+        "0.12.0.1",
+        &["jax_plugins/xla_cuda13/__init__.py", "jax_plugins/xla_cuda13/xla_cuda_plugin.so"],
+    );
+    wheel(&gpu, "jax-cuda13-plugin", "0.12.0.1", &["jax_cuda13_plugin/cuda_plugin_extension.so"]);
+    wheel(&gpu, "jax-rocm7-pjrt", "0.12.0", &["jax_plugins/xla_rocm7/xla_rocm_plugin.so"]);
+    wheel(&gpu, "libtpu", "0.0.51", &["libtpu/libtpu.so"]);
+    wheel(&gpu, "torch", "2.9.0", &["torch/lib/libtorch_cpu.so"]);
+    let cpu = root.join("cpu/lib/python3.11/site-packages");
+    wheel(&cpu, "lammps-jax-pjrt-cpu", "0.11.2", &["lammps_jax_pjrt_cpu/pjrt_c_api_cpu_plugin.so"]);
+    wheel(&cpu, "fastatomstruct-xla-cpu", "2026.6.23", &["fastatomstruct_xla_cpu/libpjrt_cpu.so"]);
+    wheel(&cpu, "xla_cpu_pjrt", "0.0.1", &["xla_plugins/xla_cpu_pjrt/xla_cpu_pjrt.so"]);
+    // Beside them one that no wheel has brought.
+    file(cpu.join("jax_plugins/own/pjrt_plugin_metal_14.dylib"), "no library");
+    [gpu, cpu]
+}
+
+#[test]
+fn plugins_are_found_where_wheels_put_them() {
+    let out = tempfile::tempdir().expect("a temporary folder");
+    let folders = environments(out.path());
+    let first = out.path().join("mine.so");
+    fs::write(&first, "no library").expect("it can be written");
+    let found = plugins::find_in(Some(&first), &folders);
+    let wheel = |name: &str, version: &str| Some(Wheel { name: name.to_owned(), version: version.to_owned() });
+    let told: Vec<_> = found
+        .iter()
+        .map(|plugin| {
+            let file = plugin.path.file_name().expect("it is a file").to_string_lossy().into_owned();
+            (file, plugin.maker, plugin.wheel.clone())
+        })
+        .collect();
+    let expected = [
+        ("mine.so", Maker::Other, None),
+        ("xla_cuda_plugin.so", Maker::Nvidia, wheel("jax-cuda13-pjrt", "0.12.0.1")),
+        ("xla_rocm_plugin.so", Maker::Amd, wheel("jax-rocm7-pjrt", "0.12.0")),
+        ("libtpu.so", Maker::Google, wheel("libtpu", "0.0.51")),
+        ("pjrt_plugin_metal_14.dylib", Maker::Apple, None),
+        ("xla_cpu_pjrt.so", Maker::Cpu, wheel("xla_cpu_pjrt", "0.0.1")),
+        ("libpjrt_cpu.so", Maker::Cpu, wheel("fastatomstruct-xla-cpu", "2026.6.23")),
+        ("pjrt_c_api_cpu_plugin.so", Maker::Cpu, wheel("lammps-jax-pjrt-cpu", "0.11.2")),
+    ];
+    assert_eq!(told, expected.map(|(file, maker, wheel)| (file.to_owned(), maker, wheel)));
+    // One that is named and found is one, and it is still known where it came from.
+    let again = plugins::find_in(Some(&found[1].path), &folders);
+    assert_eq!((again.len(), &again[0]), (7, &found[1]));
+    assert_eq!(plugins::find_in(None, &[out.path().join("nowhere")]), []);
+}
+
+/// `cmaec devices` in an environment of its own; XLA's flags are none that a plugin knows.
+fn devices_with_wrong_flags(environment: &Path, first: &Path) -> String {
+    listed(cmaec(&["devices"]).env("XLA_FLAGS", "--xla_no_such_flag=1"), environment, Some(first))
+}
+
+/// `cmaec devices` in an environment of its own.
+fn devices(environment: &Path, first: Option<&Path>, arguments: &[&str]) -> String {
+    listed(cmaec(&["devices"]).args(arguments).env_remove("XLA_FLAGS"), environment, first)
+}
+
+fn listed(command: &mut Command, environment: &Path, first: Option<&Path>) -> String {
+    command.env("VIRTUAL_ENV", environment).env("PATH", "").env("HOME", environment);
+    command.env_remove("CONDA_PREFIX").env_remove("CMAE_PJRT_PLUGIN");
+    if let Some(path) = first {
+        command.env("CMAE_PJRT_PLUGIN", path);
+    }
+    let output = command.output().expect("the binary was built for this test");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stderr), "");
+    text(&output.stdout)
+}
+
+#[test]
+fn devices_are_listed_and_what_is_missing_is_told_with_the_line_to_type() {
+    let out = tempfile::tempdir().expect("a temporary folder");
+    environments(out.path());
+    let text = devices(&out.path().join("gpu"), None, &[]);
+    println!("{text}");
+    let nvidia = "  NVIDIA     jax-cuda13-pjrt 0.12.0.1\n";
+    for line in
+        ["backends\n  cpu        ", nvidia, "xla_cuda_plugin.so\n             cannot be loaded as a PJRT plugin: "]
+    {
+        assert!(text.contains(line), "{line}:\n{text}");
+    }
+    assert!(
+        text.contains("  Intel      pip install jax-oneapi-pjrt\n") && !text.contains("pip install libtpu"),
+        "{text}"
+    );
+    let json: serde_json::Value =
+        serde_json::from_str(&devices(&out.path().join("gpu"), None, &["--json"])).expect("it is JSON");
+    assert_eq!(json["backends"][0]["name"], "cpu");
+    assert_eq!(
+        (&json["plugins"][0]["maker"], &json["plugins"][0]["wheel_version"]),
+        (&"NVIDIA".into(), &"0.12.0.1".into())
+    );
+    let Some(plugin) = plugin() else { return };
+    let text = devices(&out.path().join("gpu"), Some(plugin.path()), &[]);
+    println!("{text}");
+    let api = format!(", C API {}\n", plugin.version());
+    assert!(text.contains(&api) && text.contains("device 0: cpu\n"), "{text}");
+    // Such a flag ends the process that a plugin is in: not this one, and the others are listed all the same.
+    let text = devices_with_wrong_flags(&out.path().join("gpu"), plugin.path());
+    println!("{text}");
+    assert!(text.contains("xla_no_such_flag") && text.contains(nvidia), "{text}");
 }

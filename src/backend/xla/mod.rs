@@ -1,7 +1,7 @@
 //! The `xla` backend: a graph as one StableHLO program, compiled and run by the PJRT plugin that is there.
 //!
 //! A plugin is one shared library with a C API. Makers of accelerators ship theirs in Python wheels, which need no Python to
-//! run, and plugins for plain CPUs exist too: so the path that trains on a GPU is tested on any machine.
+//! run, and plugins for plain CPUs exist too: so the path that trains on a GPU is tested on any machine. [`plugins`] finds them.
 //!
 //! [`lower`] writes the program's text from a graph that `plan` has made ready: pruned, differentiated, its blocks computed again.
 //! [`run`] compiles it and passes tensors in and out.
@@ -12,6 +12,7 @@
 
 pub mod lower;
 pub mod pjrt;
+pub mod plugins;
 mod run;
 
 pub use run::{Number, Xla, xla};

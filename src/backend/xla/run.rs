@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::lower::{Leaf, Module, Scalar, module};
-use super::pjrt::{Buffer, Client, CompileOptions, Executable, HostElement, PjrtError, Plugin};
+use super::pjrt::{Buffer, Client, CompileOptions, Executable, HostElement, Plugin};
+use super::plugins::{self, Maker};
 use crate::backend::{Backend, BackendError, Request, Results};
 use crate::graph::{Graph, Layout, TensorDecl, ValueId};
 use crate::op::{DType, Op};
@@ -36,32 +37,52 @@ pub struct Xla {
     compiled: Vec<Compiled>,
 }
 
-/// The backend on the plugin that `CMAE_PJRT_PLUGIN` names.
+/// The backend on the plugin that is named, else on the first of this machine that has a device, those for plain CPUs last.
 pub fn xla<E: Number>() -> Result<Box<dyn Backend<E>>, BackendError> {
     Ok(Box::new(Xla { client: client()?, compiled: Vec::new() }))
 }
 
 /// The client of this process. A second one would want an accelerator's memory once more.
 fn client() -> Result<Client, BackendError> {
-    static OPEN: Mutex<Option<(PathBuf, Client)>> = Mutex::new(None);
-    let Some(path) = std::env::var_os("CMAE_PJRT_PLUGIN").map(PathBuf::from) else {
-        let reason = "no PJRT plugin was named (help: CMAE_PJRT_PLUGIN=FILE, a plugin's shared library)".to_owned();
-        return Err(BackendError::Unavailable { backend: "xla", reason });
-    };
+    static OPEN: Mutex<Option<(Option<PathBuf>, Client)>> = Mutex::new(None);
+    let named = plugins::named();
     let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((of, client)) = &*open
-        && *of == path
+        && *of == named
     {
         return Ok(client.clone());
     }
-    let client = opened(&path)?;
-    *open = Some((path, client.clone()));
+    let client = match &named {
+        Some(path) => opened(path),
+        None => first_found(),
+    };
+    let client = client.map_err(|reason| BackendError::Unavailable { backend: "xla", reason })?;
+    *open = Some((named, client.clone()));
     Ok(client)
 }
 
-fn opened(path: &Path) -> Result<Client, BackendError> {
-    let unavailable = |error: PjrtError| BackendError::Unavailable { backend: "xla", reason: error.to_string() };
-    Plugin::open(path).and_then(|plugin| plugin.client(&[])).map_err(unavailable)
+fn opened(path: &Path) -> Result<Client, String> {
+    Plugin::open(path).and_then(|plugin| plugin.any_client(1, &[])).map_err(|error| error.to_string())
+}
+
+fn first_found() -> Result<Client, String> {
+    let mut found = plugins::find(None);
+    found.sort_by_key(|plugin| plugin.maker == Maker::Cpu);
+    let mut reasons = Vec::new();
+    for plugin in &found {
+        match opened(&plugin.path) {
+            Ok(client) => return Ok(client),
+            Err(reason) => reasons.push(reason),
+        }
+    }
+    if reasons.is_empty() {
+        reasons.push("this machine has no PJRT plugin".to_owned());
+    }
+    Err(format!(
+        "{} (help: `cmaec devices` says what to install; {}=FILE names a plugin)",
+        reasons.join("; "),
+        plugins::VARIABLE
+    ))
 }
 
 /// A program, and what it was made for.

@@ -122,6 +122,7 @@ host_memory! { Vec<T> Box<[T]> Arc<[T]> Arc<Vec<T>> }
 /// A tensor on a device. It may be passed on before it is ready: the plugin orders what is done with it.
 pub struct Buffer {
     client: Client,
+    device: usize,
     raw: NonNull<table::Buffer>,
 }
 
@@ -142,8 +143,8 @@ impl fmt::Debug for Buffer {
 impl Buffer {
     /// # Safety
     /// `raw` is a buffer of this client, ours to free.
-    pub(super) unsafe fn new(client: &Client, raw: NonNull<table::Buffer>) -> Self {
-        Buffer { client: client.clone(), raw }
+    pub(super) unsafe fn new(client: &Client, device: usize, raw: NonNull<table::Buffer>) -> Self {
+        Buffer { client: client.clone(), device, raw }
     }
 
     pub(super) fn upload(
@@ -159,9 +160,13 @@ impl Buffer {
         Ok(buffer)
     }
 
-    /// Of one client.
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// Its place among the client's devices.
+    pub fn device(&self) -> usize {
+        self.device
     }
 
     pub(super) fn raw(&self) -> *mut table::Buffer {
@@ -214,7 +219,7 @@ impl Buffer {
         let mut args = BufferReadyEvent { buffer: self.raw(), ..BufferReadyEvent::new() };
         // SAFETY: the buffer is alive.
         unsafe { self.client.api().call(&mut args)? };
-        let raw = NonNull::new(args.event).ok_or_else(|| null_of::<BufferReadyEvent>())?;
+        let raw = NonNull::new(args.event).ok_or_else(null_of::<BufferReadyEvent>)?;
         // SAFETY: the event is ours to end.
         unsafe { Event::new(&self.client, raw) }.wait()
     }
@@ -236,7 +241,7 @@ impl Buffer {
         // the buffer's own is taken, which is row-major for uploads and results: no program here asks for another.
         unsafe {
             self.client.api().call(&mut args)?;
-            let raw = NonNull::new(args.event).ok_or_else(|| null_of::<BufferToHostBuffer>())?;
+            let raw = NonNull::new(args.event).ok_or_else(null_of::<BufferToHostBuffer>)?;
             Event::new(&self.client, raw).wait()
         }
     }
@@ -365,8 +370,8 @@ unsafe fn start(
     // SAFETY: the client is alive, dims are copied in the call, and the bytes are as many as element type and shape say.
     unsafe {
         client.api().call(&mut args)?;
-        let buffer = NonNull::new(args.buffer).map(|raw| Buffer::new(client, raw));
+        let buffer = NonNull::new(args.buffer).map(|raw| Buffer::new(client, device, raw));
         let done = NonNull::new(args.done_with_host_buffer).map(|raw| Event::new(client, raw));
-        buffer.zip(done).ok_or_else(|| null_of::<ClientBufferFromHostBuffer>())
+        buffer.zip(done).ok_or_else(null_of::<ClientBufferFromHostBuffer>)
     }
 }

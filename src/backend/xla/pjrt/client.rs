@@ -88,7 +88,7 @@ impl Client {
         let mut args = ClientCreate { create_options: named.as_ptr(), num_options: named.len(), ..ClientCreate::new() };
         // SAFETY: the options live until the call is over, and the plugin keeps copies.
         unsafe { plugin.api().call(&mut args)? };
-        let raw = NonNull::new(args.client).ok_or_else(|| null_of::<ClientCreate>())?;
+        let raw = NonNull::new(args.client).ok_or_else(null_of::<ClientCreate>)?;
         let handle = Handle { plugin: plugin.clone(), raw };
         let (platform_name, platform_version) = (handle.platform_name()?, handle.platform_version()?);
         let devices = handle.devices()?;
@@ -115,6 +115,11 @@ impl Client {
     /// `cuda`, `rocm`, `tpu`, `cpu`.
     pub fn platform_name(&self) -> &str {
         &self.0.platform_name
+    }
+
+    /// Whether its devices are the machine's processor: a test device, not an engine.
+    pub fn is_cpu(&self) -> bool {
+        self.platform_name() == "cpu"
     }
 
     /// Versions of what lies below, in the plugin's words.
@@ -151,6 +156,19 @@ impl Client {
         Ok(found.raw.0)
     }
 
+    /// The place of a device that the plugin names.
+    ///
+    /// # Safety
+    /// It is a device of this client.
+    pub(super) unsafe fn place_of(&self, device: *mut table::Device) -> Result<usize, PjrtError> {
+        let id = self.0.handle.described(device)?.id;
+        let place = self.devices().iter().position(|device| device.id == id);
+        place.ok_or(PjrtError::Odd {
+            function: "PJRT_LoadedExecutable_AddressableDevices",
+            what: "a device of no client",
+        })
+    }
+
     /// Compiles a StableHLO text for these devices.
     pub fn compile(&self, program: &str, options: &CompileOptions) -> Result<Executable, PjrtError> {
         let (program, options) = (mlir(program), options.encode());
@@ -163,7 +181,7 @@ impl Client {
         };
         // SAFETY: client, text and options live until the call is over.
         unsafe { self.api().call(&mut args)? };
-        let raw = NonNull::new(args.executable).ok_or_else(|| null_of::<ClientCompile>())?;
+        let raw = NonNull::new(args.executable).ok_or_else(null_of::<ClientCompile>)?;
         // SAFETY: it is this client's, and ours to free.
         unsafe { Executable::new(self, raw) }
     }
@@ -179,7 +197,7 @@ impl Client {
         };
         // SAFETY: client and bytes live until the call is over.
         unsafe { self.api().call(&mut args)? };
-        let raw = NonNull::new(args.loaded).ok_or_else(|| null_of::<ExecutableDeserializeAndLoad>())?;
+        let raw = NonNull::new(args.loaded).ok_or_else(null_of::<ExecutableDeserializeAndLoad>)?;
         // SAFETY: it is this client's, and ours to free.
         unsafe { Executable::new(self, raw) }
     }

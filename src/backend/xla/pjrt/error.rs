@@ -46,8 +46,10 @@ pub enum PjrtError {
     Devices { expected: usize, found: usize },
     #[error("devices of one program take as many arguments each, {first} and {other} were given")]
     Uneven { first: usize, other: usize },
-    #[error("the {what} belongs to another client")]
-    Foreign { what: &'static str },
+    #[error("argument {argument} belongs to another client")]
+    Foreign { argument: usize },
+    #[error("argument {argument} lies on device {found}, the program takes it on device {expected}")]
+    Elsewhere { argument: usize, found: usize, expected: usize },
     #[error("the client has no device {device}, it has {count} (help: devices count from 0)")]
     NoDevice { device: usize, count: usize },
     #[error("`{}` cannot be read: {reason}", .path.display())]

@@ -131,7 +131,8 @@ pub struct Executable {
     raw: NonNull<table::Loaded>,
     compiled: Compiled,
     outputs: usize,
-    devices: usize,
+    /// Places among the client's devices, in the order of the replicas.
+    devices: Vec<usize>,
 }
 
 // SAFETY: it may be run from any thread: PJRT's objects lock what they share.
@@ -141,7 +142,7 @@ unsafe impl Sync for Executable {}
 
 impl fmt::Debug for Executable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Executable({} outputs on {} devices of {:?})", self.outputs, self.devices, self.client)
+        write!(f, "Executable({} outputs on devices {:?} of {:?})", self.outputs, self.devices, self.client)
     }
 }
 
@@ -161,17 +162,21 @@ impl Executable {
     pub(super) unsafe fn new(client: &Client, raw: NonNull<table::Loaded>) -> Result<Self, PjrtError> {
         let loading = Loading(client, raw);
         let mut args = LoadedGetExecutable { loaded: raw.as_ptr(), ..LoadedGetExecutable::new() };
-        let mut devices = LoadedAddressableDevices { loaded: raw.as_ptr(), ..LoadedAddressableDevices::new() };
-        // SAFETY: the loaded executable is alive; the executable that it gives is ours to free.
-        let compiled = unsafe {
-            client.api().call(&mut devices)?;
+        let mut on = LoadedAddressableDevices { loaded: raw.as_ptr(), ..LoadedAddressableDevices::new() };
+        // SAFETY: the loaded executable is alive, and its list of devices lives as long as it; the executable that it gives is
+        // ours to free.
+        let (compiled, devices) = unsafe {
             client.api().call(&mut args)?;
-            let executable = NonNull::new(args.executable).ok_or_else(|| null_of::<LoadedGetExecutable>())?;
-            Compiled::new(client.plugin(), Some(client.clone()), executable)
+            let executable = NonNull::new(args.executable).ok_or_else(null_of::<LoadedGetExecutable>)?;
+            let compiled = Compiled::new(client.plugin(), Some(client.clone()), executable);
+            client.api().call(&mut on)?;
+            let devices: Result<Vec<usize>, PjrtError> =
+                list(on.devices, on.num_devices).iter().map(|device| client.place_of(*device)).collect();
+            (compiled, devices?)
         };
         let outputs = compiled.outputs()?;
         std::mem::forget(loading);
-        Ok(Executable { client: client.clone(), raw, compiled, outputs, devices: devices.num_devices })
+        Ok(Executable { client: client.clone(), raw, compiled, outputs, devices })
     }
 
     pub fn client(&self) -> &Client {
@@ -183,9 +188,9 @@ impl Executable {
         &self.compiled
     }
 
-    /// How many devices run it at once.
-    pub fn devices(&self) -> usize {
-        self.devices
+    /// The client's devices that run it at once, each by its place: replica for replica, where their arguments must lie.
+    pub fn devices(&self) -> &[usize] {
+        &self.devices
     }
 
     pub fn memory(&self) -> Result<MemoryStats, PjrtError> {
@@ -208,20 +213,11 @@ impl Executable {
 
     /// [`Executable::execute`] on each device of the program with arguments of its own.
     pub fn execute_replicas(&self, arguments: &[&[&Buffer]], keep: &[usize]) -> Result<Vec<Vec<Buffer>>, PjrtError> {
-        if arguments.len() != self.devices || self.devices == 0 {
-            return Err(PjrtError::Devices { expected: self.devices, found: arguments.len() });
-        }
-        let num_args = arguments[0].len();
-        if let Some(other) = arguments.iter().find(|list| list.len() != num_args) {
-            return Err(PjrtError::Uneven { first: num_args, other: other.len() });
-        }
-        if arguments.iter().flat_map(|list| list.iter()).any(|buffer| !buffer.client().is(&self.client)) {
-            return Err(PjrtError::Foreign { what: "argument" });
-        }
+        let num_args = self.check(arguments)?;
         let raws: Vec<Vec<*mut table::Buffer>> =
             arguments.iter().map(|list| list.iter().map(|buffer| buffer.raw()).collect()).collect();
         let argument_lists: Vec<*const *mut table::Buffer> = raws.iter().map(|list| list.as_ptr()).collect();
-        let mut results: Vec<Vec<*mut table::Buffer>> = vec![vec![null_mut(); self.outputs]; self.devices];
+        let mut results: Vec<Vec<*mut table::Buffer>> = vec![vec![null_mut(); self.outputs]; self.devices.len()];
         let output_lists: Vec<*mut *mut table::Buffer> = results.iter_mut().map(|list| list.as_mut_ptr()).collect();
         let keep: Vec<i64> = keep.iter().map(|index| i64::try_from(*index).unwrap_or(i64::MAX)).collect();
         let mut options =
@@ -230,7 +226,7 @@ impl Executable {
             loaded: self.raw.as_ptr(),
             options: &raw mut options,
             argument_lists: argument_lists.as_ptr(),
-            num_devices: self.devices,
+            num_devices: self.devices.len(),
             num_args,
             output_lists: output_lists.as_ptr(),
             ..LoadedExecute::new()
@@ -238,12 +234,36 @@ impl Executable {
         // SAFETY: all buffers are alive and of this client; there is a list of arguments for each device, and one with room for
         // each output. The plugin takes hold of the arguments' memory before the call is over.
         unsafe { self.client.api().call(&mut args)? };
-        let of = |raw: &*mut table::Buffer| {
+        let of = |raw: &*mut table::Buffer, device: usize| {
             let raw = NonNull::new(*raw).ok_or_else(null_of::<LoadedExecute>)?;
             // SAFETY: results are of this client, and ours to free.
-            Ok(unsafe { Buffer::new(&self.client, raw) })
+            Ok(unsafe { Buffer::new(&self.client, device, raw) })
         };
-        results.iter().map(|list| list.iter().map(of).collect()).collect()
+        let on = |(list, device): (&Vec<_>, &usize)| list.iter().map(|raw| of(raw, *device)).collect();
+        results.iter().zip(&self.devices).map(on).collect()
+    }
+
+    /// Looks at what a plugin may not survive: where one replica is refused, the others may wait for it for ever. Gives the
+    /// number of arguments of each.
+    fn check(&self, arguments: &[&[&Buffer]]) -> Result<usize, PjrtError> {
+        let (expected, found) = (self.devices.len(), arguments.len());
+        let Some(first) = arguments.first().filter(|_| expected == found) else {
+            return Err(PjrtError::Devices { expected, found });
+        };
+        for (list, device) in arguments.iter().zip(&self.devices) {
+            if list.len() != first.len() {
+                return Err(PjrtError::Uneven { first: first.len(), other: list.len() });
+            }
+            for (argument, buffer) in list.iter().enumerate() {
+                if !buffer.client().is(&self.client) {
+                    return Err(PjrtError::Foreign { argument });
+                }
+                if buffer.device() != *device {
+                    return Err(PjrtError::Elsewhere { argument, found: buffer.device(), expected: *device });
+                }
+            }
+        }
+        Ok(first.len())
     }
 }
 

@@ -1,6 +1,6 @@
 //! The C API of PJRT, by hand: a table of functions that a plugin hands out, called by their places in it.
 //!
-//! [`table`] holds places and layouts, [`api`] makes a call and turns its error into a [`PjrtError`]; on them stand [`Plugin`],
+//! `table` holds places and layouts, `api` makes a call and turns its error into a [`PjrtError`]; on them stand [`Plugin`],
 //! [`Client`], [`Buffer`], [`Executable`], and [`Topology`] for hardware that is not here. The table only grows: places and
 //! layouts are those of versions 0.81 to 0.116, and a function that a plugin has not yet is told by name.
 //!

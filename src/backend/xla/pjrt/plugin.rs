@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::api::Api;
 use super::client::Client;
-use super::error::PjrtError;
-use super::options::CreateOption;
+use super::error::{Code, PjrtError};
+use super::options::{CreateOption, OptionValue};
 use super::table::{Head, PluginInitialize};
 
 /// The oldest version whose layouts were held against ours.
@@ -114,6 +114,21 @@ impl Plugin {
     /// A plugin for plain CPUs makes four devices unless `cpu_device_count` says how many.
     pub fn client(&self, options: &[CreateOption]) -> Result<Client, PjrtError> {
         Client::new(self, options)
+    }
+
+    /// [`Plugin::client`] whatever the plugin drives: `cpu_devices` where it is one for plain CPUs, else `options`.
+    ///
+    /// Which of both it is only its client tells, so a client for plain CPUs is tried first: other plugins refuse its option,
+    /// or pass over it and tell another platform.
+    pub fn any_client(&self, cpu_devices: usize, options: &[CreateOption]) -> Result<Client, PjrtError> {
+        let count = OptionValue::Int(i64::try_from(cpu_devices).unwrap_or(i64::MAX));
+        match self.client(&[CreateOption::new("cpu_device_count", count)]) {
+            Ok(client) if client.is_cpu() => return Ok(client),
+            Ok(client) => drop(client),
+            Err(error) if error.code() == Some(Code::InvalidArgument) => {}
+            Err(error) => return Err(error),
+        }
+        self.client(options)
     }
 }
 

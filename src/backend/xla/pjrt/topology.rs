@@ -37,7 +37,7 @@ impl Topology {
         };
         // SAFETY: name and options live until the call is over, and the plugin keeps copies.
         unsafe { plugin.api().call(&mut args)? };
-        let raw = NonNull::new(args.topology).ok_or_else(|| null_of::<TopologyCreate>())?;
+        let raw = NonNull::new(args.topology).ok_or_else(null_of::<TopologyCreate>)?;
         Ok(Topology { plugin: plugin.clone(), raw })
     }
 
@@ -54,7 +54,7 @@ impl Topology {
         // SAFETY: topology, text and options live until the call is over; the result is ours to free.
         unsafe {
             self.plugin.api().call(&mut args)?;
-            let raw = NonNull::new(args.executable).ok_or_else(|| null_of::<Compile>())?;
+            let raw = NonNull::new(args.executable).ok_or_else(null_of::<Compile>)?;
             Ok(Compiled::new(&self.plugin, None, raw))
         }
     }
