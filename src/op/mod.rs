@@ -5,8 +5,8 @@
 //! backend that differentiates with a tape of its own never meets them.
 //!
 //! **Invariant:** an op is an arm in each exhaustive table: its operands, type and cost (`shape::{arity, infer, flops}`), its
-//! derivative (`grad::vjp`), whether it joins samples (`accumulate::rows`), and its kernel (`dfdx::ops`, `cpu::step`). None of
-//! them has a `_` arm, so that a new op stops the build at each. What asks for a property alone, such as
+//! derivative (`grad::vjp`), whether it joins samples (`accumulate::rows`), and what computes it (`dfdx::ops`, `cpu::step`,
+//! `xla::lower`). None of them has a `_` arm, so that a new op stops the build at each. What asks for a property alone, such as
 //! [`Op::is_element_wise`], names the ops that have it, and of all others it is not so.
 //!
 //! Dims: `B` batch, `N` tokens, `D` width, `P` patch, `C` channels, `H` height, `W` width, `h` heads.
