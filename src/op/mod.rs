@@ -5,8 +5,8 @@
 //! backend that differentiates with a tape of its own never meets them.
 //!
 //! **Invariant:** an op is a row of [`table`], and an arm in each exhaustive match: its type (`shape::infer`), its derivative
-//! (`grad::vjp`), whether it joins samples (`accumulate::rows`), and its kernel (`dfdx::ops`, `cpu::step`). None of them has a
-//! `_` arm, so that a new op stops the build at each.
+//! (`grad::vjp`), whether it joins samples (`accumulate::rows`), and what computes it (`dfdx::ops`, `cpu::step`, `xla::lower`).
+//! None of them has a `_` arm, so that a new op stops the build at each.
 //!
 //! Dims: `B` batch, `N` tokens, `D` width, `P` patch, `C` channels, `H` height, `W` width, `h` heads.
 

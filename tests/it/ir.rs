@@ -29,7 +29,7 @@ pub fn layout(graph: &Graph) -> Layout {
 }
 
 /// The program of a graph's text; `words` stand behind the fence: `f64`, `bf16`, `recompute`, `watch`.
-fn program(graph: &str, words: &str) -> String {
+pub fn program(graph: &str, words: &str) -> String {
     let graph = text::parse(graph).unwrap_or_else(|error| panic!("{error}"));
     let has = |word: &str| words.split_whitespace().any(|w| w == word);
     let request = Request {

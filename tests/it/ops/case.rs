@@ -57,9 +57,7 @@ impl Case {
                 return None;
             }
         };
-        // What a program gives is held against other backends' gradients: one for each difference would take minutes.
-        let by_differences = UNDER_TEST.with_borrow(|name| name != "xla");
-        if !self.by_hand && graph.total.is_some() && by_differences {
+        if !self.by_hand && graph.total.is_some() {
             self.finite_differences(&graph, &layout, &arena, &exact.gradients, faults);
         }
         match run::<f32>(&graph, &layout, &arena.iter().map(|v| *v as f32).collect::<Vec<_>>(), &self.inputs(&graph)) {
@@ -204,7 +202,13 @@ fn backends() -> Vec<String> {
     BACKENDS.into_iter().chain(crate::xla::backend()).map(str::to_owned).collect()
 }
 
-thread_local!(static UNDER_TEST: RefCell<String> = RefCell::new(BACKENDS[0].to_owned()));
+thread_local! {
+    static UNDER_TEST: RefCell<String> = RefCell::new(BACKENDS[0].to_owned());
+    static KEPT: RefCell<Option<Kept>> = const { RefCell::new(None) };
+}
+
+/// A backend and its name.
+type Kept = (String, Box<dyn Backend<f64>>);
 
 /// Collects what `work` finds with each backend under test, each fault with the backend's name before it. A panic is a fault.
 pub fn on_each(mut work: impl FnMut() -> Vec<String>) -> Vec<String> {
@@ -238,8 +242,13 @@ fn same(a: &Results<f64>, b: &Results<f64>, faults: &mut Vec<String>) {
     compare("the gradient", &a.gradients, &b.gradients);
 }
 
+/// The total, by a backend that is kept: differences run one graph again and again, and `xla` compiles it once.
 pub fn forward(graph: &Graph, layout: &Layout, arena: &[f64], inputs: &[(String, InputValue)]) -> f64 {
-    let results = backend::<f64>().run(graph, layout, arena, inputs, &Request::default());
+    let name = UNDER_TEST.with_borrow(String::clone);
+    let kept = KEPT.take().filter(|(of, _)| *of == name);
+    let (name, mut backend) = kept.unwrap_or_else(|| (name, backend::<f64>()));
+    let results = backend.run(graph, layout, arena, inputs, &Request::default());
+    KEPT.set(Some((name, backend)));
     results.map_or(f64::NAN, |r| r.total)
 }
 

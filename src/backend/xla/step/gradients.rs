@@ -291,16 +291,14 @@ fn repeat(
     start: Vec<Value>,
     body: impl FnOnce(&mut Function, &Value, &[Value]) -> Vec<Value>,
 ) -> Vec<Value> {
-    let counter = TensorType::new([], Scalar::I64);
-    let zero = f.constant(0.0, &counter);
-    let operands: Vec<&Value> = [&zero].into_iter().chain(&start).collect();
-    let types: Vec<TensorType> = operands.iter().map(|value| value.ty.clone()).collect();
-    let goes_on = f.region(&types, |f, values| vec![f.compare_to(&values[0], Order::Lt, count as f64)]);
-    let round = f.region(&types, |f, values| {
+    let zero = f.constant(0.0, &TensorType::new([], Scalar::I64));
+    let initial: Vec<&Value> = [&zero].into_iter().chain(&start).collect();
+    let goes_on = |f: &mut Function, values: &[Value]| f.compare_to(&values[0], Order::Lt, count as f64);
+    let round = |f: &mut Function, values: &[Value]| {
         let next = body(f, &values[0], &values[1..]);
         [f.plus(&values[0], 1.0)].into_iter().chain(next).collect()
-    });
-    f.op("stablehlo.while", &operands, "", &[goes_on, round], &types).split_off(1)
+    };
+    f.repeat(&initial, goes_on, round).split_off(1)
 }
 
 /// The block of micro-batch `micro` of what has one for each; all of what micro-batches share.
@@ -319,5 +317,5 @@ fn block(f: &mut Function, whole: &Value, shape: &[usize], micro: &Value) -> Val
 fn put_block(f: &mut Function, whole: &Value, block: &Value, micro: &Value) -> Value {
     let len = block.ty.elements();
     let (flat, start) = (f.reshape(block, &[len]), f.times(micro, len as f64));
-    f.one("stablehlo.dynamic_update_slice", &[whole, &flat, &start], "", whole.ty.clone())
+    f.dynamic_update(whole, &flat, &[&start])
 }
