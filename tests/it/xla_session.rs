@@ -6,6 +6,7 @@ use cmae::backend::xla::lower::Scalar;
 use cmae::backend::xla::step::{Numbers, StepProgram};
 use cmae::data::random::RandomBatches;
 use cmae::graph::Program;
+use cmae::spec::Clock;
 use cmae::tensor::InputValue;
 
 use crate::methods::{compile, page, sets_of, start, trainer_from};
@@ -94,15 +95,18 @@ fn states_that_the_first_batch_starts_are_the_host_s() {
     agree("vq_tokenizer", &[]);
 }
 
-/// In f32: three digits more than f32 has are lost in twenty steps that each move every weight.
+/// The first twenty steps of the quickstart as it is written, in f32: twenty updates of rounded gradients leave two digits less
+/// than f32 has.
 #[test]
-fn twenty_steps_have_the_losses_of_cpu() {
+fn twenty_steps_of_the_quickstart_have_the_losses_of_cpu() {
     let Some(xla) = crate::xla::backend() else { return };
-    let sets: Vec<String> = SMALL.iter().filter(|word| word.contains('=')).map(|set| (*set).to_owned()).collect();
-    let program = compile("quickstart", &sets);
+    let program = compile("quickstart", &[]);
+    // Its digits are 1,400, and its schedules go by epochs.
+    let steps_per_epoch = 1400 / program.spec.data.batch_size as u64;
     let losses = |backend: &str| -> Vec<f64> {
         let mut batches = RandomBatches::new(&program.train.inputs, program.spec.effective_batch(), 1);
-        let mut trainer = trainer_from::<f32>(&program, backend, 20, start(&program, &sets));
+        let mut trainer = trainer_from::<f32>(&program, backend, steps_per_epoch, start(&program, &[]));
+        trainer.clock = Clock::new(program.spec.train.epochs, steps_per_epoch);
         let step = |number| {
             let report = trainer.step(batches.batch(number)).unwrap_or_else(|error| panic!("{backend}: {error}"));
             report.results.losses
@@ -110,9 +114,9 @@ fn twenty_steps_have_the_losses_of_cpu() {
         (0..20).flat_map(step).collect()
     };
     let (host, device) = (losses("cpu"), losses(xla));
-    for (at, (a, b)) in host.iter().zip(&device).enumerate() {
-        assert!((a - b).abs() <= 1e-5 * a.abs(), "loss {at}: {a} on cpu, {b} on {xla}");
-    }
+    let off = host.iter().zip(&device).map(|(a, b)| (a - b).abs() / a.abs()).fold(0.0, f64::max);
+    println!("{} losses, the farthest off by {off:.1e} of itself", host.len());
+    assert!(off <= 1e-5, "{host:?} on cpu, {device:?} on {xla}");
 }
 
 /// A batch that makes NaN leaves tensors, slots and counts as they were, and is told as `cpu` tells it.
