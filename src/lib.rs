@@ -6,13 +6,14 @@
 //! - [`shape`]: bound → typed: branches, losses and evaluation evaluated, every value with its shape.
 //! - [`graph`]: typed → [`graph::Program`]: a graph for each mode and one layout for all tensors.
 //! - [`graph::grad`] and [`plan`]: for a backend without a tape of its own, a graph with its gradients and one static step.
-//! - [`backend`] runs the graph; [`data`] fills its inputs; [`train`] drives both; [`eval`] and [`verify`] look at the
-//!   result; [`run`] keeps it, and [`report`] shows it.
+//! - [`backend`] opens a session that holds the tensors and makes steps; [`data`] fills its inputs, [`tensor`]s of the host; [`train`]
+//!   drives both; [`eval`] and [`verify`] look at the result; [`run`] keeps it, and [`report`] shows it.
 //!
 //! ```text
 //! text ──syntax──▶ AST ──elab──▶ bound pipeline ──shape──▶ typed ──graph──▶ Program ──▶ backend
 //!         pest            names, params,            every value       forward, SSA      dfdx: ops and its tape
 //!         grammar         units, blocks expanded    has a shape                         cpu: grad ─▶ plan ─▶ static step
+//!                                                                                       xla: grad ─▶ one program of the whole step
 //! ```
 //! The pipeline's `data`, `train` and `evaluate` sections become a [`spec::Spec`]: plain data for the run time.
 //!

@@ -35,6 +35,8 @@ pub struct Wanted<'a> {
 /// What one step gave.
 #[derive(Debug, Clone)]
 pub struct Stepped<E> {
+    /// Steps made, this one included.
+    pub step: u64,
     pub results: Results<E>,
     /// Of all gradients before clipping, where `train` clips.
     pub gradient_norm: Option<f64>,
@@ -84,6 +86,24 @@ pub trait Session<E: Element> {
 
     /// One step on `inputs`: forward, backward, states, optimizer, averaged copies.
     fn step(&mut self, inputs: Inputs<'_>, at: Moment, wanted: Wanted<'_>) -> Result<Stepped<E>, StepError>;
+
+    /// Begins a step on `batch`, and gives what was begun before it, or this very one: the device need not wait for who reads its losses.
+    /// `others` are the inputs that the batch does not bring.
+    ///
+    /// A step that is begun behind one that cannot be made is not made either.
+    fn step_ahead(
+        &mut self,
+        batch: Vec<(String, InputValue)>,
+        others: &[(String, InputValue)],
+        at: Moment,
+    ) -> Result<Option<Stepped<E>>, StepError> {
+        self.step(Inputs { batch: &batch, others }, at, Wanted::default()).map(Some)
+    }
+
+    /// What was begun and not given yet. To be asked for before anything else is, but another step.
+    fn settle(&mut self) -> Result<Option<Stepped<E>>, StepError> {
+        Ok(None)
+    }
 
     /// Takes results back that nobody looks at any more, so that the next step need not allocate.
     fn reuse(&mut self, _results: Results<E>) {}

@@ -238,9 +238,9 @@ impl<'a, E: Element> Training<'a, E> {
             // The run ended between a checkpoint and what was to be looked at then.
             self.look(self.due(), watch)?;
         }
+        // What comes between two steps, such as an evaluation, is no time of theirs.
+        let mut since = Instant::now();
         loop {
-            // What comes between two steps, such as an evaluation, is no time of theirs.
-            let begun = Instant::now();
             let Some(batch) = loader.next_batch() else { break };
             let batch = batch.map_err(in_train);
             self.sources.noticed().iter().for_each(|line| watch.say(line));
@@ -252,20 +252,33 @@ impl<'a, E: Element> Training<'a, E> {
                 watch.say(&format!("warning: {} more are broken", broken.len() - BROKEN_NAMED));
             }
             let start = Instant::now();
-            let report = self.trainer.step(&batch?.inputs)?;
-            let seconds = Seconds { step: start.elapsed().as_secs_f64(), with_wait: begun.elapsed().as_secs_f64() };
-            self.log(&report, &seconds, loader.counters(), watch)?;
-            let (step, clock) = (report.step, self.trainer.clock);
-            self.trainer.session.reuse(report.results);
+            if let Some(report) = self.trainer.step_ahead(batch?.inputs)? {
+                let seconds = Seconds { step: start.elapsed().as_secs_f64(), with_wait: since.elapsed().as_secs_f64() };
+                since = Instant::now();
+                self.log(&report, &seconds, loader.counters(), watch)?;
+                self.trainer.session.reuse(report.results);
+            }
+            let (step, clock) = (self.trainer.step, self.trainer.clock);
             let stop = watch.asked_to_stop() && step < self.total_steps;
             let due = self.due();
+            let save = stop || due.any() || clock.is_due(spec.train.checkpoint_every, step);
+            if save || step == self.total_steps {
+                // Only steps that are known to be sound are saved.
+                if let Some(report) = self.trainer.settle()? {
+                    let seconds = since.elapsed().as_secs_f64();
+                    self.log(&report, &Seconds { step: seconds, with_wait: seconds }, loader.counters(), watch)?;
+                }
+            }
             // First saved, then looked at: an evaluation that fails, or dies, loses no step.
-            if (stop || due.any() || clock.is_due(spec.train.checkpoint_every, step)) && self.saved != Some(step) {
+            if save && self.saved != Some(step) {
                 self.save()?;
             }
             // Who asks to leave does not wait for it: it is made up for as the run goes on.
             if !stop {
                 self.look(due, watch)?;
+            }
+            if save {
+                since = Instant::now();
             }
             if self.judged == Some(step) || self.saved == Some(step) {
                 watch.kept(self.folder);

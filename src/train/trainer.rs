@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::kmeans;
-use crate::backend::{BackendError, Kept, Moment, Results, Session, StepError, Wanted};
+use crate::backend::{BackendError, Kept, Moment, Results, Session, StepError, Stepped, Wanted};
 use crate::graph::{Graph, InputKind, Program};
 use crate::spec::{Clock, Schedule};
 use crate::tensor::{Element, HostTensor, InputValue, Inputs, OutputValue};
@@ -27,7 +27,7 @@ pub struct StepReport<E> {
 /// A session and the clock of a run.
 pub struct Trainer<'p, E> {
     pub session: Box<dyn Session<E> + 'p>,
-    /// Steps made.
+    /// Steps begun.
     pub step: u64,
     pub clock: Clock,
     /// Whether states that the first batch starts are still to be filled: not where they were given.
@@ -61,15 +61,30 @@ impl<'p, E: Element> Trainer<'p, E> {
         let (at, inputs) =
             (Moment { step: self.step, clock: self.clock }, Inputs { batch: inputs, others: &self.scheduled });
         let stepped = self.session.step(inputs, at, wanted)?;
-        let learning_rate = self.clock.value(&self.program.spec.train.learning_rate, self.step);
         self.step += 1;
-        Ok(StepReport {
-            step: self.step,
-            learning_rate,
-            gradient_norm: stepped.gradient_norm,
-            update_time: stepped.update_time,
-            results: stepped.results,
-        })
+        Ok(self.report(stepped))
+    }
+
+    /// Begins a step on `inputs`; gives the report of it, or of the one before: a device need not wait for who looks at it.
+    pub fn step_ahead(&mut self, inputs: Vec<(String, InputValue)>) -> Result<Option<StepReport<E>>, StepError> {
+        self.fill_schedules();
+        self.start_states(&inputs)?;
+        let at = Moment { step: self.step, clock: self.clock };
+        let stepped = self.session.step_ahead(inputs, &self.scheduled, at)?;
+        self.step += 1;
+        Ok(stepped.map(|stepped| self.report(stepped)))
+    }
+
+    /// The report of a step that was begun and not told of yet.
+    pub fn settle(&mut self) -> Result<Option<StepReport<E>>, StepError> {
+        let stepped = self.session.settle()?;
+        Ok(stepped.map(|stepped| self.report(stepped)))
+    }
+
+    fn report(&self, stepped: Stepped<E>) -> StepReport<E> {
+        let Stepped { step, results, gradient_norm, update_time } = stepped;
+        let learning_rate = self.clock.value(&self.program.spec.train.learning_rate, step - 1);
+        StepReport { step, learning_rate, gradient_norm, update_time, results }
     }
 
     /// All tensors, laid out by the program's layout.

@@ -12,13 +12,14 @@ use crate::cpu::each_pipeline;
 use crate::methods::{compile, page, sets_of};
 
 fn results(
+    backend: &str,
     program: &Program,
     arena: &[f32],
     inputs: &[(String, cmae::tensor::InputValue)],
     bf16: bool,
 ) -> Results<f32> {
     let request = Request { gradients: true, bf16, ..Request::default() };
-    let mut backend = f32::backend("cpu").expect("every build has it");
+    let mut backend = f32::backend(backend).expect("it is there");
     let results = backend.run(&program.train, &program.layout, arena, inputs, &request);
     results.unwrap_or_else(|error| panic!("{}: {error}", program.spec.name))
 }
@@ -40,8 +41,8 @@ fn it_is_f32_within_its_rounding_on_every_pipeline() {
         let arena: Vec<f32> = arena.iter().map(|v| *v as f32).collect();
         let weights: Vec<f32> =
             arena.iter().map(|v| f32::from_bits(v.to_bits().wrapping_add(0x8000) & 0xffff_0000)).collect();
-        let (exact, rounded) = (results(program, &arena, inputs, false), results(program, &arena, inputs, true));
-        let by_weights = results(program, &weights, inputs, false);
+        let exact = results("cpu", program, &arena, inputs, false);
+        let by_weights = results("cpu", program, &weights, inputs, false);
         let name = &method.pipeline;
         let chooses = program.train.nodes.iter().any(|node| node.op == Op::Argmax);
         let flips = if chooses { 0.04 } else { 0.0 };
@@ -49,11 +50,17 @@ fn it_is_f32_within_its_rounding_on_every_pipeline() {
             let difference = exact.gradients.iter().zip(&other.gradients).map(|(a, b)| f64::from(a - b));
             norm(difference) / norm(exact.gradients.iter().map(|g| f64::from(*g)))
         };
-        let (found, measure) = (off(&rounded), off(&by_weights));
-        println!("{name}: gradients are off by {found:.1e}, by {measure:.1e} where weights alone are rounded");
-        assert!(found > 0.0 && found <= 4.0 * measure + flips, "{name}: {found:e} for {measure:e}");
-        for (a, b) in exact.losses.iter().zip(&rounded.losses) {
-            assert!((a - b).abs() <= 0.02 * a.abs().max(1.0), "{name}: the loss is {a}, in bf16 {b}");
+        let measure = off(&by_weights);
+        for backend in ["cpu"].into_iter().chain(crate::xla::backend()) {
+            let rounded = results(backend, program, &arena, inputs, true);
+            let found = off(&rounded);
+            println!(
+                "{name} on {backend}: gradients are off by {found:.1e}, by {measure:.1e} where weights alone are rounded"
+            );
+            assert!(found > 0.0 && found <= 4.0 * measure + flips, "{name} on {backend}: {found:e} for {measure:e}");
+            for (a, b) in exact.losses.iter().zip(&rounded.losses) {
+                assert!((a - b).abs() <= 0.02 * a.abs().max(1.0), "{name} on {backend}: the loss is {a}, in bf16 {b}");
+            }
         }
     });
 }
@@ -68,7 +75,7 @@ fn threads_change_no_bit() {
     let inputs = crate::methods::batch(&program);
     let with = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads start");
-        let results = pool.install(|| results(&program, &arena, &inputs, true));
+        let results = pool.install(|| results("cpu", &program, &arena, &inputs, true));
         results.gradients.iter().map(|g| g.to_bits()).collect::<Vec<u32>>()
     };
     let one = with(1);

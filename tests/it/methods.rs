@@ -186,7 +186,7 @@ fn learns(page: &Page, method: &Method, backend: &str) {
 /// All methods of a share of the page, so that two cores take them side by side.
 fn share(part: usize, parts: usize) {
     let page = page();
-    for backend in BACKENDS {
+    for backend in BACKENDS.into_iter().chain(crate::xla::backend()) {
         let mine = page.methods.iter().skip(part).step_by(parts);
         // All are tried, so that one run tells of every pipeline that fails.
         let fails = |method: &&Method| std::panic::catch_unwind(|| learns(&page, method, backend)).is_err();

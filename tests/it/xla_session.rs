@@ -2,7 +2,9 @@
 //! that `cpu` makes of the same batches. Plugins and what goes without one: see [`crate::xla`].
 
 use cmae::backend::Kept;
+use cmae::backend::xla::fits;
 use cmae::backend::xla::lower::Scalar;
+use cmae::backend::xla::pjrt::MemoryStats;
 use cmae::backend::xla::step::{Numbers, StepProgram};
 use cmae::data::random::RandomBatches;
 use cmae::graph::Program;
@@ -155,6 +157,52 @@ fn a_step_that_is_not_finite_is_not_made() {
     }
 }
 
+/// Steps that are begun before the one before is looked at: the same bytes; behind one that cannot be made none is.
+#[test]
+fn steps_that_are_begun_ahead_are_the_same_steps() {
+    let Some(xla) = crate::xla::backend() else { return };
+    let page = page();
+    let method = page.methods.iter().find(|method| method.pipeline == "cmae_vitb").expect("it is a method");
+    let sets = sets_of(&page, method);
+    let program = compile("cmae_vitb", &sets);
+    let run = |ahead: bool, broken: Option<u64>| {
+        let mut batches = RandomBatches::new(&program.train.inputs, program.spec.effective_batch(), 1);
+        let mut trainer = trainer_from::<f32>(&program, xla, 8, start(&program, &sets));
+        let (mut told, mut error) = (Vec::new(), None);
+        for number in 0..4 {
+            let mut batch = batches.batch(number).to_vec();
+            if broken == Some(number) {
+                let picture = batch.iter_mut().find_map(|(_, value)| match value {
+                    InputValue::Float(tensor) if tensor.shape.len() == 4 => Some(tensor),
+                    _ => None,
+                });
+                picture.expect("there are pictures").data[5] = f32::NAN;
+            }
+            let report = if ahead { trainer.step_ahead(batch) } else { trainer.step(&batch).map(Some) };
+            match report {
+                Ok(report) => told.extend(report.map(|report| (report.step, report.results.total.to_bits()))),
+                Err(failed) => {
+                    error = Some(failed.to_string());
+                    break;
+                }
+            }
+        }
+        if error.is_none() {
+            let last = trainer.settle().expect("its batch is sound");
+            told.extend(last.map(|report| (report.step, report.results.total.to_bits())));
+        }
+        let Kept { tensors, slots, updates } = trainer.kept().expect("they can be read");
+        (told, error, tensors.to_vec(), slots.to_vec(), updates.to_vec())
+    };
+    let whole = run(false, None);
+    assert_eq!((whole.0.len(), &whole.1), (4, &None));
+    assert!(run(true, None) == whole);
+    // The third step is begun before it is known that the second cannot be made.
+    let (one_by_one, ahead) = (run(false, Some(1)), run(true, Some(1)));
+    assert!(one_by_one.1.as_ref().is_some_and(|error| error.starts_with("step 2: ")), "{:?}", one_by_one.1);
+    assert!(one_by_one == ahead, "{:?} {:?}", ahead.0, ahead.1);
+}
+
 #[test]
 fn a_run_that_is_killed_ends_with_the_same_bytes() {
     let Some(xla) = crate::xla::backend() else { return };
@@ -180,4 +228,18 @@ fn tensors_and_slots_are_donated() {
         }
         assert_eq!(head.matches("tf.aliasing_output").count(), kept, "{}", method.pipeline);
     }
+}
+
+/// In units of a thousandth of the tensors: 2,000 stay, 12,000 are the passes'.
+#[test]
+fn what_does_not_fit_names_the_micro_batch_that_does() {
+    let program = compile("mae_vitb", &["data.batch_size=256".to_owned()]);
+    let stats =
+        MemoryStats { arguments: 2_000, outputs: 1_500, aliased: 1_500, temporary: 12_000, peak: 0, generated_code: 0 };
+    assert!(fits(&program, &stats, None).is_ok() && fits(&program, &stats, Some(14_000)).is_ok());
+    let error = fits(&program, &stats, Some(6_000)).expect_err("14,000 are needed").to_string();
+    // A third of the passes would fit in the 4,000 that are left: a quarter divides the batch.
+    assert!(error.ends_with("(help: --set data.batch_size=64 --set train.accumulate=4)"), "{error}");
+    let error = fits(&program, &stats, Some(1_900)).expect_err("not even the tensors fit").to_string();
+    assert!(error.contains("no micro-batch is small enough"), "{error}");
 }

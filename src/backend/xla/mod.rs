@@ -19,7 +19,9 @@ mod programs;
 mod run;
 mod session;
 pub mod step;
+mod values;
 
 pub use device::{accelerator, client};
-pub use programs::Compiling;
-pub use run::{Number, Xla};
+pub use programs::{Compiling, fits};
+pub use run::Xla;
+pub use values::Number;

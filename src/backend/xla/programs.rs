@@ -95,27 +95,3 @@ pub fn fits(program: &Program, stats: &MemoryStats, limit: Option<u64>) -> Resul
     };
     Err(BackendError::DeviceMemory { needed: gigabytes(needed), limit: gigabytes(limit), help })
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn stats(temporary: u64) -> MemoryStats {
-        MemoryStats { arguments: 2_000, outputs: 1_500, aliased: 1_500, temporary, peak: 0, generated_code: 0 }
-    }
-
-    #[test]
-    fn what_does_not_fit_names_the_micro_batch_that_does() {
-        let (mut sources, mut diagnostics) = (crate::source::Sources::new(), crate::diag::Diagnostics::default());
-        let path = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/pipelines/mae_vitb.cmae"));
-        let sets = ["data.batch_size=256".into()];
-        let compiled = crate::compile(&mut sources, &mut diagnostics, path, &sets);
-        let program = compiled.unwrap_or_else(|_| panic!("it compiles")).program;
-        assert!(fits(&program, &stats(12_000), None).is_ok() && fits(&program, &stats(12_000), Some(14_000)).is_ok());
-        let error = fits(&program, &stats(12_000), Some(6_000)).expect_err("14,000 are needed").to_string();
-        // A third of the passes would fit in the 4,000 that are left: a quarter divides the batch.
-        assert!(error.ends_with("(help: --set data.batch_size=64 --set train.accumulate=4)"), "{error}");
-        let error = fits(&program, &stats(12_000), Some(1_900)).expect_err("not even tensors fit").to_string();
-        assert!(error.contains("no micro-batch is small enough"), "{error}");
-    }
-}

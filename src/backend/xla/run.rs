@@ -6,24 +6,12 @@ use super::lower::{Leaf, Module, Scalar, TensorType, module};
 use super::pjrt::{Buffer, Client, CompileOptions, Executable, HostElement};
 use super::programs::Compiling;
 use super::session::XlaSession;
+use super::values::{Number, upload_input};
 use crate::backend::{Backend, BackendError, Request, Results, Session};
 use crate::graph::{Graph, Layout, Program, TensorDecl, ValueId};
-use crate::op::{DType, Op, Type};
+use crate::op::{DType, Op};
 use crate::plan::{self, Passes};
-use crate::tensor::{Element, HostTensor, InputValue, Inputs, OutputValue};
-
-/// An element type that programs have.
-pub trait Number: Element + HostElement {
-    const SCALAR: Scalar;
-}
-
-impl Number for f32 {
-    const SCALAR: Scalar = Scalar::F32;
-}
-
-impl Number for f64 {
-    const SCALAR: Scalar = Scalar::F64;
-}
+use crate::tensor::{Element, HostTensor, Inputs, OutputValue};
 
 /// Programs that are kept compiled: as many as `cpu` keeps plans.
 const PROGRAMS: usize = 7;
@@ -90,7 +78,8 @@ impl<E: Number> Backend<E> for Xla {
         program: &'p Program,
         tensors: Vec<E>,
     ) -> Result<Box<dyn Session<E> + 'p>, BackendError> {
-        Ok(Box::new(XlaSession::new(self.client, self.compiling, program, &tensors)?))
+        let client = self.client.clone();
+        Ok(Box::new(XlaSession::new(client, self.compiling, program, &tensors, self)?))
     }
 
     fn prepare(&mut self, graph: &Graph, layout: &Layout, request: &Request) -> Result<(), BackendError> {
@@ -136,23 +125,6 @@ impl Compiled {
         };
         self.module.arguments.iter().map(one).collect()
     }
-}
-
-/// What fills input `name`, of type `ty`, on the device.
-pub(super) fn upload_input<E: Number>(
-    client: &Client,
-    name: &str,
-    ty: &TensorType,
-    inputs: Inputs<'_>,
-) -> Result<Buffer, BackendError> {
-    let dtype = if ty.scalar == Scalar::I64 { DType::Int } else { DType::Float };
-    let wanted = Type { dtype, shape: ty.shape.clone() };
-    let numbers = |values: Vec<E>| client.upload_values(0, &ty.shape, &values);
-    Ok(match inputs.filling(name, &wanted)? {
-        InputValue::Float(tensor) => numbers(tensor.data.iter().map(|value| E::from_f64(f64::from(*value))).collect())?,
-        InputValue::Double(tensor) => numbers(tensor.data.iter().map(|value| E::from_f64(*value)).collect())?,
-        InputValue::Int(tensor) => client.upload_values(0, &ty.shape, &tensor.data)?,
-    })
 }
 
 /// Results on the device, of which each is read once, in [`Module::results`]' order.

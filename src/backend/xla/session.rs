@@ -6,13 +6,14 @@
 //! **Invariant:** a program takes tensors and slots as donated, so there is one copy of each on the device; the host's copy is made
 //! when a checkpoint asks for it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::lower::{Leaf, Module, Scalar, module};
-use super::pjrt::{Buffer, Client, Executable};
+use super::pjrt::{Buffer, Client, ElementType, Executable};
 use super::programs::{Compiling, Programs, fits};
-use super::run::{Number, Xla, upload_input};
 use super::step::{ForwardProgram, Numbers, StepProgram};
+use super::values::{Number, upload_input};
 use crate::backend::host::accumulate::{Accumulation, Whole};
 use crate::backend::session::not_finite;
 use crate::backend::{Backend, BackendError, Kept, Moment, Results, Session, StepError, Stepped, Wanted};
@@ -29,6 +30,7 @@ pub struct XlaSession<'p, E> {
     program: &'p Program,
     client: Client,
     programs: Programs,
+    finder: Box<dyn Backend<E>>,
     /// In the order of the layout.
     tensors: Vec<Buffer>,
     /// Slot after slot, one for each trained tensor; none before a step, or a checkpoint, needs them.
@@ -38,6 +40,10 @@ pub struct XlaSession<'p, E> {
     numbers: Option<Numbers>,
     steps: Vec<LoadedStep>,
     evaluations: Vec<Evaluation>,
+    /// Begun, and not read yet.
+    pending: Option<Pending>,
+    /// Whether the last step that was begun was made, as the device knows it.
+    was_made: Arc<Buffer>,
     /// Of the device's tensors and slots as they are, where somebody asked.
     copy: Option<(Vec<E>, Vec<Vec<E>>)>,
 }
@@ -47,6 +53,27 @@ struct LoadedStep {
     gradients: bool,
     program: StepProgram,
     executable: Executable,
+}
+
+/// A program of a step that was handed to the device.
+struct Begun {
+    /// Which it is.
+    loaded: usize,
+    /// Whether it is made: the step behind it hangs on that.
+    is_made: Arc<Buffer>,
+    /// Results behind it.
+    results: Vec<Buffer>,
+}
+
+/// A step that was begun.
+struct Pending {
+    at: Moment,
+    begun: Begun,
+    /// For who wants to know what went wrong.
+    batch: Vec<(String, InputValue)>,
+    others: Vec<(String, InputValue)>,
+    /// What tensors had had before it.
+    updates: Vec<u64>,
 }
 
 struct Evaluation {
@@ -59,16 +86,19 @@ struct Evaluation {
 }
 
 impl<'p, E: Number> XlaSession<'p, E> {
-    /// `tensors` are laid out by the program's layout.
+    /// `tensors` are laid out by the program's layout; `finder` runs single graphs, to find where a step went wrong.
     pub fn new(
         client: Client,
         compiling: Compiling,
         program: &'p Program,
         tensors: &[E],
+        finder: Box<dyn Backend<E>>,
     ) -> Result<Self, BackendError> {
         let uploaded = upload_all(&client, program, tensors)?;
+        let was_made = truth(&client)?;
         Ok(XlaSession {
             program,
+            finder,
             programs: Programs::new(client.clone(), compiling),
             client,
             tensors: uploaded,
@@ -77,6 +107,8 @@ impl<'p, E: Number> XlaSession<'p, E> {
             numbers: None,
             steps: Vec::new(),
             evaluations: Vec::new(),
+            pending: None,
+            was_made,
             copy: None,
         })
     }
@@ -115,41 +147,47 @@ impl<'p, E: Number> XlaSession<'p, E> {
         Ok(self.steps.len() - 1)
     }
 
-    /// Runs the program of a step; whether the step was made, and what it gave.
-    fn run_step(
-        &mut self,
-        inputs: Inputs<'_>,
-        at: Moment,
-        wanted: Wanted<'_>,
-    ) -> Result<(bool, Results<E>, Option<f64>), BackendError> {
+    /// Begins a step: its program is handed to the device.
+    fn begin(&mut self, inputs: Inputs<'_>, at: Moment, wanted: Wanted<'_>) -> Result<Begun, BackendError> {
         self.make_slots()?;
         let loaded = self.load(wanted)?;
-        let (layout, graph) = (&self.program.layout, &self.program.train);
+        let layout = &self.program.layout;
         let numbers = self.numbers.as_ref().expect("a program was loaded with them");
         let vector = numbers.at(self.program, at.step, &at.clock, &self.updates);
         let vector: Vec<E> = vector.into_iter().map(E::from_f64).collect();
         let LoadedStep { program, executable, .. } = &self.steps[loaded];
-        let mut passed = vec![self.client.upload_values(0, &[vector.len()], &vector)?];
+        let vector = self.client.upload_values(0, &[vector.len()], &vector)?;
+        let mut passed = Vec::with_capacity(program.inputs.len());
         for (name, ty) in &program.inputs {
             passed.push(upload_input::<E>(&self.client, name, ty, inputs)?);
         }
-        let arguments: Vec<&Buffer> = self.tensors.iter().chain(&self.slots).chain(&passed).collect();
+        let kept = self.tensors.iter().chain(&self.slots);
+        let arguments: Vec<&Buffer> = kept.chain([&vector, &*self.was_made]).chain(&passed).collect();
         let mut found = executable.execute(&arguments, &[])?.into_iter();
         self.copy = None;
         self.tensors = found.by_ref().take(layout.tensors.len()).collect();
         self.slots = found.by_ref().take(self.slots.len()).collect();
+        let is_made = Arc::new(found.next().expect("a program has the results that it was written with"));
+        Ok(Begun { loaded, is_made, results: found.collect() })
+    }
+
+    /// What a step has given, and whether it was made; waits for it.
+    fn read(&self, begun: &Begun) -> Result<(bool, Results<E>, Option<f64>), BackendError> {
+        let (layout, graph) = (&self.program.layout, &self.program.train);
+        let LoadedStep { program, gradients: with_gradients, .. } = &self.steps[begun.loaded];
+        let mut found = begun.results.iter();
         let mut next = || found.next().expect("a program has the results that it was written with");
         let mut is_made = [0_u8];
-        next().read_into(&mut is_made)?;
+        begun.is_made.read_into(&mut is_made)?;
         let scalars: Vec<f64> = next().read::<E>()?.into_iter().map(Element::to_f64).collect();
         let (losses, rest) = scalars.split_at(graph.losses.len());
         let (monitors, rest) = rest.split_at(graph.monitors.len());
         let mut results = Results { losses: losses.to_vec(), monitors: monitors.to_vec(), ..Results::default() };
         results.total = rest[0];
         for ty in &program.outputs {
-            results.outputs.push(read_output(&next(), ty.scalar == Scalar::I64, &ty.shape)?);
+            results.outputs.push(read_output(next(), ty.scalar == Scalar::I64, &ty.shape)?);
         }
-        if wanted.gradients {
+        if *with_gradients {
             for _ in &program.updates {
                 results.updates.push(next().read()?);
             }
@@ -162,23 +200,37 @@ impl<'p, E: Number> XlaSession<'p, E> {
         Ok((is_made != [0], results, rest.get(1).copied()))
     }
 
+    /// What a pending step has given. One that was not made takes what was begun behind it along.
+    fn end(&mut self, pending: Pending) -> Result<Stepped<E>, StepError> {
+        let Pending { at, begun, batch, others, updates } = pending;
+        let (is_made, results, gradient_norm) = self.read(&begun)?;
+        if !is_made {
+            self.pending = None;
+            self.updates = updates;
+            return Err(self.culprit(Inputs { batch: &batch, others: &others }, at)?);
+        }
+        Ok(Stepped { step: at.step + 1, results, gradient_norm, update_time: Duration::ZERO })
+    }
+
     /// Why a step was not made: what is not finite, and the first op that made it so.
     fn culprit(&mut self, inputs: Inputs<'_>, at: Moment) -> Result<StepError, BackendError> {
         let program = self.program;
         let wanted = Wanted { outputs: &[], gradients: true };
-        let (_, results, _) = self.run_step(inputs, at, wanted)?;
+        // From here on what is begun goes by itself.
+        self.was_made = truth(&self.client)?;
+        let begun = self.begin(inputs, at, wanted)?;
+        let (_, results, _) = self.read(&begun)?;
         let what = not_finite(&program.train, &program.layout, &results);
-        let mut backend = Xla::new(self.client.clone(), Compiling::default());
         let request = Request { check_finite: true, ..Request::of_step(program, &[]) };
         let tensors = self.copied()?.0.clone();
         let batch = Whole { layout: &program.layout, arena: &tensors, inputs, request: &request };
         let mut unused = Results::default();
         let ran = match program.step(&[])?.body {
             Body::Whole(graph) => {
-                Backend::run_into(&mut backend, &graph, &program.layout, &tensors, inputs, &request, &mut unused)
+                self.finder.run_into(&graph, &program.layout, &tensors, inputs, &request, &mut unused)
             }
             Body::Parts(parts, count) => {
-                Accumulation::new(*parts, count, Vec::new()).run(&mut backend, batch, &mut unused)
+                Accumulation::new(*parts, count, Vec::new()).run(&mut *self.finder, batch, &mut unused)
             }
         };
         match (what, ran) {
@@ -276,13 +328,39 @@ impl<E: Number> Session<E> for XlaSession<'_, E> {
     }
 
     fn step(&mut self, inputs: Inputs<'_>, at: Moment, wanted: Wanted<'_>) -> Result<Stepped<E>, StepError> {
-        let (is_made, results, gradient_norm) = self.run_step(inputs, at, wanted)?;
+        let begun = self.begin(inputs, at, wanted)?;
+        let (is_made, results, gradient_norm) = self.read(&begun)?;
         if !is_made {
             return Err(self.culprit(inputs, at)?);
         }
         let numbers = self.numbers.as_ref().expect("a step was made with them");
         numbers.count(at.step, &at.clock, &mut self.updates);
-        Ok(Stepped { results, gradient_norm, update_time: Duration::ZERO })
+        Ok(Stepped { step: at.step + 1, results, gradient_norm, update_time: Duration::ZERO })
+    }
+
+    fn step_ahead(
+        &mut self,
+        batch: Vec<(String, InputValue)>,
+        others: &[(String, InputValue)],
+        at: Moment,
+    ) -> Result<Option<Stepped<E>>, StepError> {
+        let updates = self.updates.clone();
+        let begun = self.begin(Inputs { batch: &batch, others }, at, Wanted::default())?;
+        self.was_made = begun.is_made.clone();
+        let numbers = self.numbers.as_ref().expect("a step was begun with them");
+        numbers.count(at.step, &at.clock, &mut self.updates);
+        let pending = Pending { at, begun, batch, others: others.to_vec(), updates };
+        match self.pending.replace(pending) {
+            Some(before) => self.end(before).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn settle(&mut self) -> Result<Option<Stepped<E>>, StepError> {
+        match self.pending.take() {
+            Some(pending) => self.end(pending).map(Some),
+            None => Ok(None),
+        }
     }
 
     fn first_values(&mut self, inputs: Inputs<'_>) -> Result<Vec<OutputValue<E>>, BackendError> {
@@ -367,6 +445,11 @@ impl<E: Number> Session<E> for XlaSession<'_, E> {
         self.copy = Some((tensors, slots));
         Ok(())
     }
+}
+
+/// What the first step hangs on.
+fn truth(client: &Client) -> Result<Arc<Buffer>, BackendError> {
+    Ok(Arc::new(client.upload(0, ElementType::Pred, &[], &[1])?))
 }
 
 /// All tensors of the layout, on the device.

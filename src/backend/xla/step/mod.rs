@@ -28,7 +28,7 @@ use crate::spec::EmaMoment;
 /// The text of a step, and what goes into it and comes out.
 ///
 /// Arguments: all tensors in the layout's order, slot after slot one for each trained tensor, the vector of
-/// [`Numbers`], then the inputs. Results: tensors and slots as they are after the step, whether it was made, the vector of
+/// [`Numbers`], whether the step before was made, then the inputs. Results: tensors and slots as they are after the step, whether it was made, the vector of
 /// scalars, then what was asked for: outputs, and updates and gradients.
 #[derive(Debug, Clone)]
 pub struct StepProgram {
@@ -63,6 +63,7 @@ impl StepProgram {
             .map(|_| trained.iter().map(|decl| f.argument(tensor(decl))).collect())
             .collect();
         let vector = f.argument(TensorType::new([numbers.len()], scalar));
+        let before = f.argument(TensorType::new([], Scalar::I1));
         let (inputs, values) = inputs(&mut f, program, &flow, scalar);
 
         let update = Update { train, numbers, vector };
@@ -73,6 +74,7 @@ impl StepProgram {
             flow.emit(&mut f, scalar, &Leaves { params: &params, inputs: &values })
         };
         let is_sound = is_sound(&mut f, &made);
+        let is_sound = f.binary("and", &before, &is_sound);
         for (path, value) in &made.updates {
             if let Some(index) = layout.index(path) {
                 state.tensors[index] = value.clone();

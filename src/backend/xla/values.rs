@@ -1,0 +1,37 @@
+//! What crosses between the host and a device: element types, and inputs on their way there.
+
+use super::lower::{Scalar, TensorType};
+use super::pjrt::{Buffer, Client, HostElement};
+use crate::backend::BackendError;
+use crate::op::{DType, Type};
+use crate::tensor::{Element, InputValue, Inputs};
+
+/// An element type that programs have.
+pub trait Number: Element + HostElement {
+    const SCALAR: Scalar;
+}
+
+impl Number for f32 {
+    const SCALAR: Scalar = Scalar::F32;
+}
+
+impl Number for f64 {
+    const SCALAR: Scalar = Scalar::F64;
+}
+
+/// What fills input `name`, of type `ty`, on the device.
+pub(super) fn upload_input<E: Number>(
+    client: &Client,
+    name: &str,
+    ty: &TensorType,
+    inputs: Inputs<'_>,
+) -> Result<Buffer, BackendError> {
+    let dtype = if ty.scalar == Scalar::I64 { DType::Int } else { DType::Float };
+    let wanted = Type { dtype, shape: ty.shape.clone() };
+    let numbers = |values: Vec<E>| client.upload_values(0, &ty.shape, &values);
+    Ok(match inputs.filling(name, &wanted)? {
+        InputValue::Float(tensor) => numbers(tensor.data.iter().map(|value| E::from_f64(f64::from(*value))).collect())?,
+        InputValue::Double(tensor) => numbers(tensor.data.iter().map(|value| E::from_f64(*value)).collect())?,
+        InputValue::Int(tensor) => client.upload_values(0, &ty.shape, &tensor.data)?,
+    })
+}
