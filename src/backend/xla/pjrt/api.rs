@@ -5,8 +5,8 @@ use std::ffi::c_char;
 use std::ptr::{NonNull, from_mut};
 
 use super::error::{Code, PjrtError};
-use super::plugin::Version;
 use super::table::{Args, Error, ErrorDestroy, ErrorGetCode, ErrorMessage, Head};
+use super::version::Version;
 
 /// A plugin's table of functions.
 #[derive(Clone, Copy)]

@@ -140,6 +140,34 @@ impl fmt::Debug for Buffer {
     }
 }
 
+impl Client {
+    /// Puts a dense row-major tensor on a device (which counts from 0) and waits until it is there.
+    pub fn upload(
+        &self,
+        device: usize,
+        element: ElementType,
+        shape: &[usize],
+        bytes: &[u8],
+    ) -> Result<Buffer, PjrtError> {
+        Buffer::upload(self, device, element, shape, bytes)
+    }
+
+    /// [`Client::upload`] numbers.
+    pub fn upload_values<T: HostElement>(
+        &self,
+        device: usize,
+        shape: &[usize],
+        values: &[T],
+    ) -> Result<Buffer, PjrtError> {
+        Buffer::upload(self, device, T::TYPE, shape, bytes(values))
+    }
+
+    /// Begins to put a tensor on a device; `data` is kept until it is there, and given back by [`Upload::wait`].
+    pub fn start_upload<T: HostMemory>(&self, device: usize, shape: &[usize], data: T) -> Result<Upload<T>, PjrtError> {
+        Upload::start(self, device, shape, data)
+    }
+}
+
 impl Buffer {
     /// # Safety
     /// `raw` is a buffer of this client, ours to free.

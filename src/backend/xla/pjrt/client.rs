@@ -7,15 +7,12 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use super::api::{Api, list, text};
-use super::buffer::{Buffer, ElementType, HostElement, HostMemory, Upload, bytes};
 use super::error::{Code, PjrtError};
-use super::executable::Executable;
-use super::options::{CompileOptions, CreateOption};
+use super::options::{CreateOption, OptionValue};
 use super::plugin::Plugin;
 use super::table::{
-    self, Args, ClientAddressableDevices, ClientCompile, ClientCreate, ClientDestroy, ClientPlatformName,
-    ClientPlatformVersion, DescriptionId, DescriptionKind, DeviceGetDescription, DeviceMemoryStats,
-    ExecutableDeserializeAndLoad, NamedValue, Program,
+    self, Args, ClientAddressableDevices, ClientCreate, ClientDestroy, ClientPlatformName,
+    ClientPlatformVersion, DescriptionId, DescriptionKind, DeviceGetDescription, DeviceMemoryStats, NamedValue, Program,
 };
 
 /// A plugin with hold of its devices; copies are the same client, which ends with the last of them and of what came of it.
@@ -79,6 +76,30 @@ pub struct DeviceMemory {
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Client({}, {} devices)", self.platform_name(), self.devices().len())
+    }
+}
+
+impl Plugin {
+    /// Takes hold of the plugin's devices.
+    ///
+    /// A plugin for plain CPUs makes four devices unless `cpu_device_count` says how many.
+    pub fn client(&self, options: &[CreateOption]) -> Result<Client, PjrtError> {
+        Client::new(self, options)
+    }
+
+    /// [`Plugin::client`] whatever the plugin drives: `cpu_devices` where it is one for plain CPUs, else `options`.
+    ///
+    /// Which of both it is only its client tells, so a client for plain CPUs is tried first: other plugins refuse its option,
+    /// or pass over it and tell another platform.
+    pub fn any_client(&self, cpu_devices: usize, options: &[CreateOption]) -> Result<Client, PjrtError> {
+        let count = OptionValue::Int(i64::try_from(cpu_devices).unwrap_or(i64::MAX));
+        match self.client(&[CreateOption::new("cpu_device_count", count)]) {
+            Ok(client) if client.is_cpu() => return Ok(client),
+            Ok(client) => drop(client),
+            Err(error) if error.code() == Some(Code::InvalidArgument) => {}
+            Err(error) => return Err(error),
+        }
+        self.client(options)
     }
 }
 
@@ -167,65 +188,6 @@ impl Client {
             function: "PJRT_LoadedExecutable_AddressableDevices",
             what: "a device of no client",
         })
-    }
-
-    /// Compiles a StableHLO text for these devices.
-    pub fn compile(&self, program: &str, options: &CompileOptions) -> Result<Executable, PjrtError> {
-        let (program, options) = (mlir(program), options.encode());
-        let mut args = ClientCompile {
-            client: self.raw(),
-            program: &raw const program,
-            options: options.as_ptr(),
-            options_size: options.len(),
-            ..ClientCompile::new()
-        };
-        // SAFETY: client, text and options live until the call is over.
-        unsafe { self.api().call(&mut args)? };
-        let raw = NonNull::new(args.executable).ok_or_else(null_of::<ClientCompile>)?;
-        // SAFETY: it is this client's, and ours to free.
-        unsafe { Executable::new(self, raw) }
-    }
-
-    /// Takes back what [`Executable::serialize`] gave, of the very same plugin file and kind of device: another version of a
-    /// plugin may take the bytes and compute wrong numbers, so whoever keeps them keeps [`Plugin::hash`] with them.
-    pub fn load(&self, bytes: &[u8]) -> Result<Executable, PjrtError> {
-        let mut args = ExecutableDeserializeAndLoad {
-            client: self.raw(),
-            bytes: bytes.as_ptr(),
-            bytes_size: bytes.len(),
-            ..ExecutableDeserializeAndLoad::new()
-        };
-        // SAFETY: client and bytes live until the call is over.
-        unsafe { self.api().call(&mut args)? };
-        let raw = NonNull::new(args.loaded).ok_or_else(null_of::<ExecutableDeserializeAndLoad>)?;
-        // SAFETY: it is this client's, and ours to free.
-        unsafe { Executable::new(self, raw) }
-    }
-
-    /// Puts a dense row-major tensor on a device (which counts from 0) and waits until it is there.
-    pub fn upload(
-        &self,
-        device: usize,
-        element: ElementType,
-        shape: &[usize],
-        bytes: &[u8],
-    ) -> Result<Buffer, PjrtError> {
-        Buffer::upload(self, device, element, shape, bytes)
-    }
-
-    /// [`Client::upload`] numbers.
-    pub fn upload_values<T: HostElement>(
-        &self,
-        device: usize,
-        shape: &[usize],
-        values: &[T],
-    ) -> Result<Buffer, PjrtError> {
-        Buffer::upload(self, device, T::TYPE, shape, bytes(values))
-    }
-
-    /// Begins to put a tensor on a device; `data` is kept until it is there, and given back by [`Upload::wait`].
-    pub fn start_upload<T: HostMemory>(&self, device: usize, shape: &[usize], data: T) -> Result<Upload<T>, PjrtError> {
-        Upload::start(self, device, shape, data)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::plugin::{OLDEST, Version};
+use super::version::{OLDEST, Version};
 
 /// Why a plugin could not be used, or did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]

@@ -6,13 +6,14 @@ use std::ptr::{NonNull, null_mut};
 
 use super::api::list;
 use super::buffer::Buffer;
-use super::client::{Client, null_of};
+use super::client::{Client, mlir, null_of};
 use super::error::PjrtError;
+use super::options::CompileOptions;
 use super::plugin::Plugin;
 use super::table::{
-    self, ExecutableDestroy, ExecutableGetCompiledMemoryStats, ExecutableNumOutputs, ExecutableOptimizedProgram,
-    ExecutableSerialize, ExecuteOptions, LoadedAddressableDevices, LoadedDestroy, LoadedExecute, LoadedGetExecutable,
-    Program,
+    self, ClientCompile, ExecutableDeserializeAndLoad, ExecutableDestroy, ExecutableGetCompiledMemoryStats,
+    ExecutableNumOutputs, ExecutableOptimizedProgram, ExecutableSerialize, ExecuteOptions, LoadedAddressableDevices,
+    LoadedDestroy, LoadedExecute, LoadedGetExecutable, Program,
 };
 
 /// A compiled program, whether or not a device is here that could run it.
@@ -153,6 +154,41 @@ impl Drop for Loading<'_> {
     fn drop(&mut self) {
         // SAFETY: the executable is ours, and nobody has it from here on.
         unsafe { self.0.api().end(&mut LoadedDestroy { loaded: self.1.as_ptr(), ..LoadedDestroy::new() }) }
+    }
+}
+
+impl Client {
+    /// Compiles a StableHLO text for these devices.
+    pub fn compile(&self, program: &str, options: &CompileOptions) -> Result<Executable, PjrtError> {
+        let (program, options) = (mlir(program), options.encode());
+        let mut args = ClientCompile {
+            client: self.raw(),
+            program: &raw const program,
+            options: options.as_ptr(),
+            options_size: options.len(),
+            ..ClientCompile::new()
+        };
+        // SAFETY: client, text and options live until the call is over.
+        unsafe { self.api().call(&mut args)? };
+        let raw = NonNull::new(args.executable).ok_or_else(null_of::<ClientCompile>)?;
+        // SAFETY: it is this client's, and ours to free.
+        unsafe { Executable::new(self, raw) }
+    }
+
+    /// Takes back what [`Executable::serialize`] gave, of the very same plugin file and kind of device: another version of a
+    /// plugin may take the bytes and compute wrong numbers, so whoever keeps them keeps [`Plugin::hash`] with them.
+    pub fn load(&self, bytes: &[u8]) -> Result<Executable, PjrtError> {
+        let mut args = ExecutableDeserializeAndLoad {
+            client: self.raw(),
+            bytes: bytes.as_ptr(),
+            bytes_size: bytes.len(),
+            ..ExecutableDeserializeAndLoad::new()
+        };
+        // SAFETY: client and bytes live until the call is over.
+        unsafe { self.api().call(&mut args)? };
+        let raw = NonNull::new(args.loaded).ok_or_else(null_of::<ExecutableDeserializeAndLoad>)?;
+        // SAFETY: it is this client's, and ours to free.
+        unsafe { Executable::new(self, raw) }
     }
 }
 

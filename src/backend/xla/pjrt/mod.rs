@@ -18,11 +18,13 @@ mod options;
 mod plugin;
 mod table;
 mod topology;
+mod version;
 
 pub use buffer::{Buffer, ElementType, HostElement, HostMemory, Upload};
 pub use client::{Client, Device, DeviceMemory};
 pub use error::{Code, PjrtError};
 pub use executable::{Compiled, Executable, MemoryStats};
 pub use options::{CompileOptions, CreateOption, Flag, OptionValue};
-pub use plugin::{Plugin, Version};
+pub use plugin::Plugin;
 pub use topology::Topology;
+pub use version::Version;

@@ -9,26 +9,9 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::api::Api;
-use super::client::Client;
-use super::error::{Code, PjrtError};
-use super::options::{CreateOption, OptionValue};
+use super::error::PjrtError;
 use super::table::{Head, PluginInitialize};
-
-/// The oldest version whose layouts were held against ours.
-pub const OLDEST: Version = Version { major: 0, minor: 81 };
-
-/// A version of PJRT's C API: one with another `major` is another API, a greater `minor` adds to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Version {
-    pub major: i32,
-    pub minor: i32,
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.major, self.minor)
-    }
-}
+use super::version::{OLDEST, Version};
 
 /// A shared library that speaks PJRT.
 #[derive(Clone)]
@@ -107,28 +90,6 @@ impl Plugin {
         let mut hasher = blake3::Hasher::new();
         hasher.update_reader(File::open(&self.file).map_err(failed)?).map_err(failed)?;
         Ok(hasher.finalize().to_hex().to_string())
-    }
-
-    /// Takes hold of the plugin's devices.
-    ///
-    /// A plugin for plain CPUs makes four devices unless `cpu_device_count` says how many.
-    pub fn client(&self, options: &[CreateOption]) -> Result<Client, PjrtError> {
-        Client::new(self, options)
-    }
-
-    /// [`Plugin::client`] whatever the plugin drives: `cpu_devices` where it is one for plain CPUs, else `options`.
-    ///
-    /// Which of both it is only its client tells, so a client for plain CPUs is tried first: other plugins refuse its option,
-    /// or pass over it and tell another platform.
-    pub fn any_client(&self, cpu_devices: usize, options: &[CreateOption]) -> Result<Client, PjrtError> {
-        let count = OptionValue::Int(i64::try_from(cpu_devices).unwrap_or(i64::MAX));
-        match self.client(&[CreateOption::new("cpu_device_count", count)]) {
-            Ok(client) if client.is_cpu() => return Ok(client),
-            Ok(client) => drop(client),
-            Err(error) if error.code() == Some(Code::InvalidArgument) => {}
-            Err(error) => return Err(error),
-        }
-        self.client(options)
     }
 }
 
