@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use super::lower::{Leaf, Module, Scalar, module};
+use super::lower::{Kernels, Leaf, Module, Scalar, module};
 use super::pjrt::{Buffer, Client, CompileOptions, Executable};
 use super::run::{Number, Xla, upload_input};
 use super::step::{ForwardProgram, Numbers, StepProgram};
@@ -96,8 +96,19 @@ impl<'p, E: Number> XlaSession<'p, E> {
         let (program, updates) = (self.program, &self.updates);
         let numbers = self.numbers.get_or_insert_with(|| Numbers::new(program, updates));
         let step = program.step(wanted.outputs)?;
-        let text = StepProgram::new(program, &step, numbers, E::SCALAR, wanted.gradients)?;
-        let executable = self.client.compile(&text.text, &CompileOptions::default())?;
+        let write = |kernels| StepProgram::new(program, &step, numbers, E::SCALAR, kernels, wanted.gradients);
+        let kernels = Kernels::of_platform(self.client.platform_name());
+        let text = write(kernels)?;
+        let (text, executable) = match self.client.compile(&text.text, &CompileOptions::default()) {
+            Ok(executable) => (text, executable),
+            // A library on the device may refuse what others of its versions take: plain ops are taken by all.
+            Err(_) if kernels != Kernels::default() => {
+                let text = write(Kernels::default())?;
+                let executable = self.client.compile(&text.text, &CompileOptions::default())?;
+                (text, executable)
+            }
+            Err(error) => return Err(error.into()),
+        };
         let outputs = wanted.outputs.to_vec();
         self.steps.push(LoadedStep { outputs, gradients: wanted.gradients, program: text, executable });
         Ok(self.steps.len() - 1)
