@@ -64,4 +64,5 @@ mod verified;
 mod verify;
 mod views;
 mod xla;
+mod xla_offline;
 mod xla_pjrt;
