@@ -18,7 +18,7 @@ use super::pipeline::{self, Engine, Options};
 const SMALL: f64 = 0.005;
 
 #[derive(Clone, Copy, ValueEnum)]
-enum PrecisionName {
+pub enum PrecisionName {
     F32,
     Bf16,
     F64,

@@ -4,6 +4,7 @@
 
 mod bench;
 mod check;
+mod compile;
 mod devices;
 mod eval;
 mod explain;
@@ -48,6 +49,7 @@ enum Command {
     Verify(verify::Args),
     Bench(bench::Args),
     Devices(devices::Args),
+    Compile(compile::Args),
     Eval(eval::Args),
     Features(features::Args),
     Export(export::Args),
@@ -63,6 +65,7 @@ pub fn main() -> ExitCode {
         Command::Show(args) => show::main(args),
         Command::Bench(args) => bench::main(args),
         Command::Devices(args) => devices::main(args),
+        Command::Compile(args) => compile::main(args),
         Command::Eval(args) => eval::main(args),
         Command::Features(args) => features::main(args),
         Command::Export(args) => export::main(args),

@@ -11,6 +11,9 @@ use crate::command::succeed;
 use crate::cpu::each_pipeline;
 use crate::methods::{compile, page, sets_of};
 
+/// Whose programs are compiled for a device here, which takes seconds each: a product of every kind is in one of them.
+const ON_XLA: [&str; 4] = ["cmae_vitb", "cmae_hybridb", "beit_vitb", "dino_vitb"];
+
 fn results(
     backend: &str,
     program: &Program,
@@ -51,7 +54,8 @@ fn it_is_f32_within_its_rounding_on_every_pipeline() {
             norm(difference) / norm(exact.gradients.iter().map(|g| f64::from(*g)))
         };
         let measure = off(&by_weights);
-        for backend in ["cpu"].into_iter().chain(crate::xla::backend()) {
+        let xla = crate::xla::backend().filter(|_| ON_XLA.contains(&name.as_str()));
+        for backend in ["cpu"].into_iter().chain(xla) {
             let rounded = results(backend, program, &arena, inputs, true);
             let found = off(&rounded);
             println!(

@@ -64,5 +64,6 @@ mod verified;
 mod verify;
 mod views;
 mod xla;
+mod xla_offline;
 mod xla_pjrt;
 mod xla_session;

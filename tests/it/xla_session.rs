@@ -3,7 +3,7 @@
 
 use cmae::backend::Kept;
 use cmae::backend::xla::fits;
-use cmae::backend::xla::lower::Scalar;
+use cmae::backend::xla::lower::{Kernels, Scalar};
 use cmae::backend::xla::pjrt::MemoryStats;
 use cmae::backend::xla::step::{Numbers, StepProgram};
 use cmae::data::random::RandomBatches;
@@ -218,7 +218,8 @@ fn tensors_and_slots_are_donated() {
         let layout = &program.layout;
         let numbers = Numbers::new(&program, &vec![0; layout.trained()]);
         let step = program.step(&[]).expect("it compiles");
-        let found = StepProgram::new(&program, &step, &numbers, Scalar::F32, false).expect("it lowers");
+        let found =
+            StepProgram::new(&program, &step, &numbers, Scalar::F32, Kernels::default(), false).expect("it lowers");
         let slots = program.spec.train.optimizer.slots().len();
         let kept = layout.tensors.len() + slots * layout.trained();
         let head = found.text.lines().nth(1).expect("a module has a function");

@@ -5,7 +5,7 @@
 //!
 //! [`lower`] writes the program's text from a graph that `plan` has made ready: pruned, differentiated, its blocks computed again.
 //! [`run`] compiles it and passes tensors in and out. [`step`] writes a whole training step, which [`session`] runs on tensors that
-//! stay on the device.
+//! stay on the device. [`offline`] compiles it for devices that are not here.
 //!
 //! **Invariant:** [`pjrt`] is the only door to foreign code; everything above it is safe Rust.
 //!
@@ -13,6 +13,7 @@
 
 mod device;
 pub mod lower;
+pub mod offline;
 pub mod pjrt;
 pub mod plugins;
 mod programs;

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::lower::{Leaf, Module, Scalar, module};
+use super::lower::{Kernels, Leaf, Module, Scalar, module};
 use super::pjrt::{Buffer, Client, ElementType, Executable};
 use super::programs::{Compiling, Programs, fits};
 use super::step::{ForwardProgram, Numbers, StepProgram};
@@ -136,8 +136,19 @@ impl<'p, E: Number> XlaSession<'p, E> {
         let (program, updates) = (self.program, &self.updates);
         let numbers = self.numbers.get_or_insert_with(|| Numbers::new(program, updates));
         let step = program.step(wanted.outputs)?;
-        let text = StepProgram::new(program, &step, numbers, E::SCALAR, wanted.gradients)?;
-        let executable = self.programs.compile("step", &text.text)?;
+        let write = |kernels| StepProgram::new(program, &step, numbers, E::SCALAR, kernels, wanted.gradients);
+        let kernels = Kernels::of_platform(self.client.platform_name());
+        let text = write(kernels)?;
+        let (text, executable) = match self.programs.compile("step", &text.text) {
+            Ok(executable) => (text, executable),
+            // A library on the device may refuse what others of its versions take: plain ops are taken by all.
+            Err(_) if kernels != Kernels::default() => {
+                let text = write(Kernels::default())?;
+                let executable = self.programs.compile("step", &text.text)?;
+                (text, executable)
+            }
+            Err(error) => return Err(error),
+        };
         // A plugin that does not tell is not asked twice: the device will say.
         if let (Ok(stats), Ok(Some(memory))) = (executable.memory(), self.client.memory(0)) {
             fits(program, &stats, memory.limit)?;

@@ -74,7 +74,7 @@ fn compare_type(scalar: Scalar) -> &'static str {
     match scalar {
         Scalar::F32 | Scalar::F64 | Scalar::Bf16 => "FLOAT",
         Scalar::I64 => "SIGNED",
-        Scalar::U32 | Scalar::I1 => "UNSIGNED",
+        Scalar::U32 | Scalar::U8 | Scalar::I1 => "UNSIGNED",
     }
 }
 

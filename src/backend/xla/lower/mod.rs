@@ -11,6 +11,7 @@
 
 pub mod build;
 mod conv;
+mod cudnn;
 mod elementwise;
 mod module;
 mod norm;
@@ -19,9 +20,10 @@ mod rows;
 pub mod text;
 mod tokens;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
+pub use cudnn::Kernels;
 pub use module::{Leaf, Module, module};
 pub use text::{Function, Scalar, TensorType, Value};
 
@@ -59,6 +61,7 @@ pub fn emit(
         values: Vec::with_capacity(graph.nodes.len()),
         truths: vec![None; graph.nodes.len()],
         checked: HashSet::new(),
+        attentions: HashMap::new(),
         id_checks: Vec::new(),
     };
     let mut runs = passes.again.iter().peekable();
@@ -161,6 +164,8 @@ struct Emitter<'a> {
     /// Ids that are looked at, and their limits.
     checked: HashSet<(ValueId, usize)>,
     id_checks: Vec<IdCheck>,
+    /// What attentions keep for their gradients, by their operands.
+    attentions: HashMap<Vec<ValueId>, cudnn::Kept>,
 }
 
 /// Which operand of a node is ids, and what they have to lie below.
@@ -351,11 +356,25 @@ impl Emitter<'_> {
             Op::TransposedMatmul => product::matmul(f, (x(0), true), (x(1), false), bf16),
             Op::Linear => product::linear(f, x(0), x(1), has(2), bf16),
             Op::Attention { scale } => {
-                Attention { q: x(0), k: x(1), v: x(2), bias: has(3), scale: *scale, bf16 }.forward(f)
+                let attention = Attention { q: x(0), k: x(1), v: x(2), bias: has(3), scale: *scale, bf16 };
+                if !(f.kernels.cudnn_attention && attention.fits_cudnn()) {
+                    return Held::One(attention.forward(f));
+                }
+                let (result, kept) = attention.forward_by_cudnn(f);
+                self.attentions.insert(node.inputs.clone(), kept);
+                result
             }
             Op::AttentionGrad { scale } => {
                 let attention = Attention { q: x(0), k: x(1), v: x(2), bias: has(4), scale: *scale, bf16 };
-                return Held::Several(attention.backward(f, x(3)));
+                if !(f.kernels.cudnn_attention && attention.fits_cudnn()) {
+                    return Held::Several(attention.backward(f, x(3)));
+                }
+                let of_forward: Vec<ValueId> =
+                    node.inputs.iter().enumerate().filter(|(i, _)| *i != 3).map(|(_, id)| *id).collect();
+                let kept = self.attentions.get(&of_forward).cloned();
+                // Where the block is computed again, its attention may be needed for nothing but this.
+                let kept = kept.unwrap_or_else(|| attention.forward_by_cudnn(f).1);
+                return Held::Several(attention.backward_by_cudnn(f, x(3), &kept));
             }
             Op::Conv2d { stride, padding, groups } => {
                 Conv { stride: *stride, padding: *padding, groups: *groups, bf16 }.forward(f, x(0), x(1), has(2), shape)

@@ -8,6 +8,8 @@
 use std::fmt::{self, Display, Write};
 use std::mem;
 
+use super::cudnn::Kernels;
+
 /// What a tensor's elements are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scalar {
@@ -17,6 +19,8 @@ pub enum Scalar {
     I64,
     /// What devices are counted in.
     U32,
+    /// Bytes of a compiler's own.
+    U8,
     /// Truth.
     I1,
 }
@@ -29,6 +33,7 @@ impl Scalar {
             Scalar::Bf16 => "bf16",
             Scalar::I64 => "i64",
             Scalar::U32 => "ui32",
+            Scalar::U8 => "ui8",
             Scalar::I1 => "i1",
         }
     }
@@ -120,11 +125,18 @@ pub struct Function {
     arguments: Vec<(TensorType, Option<usize>)>,
     /// ` loc("encoder.norm")`, or nothing.
     location: String,
+    /// What ops may be written as.
+    pub(super) kernels: Kernels,
 }
 
 impl Function {
     pub fn new() -> Self {
         Function::default()
+    }
+
+    /// One for a compiler that has these of its own.
+    pub fn with(kernels: Kernels) -> Self {
+        Function { kernels, ..Function::default() }
     }
 
     /// One more argument, behind all others. It must be passed even where nothing reads it.
@@ -291,7 +303,7 @@ pub fn number(value: f64, scalar: Scalar) -> String {
         Scalar::F32 => format!("0x{:08X}", (value as f32).to_bits()),
         Scalar::F64 => format!("0x{:016X}", value.to_bits()),
         Scalar::Bf16 => format!("0x{:04X}", half::bf16::from_f64(value).to_bits()),
-        Scalar::I64 | Scalar::U32 => format!("{}", value as i64),
+        Scalar::I64 | Scalar::U32 | Scalar::U8 => format!("{}", value as i64),
         Scalar::I1 => format!("{}", value != 0.0),
     }
 }

@@ -11,8 +11,8 @@ use super::error::{Code, PjrtError};
 use super::options::{CreateOption, OptionValue};
 use super::plugin::Plugin;
 use super::table::{
-    self, Args, ClientAddressableDevices, ClientCreate, ClientDestroy, ClientPlatformName,
-    ClientPlatformVersion, DescriptionId, DescriptionKind, DeviceGetDescription, DeviceMemoryStats, NamedValue, Program,
+    self, Args, ClientAddressableDevices, ClientCreate, ClientDestroy, ClientPlatformName, ClientPlatformVersion,
+    DescriptionId, DescriptionKind, DeviceGetDescription, DeviceMemoryStats, NamedValue, Program,
 };
 
 /// A plugin with hold of its devices; copies are the same client, which ends with the last of them and of what came of it.

@@ -17,7 +17,7 @@ pub use self::numbers::Numbers;
 
 use self::gradients::both;
 use self::update::{State, Update, where_true};
-use super::lower::{Function, Scalar, TensorType, Value, tensor_type};
+use super::lower::{Function, Kernels, Scalar, TensorType, Value, tensor_type};
 use crate::backend::BackendError;
 use crate::graph::Program;
 use crate::graph::step::Step;
@@ -45,17 +45,18 @@ pub struct StepProgram {
 }
 
 impl StepProgram {
-    /// Floats are `scalar`; `with_gradients`: whether updates and gradients are results too.
+    /// Floats are `scalar`; `kernels` are those of the compiler it is for; `with_gradients`: whether updates and gradients are results too.
     pub fn new(
         program: &Program,
         step: &Step,
         numbers: &Numbers,
         scalar: Scalar,
+        kernels: Kernels,
         with_gradients: bool,
     ) -> Result<Self, BackendError> {
         let (layout, train) = (&program.layout, &program.spec.train);
         let flow = Flow::new(step, layout, &Request::of_step(program, &step.outputs))?;
-        let mut f = Function::new();
+        let mut f = Function::with(kernels);
         let tensor = |decl: &crate::graph::TensorDecl| TensorType::new(decl.shape.as_slice(), scalar);
         let old_tensors: Vec<Value> = layout.tensors.iter().map(|decl| f.argument(tensor(decl))).collect();
         let trained = &layout.tensors[..layout.trained()];
