@@ -14,12 +14,16 @@ use super::text::{Function, Scalar, TensorType, Value};
 pub struct Kernels {
     /// cuDNN's attention.
     pub cudnn_attention: bool,
+    /// Results of products in bf16 are rounded to it, but those that are gradients of weights.
+    pub rounds_results: bool,
 }
 
 impl Kernels {
+    pub const NVIDIA: Kernels = Kernels { cudnn_attention: true, rounds_results: true };
+
     /// By the name that a client gives its platform.
     pub fn of_platform(name: &str) -> Self {
-        Kernels { cudnn_attention: name.eq_ignore_ascii_case("cuda") }
+        if name.eq_ignore_ascii_case("cuda") { Kernels::NVIDIA } else { Kernels::default() }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Matrix products, linear layers and attention.
 //!
 //! Where a layer's products are rounded, their operands are bf16 and the sum is in f32: the type of a product's result says in
-//! what it adds up. All between products stays as it is.
+//! what it adds up. All between products stays as it is, but where a compiler's kernels round results ([`super::Kernels`]).
 
 use super::build::Contraction;
 use super::rows;
@@ -17,12 +17,25 @@ fn dot(f: &mut Function, a: &Value, b: &Value, how: Contraction<'_>, bf16: bool)
     f.dot(&a, &b, how, sum)
 }
 
+/// [`dot`] of which an activation or its gradient comes: where the compiler's kernels round results, it is stored as bf16, which
+/// is half of the bytes that the next kernel reads. The sum is in f32 all the same.
+fn activation(f: &mut Function, a: &Value, b: &Value, how: Contraction<'_>, bf16: bool) -> Value {
+    if !(bf16 && f.kernels.rounds_results) {
+        return dot(f, a, b, how, bf16);
+    }
+    let (a, b, scalar) = (f.convert(a, Scalar::Bf16), f.convert(b, Scalar::Bf16), a.scalar());
+    let product = f.dot(&a, &b, how, Scalar::Bf16);
+    f.convert(&product, scalar)
+}
+
 /// `[.., m, k] · [.., k, n]`, the first read as `[.., k, m]` or the second as `[.., n, k]`.
 pub(super) fn matmul(f: &mut Function, (a, a_t): (&Value, bool), (b, b_t): (&Value, bool), bf16: bool) -> Value {
     let rank = a.rank();
     let batch: Vec<usize> = (0..rank - 2).collect();
     let over = [if a_t { rank - 2 } else { rank - 1 }, if b_t { rank - 1 } else { rank - 2 }];
-    dot(f, a, b, Contraction { batch: [&batch, &batch], over }, bf16)
+    let how = Contraction { batch: [&batch, &batch], over };
+    // A first operand that is turned is a layer's gradient or input: the product is its weight's gradient.
+    if a_t { dot(f, a, b, how, bf16) } else { activation(f, a, b, how, bf16) }
 }
 
 /// x · weightᵀ + bias over all rows as one matrix, which compilers for accelerators make better code of.
@@ -30,7 +43,7 @@ pub(super) fn linear(f: &mut Function, x: &Value, weight: &Value, bias: Option<&
     let [out, into] = [weight.shape()[0], weight.shape()[1]];
     let mut shape = x.shape().to_vec();
     let rows = f.reshape(x, &[x.ty.elements() / into, into]);
-    let mut product = dot(f, &rows, weight, Contraction { batch: [&[], &[]], over: [1, 1] }, bf16);
+    let mut product = activation(f, &rows, weight, Contraction { batch: [&[], &[]], over: [1, 1] }, bf16);
     if let Some(bias) = bias {
         let bias = f.along_last(bias, &product);
         product = f.add(&product, &bias);

@@ -70,7 +70,7 @@ fn scalar(program: &Program) -> Scalar {
 /// The text of a training step for a device of this maker.
 pub fn text(program: &Program, maker: Maker) -> Result<String, BackendError> {
     let numbers = Numbers::new(program, &vec![0; program.layout.trained()]);
-    let kernels = Kernels { cudnn_attention: maker == Maker::Nvidia };
+    let kernels = if maker == Maker::Nvidia { Kernels::NVIDIA } else { Kernels::default() };
     let step = program.step(&[])?;
     Ok(StepProgram::new(program, &step, &numbers, scalar(program), kernels, false)?.text)
 }
