@@ -240,8 +240,7 @@ impl<'a, E: Element> Training<'a, E> {
         }
         // What comes between two steps, such as an evaluation, is no time of theirs.
         let mut since = Instant::now();
-        loop {
-            let Some(batch) = loader.next_batch() else { break };
+        while let Some(batch) = loader.next_batch() {
             let batch = batch.map_err(in_train);
             self.sources.noticed().iter().for_each(|line| watch.say(line));
             let broken = loader.take_broken();

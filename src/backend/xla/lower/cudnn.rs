@@ -9,24 +9,6 @@
 use super::product::Attention;
 use super::text::{Function, Scalar, TensorType, Value};
 
-/// What of its own a device's compiler has beside StableHLO.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Kernels {
-    /// cuDNN's attention.
-    pub cudnn_attention: bool,
-    /// Results of products in bf16 are rounded to it, but those that are gradients of weights.
-    pub rounds_results: bool,
-}
-
-impl Kernels {
-    pub const NVIDIA: Kernels = Kernels { cudnn_attention: true, rounds_results: true };
-
-    /// By the name that a client gives its platform.
-    pub fn of_platform(name: &str) -> Self {
-        if name.eq_ignore_ascii_case("cuda") { Kernels::NVIDIA } else { Kernels::default() }
-    }
-}
-
 /// The widest head that every GPU with products in bf16 takes; from Hopper on it is 256, and no pipeline has such heads.
 const WIDEST_HEAD: usize = 128;
 
@@ -41,6 +23,9 @@ pub(super) struct Kept {
 
 /// From heads before tokens to tokens before heads, and back.
 const SWAPPED: [usize; 4] = [0, 2, 1, 3];
+
+/// A product of the attention: its name, the axes of both operands that are summed over, and those that run beside one another.
+type Product = (&'static str, [usize; 2], [[usize; 2]; 2]);
 
 impl Attention<'_> {
     /// Whether cuDNN computes it. With a bias, whose gradient it gives, token counts are even.
@@ -113,7 +98,7 @@ impl Attention<'_> {
     }
 
     /// What the compiler is told of a call, as its JSON: scale, shape of the scores, which axes its products run over.
-    fn config(&self, products: &[(&str, [usize; 2], [[usize; 2]; 2])]) -> String {
+    fn config(&self, products: &[Product]) -> String {
         let text = |axis: usize| axis.to_string();
         let scores = [self.q.shape()[0], self.q.shape()[1], self.q.shape()[2], self.k.shape()[2]];
         let mut config = serde_json::json!({

@@ -13,6 +13,7 @@ pub mod build;
 mod conv;
 mod cudnn;
 mod elementwise;
+mod kernels;
 mod module;
 mod norm;
 mod product;
@@ -23,7 +24,7 @@ mod tokens;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-pub use cudnn::Kernels;
+pub use kernels::Kernels;
 pub use module::{Leaf, Module, module};
 pub use text::{Function, Scalar, TensorType, Value};
 

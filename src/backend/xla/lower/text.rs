@@ -8,7 +8,7 @@
 use std::fmt::{self, Display, Write};
 use std::mem;
 
-use super::cudnn::Kernels;
+use super::kernels::Kernels;
 
 /// What a tensor's elements are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -21,7 +21,7 @@ pub struct Flow {
 }
 
 enum FlowBody {
-    Whole(Passes),
+    Whole(Box<Passes>),
     Parts(Box<PartPasses>),
 }
 
@@ -59,7 +59,7 @@ impl Flow {
     /// `layout` is the program's; `request` is for the whole step.
     pub fn new(step: &Step, layout: &Layout, request: &Request) -> Result<Self, PlanError> {
         let body = match &step.body {
-            Body::Whole(graph) => FlowBody::Whole(passes(graph, layout, request)?),
+            Body::Whole(graph) => FlowBody::Whole(Box::new(passes(graph, layout, request)?)),
             Body::Parts(parts, count) => {
                 let requests = PartRequests::new(parts, request);
                 let coupled = match parts.coupled.nodes.is_empty() {

@@ -63,7 +63,7 @@ impl StepProgram {
         let old_slots: Vec<Vec<Value>> = (train.optimizer.slots().iter())
             .map(|_| trained.iter().map(|decl| f.argument(tensor(decl))).collect())
             .collect();
-        let vector = f.argument(TensorType::new([numbers.len()], scalar));
+        let vector = f.argument(TensorType::new([numbers.total()], scalar));
         let before = f.argument(TensorType::new([], Scalar::I1));
         let (inputs, values) = inputs(&mut f, program, &flow, scalar);
 

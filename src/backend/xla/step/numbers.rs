@@ -62,7 +62,7 @@ impl Numbers {
     }
 
     /// How many numbers there are; at least one, for a vector of none is no argument.
-    pub fn len(&self) -> usize {
+    pub fn total(&self) -> usize {
         (self.groups.len() * PER_GROUP + self.momenta.len()).max(1)
     }
 
@@ -99,7 +99,7 @@ impl Numbers {
 
     /// The numbers of the step after `step` steps, of tensors that have had `updates`.
     pub fn at(&self, program: &Program, step: u64, clock: &Clock, updates: &[u64]) -> Vec<f64> {
-        let mut numbers = vec![0.0; self.len()];
+        let mut numbers = vec![0.0; self.total()];
         for (index, (group, _)) in self.groups.iter().enumerate() {
             let moves = self.moves(index, step, clock);
             let update = update_of(group, 1.0, step, clock);
