@@ -5,6 +5,7 @@
 //! cargo test --release --test it ops::generated -- --ignored --nocapture      graphs drawn at random, planned and run
 //! cargo test --release --test it as_written -- --ignored --nocapture          a step of every pipeline at its full size
 //! cargo test --release --test it generators:: -- --ignored --nocapture        texts drawn at random (CMAE_INPUTS=1000000)
+//! cargo test --release --test it xla_offline:: -- --ignored --nocapture      a step compiled for an H100 that is not here
 //! cargo test --release --test decode -- --ignored --nocapture                 damaged pictures, 10,000 of each format
 //! .ci/miri                                                                    unsafe code under Miri, on nightly
 //! ```

@@ -15,7 +15,7 @@ use cmae::graph::Program;
 use cmae::op::Op;
 use cmae::source::Sources;
 
-use crate::command::{root, tool};
+use crate::command::root;
 
 const FORWARD: &str = "\"__cudnn$fmhaSoftmax\"";
 const BACKWARD: &str = "\"__cudnn$fmhaSoftmaxBackward\"";
@@ -45,10 +45,11 @@ fn attentions_of_a_step_in_bf16_are_calls_of_cudnn_and_of_no_other() {
 }
 
 #[test]
+#[ignore = "wants NVIDIA's plugin and compiler, which are no part of a build"]
 fn the_compiler_for_an_h100_takes_a_step() {
     let found = plugins::find(None).into_iter().find(|found| found.maker == Maker::Nvidia).map(|found| found.path);
     let install = "pip install jax-cuda13-pjrt nvidia-cuda-nvcc nvidia-nvvm";
-    let Some(path) = tool("PJRT plugin for NVIDIA", found, install) else { return };
+    let path = found.unwrap_or_else(|| panic!("there is no PJRT plugin of NVIDIA here (help: {install})"));
     let plugin = Plugin::open(&path).unwrap_or_else(|error| panic!("{error}"));
     let target = Target::named("h100").expect("it is known");
     let step = program(&root("pipelines/bench/mae_tiny64.cmae"), "bf16");
