@@ -286,8 +286,8 @@ impl<'p, E: Number> XlaSession<'p, E> {
     }
 
     fn evaluation(&mut self, graph: &Graph, outputs: &[String]) -> Result<usize, BackendError> {
-        let fits = |e: &Evaluation| e.outputs == outputs && e.graph == *graph;
-        if let Some(at) = self.evaluations.iter().position(fits) {
+        let is_it = |e: &Evaluation| e.outputs == outputs && e.graph == *graph;
+        if let Some(at) = self.evaluations.iter().position(is_it) {
             return Ok(at);
         }
         let request = Request { outputs: outputs.to_vec(), ..Request::default() };
@@ -412,6 +412,7 @@ impl<E: Number> Session<E> for XlaSession<'_, E> {
         for ((leaf, _), passed) in evaluation.module.arguments.iter().zip(&passed) {
             arguments.push(match (leaf, passed) {
                 (_, Some(buffer)) => buffer,
+                // Only tensors were not uploaded just now.
                 (Leaf::Param(path) | Leaf::Input(path), None) => {
                     &self.tensors[layout.index(path).expect("a graph reads tensors of its layout")]
                 }

@@ -28,15 +28,14 @@ use crate::spec::EmaMoment;
 /// The text of a step, and what goes into it and comes out.
 ///
 /// Arguments: all tensors in the layout's order, slot after slot one for each trained tensor, the vector of
-/// [`Numbers`], whether the step before was made, then the inputs. Results: tensors and slots as they are after the step, whether it was made, the vector of
-/// scalars, then what was asked for: outputs, and updates and gradients.
+/// [`Numbers`], whether the step before was made, then the inputs. Results: tensors and slots as they are after the step, whether
+/// it was made, the vector of scalars (losses, monitors, total, and the norm where `train` clips), then what was asked for: outputs,
+/// and updates and gradients.
 #[derive(Debug, Clone)]
 pub struct StepProgram {
     pub text: String,
     /// What fills the inputs, by name.
     pub inputs: Vec<(String, TensorType)>,
-    /// Losses, monitors, total, and the norm where `train` clips.
-    pub scalars: usize,
     /// Types of the outputs that were asked for.
     pub outputs: Vec<TensorType>,
     /// Paths of the states whose new values come, then of the tensors whose gradients do, where they were asked for.
@@ -115,7 +114,6 @@ impl StepProgram {
         Ok(StepProgram {
             text: f.module("step", 1, &results.iter().collect::<Vec<_>>()),
             inputs,
-            scalars: scalars.len(),
             outputs: made.outputs.into_iter().map(|value| value.ty).collect(),
             updates,
             gradients,
