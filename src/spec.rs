@@ -35,16 +35,24 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// Samples of one optimizer step, over all its micro-batches.
-    pub fn effective_batch(&self) -> usize {
-        self.data.batch_size * self.train.accumulate
+    /// Samples that are computed at once: the whole batch where nobody has chosen less.
+    pub fn micro_batch(&self) -> usize {
+        match self.train.micro_batch {
+            MicroBatch::Auto => self.data.batch_size,
+            MicroBatch::Of(samples) => samples,
+        }
     }
 
-    /// `64`, or `64 × 4 = 256` where micro-batches are accumulated.
+    /// Micro-batches of a step.
+    pub fn micro_batches(&self) -> usize {
+        self.data.batch_size / self.micro_batch().max(1)
+    }
+
+    /// `64`, or `256 in 4 micro-batches of 64`.
     pub fn batch_text(&self) -> String {
-        match self.train.accumulate {
+        match self.micro_batches() {
             1 => self.data.batch_size.to_string(),
-            count => format!("{} × {count} = {}", self.data.batch_size, self.effective_batch()),
+            count => format!("{} in {count} micro-batches of {}", self.data.batch_size, self.micro_batch()),
         }
     }
 }
@@ -81,7 +89,7 @@ pub struct BlockSpec {
 pub struct DataSpec {
     /// By name; `train` is always there.
     pub sources: Vec<(String, SourceSpec)>,
-    /// Samples that are computed at once: a batch, or a micro-batch where `train` accumulates.
+    /// Samples of an optimizer step.
     pub batch_size: usize,
     /// Channels of every decoded image: 1 or 3.
     pub channels: usize,
@@ -287,6 +295,15 @@ pub enum Recompute {
     Blocks,
 }
 
+/// How much of a batch is computed at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum MicroBatch {
+    /// As much as fits: `train::fit` finds it before a run starts, and the run keeps it.
+    #[default]
+    Auto,
+    Of(usize),
+}
+
 /// The `train` section.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainSpec {
@@ -296,11 +313,12 @@ pub struct TrainSpec {
     pub seed: u64,
     /// `optimizer = adamw(…)`, `sgd(…)` or `lars(…)`.
     pub optimizer: Optimizer,
-    /// `accumulate = 1`: micro-batches of `data.batch_size` in a step. The step is that of one batch of them all, for losses
-    /// that compare samples too; whatever counts steps or scales by the batch counts and scales by that.
-    pub accumulate: usize,
+    /// `micro_batch = auto`, or a divisor of `data.batch_size`: samples that are computed at once, which is the machine's choice.
+    /// The step is that of the whole batch, for losses that compare samples too.
+    #[serde(default)]
+    pub micro_batch: MicroBatch,
     /// `learning_rate = cosine(…)`, another schedule or a number. Already scaled: the peak is
-    /// `base · batch_size · accumulate / per` where the pipeline says `per`.
+    /// `base · batch_size / per` where the pipeline says `per`.
     pub learning_rate: Schedule,
     /// `clip = global_norm(3.0)` or `each_norm(3.0)`.
     pub clip: Option<Clip>,

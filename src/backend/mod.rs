@@ -10,6 +10,7 @@ pub mod cpu;
 #[cfg(not(miri))]
 pub mod dfdx;
 mod finite;
+mod footprint;
 pub mod host;
 pub mod session;
 pub mod wide;
@@ -24,6 +25,7 @@ use crate::graph::{Graph, Layout, Program, UnknownOutput};
 use crate::plan::PlanError;
 use crate::tensor::{Element, InputError, InputValue, Inputs, OutputValue};
 
+pub use self::footprint::{Footprint, Whose};
 pub use self::session::{Kept, Moment, Session, StepError, Stepped, Wanted};
 pub use crate::plan::Request;
 
@@ -150,12 +152,11 @@ pub enum BackendError {
     #[error(transparent)]
     Pjrt(#[from] xla::pjrt::PjrtError),
     #[error(
-        "the values of a step take {needed}, more than this machine gives (help: a smaller data.batch_size, with \
-         train.accumulate for as large a batch)"
+        "the values of a step take {needed}, more than this machine gives (help: a smaller train.micro_batch, or data.batch_size)"
     )]
     Memory { needed: String },
-    #[error("a step takes {needed} of the device, which has {limit} (help: {help})")]
-    DeviceMemory { needed: String, limit: String, help: String },
+    #[error("a step takes {needed} of the device, which has {limit} (help: a smaller train.micro_batch, or `auto`)")]
+    DeviceMemory { needed: String, limit: String },
     #[error(
         "the {backend} backend keeps all values for its tape, so it cannot recompute blocks (help: --backend cpu, or --set \
          train.recompute=none)"
@@ -194,6 +195,11 @@ pub trait Backend<E: Element> {
     /// Why this backend cannot do what `request` asks for, whatever the graph: to be known before a run starts.
     fn accept(&self, _request: &Request) -> Result<(), BackendError> {
         Ok(())
+    }
+
+    /// What a run of `program` takes, before its session is opened; `None` where that cannot be told.
+    fn footprint(&mut self, _program: &Program) -> Result<Option<Footprint>, BackendError> {
+        Ok(None)
     }
 
     /// Makes ready what the first run of `graph` for `request` needs, so that its time can be told apart. Never needed.

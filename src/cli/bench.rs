@@ -76,7 +76,8 @@ pub fn main(args: Args) -> Result<(), String> {
 }
 
 fn measure<E: Compute>(program: &Program, args: &Args, setting: &Setting) -> Result<(), String> {
-    let backend = args.engine.open_for::<E>(program)?;
+    let mut backend = args.engine.open_for::<E>(program)?;
+    let (program, _) = &pipeline::fitted(program, &mut *backend)?;
     let options = BenchOptions { warmup: args.warmup as usize, steps: args.steps as usize };
     let name = backend.name();
     let report = bench(program, backend, &options).map_err(|error| error.to_string())?;
@@ -110,7 +111,7 @@ fn show(program: &Program, backend: &str, precision: &str, setting: &Setting, re
         "{}: {:.2} M trained parameters, batches of {}, backend {backend}, {precision}, {} threads",
         program.spec.name,
         report.trained_parameters as f64 / 1e6,
-        report.batch_size,
+        program.spec.batch_text(),
         setting.threads,
     );
     outln!(

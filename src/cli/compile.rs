@@ -72,14 +72,13 @@ pub fn main(args: Args) -> Result<(), String> {
 
 /// What to type for a step that takes less.
 fn smaller(program: &Program, needed: u64, has: u64) -> String {
-    let batch = program.spec.data.batch_size;
-    let fits = (batch as f64 * has as f64 / needed as f64) as usize;
-    // A power of two below the share that would fit if all memory went with the batch.
-    let batch_size = if fits == 0 { 1 } else { 1 << fits.ilog2() };
-    format!(
-        "--set data.batch_size={batch_size}, with --set train.accumulate={} for as large a batch in micro-batches",
-        program.spec.effective_batch().div_ceil(batch_size)
-    )
+    let (batch, micro_batch) = (program.spec.data.batch_size, program.spec.micro_batch());
+    let fits = (micro_batch as f64 * has as f64 / needed as f64) as usize;
+    // The largest below the share that would fit if all memory went with the samples.
+    match (1..=fits).rev().find(|samples| batch.is_multiple_of(*samples)) {
+        Some(samples) => format!("--set train.micro_batch={samples}"),
+        None => "a smaller model".to_owned(),
+    }
 }
 
 /// A plugin of the device's maker.
@@ -152,7 +151,7 @@ fn line(program: &Program, target: &Target, report: &Report) -> Value {
         "for": target.name,
         "device": target.device,
         "precision": program.spec.train.precision.name(),
-        "batch_size": program.spec.effective_batch(),
+        "batch_size": program.spec.data.batch_size,
         "memory_bytes": report.needed(),
         "device_memory_bytes": target.memory_bytes,
         "fits": report.needed() <= target.memory_bytes,
@@ -164,7 +163,7 @@ fn line(program: &Program, target: &Target, report: &Report) -> Value {
         "flop_of_kernels": total.flops,
         "cudnn_attentions": report.cost.attentions(),
         "modelled_ms": total.seconds * 1e3,
-        "modelled_images_per_second": program.spec.effective_batch() as f64 / total.seconds,
+        "modelled_images_per_second": program.spec.data.batch_size as f64 / total.seconds,
         "model_bytes_per_second": target.bytes_per_second,
         "model_flops_bf16": target.flops_bf16,
         "compile_seconds": report.compile_seconds,
@@ -173,7 +172,7 @@ fn line(program: &Program, target: &Target, report: &Report) -> Value {
 }
 
 fn show(program: &Program, target: &Target, report: &Report) {
-    let (memory, total, batch) = (&report.memory, &report.cost.total, program.spec.effective_batch());
+    let (memory, total, batch) = (&report.memory, &report.cost.total, program.spec.data.batch_size);
     let precision = program.spec.train.precision.name();
     outln!("{}: one step for {}, batches of {batch}, {precision}", program.spec.name, target.device);
     outln!(

@@ -5,6 +5,7 @@
 mod bench;
 mod check;
 mod compile;
+mod cost;
 mod devices;
 mod eval;
 mod explain;

@@ -2,14 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
+use cmae::backend::cpu;
 use cmae::backend::xla::Compiling;
-use cmae::backend::{Backend, BackendError, Compute, Request, XlaOptions};
+use cmae::backend::{Backend, BackendError, Compute, Request, Whose, XlaOptions};
 use cmae::data::source;
 use cmae::diag::{Code, Diagnostic, Diagnostics, render};
 use cmae::elab::Set;
 use cmae::graph::Program;
 use cmae::graph::build::Compiled;
+use cmae::run::memory::machine_memory;
 use cmae::source::Sources;
+use cmae::spec::Precision;
+use cmae::train::fit::{self, Fit, Takes, bytes_text};
 
 use super::output;
 
@@ -108,6 +112,39 @@ impl Engine {
             Err(error) => Err(error.to_string()),
         }
     }
+}
+
+/// `program` with the micro-batch that this machine, or its device, has memory for; and how it fits, where that can be told.
+pub fn fitted<E: Compute>(program: &Program, backend: &mut dyn Backend<E>) -> Result<(Program, Option<Fit>), String> {
+    let mut program = program.clone();
+    let fit = fit::fit(&mut program, backend, machine_memory()).map_err(|error| error.to_string())?;
+    Ok((program, fit))
+}
+
+/// The same for the `cpu` backend on this machine.
+pub fn fitted_for_cpu(program: &Program) -> Result<(Program, Fit), String> {
+    let (program, fit) = match program.spec.train.precision {
+        Precision::F32 | Precision::Bf16 => fitted::<f32>(program, &mut *cpu::cpu())?,
+        Precision::F64 => fitted::<f64>(program, &mut *cpu::cpu())?,
+    };
+    Ok((program, fit.expect("the `cpu` backend says what a run takes")))
+}
+
+/// A run's memory, in a line for people.
+pub fn memory_line(fit: &Fit) -> String {
+    let Fit { takes, has, .. } = fit;
+    let Takes { footprint, batches } = takes;
+    let (whose, loaded) = match footprint.memory {
+        Whose::Machine => ("this machine", format!(", {} for batches that are loaded", bytes_text(*batches))),
+        Whose::Device { .. } => ("the device", String::new()),
+    };
+    let of = has.map_or_else(String::new, |has| format!(" of the {} that {whose} has for it", bytes_text(has)));
+    format!(
+        "{}{of}: {} for tensors, gradients and moments, {} for values{loaded}",
+        bytes_text(takes.bytes()),
+        bytes_text(footprint.stored),
+        bytes_text(footprint.values),
+    )
 }
 
 /// Draws diagnostics as stderr allows.

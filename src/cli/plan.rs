@@ -2,21 +2,15 @@
 
 use cmae::backend::Request;
 use cmae::backend::cpu::TARGET;
+use cmae::graph::accumulate::Micro;
 use cmae::graph::step::Body;
 use cmae::graph::{Graph, Layout, Program};
 use cmae::plan::{PartRequests, Plan, lower};
 use cmae::spec::Precision;
+use cmae::train::fit::{Fit, bytes_text};
 use serde_json::json;
 
 use super::output::{out, outln};
-
-/// Memory of a training step, in bytes.
-pub struct Memory {
-    /// All tensors, gradients, and what the optimizer keeps.
-    pub stored: usize,
-    /// The arenas of floats and ids, which all parts share.
-    pub arena: usize,
-}
 
 /// A part of a training step: all of it, or one of three where it accumulates.
 struct Part {
@@ -37,14 +31,22 @@ fn parts(program: &Program) -> Result<Vec<Part>, String> {
         Body::Parts(parts, count) => (parts, count),
     };
     let requests = PartRequests::new(&parts, &request);
-    let mut plans = vec![
-        part("forward of a micro-batch", count, &parts.forward, layout, &requests.forward)?,
-        part("the batch where samples meet", 1, &parts.coupled, &parts.layout, &requests.coupled)?,
-    ];
-    if let Some(backward) = &parts.backward {
-        plans.push(part("backward of a micro-batch", count, backward, layout, &requests.backward)?);
-    }
-    Ok(plans)
+    let micro = parts.micro.forward();
+    let coupled = ("the batch where samples meet", 1, &parts.coupled, &parts.layout, &requests.coupled);
+    let graphs = match &parts.micro {
+        Micro::Twice { backward, .. } => {
+            let backward =
+                backward.iter().map(|graph| ("backward of a micro-batch", count, graph, layout, &requests.backward));
+            let forward = ("forward of a micro-batch", count, micro, layout, &requests.forward);
+            [forward, coupled].into_iter().chain(backward).collect::<Vec<_>>()
+        }
+        Micro::Once { known, .. } => vec![
+            ("gradients that are known beforehand", 1, known, layout, &requests.known),
+            ("a micro-batch, both ways", count, micro, layout, &requests.forward),
+            coupled,
+        ],
+    };
+    graphs.into_iter().map(|(name, runs, graph, layout, request)| part(name, runs, graph, layout, request)).collect()
 }
 
 /// What a float of a training step takes, in bytes.
@@ -56,43 +58,25 @@ fn float_bytes(program: &Program) -> usize {
     }
 }
 
-pub fn memory(program: &Program) -> Result<Memory, String> {
-    Ok(memory_of(program, &parts(program)?))
-}
-
-fn memory_of(program: &Program, parts: &[Part]) -> Memory {
-    let (float, kept) = (float_bytes(program), 1 + program.spec.train.optimizer.slots().len());
-    Memory {
-        stored: float * (program.layout.total_len + kept * program.layout.trained_len),
-        arena: float * parts.iter().map(|part| part.plan.floats).max().unwrap_or(0)
-            + 8 * parts.iter().map(|part| part.plan.ints).max().unwrap_or(0),
-    }
-}
-
-/// 2288200000 → "2.3 GB".
-pub fn bytes(n: usize) -> String {
-    match n {
-        0..1_000_000_000 => format!("{:.1} MB", n as f64 / 1e6),
-        _ => format!("{:.1} GB", n as f64 / 1e9),
-    }
-}
-
-pub fn show(program: &Program, as_json: bool) -> Result<(), String> {
+pub fn show(program: &Program, fit: &Fit, as_json: bool) -> Result<(), String> {
     let (parts, float) = (parts(program)?, float_bytes(program));
-    let memory = memory_of(program, &parts);
+    let arena = float * parts.iter().map(|part| part.plan.floats).max().unwrap_or(0)
+        + 8 * parts.iter().map(|part| part.plan.ints).max().unwrap_or(0);
+    let stored = fit.takes.footprint.stored;
     if as_json {
         let line = json!({
             "pipeline": program.spec.name,
-            "stored_bytes": memory.stored,
-            "arena_bytes": memory.arena,
+            "stored_bytes": stored,
+            "arena_bytes": arena,
             "parts": parts.iter().map(|part| part.json(float)).collect::<Vec<_>>(),
         });
         outln!("{line}");
         return Ok(());
     }
     outln!("{}", program.spec.name);
-    outln!("tensors, gradients and moments: {}", bytes(memory.stored));
-    outln!("arena: {}", bytes(memory.arena));
+    outln!("batches of {}", program.spec.batch_text());
+    outln!("tensors, gradients and moments: {}", bytes_text(stored));
+    outln!("arena: {}", bytes_text(arena as u64));
     parts.iter().for_each(|part| part.show(float));
     Ok(())
 }
@@ -134,14 +118,19 @@ impl Part {
         outln!();
         let times = if self.runs == 1 { String::new() } else { format!(", {} times", self.runs) };
         let count = plan.steps.len();
-        outln!("{}{times}: {count} ops, {:.1} GFLOP, {} moved", self.name, flops as f64 / 1e9, bytes(moved));
+        outln!(
+            "{}{times}: {count} ops, {:.1} GFLOP, {} moved",
+            self.name,
+            flops as f64 / 1e9,
+            bytes_text(moved as u64)
+        );
         if let Some(at) = plan.steps.get(plan.most.step) {
             outln!(
                 "most of its arena is in use at op {}, {} ({}): {}",
                 plan.most.step,
                 plan.work(at),
                 plan.graph.node(at.node).scope,
-                bytes(float * plan.most.floats)
+                bytes_text((float * plan.most.floats) as u64)
             );
         }
         outln!();

@@ -6,12 +6,13 @@ use std::sync::atomic::AtomicBool;
 
 use cmae::backend::Compute;
 use cmae::diag::Diagnostic;
+use cmae::graph::Program;
 use cmae::graph::build::Compiled;
 use cmae::report;
 use cmae::run::numbered::{first_free, newest};
 use cmae::run::{RunError, RunFolder, Started, Sweep, SweepFolder, shell};
 use cmae::source::Sources;
-use cmae::spec::Precision;
+use cmae::spec::{MicroBatch, Precision};
 use cmae::train::{Ended, ImportedRun, SessionError, SessionOptions, Watch, session};
 
 use super::output::{self, errln};
@@ -269,8 +270,12 @@ impl Job<'_> {
         run: &'r Planned,
         folder: &RunFolder,
     ) -> Result<(Result<Ended, SessionError>, Reporting<'r>), String> {
-        let (args, program) = (self.args, &run.compiled.program);
-        let backend = args.engine.open_for::<E>(program)?;
+        let args = self.args;
+        let mut backend = args.engine.open_for::<E>(&run.compiled.program)?;
+        let mut program = run.compiled.program.clone();
+        let kept = if args.resume { kept_micro_batch(folder, &program)? } else { None };
+        program.spec.train.micro_batch = kept.unwrap_or(program.spec.train.micro_batch);
+        let (program, fit) = pipeline::fitted(&program, &mut *backend)?;
         // A checkpoint holds what was imported.
         let needs_imports = !args.imports.is_empty() || !folder.holds_checkpoints();
         let imports = self.imports.iter().filter(|_| needs_imports).map(|text| imported(text));
@@ -299,7 +304,17 @@ impl Job<'_> {
             options.threads,
             folder.path().display(),
         ));
-        let ended = session::run(program, self.text, backend, folder, &options, &mut watch);
+        if let Some(fit) = &fit {
+            watch.say(&format!("memory: {}", pipeline::memory_line(fit)));
+            if let Some(larger) = fit.by_itself {
+                watch.say(&format!(
+                    "warning: micro-batches of {}, since other programs hold memory: by itself this machine takes {larger}, and \
+                     results agree within rounding only",
+                    fit.micro_batch
+                ));
+            }
+        }
+        let ended = session::run(&program, self.text, backend, folder, &options, &mut watch);
         Ok((ended, watch))
     }
 
@@ -328,6 +343,16 @@ impl Job<'_> {
         }
         format!("stopped and saved after step {step}; go on with: {line}")
     }
+}
+
+/// The micro-batch that the run in `folder` was started with, where `program` leaves it to the machine: another one would round
+/// otherwise.
+fn kept_micro_batch(folder: &RunFolder, program: &Program) -> Result<Option<MicroBatch>, String> {
+    if program.spec.train.micro_batch != MicroBatch::Auto || !folder.holds_a_run() {
+        return Ok(None);
+    }
+    let before = folder.program().map_err(|error| error.to_string())?.spec;
+    Ok((before.data.batch_size == program.spec.data.batch_size).then_some(before.train.micro_batch))
 }
 
 /// `NAME=RUN` with the run loaded.

@@ -1,6 +1,6 @@
 //! `cmaec show schedule`: what changes over a run, at even steps and wherever a schedule turns.
 
-use cmae::data::loader::optimizer_steps;
+use cmae::data::loader::steps_per_epoch;
 use cmae::data::source;
 use cmae::graph::Program;
 use cmae::spec::{Duration, ParameterRule, Schedule, Selector};
@@ -75,7 +75,7 @@ fn steps_of_data(program: &Program) -> Result<f64, String> {
     let data = &program.spec.data;
     let spec = data.source("train").expect("the compiler checks that there is one");
     let steps = source::open(spec, data.channels, data.max_pixels)
-        .and_then(|opened| optimizer_steps(&*opened, "train", data.batch_size, program.spec.train.accumulate));
+        .and_then(|opened| steps_per_epoch(&*opened, "train", data.batch_size));
     steps.map(|steps| steps as f64).map_err(|error| {
         format!("a schedule counts steps, and how many an epoch has hangs on the training data: {error}")
     })

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use cmae::graph::masking::maskings;
 use cmae::graph::{Graph, Layout, Program, TensorKind, flops};
+use cmae::train::fit::Fit;
 
 use super::output::{out, outln};
-use super::pipeline::Options;
-use super::{plan, schedule};
+use super::pipeline::{self, Engine, Options};
+use super::{cost, plan, schedule};
 
 #[derive(Clone, Copy, ValueEnum)]
 enum What {
@@ -22,6 +23,8 @@ enum What {
     Plan,
     /// Views with their steps and sizes.
     Views,
+    /// What a run takes on this machine: memory, the time of a step by a short measurement, epochs and days.
+    Cost,
     /// Learning rate, weight decay and momenta of averaged copies over the run.
     Schedule,
 }
@@ -32,9 +35,14 @@ pub struct Args {
     what: What,
     #[arg(value_name = "PIPELINE")]
     file: PathBuf,
-    /// Prints a plan as one line of JSON.
+    /// Prints a plan, or the cost, as one line of JSON.
     #[arg(long)]
     json: bool,
+    /// Threads that compute, for `cost`. By default one for each core.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+    #[command(flatten)]
+    engine: Engine,
     #[command(flatten)]
     options: Options,
 }
@@ -42,12 +50,18 @@ pub struct Args {
 pub fn main(args: Args) -> Result<(), String> {
     let (compiled, _) = args.options.compile(&args.file)?;
     let program = compiled.program;
-    if args.json && !matches!(args.what, What::Plan) {
-        return Err("only a plan is printed as JSON\nhelp: cmaec show plan PIPELINE --json".to_owned());
+    if args.json && !matches!(args.what, What::Plan | What::Cost) {
+        return Err("only a plan and the cost are printed as JSON\nhelp: cmaec show plan PIPELINE --json".to_owned());
     }
     match args.what {
-        What::Plan => return plan::show(&program, args.json),
-        What::Summary => return summary(&program),
+        What::Cost => return cost::show(&args.file, &program, &args.engine, args.threads, &args.options, args.json),
+        What::Plan | What::Summary => {
+            let (program, fit) = pipeline::fitted_for_cpu(&program)?;
+            match args.what {
+                What::Plan => return plan::show(&program, &fit, args.json),
+                _ => summary(&program, &fit),
+            }
+        }
         What::Graph | What::Ir => graph(&program.train),
         What::Views => views(&program),
         What::Schedule => return schedule::show(&program),
@@ -110,9 +124,9 @@ fn forward_flops(graph: &Graph, layout: &Layout) -> Vec<(String, u64)> {
     by_module
 }
 
-fn summary(program: &Program) -> Result<(), String> {
+fn summary(program: &Program, fit: &Fit) {
     let (layout, spec) = (&program.layout, &program.spec);
-    let batch = spec.effective_batch() as u64;
+    let batch = spec.data.batch_size as u64;
     let (forward, step) = (forward_flops(&program.train, layout), flops::of_step(&program.train, layout));
     outln!("{}: batch {}, {} epochs", spec.name, spec.batch_text(), spec.train.epochs);
     outln!();
@@ -154,9 +168,7 @@ fn summary(program: &Program) -> Result<(), String> {
         step as f64 / 1e9 / batch as f64,
         step as f64 / 1e12
     );
-    let memory = plan::memory(program)?;
-    let (stored, arena) = (plan::bytes(memory.stored), plan::bytes(memory.arena));
-    outln!("memory: {stored} tensors, gradients and moments; {arena} for the values of a step, as `cpu` plans it");
+    outln!("memory: {}, as `cpu` plans it", pipeline::memory_line(fit));
     maskings(&program.train).iter().for_each(|masking| outln!("{masking}"));
     outln!();
     outln!("inputs");
@@ -169,7 +181,6 @@ fn summary(program: &Program) -> Result<(), String> {
     }
     let names: Vec<&str> = program.train.losses.iter().map(|(n, _)| n.as_str()).collect();
     outln!("losses: {}", names.join(" + "));
-    Ok(())
 }
 
 fn graph(graph: &Graph) {

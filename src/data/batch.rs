@@ -13,6 +13,16 @@ pub fn batch_key(seed: u64, step: u64) -> Key {
     Key { seed, epoch: step, sample: u64::MAX }
 }
 
+/// Bytes of a batch of these inputs.
+pub fn batch_bytes(inputs: &[InputDecl]) -> u64 {
+    let bytes = |input: &InputDecl| match (&input.kind, input.ty.dtype) {
+        (InputKind::Schedule(_) | InputKind::Joined, _) => 0,
+        (_, DType::Int) => input.ty.elements() * size_of::<i64>(),
+        (_, DType::Float) => input.ty.elements() * size_of::<f32>(),
+    };
+    inputs.iter().map(|input| bytes(input) as u64).sum()
+}
+
 /// Inputs by name from the samples' rows and labels (−1 where a sample has none), in order; scheduled numbers are left to
 /// who knows the step.
 ///

@@ -34,12 +34,6 @@ pub enum DataError {
     UnknownSplit { split: String },
     #[error("batch of {batch} pictures, but source `{source_name}` has only {len}")]
     BatchTooLarge { batch: usize, len: usize, source_name: String },
-    #[error(
-        "an epoch of source `{source_name}` has {len} pictures, a step wants {}: `batch_size` {batch_size} times \
-         `accumulate` {accumulate}",
-        batch_size * accumulate
-    )]
-    AccumulationTooLong { batch_size: usize, accumulate: usize, len: usize, source_name: String },
     /// `limit` is the share that the pipeline allows; `last` says which picture failed last, and why.
     #[error("{broken} of {tried} pictures are broken, more than the allowed share of {limit}; the last is {last}")]
     TooManyBroken { broken: usize, tried: usize, limit: f64, last: String },
@@ -70,7 +64,7 @@ impl DataError {
             DataError::NotAFolder { .. } => Code::DataNotAFolder,
             DataError::EmptyFolder { .. } => Code::DataEmptyFolder,
             DataError::Mixed { .. } => Code::DataMixedFolder,
-            DataError::BatchTooLarge { .. } | DataError::AccumulationTooLong { .. } => Code::DataTooFewPictures,
+            DataError::BatchTooLarge { .. } => Code::DataTooFewPictures,
             DataError::TooManyBroken { .. } => Code::DataTooManyBroken,
             DataError::UnknownClasses { .. } => Code::DataUnknownClasses,
             DataError::NoneReadable { .. } => Code::DataNoneReadable,
@@ -108,9 +102,6 @@ impl DataError {
                 .find(|name| split.starts_with(&name[..1]))
                 .map(|name| format!("did you mean `{name}`?")),
             DataError::BatchTooLarge { len, .. } => Some(format!("set `batch_size` to at most {len}")),
-            DataError::AccumulationTooLong { batch_size, len, .. } => {
-                Some(format!("set `train.accumulate` to at most {}", len / batch_size))
-            }
             DataError::TooManyBroken { .. } => {
                 Some("mend or remove them, or allow more: --set data.max_broken=5%".to_owned())
             }

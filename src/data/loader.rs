@@ -18,8 +18,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
+use rayon::prelude::*;
 
-use super::batch::{assemble, batch_key};
+use super::batch::{assemble, batch_bytes, batch_key};
 use super::error::DataError;
 use super::rng::Key;
 use super::sample::{Rows, SamplePlan};
@@ -29,8 +30,12 @@ use crate::decl::InputDecl;
 use crate::spec::ViewSpec;
 use crate::tensor::InputValue;
 
-/// Batches that are being made at once: the pool works on the next while the last samples of one are still out.
+/// Batches that are being made at once, where memory allows for it: the pool works on the next while the last samples of one are
+/// still out.
 const IN_FLIGHT: usize = 2;
+
+/// Bytes of batches that may be ahead of the one that is computed; one is, whatever it takes.
+const AHEAD_BYTES: u64 = 1 << 31;
 
 /// Images tried in the place of broken ones, for one sample.
 const REPLACEMENTS: usize = 20;
@@ -87,21 +92,6 @@ pub struct Loader {
     news: Vec<(String, String)>,
 }
 
-/// Optimizer steps in one epoch of steps of `accumulate` micro-batches; the rest is dropped.
-pub fn optimizer_steps(
-    source: &dyn Source,
-    source_name: &str,
-    batch_size: usize,
-    accumulate: usize,
-) -> Result<u64, DataError> {
-    steps_per_epoch(source, source_name, batch_size * accumulate).map_err(|error| match error {
-        DataError::BatchTooLarge { len, source_name, .. } if accumulate > 1 && batch_size <= len => {
-            DataError::AccumulationTooLong { batch_size, accumulate, len, source_name }
-        }
-        error => error,
-    })
-}
-
 /// Whole batches in one epoch; the rest is dropped.
 pub fn steps_per_epoch(source: &dyn Source, source_name: &str, batch_size: usize) -> Result<u64, DataError> {
     match source.len() / batch_size.max(1) {
@@ -110,6 +100,37 @@ pub fn steps_per_epoch(source: &dyn Source, source_name: &str, batch_size: usize
         }
         steps => Ok(steps as u64),
     }
+}
+
+/// Batches, made or being made, that are ahead of the one that is computed.
+fn ahead(inputs: &[InputDecl], prefetch: usize) -> usize {
+    let fit = AHEAD_BYTES / batch_bytes(inputs).max(1);
+    (fit as usize).clamp(1, prefetch.max(1) + IN_FLIGHT)
+}
+
+/// Bytes that the loader holds at most, with the batch that is computed.
+pub fn held_bytes(inputs: &[InputDecl], prefetch: usize) -> u64 {
+    // One more while the rows of samples are put together.
+    batch_bytes(inputs) * (ahead(inputs, prefetch) as u64 + 2)
+}
+
+/// Samples a second that `count` pictures of the source become, drawn by as many threads as the loader has; `None` where none can
+/// be read.
+pub fn rate(
+    source: &dyn Source,
+    views: &[ViewSpec],
+    inputs: &[InputDecl],
+    options: LoaderOptions,
+    count: usize,
+) -> Option<f64> {
+    let plan = SamplePlan::new(views, inputs).ok()?;
+    let order = permutation(options.seed, 0, plan.source().unwrap_or("train"), source.len());
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads.max(1)).build().ok()?;
+    let key = |index: usize| Key { seed: options.seed, epoch: 0, sample: index as u64 };
+    let draws = |index: &u32| draw(source, &plan, *index as usize, key(*index as usize)).is_ok();
+    let start = Instant::now();
+    let drawn = pool.install(|| order[..count.min(order.len())].par_iter().filter(|index| draws(index)).count());
+    (drawn > 0).then(|| drawn as f64 / start.elapsed().as_secs_f64())
 }
 
 /// A sample's place in the run.
@@ -159,7 +180,9 @@ impl Loader {
             seed: options.seed,
             stop: stop.clone(),
         });
-        let (sender, ready) = bounded(options.prefetch.max(1));
+        let ahead = ahead(inputs, options.prefetch);
+        let in_flight = ahead.min(IN_FLIGHT);
+        let (sender, ready) = bounded(ahead - in_flight);
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(options.threads.max(1))
             .thread_name(|i| format!("cmae-loader-{i}"))
@@ -168,7 +191,7 @@ impl Loader {
         let order = Order { shared: shared.clone(), name, batch_size, steps_per_epoch, current: None };
         let coordinator = std::thread::Builder::new()
             .name("cmae-loader".to_owned())
-            .spawn(move || coordinate(&shared, &pool, order, steps, &sender))
+            .spawn(move || coordinate(&shared, &pool, order, steps, in_flight, &sender))
             .map_err(|error| DataError::Threads { message: error.to_string() })?;
         Ok(Loader {
             source,
@@ -291,13 +314,14 @@ fn coordinate(
     pool: &rayon::ThreadPool,
     mut order: Order,
     steps: std::ops::Range<u64>,
+    in_flight: usize,
     ready: &Sender<TrainBatch>,
 ) {
     let (sender, results) = unbounded::<Made>();
     let mut growing: VecDeque<Growing> = VecDeque::new();
     let (mut submitted, mut delivered) = (steps.start, steps.start);
     while delivered < steps.end {
-        while submitted < steps.end && growing.len() < IN_FLIGHT {
+        while submitted < steps.end && growing.len() < in_flight {
             let places = order.places(submitted);
             growing.push_back(Growing { rows: places.iter().map(|_| None).collect(), missing: places.len() });
             for place in places {

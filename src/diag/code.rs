@@ -62,6 +62,7 @@ codes! {
     RuleMatchesCopy = "graph::rule_matches_copy",
     CoupledEncoder = "graph::coupled_encoder",
     PrecisionMissing = "graph::precision_missing",
+    MemoryMissing = "graph::memory_missing",
     DataPath = "data::path",
     Internal = "graph::internal",
     DataNotFound = "data::not_found",

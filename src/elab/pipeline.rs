@@ -30,8 +30,6 @@ pub struct Bound<'a> {
     pub rule_spans: Vec<Span>,
     /// Where the values of `train`'s settings were written, by name.
     pub setting_spans: Vec<(String, Span)>,
-    /// Where `train.accumulate` was written.
-    pub accumulate_span: Option<Span>,
 }
 
 /// Loads the pipeline in the file at `path`, applies `sets`, and evaluates its static sections.
@@ -49,8 +47,7 @@ pub fn elaborate<'a>(
     let (data, source_spans) = machine.data(&pipeline, &scope)?;
     machine.views(&pipeline, &scope);
     machine.model(&pipeline, "", &scope);
-    let TrainSection { spec: train, rule_spans, accumulate_span, setting_spans } =
-        machine.train(&pipeline, &scope, data.batch_size)?;
+    let TrainSection { spec: train, rule_spans, setting_spans } = machine.train(&pipeline, &scope, data.batch_size)?;
     let export = machine.export(&pipeline, &scope);
     // What is unused spoils nothing that follows: shapes are checked all the same.
     let spoils =
@@ -71,7 +68,7 @@ pub fn elaborate<'a>(
         definitions: Vec::new(),
         export,
     };
-    Ok(Bound { machine, scope, pipeline, spec, source_spans, rule_spans, setting_spans, accumulate_span })
+    Ok(Bound { machine, scope, pipeline, spec, source_spans, rule_spans, setting_spans })
 }
 
 /// Name of the pipeline in the file at `path`.

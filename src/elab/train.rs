@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::diag::{Code, Diagnostic, suggest};
 use crate::source::Span;
-use crate::spec::{Duration, Optimizer, Precision, Recompute, Schedule, TrainSpec};
+use crate::spec::{Duration, MicroBatch, Optimizer, Precision, Recompute, Schedule, TrainSpec};
 use crate::syntax::ast::{Binding, Entry, Pipeline, SectionKind};
 
 use super::args::wrong_type;
@@ -18,7 +18,7 @@ use super::{Checked, Machine};
 const KNOWN: [&str; 11] = [
     "epochs",
     "seed",
-    "accumulate",
+    "micro_batch",
     "optimizer",
     "learning_rate",
     "clip",
@@ -34,7 +34,6 @@ pub(super) struct TrainSection {
     pub spec: TrainSpec,
     /// Of each rule, in order.
     pub rule_spans: Vec<Span>,
-    pub accumulate_span: Option<Span>,
     /// Of the value of each setting, by name.
     pub setting_spans: Vec<(String, Span)>,
 }
@@ -45,7 +44,7 @@ impl Machine<'_> {
             epochs: 0.0,
             seed: 0,
             optimizer: Optimizer::AdamW { betas: (0.9, 0.999), eps: 1e-8, weight_decay: Schedule::Constant(0.0) },
-            accumulate: 1,
+            micro_batch: MicroBatch::Auto,
             learning_rate: Schedule::Constant(0.0),
             clip: None,
             rules: Vec::new(),
@@ -58,14 +57,10 @@ impl Machine<'_> {
         let mut given: Vec<Arc<str>> = Vec::new();
         let (mut rule_spans, mut setting_spans) = (Vec::new(), Vec::new());
         let mut at = pipeline.name.span;
-        // Ahead of the others: learning rates scale by the batch that it makes.
-        let accumulate_span = self.accumulate(pipeline, scope, batch_size, &mut spec.accumulate);
-        let batch_size = batch_size * spec.accumulate;
         for section in sections(pipeline, SectionKind::Train) {
             at = section.span;
             for entry in &section.entries {
                 match entry {
-                    Entry::Binding(binding) if &*binding.name.text == "accumulate" => {}
                     Entry::Binding(binding) => {
                         given.push(binding.name.text.clone());
                         setting_spans.push((binding.name.text.to_string(), binding.value.span));
@@ -99,38 +94,7 @@ impl Machine<'_> {
                 );
             }
         }
-        Ok(TrainSection { spec, rule_spans, accumulate_span, setting_spans })
-    }
-
-    /// Reads `accumulate` into `count`; gives its place.
-    fn accumulate(
-        &mut self,
-        pipeline: &Pipeline,
-        scope: &Rc<Scope>,
-        batch_size: usize,
-        count: &mut usize,
-    ) -> Option<Span> {
-        let entries = sections(pipeline, SectionKind::Train).flat_map(|section| &section.entries);
-        let mut bindings = entries.filter_map(|entry| match entry {
-            Entry::Binding(binding) if &*binding.name.text == "accumulate" => Some(binding),
-            _ => None,
-        });
-        let value = self.eval(&bindings.next()?.value, scope).ok()?;
-        let read = whole("`train.accumulate`", &value).and_then(|count| {
-            let fits = |batch: &usize| u32::try_from(*batch).is_ok();
-            if batch_size.checked_mul(count).filter(fits).is_some() {
-                return Ok(count);
-            }
-            let most = u32::MAX as usize / batch_size.max(1);
-            Err(Diagnostic::new(
-                Code::OutOfRange,
-                format!("`train.accumulate` is {count}, which makes no batch of `data.batch_size` = {batch_size}"),
-            )
-            .label(value.span, "too large")
-            .help(format!("write `accumulate = {}` or less", most.max(1))))
-        });
-        *count = self.check(read).ok()?;
-        Some(value.span)
+        Ok(TrainSection { spec, rule_spans, setting_spans })
     }
 }
 
@@ -170,6 +134,9 @@ fn set(spec: &mut TrainSpec, binding: &Binding, value: &Value, batch_size: usize
         ("recompute", _) => {
             return Err(wrong_type(&what, value, "`none` or `blocks`").help("write `recompute = blocks`"));
         }
+        ("micro_batch", Kind::Str(text)) if &**text == "auto" => spec.micro_batch = MicroBatch::Auto,
+        ("micro_batch", _) => spec.micro_batch = MicroBatch::Of(divisor(&what, value, batch_size)?),
+        ("accumulate", _) => return Err(accumulate(binding, value, batch_size)),
         ("checkpoint_every", _) => spec.checkpoint_every = as_duration(&what, value)?,
         ("keep", _) => spec.keep = whole(&what, value)?,
         ("log_every_steps", _) => spec.log_every_steps = whole(&what, value)?,
@@ -180,4 +147,38 @@ fn set(spec: &mut TrainSpec, binding: &Binding, value: &Value, batch_size: usize
         }
     }
     Ok(())
+}
+
+/// Samples of a micro-batch, of which a batch holds a whole number.
+fn divisor(what: &str, value: &Value, batch_size: usize) -> Result<usize, Diagnostic> {
+    let samples = whole(what, value)
+        .map_err(|diagnostic| diagnostic.help("write `micro_batch = auto`, or a divisor of the batch"))?;
+    if batch_size.is_multiple_of(samples) {
+        return Ok(samples);
+    }
+    // The largest that is no larger, since memory is what it is set for.
+    let fits = (1..=samples.min(batch_size)).rev().find(|fits| batch_size.is_multiple_of(*fits)).unwrap_or(1);
+    Err(Diagnostic::new(
+        Code::OutOfRange,
+        format!("{what} is {samples}, which does not divide `data.batch_size` = {batch_size}"),
+    )
+    .label(value.span, "a batch is a whole number of micro-batches")
+    .help(format!("write `micro_batch = {fits}`")))
+}
+
+/// What was written before the batch was the method's and the micro-batch the machine's.
+fn accumulate(binding: &Binding, value: &Value, batch_size: usize) -> Diagnostic {
+    let batch = |count: usize| batch_size.checked_mul(count).filter(|batch| u32::try_from(*batch).is_ok());
+    let help = match whole("`train.accumulate`", value).ok().and_then(batch) {
+        Some(batch) => format!(
+            "write `data.batch_size = {batch}` and `train.micro_batch = {batch_size}`, or leave `micro_batch` to the machine"
+        ),
+        None => "write the whole batch as `data.batch_size`, and `train.micro_batch = auto`".to_owned(),
+    };
+    Diagnostic::new(
+        Code::UnknownSetting,
+        "`train` has no setting `accumulate`: `data.batch_size` is the whole batch of a step",
+    )
+    .label(binding.name.span, "not known")
+    .help(help)
 }

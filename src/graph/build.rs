@@ -76,8 +76,9 @@ pub fn build(typed: Typed, diagnostics: &mut Diagnostics) -> Result<Compiled, Re
     let cut = match program.step(&[]) {
         Ok(_) => None,
         Err(NoStep::Split(SplitError::Coupled(coupling))) => {
-            let at = typed.accumulate_span.expect("who accumulates has written so");
-            Some(coupled_encoder(&coupling, &program.spec, at, &typed.modules))
+            let at = typed.setting_spans.iter().find(|(name, _)| name == "micro_batch");
+            let (_, at) = at.expect("a batch is cut where somebody has written so");
+            Some(coupled_encoder(&coupling, &program.spec, *at, &typed.modules))
         }
         Err(NoStep::Split(SplitError::Fault(fault))) => Some(internal(&fault)),
         Err(NoStep::UnknownOutput(_)) => unreachable!("it is asked for none"),
@@ -113,17 +114,17 @@ fn internal(fault: &Fault) -> Diagnostic {
 
 fn coupled_encoder(coupling: &Coupling, spec: &Spec, at: Span, modules: &[(String, Span)]) -> Diagnostic {
     let Coupling { op, scope, encoder_op, .. } = coupling;
-    let (batch_size, count) = (spec.data.batch_size, spec.train.accumulate);
+    let (micro_batch, count) = (spec.micro_batch(), spec.micro_batches());
     let diagnostic = Diagnostic::new(Code::CoupledEncoder, coupling.to_string())
-        .label(at, format!("{count} micro-batches of {batch_size} cannot be encoded one by one"));
+        .label(at, format!("{count} micro-batches of {micro_batch} cannot be encoded one by one"));
     let within = |name: &str| scope.split('.').any(|part| part == name);
     let diagnostic = match modules.iter().find(|(name, _)| within(name)) {
         Some((name, span)) => diagnostic.label(*span, format!("`{op}` stands in `{name}`")),
         None => diagnostic,
     };
     diagnostic.help(format!(
-        "write `accumulate = 1` and `batch_size = {}` if memory allows, or keep samples apart before `{encoder_op}`",
-        spec.effective_batch()
+        "write `micro_batch = {}` if memory allows, or keep samples apart before `{encoder_op}`",
+        spec.data.batch_size
     ))
 }
 

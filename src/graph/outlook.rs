@@ -46,7 +46,7 @@ pub fn outlook(program: &Program, pictures: Option<usize>) -> Vec<Remark> {
     let mut run = Run { epochs: spec.train.epochs, steps_per_epoch: None };
     if let Some(pictures) = pictures {
         remarks.extend(unseen(program, pictures));
-        let steps = pictures / spec.effective_batch().max(1);
+        let steps = pictures / spec.data.batch_size.max(1);
         if steps == 0 {
             return remarks;
         }
@@ -81,22 +81,15 @@ pub fn outlook(program: &Program, pictures: Option<usize>) -> Vec<Remark> {
 
 fn unseen(program: &Program, pictures: usize) -> Option<Remark> {
     let spec = &program.spec;
-    let batch = spec.effective_batch().max(1);
+    let batch = spec.data.batch_size.max(1);
     let place = "data.train".to_owned();
     // Batches as even as they can be, none larger than asked for.
     let count = pictures.div_ceil(batch).max(1);
-    let fitting = pictures / count / spec.train.accumulate.max(1);
-    let help = match fitting {
-        0 => format!("write `accumulate = {}`", (pictures / spec.data.batch_size.max(1)).max(1)),
-        _ => {
-            let left = pictures % (fitting * spec.train.accumulate);
-            format!("write `data.batch_size = {fitting}`, which leaves out {left}")
-        }
-    };
+    let fitting = (pictures / count).max(1);
+    let help = format!("write `data.batch_size = {fitting}`, which leaves out {}", pictures % fitting);
     let left = pictures % batch;
     if pictures < batch {
-        let message =
-            format!("an epoch has no step: `data.train` has {pictures} pictures, a batch takes {}", spec.batch_text());
+        let message = format!("an epoch has no step: `data.train` has {pictures} pictures, a batch takes {batch}");
         return Some(Remark { code: Code::NoStep, place, message, help });
     }
     let share = left as f64 / pictures as f64;

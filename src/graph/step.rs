@@ -47,9 +47,9 @@ impl Program {
     /// `graph` is a form of the training graph; the step gives all its outputs.
     fn step_of(&self, graph: Graph) -> Result<Step, NoStep> {
         let outputs = graph.outputs.iter().map(|(name, _)| name.clone()).collect();
-        let body = match self.spec.train.accumulate {
+        let body = match self.spec.micro_batches() {
             1 => Body::Whole(graph),
-            count => Body::Parts(Box::new(split(&graph, &self.layout, self.spec.effective_batch(), count)?), count),
+            count => Body::Parts(Box::new(split(&graph, &self.layout, self.spec.data.batch_size, count)?), count),
         };
         Ok(Step { outputs, body })
     }

@@ -1,6 +1,6 @@
 //! What a run of a graph shall give.
 
-use crate::graph::accumulate::Parts;
+use crate::graph::accumulate::{Micro, Parts};
 use crate::graph::{Graph, Program};
 use crate::spec::{Precision, Recompute};
 
@@ -37,8 +37,12 @@ impl Request {
 /// What is asked for in each part of a step by micro-batches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartRequests {
+    /// Of the gradients that are known beforehand.
+    pub known: Request,
+    /// Of a micro-batch: the way forward, or both ways where it is run once.
     pub forward: Request,
     pub coupled: Request,
+    /// Of a micro-batch that is run once more.
     pub backward: Request,
 }
 
@@ -46,8 +50,13 @@ impl PartRequests {
     /// Together they are `request` for the whole graph.
     pub fn new(parts: &Parts, request: &Request) -> Self {
         let outputs = |graph: &Graph| graph.outputs.iter().map(|(name, _)| name.clone()).collect();
+        let (known, gradients) = match &parts.micro {
+            Micro::Twice { .. } => (Vec::new(), false),
+            Micro::Once { known, .. } => (outputs(known), request.gradients),
+        };
         PartRequests {
-            forward: Request { gradients: false, outputs: outputs(&parts.forward), ..request.clone() },
+            known: Request { gradients: false, outputs: known, ..request.clone() },
+            forward: Request { gradients, outputs: outputs(parts.micro.forward()), ..request.clone() },
             coupled: Request { outputs: outputs(&parts.coupled), ..request.clone() },
             backward: Request { outputs: Vec::new(), ..request.clone() },
         }

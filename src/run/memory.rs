@@ -1,4 +1,4 @@
-//! How much memory the process holds, and has held at most.
+//! How much memory the process holds, and has held at most; how much the machine has.
 
 /// Bytes of the largest resident set so far, or `None` where the system does not say: only Linux is asked.
 ///
@@ -10,6 +10,27 @@ pub fn peak_memory() -> Option<u64> {
 /// Bytes of the resident set as it is now; asked of Linux only, as [`peak_memory`].
 pub fn resident_memory() -> Option<u64> {
     field("VmRSS", &std::fs::read_to_string("/proc/self/status").ok()?)
+}
+
+/// Memory of the machine, or of the container that the process runs in where that has less. In bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MachineMemory {
+    pub total: u64,
+    /// What can be had now without that anything is written to a disk.
+    pub available: u64,
+}
+
+/// `None` where the system does not say.
+pub fn machine_memory() -> Option<MachineMemory> {
+    let mut system = sysinfo::System::new().ok()?;
+    system.refresh_memory();
+    let (mut total, mut available) = (system.total_memory(), system.available_memory());
+    if let Some(container) = system.cgroup_limits() {
+        total = total.min(container.total_memory);
+        // What the system keeps of files is the container's too, but it gives way.
+        available = available.min(container.total_memory.saturating_sub(container.rss));
+    }
+    (total > 0).then_some(MachineMemory { total, available })
 }
 
 /// `VmHWM:     1234 kB` of the kernel's page, in bytes.

@@ -47,12 +47,11 @@ pub struct Typed {
     pub source_spans: Vec<(String, Span)>,
     pub rule_spans: Vec<Span>,
     pub setting_spans: Vec<(String, Span)>,
-    pub accumulate_span: Option<Span>,
 }
 
 /// Types all of a bound pipeline.
 pub fn check(mut bound: Bound<'_>) -> Result<Typed, Reported> {
-    let train = bound.typing(bound.spec.effective_batch(), true)?;
+    let train = bound.typing(bound.spec.data.batch_size, true)?;
     let (eval, evaluate) = bound.evaluation(bound.spec.data.batch_size)?;
     let mut spec = bound.spec;
     spec.evaluate = evaluate;
@@ -69,7 +68,6 @@ pub fn check(mut bound: Bound<'_>) -> Result<Typed, Reported> {
         source_spans: bound.source_spans,
         rule_spans: bound.rule_spans,
         setting_spans: bound.setting_spans,
-        accumulate_span: bound.accumulate_span,
     })
 }
 

@@ -33,6 +33,7 @@ pub struct BenchOptions {
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
     pub batch_size: usize,
+    pub micro_batch: usize,
     pub trained_parameters: usize,
     pub steps: usize,
     /// Their median.
@@ -65,7 +66,7 @@ pub fn bench<E: Element>(
     backend: Box<dyn Backend<E>>,
     options: &BenchOptions,
 ) -> Result<Report, StepError> {
-    let batch_size = program.spec.effective_batch();
+    let batch_size = program.spec.data.batch_size;
     let (warmup, steps) = (options.warmup.max(1), options.steps.max(1));
     let start = Instant::now();
     // An epoch is a step: what is frozen for an epoch is not while the clock counts.
@@ -98,6 +99,7 @@ pub fn bench<E: Element>(
     let flops = flops::of_step(&program.train, &program.layout) as f64;
     Ok(Report {
         batch_size,
+        micro_batch: program.spec.micro_batch(),
         trained_parameters: program.layout.trained_len,
         steps,
         step_ms,

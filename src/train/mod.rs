@@ -7,6 +7,7 @@
 
 pub mod bench;
 mod evaluate;
+pub mod fit;
 pub mod imports;
 pub mod init;
 pub mod kmeans;

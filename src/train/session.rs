@@ -15,7 +15,7 @@ use super::sources::Sources;
 use super::watch::{SessionError, StepLine, Watch, quality_error};
 use super::{StepReport, Trainer, init};
 use crate::backend::{Backend, Session, StepError};
-use crate::data::loader::{Counters, Loader, LoaderOptions, optimizer_steps};
+use crate::data::loader::{Counters, Loader, LoaderOptions, steps_per_epoch};
 use crate::data::source::Fingerprint;
 use crate::eval::{Judge, LeftOut, Quality};
 use crate::graph::Program;
@@ -139,8 +139,7 @@ impl<'a, E: Element> Training<'a, E> {
         };
         let fingerprints = sources.fingerprints();
         let in_train = |error| SessionError::Data { source_name: "train".to_owned(), error };
-        let steps_per_epoch =
-            optimizer_steps(&*sources.get("train"), "train", spec.data.batch_size, spec.train.accumulate);
+        let steps_per_epoch = steps_per_epoch(&*sources.get("train"), "train", spec.data.batch_size);
         let clock = Clock::new(spec.train.epochs, steps_per_epoch.map_err(in_train)?);
         watch.counted(sources.get("train").len());
         let mut taken_up = None;
@@ -230,7 +229,7 @@ impl<'a, E: Element> Training<'a, E> {
         };
         let steps = self.trainer.step..self.total_steps;
         let in_train = |error| SessionError::Data { source_name: "train".to_owned(), error };
-        let (views, inputs, batch_size) = (&spec.views, &program.train.inputs, spec.effective_batch());
+        let (views, inputs, batch_size) = (&spec.views, &program.train.inputs, spec.data.batch_size);
         let source = self.sources.get("train");
         let mut loader = Loader::start(source, views, inputs, batch_size, loader_options, steps).map_err(in_train)?;
         watch.begin(self.trainer.step, self.total_steps, batch_size);
@@ -340,7 +339,7 @@ impl<'a, E: Element> Training<'a, E> {
             "losses": object(losses),
             "monitors": object(named(&graph.monitors, &report.results.monitors)),
             "step_time_ms": seconds.step * 1e3,
-            "images_per_second": self.program.spec.effective_batch() as f64 / seconds.with_wait,
+            "images_per_second": self.program.spec.data.batch_size as f64 / seconds.with_wait,
             "batches_ready": counters.ready,
             "data_wait_ms": counters.waited.as_secs_f64() * 1e3,
         });

@@ -5,9 +5,10 @@ use cmae::backend::host::HostSession;
 use cmae::backend::host::accumulate::{Accumulation, Whole};
 use cmae::backend::{Backend, BackendError, Compute, Request, Results, Session};
 use cmae::diag::{Code, Diagnostics};
-use cmae::graph::accumulate::{Parts, SplitError, split};
+use cmae::graph::accumulate::{Micro, Parts, SplitError, split};
 use cmae::graph::step::Body;
 use cmae::graph::{Graph, Init, Layout, Program, TensorDecl, TensorKind};
+use cmae::op::Op;
 use cmae::plan::lower;
 use cmae::source::Sources;
 use cmae::tensor::{Element, InputValue, Inputs};
@@ -17,6 +18,9 @@ use crate::methods::{Method, batch, compile, page, sets_of, start, trainer_from}
 
 /// Pipelines whose encoders, or networks behind them, see samples joined: SIM's heads are transformers with BatchNorm.
 const COUPLED: [&str; 1] = ["sim_vitb"];
+
+/// Pipelines whose losses are means over samples.
+const ONCE: [&str; 1] = ["mae_vitb"];
 
 /// In f64. What keeps samples apart is computed alike, so that two runs differ by how sums are grouped: a gradient adds up
 /// at most 16 samples · 17 tokens · 4 views · 4 calls ≈ 4e3 terms, each sum off by that many roundings of 1.1e-16 of its
@@ -28,8 +32,7 @@ const TOLERANCE: f64 = 1e-10;
 fn in_micro_batches(sets: &[String], count: usize) -> Vec<String> {
     let size = sets.iter().rev().find_map(|set| set.strip_prefix("data.batch_size="));
     let size: usize = size.expect("the page says one").parse().expect("it is a number");
-    let more = [format!("data.batch_size={}", size / count), format!("train.accumulate={count}")];
-    sets.iter().cloned().chain(more).collect()
+    sets.iter().cloned().chain([format!("train.micro_batch={}", size / count)]).collect()
 }
 
 fn schedules(program: &Program, mut inputs: Vec<(String, InputValue)>) -> Vec<(String, InputValue)> {
@@ -280,7 +283,7 @@ fn threads_change_no_bit_of_it() {
 }
 
 fn parts_of(program: &Program) -> Parts {
-    let (samples, count) = (program.spec.effective_batch(), program.spec.train.accumulate);
+    let (samples, count) = (program.spec.data.batch_size, program.spec.micro_batches());
     let graph = program.train.with_outputs(&[]).expect("nothing is asked for");
     split(&graph, &program.layout, samples, count).expect("it compiles")
 }
@@ -299,8 +302,8 @@ fn parts_take_less_memory() {
         let Pair { whole, parts, .. } = pair(&method, &sets, 4);
         let large = floats(&whole.train.with_outputs(&[]).expect("nothing is asked for"), &whole.layout, true);
         let cut = parts_of(&parts);
-        let backward = floats(cut.backward.as_ref().expect("gradients pass the cut"), &parts.layout, true);
-        let forward = floats(&cut.forward, &parts.layout, false);
+        let backward = floats(cut.micro.backward().expect("gradients pass the cut"), &parts.layout, true);
+        let forward = floats(cut.micro.forward(), &parts.layout, false);
         let coupled = floats(&cut.coupled, &cut.layout, true);
         let kept: usize = cut.joined.iter().map(|(_, ty)| ty.elements()).sum();
         println!("{pipeline}: whole {large}; forward {forward}, coupled {coupled}, backward {backward}, kept {kept}");
@@ -318,15 +321,32 @@ fn reductions_keep_a_number_a_sample() {
     assert_eq!(shapes, [[16], [16]], "{joined:?}");
 }
 
+/// Whose joined gradients hang on no joined value: micro-batches of these go through the network once.
+#[test]
+fn means_over_samples_go_once() {
+    let mut once = Vec::new();
+    for method in page().methods.iter().filter(|method| !COUPLED.contains(&method.pipeline.as_str())) {
+        let (method, sets) = one(&method.pipeline);
+        if let Micro::Once { known, .. } = parts_of(&pair(&method, &sets, 4).parts).micro {
+            assert!(known.nodes.iter().all(|node| !matches!(node.op, Op::Attention { .. } | Op::Linear)));
+            once.push(method.pipeline);
+        }
+    }
+    once.sort();
+    assert_eq!(once, ONCE);
+}
+
 /// No part is run with gradients where none are needed: the target branch has a forward pass only.
 #[test]
 fn what_has_no_gradient_is_not_run_again() {
     let (method, sets) = one("cmae_vitb");
     let cut = parts_of(&pair(&method, &sets, 4).parts);
     let reads = |graph: &Graph, name: &str| graph.inputs.iter().any(|input| input.name == name);
-    let backward = cut.backward.expect("gradients pass the cut");
-    assert!(reads(&cut.forward, "views.target") && !reads(&backward, "views.target"));
-    assert!(reads(&backward, "views.online"));
+    let Micro::Twice { forward, backward: Some(backward) } = &cut.micro else {
+        panic!("InfoNCE's gradients hang on its keys")
+    };
+    assert!(reads(forward, "views.target") && !reads(backward, "views.target"));
+    assert!(reads(backward, "views.online"));
 }
 
 #[test]
@@ -374,12 +394,14 @@ fn a_cut_by_hand() {
     .expect("nothing is coupled inside");
     // A number a sample, of a sum over both axes.
     assert_eq!(joined(&parts), [[4]]);
-    let text = cmae::graph::text::print(&parts.forward);
+    let text = cmae::graph::text::print(parts.micro.forward());
     assert!(text.contains("f[2, 3] = mul_const") && text.contains("value:0.25"), "{text}");
     assert!(text.contains("f[3, 2] = param"), "{text}");
     let text = cmae::graph::text::print(&parts.coupled);
     assert!(text.contains("f[] = sum(%0) (axes:[0],keep:false)"), "{text}");
-    assert!(parts.backward.is_some_and(|graph| graph.inputs.len() == 2));
+    // A sum's gradient is 1 whatever the samples are.
+    let Micro::Once { known, both } = &parts.micro else { panic!("it is known beforehand") };
+    assert!(known.inputs.is_empty() && both.inputs.len() == 2);
 }
 
 /// Rows that lie behind an axis of size 1 are rows all the same; what is made of ids is kept as ids.

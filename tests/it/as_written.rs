@@ -162,7 +162,7 @@ fn least_batch(program: &Program) -> usize {
         let ty = &program.train.node(initial.value).ty;
         let rows = ty.elements() / ty.shape.last().expect("rows have a width");
         let (centres, _) = program.layout.get(&initial.path).expect("a state has a place");
-        (centres.shape[0] * program.spec.effective_batch()).div_ceil(rows)
+        (centres.shape[0] * program.spec.data.batch_size).div_ceil(rows)
     });
     pictures.max().unwrap_or(0).max(2)
 }

@@ -15,7 +15,7 @@ const PAGES: [&str; 8] = ["syntax", "name", "unit", "shape", "view", "graph", "d
 /// section has no example to compile. `data_codes.rs` shows those of data, [`at_run_time`] that of the precision, `texts.rs` those
 /// of files.
 fn is_at_run_time(code: Code) -> bool {
-    [Code::PrecisionMissing, Code::Internal, Code::TooLong, Code::Encoding].contains(&code)
+    [Code::PrecisionMissing, Code::MemoryMissing, Code::Internal, Code::TooLong, Code::Encoding].contains(&code)
         || code.as_str().starts_with("data::")
 }
 

@@ -96,7 +96,7 @@ const SETTINGS: [&str; 34] = [
     "data.max_broken",
     "data.prefetch_batches",
     "train.epochs",
-    "train.accumulate",
+    "train.micro_batch",
     "train.learning_rate",
     "train.optimizer",
     "train.clip",

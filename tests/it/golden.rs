@@ -86,9 +86,9 @@ fn micro_batches_agree_with_the_reference() {
     let methods = METHODS.into_iter().map(|(name, _)| name).filter(|name| *name != "sim");
     for name in methods.chain(["cmae_random", "cmae_grid2"]) {
         // MaskFeat's batch is 2, all others are 4.
-        let size = if name == "maskfeat" { "data.batch_size=1" } else { "data.batch_size=2" };
+        let size = if name == "maskfeat" { "train.micro_batch=1" } else { "train.micro_batch=2" };
         let file = file(name);
-        let halves = ["verify", "--against", &file, "--precision", "f64", "--set", size, "--set", "train.accumulate=2"];
+        let halves = ["verify", "--against", &file, "--precision", "f64", "--set", size];
         let tolerance: &[&str] = if name.starts_with("cmae") { &["--tolerance", "1e-6"] } else { &[] };
         let text = succeed(&[&halves, tolerance].concat());
         assert!(text.contains("within tolerance"), "{name}: {text}");

@@ -87,7 +87,7 @@ fn train_source(program: &Program) -> Arc<dyn Source> {
 pub fn batch(program: &Program) -> Vec<(String, InputValue)> {
     let options = LoaderOptions { seed: 3, threads: 1, prefetch: 1, max_broken: 0.0 };
     let (views, inputs) = (&program.spec.views, &program.train.inputs);
-    let mut loader = Loader::start(train_source(program), views, inputs, program.spec.effective_batch(), options, 0..1)
+    let mut loader = Loader::start(train_source(program), views, inputs, program.spec.data.batch_size, options, 0..1)
         .unwrap_or_else(|error| panic!("{}: {error}", program.spec.name));
     let batch =
         loader.next_batch().expect("there is one").unwrap_or_else(|error| panic!("{}: {error}", program.spec.name));

@@ -5,8 +5,8 @@ use cmae::backend::host::optimizer::Optimizer;
 use cmae::graph::{Init, Layout, TensorDecl, TensorKind};
 use cmae::spec::Clock;
 use cmae::spec::{
-    Clip, Duration, EmaMoment, EmaSpec, Optimizer as Settings, ParameterRule, Precision, Recompute, Role, Schedule,
-    Selector, Tick, TrainSpec,
+    Clip, Duration, EmaMoment, EmaSpec, MicroBatch, Optimizer as Settings, ParameterRule, Precision, Recompute, Role,
+    Schedule, Selector, Tick, TrainSpec,
 };
 use cmae::tensor::Element;
 
@@ -37,7 +37,7 @@ fn train(optimizer: Settings) -> TrainSpec {
         epochs: 1.0,
         seed: 0,
         optimizer,
-        accumulate: 1,
+        micro_batch: MicroBatch::Auto,
         learning_rate: Schedule::Constant(RATE),
         clip: None,
         rules: Vec::new(),

@@ -39,8 +39,8 @@ fn silent(sets: &[&str], pictures: Option<usize>) {
 fn pictures_that_no_batch_takes() {
     let words = ["4 of 20", "batch of 16", "20.0 %", "batch_size = 10`"];
     told(&["data.batch_size=16", FLAT], Some(20), Code::PicturesUnseen, &words);
-    let accumulated = ["data.batch_size=8", "train.accumulate=2", FLAT];
-    told(&accumulated, Some(20), Code::PicturesUnseen, &["4 of 20", "batch_size = 5`"]);
+    let accumulated = ["data.batch_size=16", "train.micro_batch=8", FLAT];
+    told(&accumulated, Some(20), Code::PicturesUnseen, &["4 of 20", "batch_size = 10`"]);
     told(&["data.batch_size=16"], Some(15), Code::NoStep, &["15 pictures", "16"]);
     // A tenth is where it begins: 2 of 20 is told, 1 of 17 is not.
     told(&["data.batch_size=9"], Some(20), Code::PicturesUnseen, &["2 of 20", "10.0 %"]);

@@ -129,7 +129,7 @@ fn so_does_one_with_another_optimizer_and_clipping() {
 }
 
 /// Four micro-batches of 32 in the place of a batch of 128.
-const ACCUMULATING: [&str; 4] = ["--set", "data.batch_size=32", "--set", "train.accumulate=4"];
+const ACCUMULATING: [&str; 4] = ["--set", "data.batch_size=128", "--set", "train.micro_batch=32"];
 
 #[test]
 fn so_does_one_that_accumulates() {
@@ -165,20 +165,23 @@ fn micro_batches_count_as_one_batch() {
 }
 
 #[test]
-fn accumulation_that_cannot_be_is_refused() {
+fn micro_batches_stay_those_of_the_run() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let out = folder.path().join("run");
-    // 1,400 digits: 43 micro-batches of 32 are the most.
+    // 1,400 digits.
     let error =
-        fail(&with(&SMALL, &["--out", text(&out), "--set", "data.batch_size=32", "--set", "train.accumulate=50"]));
-    for part in ["1400", "1600", "`batch_size` 32", "`accumulate` 50", "at most 43", "data.train"] {
+        fail(&with(&SMALL, &["--out", text(&out), "--set", "data.batch_size=1600", "--set", "train.micro_batch=32"]));
+    for part in ["1400", "1600", "at most 1400", "data.train"] {
         assert!(error.contains(part), "`{part}` is missing: {error}");
     }
     let short = with(&SMALL, &["--set", "train.epochs=0.1", "--out", text(&out)]);
     succeed(&with(&short, &ACCUMULATING));
-    let other = ["--set", "data.batch_size=32", "--set", "train.accumulate=2", "--resume"];
+    let other = ["--set", "data.batch_size=128", "--set", "train.micro_batch=64", "--resume"];
     let error = fail(&with(&short, &other));
-    assert!(error.contains("train.accumulate was 4 and is 2"), "{error}");
+    let was = r#"train.micro_batch.Of was 32 and is 64"#;
+    assert!(error.contains(was), "{error}");
+    // Left to the machine, it is what the run was started with.
+    succeed(&with(&short, &["--set", "data.batch_size=128", "--set", "train.micro_batch=auto", "--resume"]));
 }
 
 #[test]

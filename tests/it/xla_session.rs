@@ -23,7 +23,7 @@ struct Moved {
 }
 
 fn steps(program: &Program, sets: &[String], backend: &str, count: u64) -> Moved {
-    let mut batches = RandomBatches::new(&program.train.inputs, program.spec.effective_batch(), 1);
+    let mut batches = RandomBatches::new(&program.train.inputs, program.spec.data.batch_size, 1);
     let mut trainer = trainer_from::<f64>(program, backend, 2 * count, start(program, sets));
     let mut numbers = Vec::new();
     for number in 0..count {
@@ -88,7 +88,7 @@ fn what_is_frozen_and_what_follows_is_the_host_s() {
 #[test]
 fn micro_batches_are_the_host_s() {
     for pipeline in ["mae_vitb", "cmae_vitb", "msn_vitb", "beit_vitb"] {
-        agree(pipeline, &["data.batch_size=4", "train.accumulate=4"]);
+        agree(pipeline, &["data.batch_size=16", "train.micro_batch=4"]);
     }
 }
 
@@ -106,7 +106,7 @@ fn twenty_steps_of_the_quickstart_have_the_losses_of_cpu() {
     // Its digits are 1,400, and its schedules go by epochs.
     let steps_per_epoch = 1400 / program.spec.data.batch_size as u64;
     let losses = |backend: &str| -> Vec<f64> {
-        let mut batches = RandomBatches::new(&program.train.inputs, program.spec.effective_batch(), 1);
+        let mut batches = RandomBatches::new(&program.train.inputs, program.spec.data.batch_size, 1);
         let mut trainer = trainer_from::<f32>(&program, backend, steps_per_epoch, start(&program, &[]));
         trainer.clock = Clock::new(program.spec.train.epochs, steps_per_epoch);
         let step = |number| {
@@ -126,13 +126,13 @@ fn twenty_steps_of_the_quickstart_have_the_losses_of_cpu() {
 fn a_step_that_is_not_finite_is_not_made() {
     let Some(xla) = crate::xla::backend() else { return };
     let page = page();
-    for more in [&[][..], &["data.batch_size=4", "train.accumulate=4"]] {
+    for more in [&[][..], &["data.batch_size=16", "train.micro_batch=4"]] {
         let method = page.methods.iter().find(|method| method.pipeline == "cmae_vitb").expect("it is a method");
         let sets: Vec<String> =
             sets_of(&page, method).into_iter().chain(more.iter().map(|set| (*set).to_owned())).collect();
         let program = compile("cmae_vitb", &sets);
         let told = |backend: &str| {
-            let mut batches = RandomBatches::new(&program.train.inputs, program.spec.effective_batch(), 1);
+            let mut batches = RandomBatches::new(&program.train.inputs, program.spec.data.batch_size, 1);
             let mut trainer = trainer_from::<f32>(&program, backend, 4, start(&program, &sets));
             trainer.step(batches.batch(0)).unwrap_or_else(|error| panic!("{backend}: {error}"));
             let kept = |trainer: &mut cmae::train::Trainer<'_, f32>| {
@@ -166,7 +166,7 @@ fn steps_that_are_begun_ahead_are_the_same_steps() {
     let sets = sets_of(&page, method);
     let program = compile("cmae_vitb", &sets);
     let run = |ahead: bool, broken: Option<u64>| {
-        let mut batches = RandomBatches::new(&program.train.inputs, program.spec.effective_batch(), 1);
+        let mut batches = RandomBatches::new(&program.train.inputs, program.spec.data.batch_size, 1);
         let mut trainer = trainer_from::<f32>(&program, xla, 8, start(&program, &sets));
         let (mut told, mut error) = (Vec::new(), None);
         for number in 0..4 {
@@ -231,16 +231,26 @@ fn tensors_and_slots_are_donated() {
     }
 }
 
-/// In units of a thousandth of the tensors: 2,000 stay, 12,000 are the passes'.
+/// 2,000 stay, 12,000 are the passes'.
 #[test]
-fn what_does_not_fit_names_the_micro_batch_that_does() {
-    let program = compile("mae_vitb", &["data.batch_size=256".to_owned()]);
+fn what_does_not_fit_the_device_is_refused() {
     let stats =
         MemoryStats { arguments: 2_000, outputs: 1_500, aliased: 1_500, temporary: 12_000, peak: 0, generated_code: 0 };
-    assert!(fits(&program, &stats, None).is_ok() && fits(&program, &stats, Some(14_000)).is_ok());
-    let error = fits(&program, &stats, Some(6_000)).expect_err("14,000 are needed").to_string();
-    // A third of the passes would fit in the 4,000 that are left: a quarter divides the batch.
-    assert!(error.ends_with("(help: --set data.batch_size=64 --set train.accumulate=4)"), "{error}");
-    let error = fits(&program, &stats, Some(1_900)).expect_err("not even the tensors fit").to_string();
-    assert!(error.contains("no micro-batch is small enough"), "{error}");
+    assert!(fits(&stats, None).is_ok() && fits(&stats, Some(14_000)).is_ok());
+    let error = fits(&stats, Some(13_999)).expect_err("14,000 are needed").to_string();
+    assert!(error.contains("train.micro_batch"), "{error}");
+}
+
+/// What the compiler says of a whole batch and of micro-batches of it: less for values.
+#[test]
+fn a_footprint_is_the_compilers() {
+    let Some(name) = backend() else { return };
+    let of = |sets: &[&str]| {
+        let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
+        let program = compile("bench/mae_tiny64", &sets);
+        let mut backend = f32::backend(name).expect("the plugin is there");
+        backend.footprint(&program).expect("it compiles").expect("the plugin says")
+    };
+    let (whole, parts) = (of(&["data.batch_size=16"]), of(&["data.batch_size=16", "train.micro_batch=4"]));
+    assert!(parts.values < whole.values && whole.stored > 0, "{whole:?} {parts:?}");
 }

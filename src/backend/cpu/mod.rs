@@ -32,7 +32,8 @@ use std::time::{Duration, Instant};
 pub use real::Real;
 
 use super::host::HostSession;
-use super::{Backend, BackendError, Request, Results, Session};
+use super::host::footprint::footprint;
+use super::{Backend, BackendError, Footprint, Request, Results, Session};
 use crate::graph::{Graph, Layout, Node, Program, TensorDecl, ValueId};
 use crate::op::{DType, Op};
 use crate::plan::{self, Plan, Space, Step, Target, Work};
@@ -133,15 +134,20 @@ fn make_room<E: Real>(
     let (need_floats, need_ints) = (plan.floats.max(floats.len()), plan.ints.max(ints.len()));
     // Nothing in them is needed any more, and there may be no memory for old and new ones at once.
     (*floats, *ints, *constants_of) = (Vec::new(), Vec::new(), None);
-    let room = plan.steps.iter().map(|step| step::room(&plan.graph, step)).max().unwrap_or(0);
-    let all = room.saturating_mul(rayon::current_num_threads()).saturating_add(need_floats);
-    let bytes = all.saturating_mul(size_of::<E>()).saturating_add(need_ints.saturating_mul(size_of::<i64>()));
+    let bytes = bytes::<E>(plan, need_floats, need_ints);
     // Asked for at once, and given back: a system that promises more than it has does so for each part alone.
     if Vec::<u8>::new().try_reserve_exact(bytes).is_err() {
         return Err(BackendError::Memory { needed: format!("{:.1} GB", bytes as f64 / 1e9) });
     }
     (*floats, *ints) = (vec![E::ZERO; need_floats], vec![0; need_ints]);
     Ok(())
+}
+
+/// Bytes of arenas of so many floats and ids, and of what the threads work in as they run `plan`.
+fn bytes<E: Real>(plan: &Plan, floats: usize, ints: usize) -> usize {
+    let room = plan.steps.iter().map(|step| step::room(&plan.graph, step)).max().unwrap_or(0);
+    let all = room.saturating_mul(rayon::current_num_threads()).saturating_add(floats);
+    all.saturating_mul(size_of::<E>()).saturating_add(ints.saturating_mul(size_of::<i64>()))
 }
 
 impl<E: Real> Backend<E> for Cpu<E> {
@@ -159,6 +165,14 @@ impl<E: Real> Backend<E> for Cpu<E> {
 
     fn prepare(&mut self, graph: &Graph, layout: &Layout, request: &Request) -> Result<(), BackendError> {
         self.find(graph, layout, request)
+    }
+
+    fn footprint(&mut self, program: &Program) -> Result<Option<Footprint>, BackendError> {
+        let values = |graph: &Graph, layout: &Layout, request: &Request| {
+            let plan = plan::lower(graph, layout, request, &TARGET)?;
+            Ok(bytes::<E>(&plan, plan.floats, plan.ints))
+        };
+        footprint::<E>(program, values).map(Some)
     }
 
     fn start_timing(&mut self) {

@@ -18,6 +18,8 @@ mod layout;
 mod ops;
 mod products;
 
+use std::collections::BTreeSet;
+
 use dfdx::prelude::{
     Backward, Cpu, Device, Dtype, HasErr, HasShape, OwnedTape, PutTape, ReshapeTo, Shape, SplitTape, Tensor,
 };
@@ -25,7 +27,8 @@ use dfdx::prelude::{
 pub use self::gelu::Gelu;
 pub use self::layout::Rows;
 use super::host::HostSession;
-use super::{Backend, BackendError, Request, Results, Session};
+use super::host::footprint::{bytes_of, footprint};
+use super::{Backend, BackendError, Footprint, Request, Results, Session};
 use crate::graph::{Graph, Layout, Node, Program, prune};
 use crate::op::Op;
 use crate::spec::Recompute;
@@ -191,6 +194,25 @@ fn needs(graph: &Graph, layout: &Layout, request: &Request) -> Result<Needs, Bac
     Ok(Needs { needed, grad, last_use })
 }
 
+/// Bytes of the values that a run holds at one time: with gradients all of them, for the tape, and as many gradients.
+fn values<E: Element>(graph: &Graph, layout: &Layout, request: &Request) -> Result<usize, BackendError> {
+    let Needs { needed, last_use, .. } = needs(graph, layout, request)?;
+    let bytes = |id: usize| if needed[id] { bytes_of::<E>(&graph.nodes[id].ty) } else { 0 };
+    if request.gradients {
+        return Ok(2 * (0..graph.nodes.len()).map(bytes).sum::<usize>());
+    }
+    let (mut live, mut most) = (0, 0);
+    for (id, node) in graph.nodes.iter().enumerate() {
+        live += bytes(id);
+        most = most.max(live);
+        let ends = |operand: &usize| last_use[*operand] == id;
+        // An operand that is read twice ends once.
+        let operands: BTreeSet<usize> = node.inputs.iter().map(|operand| operand.index()).filter(ends).collect();
+        live -= operands.into_iter().map(bytes).sum::<usize>();
+    }
+    Ok(most)
+}
+
 impl<E: Element + Dtype, D: Kernels<E>> Backend<E> for Dfdx<D> {
     fn name(&self) -> &'static str {
         self.name
@@ -202,6 +224,14 @@ impl<E: Element + Dtype, D: Kernels<E>> Backend<E> for Dfdx<D> {
         tensors: Vec<E>,
     ) -> Result<Box<dyn Session<E> + 'p>, BackendError> {
         Ok(Box::new(HostSession::new(self, program, tensors)))
+    }
+
+    /// An estimate: what its kernels work in is not told.
+    fn footprint(&mut self, program: &Program) -> Result<Option<Footprint>, BackendError> {
+        if self.name != "dfdx" {
+            return Ok(None);
+        }
+        footprint::<E>(program, |graph, layout, request| values::<E>(graph, layout, request)).map(Some)
     }
 
     fn accept(&self, request: &Request) -> Result<(), BackendError> {

@@ -2,14 +2,15 @@
 //!
 //! Before: the whole batch's inputs. After: results as of one run on it.
 //!
-//! **Invariant:** gradients are added micro-batch by micro-batch, in their order, to those of the coupled part.
+//! **Invariant:** gradients are added in the order in which they are made: micro-batch by micro-batch, those of the coupled part
+//! before them, or after them where micro-batches are run once.
 
 use rayon::prelude::*;
 
 use super::CHUNK;
 use crate::backend::{Backend, BackendError, Results};
-use crate::graph::accumulate::{Parts, gradient_of};
-use crate::graph::{InputDecl, InputKind, Layout};
+use crate::graph::accumulate::{Micro, Parts, gradient_of};
+use crate::graph::{Graph, InputDecl, InputKind, Layout};
 use crate::op::{DType, Type};
 use crate::plan::{PartRequests, Request};
 use crate::tensor::{Element, HostTensor, InputError, InputValue, Inputs, OutputValue};
@@ -64,7 +65,10 @@ impl<E: Element> Accumulation<E> {
         batch: Whole<'_, E>,
         results: &mut Results<E>,
     ) -> Result<(), BackendError> {
-        let mut apart = self.forward(backend, batch)?.into_iter();
+        results.gradients.clear();
+        results.gradients.resize(if batch.request.gradients { batch.layout.trained_len } else { 0 }, E::default());
+        self.know(backend, batch)?;
+        let mut apart = self.forward(backend, batch, &mut results.gradients)?.into_iter();
         self.couple(backend, batch)?;
         let Results { losses, total, monitors, updates, outputs, .. } = &mut self.coupled;
         results.total = *total;
@@ -76,29 +80,52 @@ impl<E: Element> Accumulation<E> {
         let output = |name| if is_apart(name) { apart.next() } else { coupled.next() };
         results.outputs = self.outputs.iter().map(output).map(|o| o.expect("one of the parts makes it")).collect();
         drop(coupled);
-        results.gradients.clear();
         if batch.request.gradients {
-            results.gradients.resize(batch.layout.trained_len, E::default());
-            self.gradients(backend, batch, &mut results.gradients)?;
+            self.own_gradients(batch.layout, &mut results.gradients);
+            self.backward(backend, batch, &mut results.gradients)?;
         }
         Ok(())
     }
 
-    /// Fills the joined values; gives the outputs that keep samples apart.
+    /// The gradients of the joined values, where they are known beforehand.
+    fn know(&mut self, backend: &mut dyn Backend<E>, batch: Whole<'_, E>) -> Result<(), BackendError> {
+        let Micro::Once { known, .. } = &self.parts.micro else { return Ok(()) };
+        let request = PartRequests::new(&self.parts, batch.request).known;
+        backend.run_into(known, batch.layout, batch.arena, batch.inputs, &request, &mut self.micro)?;
+        let own = &self.parts.layout;
+        self.coupled.gradients.resize(own.trained_len, E::default());
+        for ((name, _), value) in known.outputs.iter().zip(&self.micro.outputs) {
+            let joined = (0..own.trained()).find(|index| gradient_of(&own.tensors[*index].path) == *name);
+            if let (Some(index), OutputValue::Float(gradient)) = (joined, value) {
+                self.coupled.gradients[own.range(index)].copy_from_slice(&gradient.data);
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills the joined values, and adds the gradients where micro-batches are run once; gives the outputs that keep samples apart.
     fn forward(
         &mut self,
         backend: &mut dyn Backend<E>,
         batch: Whole<'_, E>,
+        gradients: &mut [E],
     ) -> Result<Vec<OutputValue<E>>, BackendError> {
-        let Parts { forward, layout: own, joined, apart, .. } = &self.parts;
+        let Parts { micro: how, layout: own, joined, apart, .. } = &self.parts;
         let Whole { layout, arena, inputs, request } = batch;
+        let forward = how.forward();
         let request = PartRequests::new(&self.parts, request).forward;
         self.ids =
             joined.iter().filter(|(_, ty)| ty.dtype == DType::Int).map(|(name, ty)| (name.clone(), ids(ty))).collect();
         let mut whole: Vec<OutputValue<E>> = apart.iter().map(|(_, ty)| empty(ty)).collect();
         for micro in 0..self.count {
             blocks(&forward.inputs, inputs, micro, &mut self.inputs)?;
+            if let Micro::Once { both, .. } = how {
+                joined_gradients(both, own, &self.coupled.gradients, micro, &mut self.inputs);
+            }
             backend.run_into(forward, layout, arena, Inputs::of_batch(&self.inputs), &request, &mut self.micro)?;
+            if request.gradients {
+                add(gradients, &self.micro.gradients);
+            }
             let mut made = self.micro.outputs.drain(..);
             let mut ids = self.ids.iter_mut();
             for ((name, _), value) in joined.iter().zip(&mut made) {
@@ -138,37 +165,53 @@ impl<E: Element> Accumulation<E> {
         backend.run_into(coupled, own, &self.arena, inputs, &request, &mut self.coupled)
     }
 
-    /// Gradients of all parameters, into zeros: those of the coupled part, then what each micro-batch adds.
-    fn gradients(
+    /// Adds what the coupled part gives to the gradients of parameters.
+    fn own_gradients(&self, layout: &Layout, gradients: &mut [E]) {
+        let own = &self.parts.layout;
+        for index in 0..own.trained() {
+            if let Some((_, range)) = layout.get(&own.tensors[index].path) {
+                add(&mut gradients[range], &self.coupled.gradients[own.range(index)]);
+            }
+        }
+    }
+
+    /// Adds what each micro-batch gives that is run once more.
+    fn backward(
         &mut self,
         backend: &mut dyn Backend<E>,
         batch: Whole<'_, E>,
         gradients: &mut [E],
     ) -> Result<(), BackendError> {
         let Whole { layout, arena, inputs, request } = batch;
-        let Parts { backward, layout: own, .. } = &self.parts;
-        for index in 0..own.trained() {
-            if let Some((_, range)) = layout.get(&own.tensors[index].path) {
-                gradients[range].copy_from_slice(&self.coupled.gradients[own.range(index)]);
-            }
-        }
-        let Some(backward) = backward else { return Ok(()) };
+        let Parts { micro: Micro::Twice { backward: Some(backward), .. }, layout: own, .. } = &self.parts else {
+            return Ok(());
+        };
         let request = PartRequests::new(&self.parts, request).backward;
         for micro in 0..self.count {
             blocks(&backward.inputs, inputs, micro, &mut self.inputs)?;
-            for index in 0..own.trained() {
-                let name = gradient_of(&own.tensors[index].path);
-                let Some(decl) = backward.inputs.iter().find(|input| input.name == name) else { continue };
-                let at = own.offsets[index] + micro * decl.ty.elements();
-                let block = &self.coupled.gradients[at..at + decl.ty.elements()];
-                let data = block.iter().map(|v| v.to_f64()).collect();
-                let value = InputValue::Double(HostTensor { shape: decl.ty.shape.clone(), data });
-                self.inputs.push((name, value));
-            }
+            joined_gradients(backward, own, &self.coupled.gradients, micro, &mut self.inputs);
             backend.run_into(backward, layout, arena, Inputs::of_batch(&self.inputs), &request, &mut self.micro)?;
             add(gradients, &self.micro.gradients);
         }
         Ok(())
+    }
+}
+
+/// The blocks of a micro-batch of the gradients of joined values, as inputs of `graph`.
+fn joined_gradients<E: Element>(
+    graph: &Graph,
+    own: &Layout,
+    gradients: &[E],
+    micro: usize,
+    into: &mut Vec<(String, InputValue)>,
+) {
+    for index in 0..own.trained() {
+        let name = gradient_of(&own.tensors[index].path);
+        let Some(decl) = graph.inputs.iter().find(|input| input.name == name) else { continue };
+        let at = own.offsets[index] + micro * decl.ty.elements();
+        let block = &gradients[at..at + decl.ty.elements()];
+        let data = block.iter().map(|v| v.to_f64()).collect();
+        into.push((name, InputValue::Double(HostTensor { shape: decl.ty.shape.clone(), data })));
     }
 }
 

@@ -8,6 +8,7 @@
 
 pub mod accumulate;
 pub mod ema;
+pub mod footprint;
 pub mod optimizer;
 mod walk;
 
@@ -19,6 +20,7 @@ use self::ema::Averages;
 use self::optimizer::Optimizer;
 use super::session::{Kept, Moment, Session, StepError, Stepped, Wanted, not_finite};
 use super::{Backend, BackendError, CHUNK, Results};
+use crate::graph::accumulate::Micro;
 use crate::graph::step::{Body, Step};
 use crate::graph::{Graph, Program};
 use crate::plan::{PartRequests, Request};
@@ -150,11 +152,14 @@ impl<E: Element> Session<E> for HostSession<'_, E> {
             Body::Whole(graph) => backend.prepare(&graph, &program.layout, &request),
             Body::Parts(parts, _) => {
                 let requests = PartRequests::new(&parts, &request);
-                backend.prepare(&parts.forward, &program.layout, &requests.forward)?;
+                backend.prepare(parts.micro.forward(), &program.layout, &requests.forward)?;
                 backend.prepare(&parts.coupled, &parts.layout, &requests.coupled)?;
-                match &parts.backward {
-                    Some(backward) => backend.prepare(backward, &program.layout, &requests.backward),
-                    None => Ok(()),
+                match &parts.micro {
+                    Micro::Twice { backward: Some(backward), .. } => {
+                        backend.prepare(backward, &program.layout, &requests.backward)
+                    }
+                    Micro::Twice { backward: None, .. } => Ok(()),
+                    Micro::Once { known, .. } => backend.prepare(known, &program.layout, &requests.known),
                 }
             }
         }

@@ -5,8 +5,11 @@
 
 use std::collections::HashMap;
 
+use super::lower::Kernels;
 use super::pjrt::{Client, CompileOptions, Executable, Flag, MemoryStats};
-use crate::backend::BackendError;
+use super::step::{Numbers, StepProgram};
+use super::values::Number;
+use crate::backend::{BackendError, Wanted};
 use crate::graph::Program;
 
 pub struct Programs {
@@ -48,7 +51,8 @@ impl Programs {
     /// The program of this text; `what` is the first part of its name.
     pub fn compile(&mut self, what: &str, text: &str) -> Result<Executable, BackendError> {
         let name = self.name(what, text)?;
-        if let Some(bytes) = self.offered.get(&name)
+        let compiled = self.fresh.iter().find(|(fresh, _)| *fresh == name).map(|(_, bytes)| bytes);
+        if let Some(bytes) = self.offered.get(&name).or(compiled)
             && let Ok(executable) = self.client.load(bytes)
         {
             return Ok(executable);
@@ -76,22 +80,41 @@ impl Programs {
     }
 }
 
-/// Refuses a program that takes more of the device than there is.
-pub fn fits(program: &Program, stats: &MemoryStats, limit: Option<u64>) -> Result<(), BackendError> {
+/// The program of a step that gives these, written with what the device has kernels for.
+pub fn compile_step<E: Number>(
+    client: &Client,
+    programs: &mut Programs,
+    program: &Program,
+    numbers: &Numbers,
+    wanted: Wanted<'_>,
+) -> Result<(StepProgram, Executable), BackendError> {
+    let step = program.step(wanted.outputs)?;
+    let write = |kernels| StepProgram::new(program, &step, numbers, E::SCALAR, kernels, wanted.gradients);
+    let kernels = Kernels::of_platform(client.platform_name());
+    let text = write(kernels)?;
+    match programs.compile("step", &text.text) {
+        Ok(executable) => Ok((text, executable)),
+        // A library on the device may refuse what others of its versions take: plain ops are taken by all.
+        Err(_) if kernels != Kernels::default() => {
+            let text = write(Kernels::default())?;
+            let executable = programs.compile("step", &text.text)?;
+            Ok((text, executable))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Bytes of the device that a program takes at one time.
+pub fn peak(stats: &MemoryStats) -> u64 {
     // What is passed stays, results that take an argument's memory need none.
     let kept = stats.arguments + stats.outputs.saturating_sub(stats.aliased);
-    let needed = (kept + stats.temporary).max(stats.peak);
+    (kept + stats.temporary).max(stats.peak)
+}
+
+/// Refuses a program that takes more of the device than there is.
+pub fn fits(stats: &MemoryStats, limit: Option<u64>) -> Result<(), BackendError> {
+    let needed = peak(stats);
     let Some(limit) = limit.filter(|limit| needed > *limit) else { return Ok(()) };
     let gigabytes = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
-    let (batch, accumulate) = (program.spec.data.batch_size, program.spec.train.accumulate);
-    // Values of the passes grow with the micro-batch; tensors and slots do not.
-    let share = limit.saturating_sub(kept) as f64 / stats.temporary.max(1) as f64;
-    let divides = |parts: &usize| batch.is_multiple_of(*parts) && 1.0 / *parts as f64 <= share;
-    let help = match (2..=batch).find(divides) {
-        Some(parts) => {
-            format!("--set data.batch_size={} --set train.accumulate={}", batch / parts, accumulate * parts)
-        }
-        None => "no micro-batch is small enough: a smaller model, or a device with more memory".to_owned(),
-    };
-    Err(BackendError::DeviceMemory { needed: gigabytes(needed), limit: gigabytes(limit), help })
+    Err(BackendError::DeviceMemory { needed: gigabytes(needed), limit: gigabytes(limit) })
 }

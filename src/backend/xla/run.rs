@@ -4,10 +4,11 @@
 
 use super::lower::{Leaf, Module, Scalar, TensorType, module};
 use super::pjrt::{Buffer, Client, CompileOptions, Executable, HostElement};
-use super::programs::Compiling;
+use super::programs::{Compiling, Programs, compile_step, peak};
 use super::session::XlaSession;
+use super::step::Numbers;
 use super::values::{Number, upload_input};
-use crate::backend::{Backend, BackendError, Request, Results, Session};
+use crate::backend::{Backend, BackendError, Footprint, Request, Results, Session, Wanted, Whose};
 use crate::graph::{Graph, Layout, Program, TensorDecl, ValueId};
 use crate::op::{DType, Op};
 use crate::plan::{self, Passes};
@@ -20,6 +21,8 @@ const PROGRAMS: usize = 7;
 pub struct Xla {
     client: Client,
     compiling: Compiling,
+    /// Those of the session that will be opened.
+    programs: Programs,
     /// The one used last comes last.
     compiled: Vec<Compiled>,
 }
@@ -37,7 +40,8 @@ struct Compiled {
 
 impl Xla {
     pub fn new(client: Client, compiling: Compiling) -> Self {
-        Xla { client, compiling, compiled: Vec::new() }
+        let programs = Programs::new(client.clone(), compiling);
+        Xla { client, compiling, programs, compiled: Vec::new() }
     }
 
     /// Puts the program for a run last.
@@ -74,12 +78,32 @@ impl<E: Number> Backend<E> for Xla {
     }
 
     fn open<'p>(
-        self: Box<Self>,
+        mut self: Box<Self>,
         program: &'p Program,
         tensors: Vec<E>,
     ) -> Result<Box<dyn Session<E> + 'p>, BackendError> {
         let client = self.client.clone();
-        Ok(Box::new(XlaSession::new(client, self.compiling, program, &tensors, self)?))
+        let own = Programs::new(client.clone(), self.compiling);
+        let programs = std::mem::replace(&mut self.programs, own);
+        Ok(Box::new(XlaSession::new(client, programs, program, &tensors, self)?))
+    }
+
+    /// The compiler's own figure. The session that is opened next need not compile this program again.
+    fn footprint(&mut self, program: &Program) -> Result<Option<Footprint>, BackendError> {
+        // Of a micro-batch that was not taken.
+        drop(self.programs.fresh());
+        let numbers = Numbers::new(program, &vec![0; program.layout.trained()]);
+        let (_, executable) =
+            compile_step::<E>(&self.client, &mut self.programs, program, &numbers, Wanted::default())?;
+        let Ok(stats) = executable.memory() else { return Ok(None) };
+        let limit = self.client.memory(0).ok().flatten().and_then(|memory| memory.limit);
+        let memory = match limit {
+            Some(bytes) => Whose::Device { bytes },
+            None if self.client.is_cpu() => Whose::Machine,
+            None => return Ok(None),
+        };
+        let stored = stats.arguments + stats.outputs.saturating_sub(stats.aliased);
+        Ok(Some(Footprint { stored, values: peak(&stats).saturating_sub(stored), memory }))
     }
 
     fn prepare(&mut self, graph: &Graph, layout: &Layout, request: &Request) -> Result<(), BackendError> {

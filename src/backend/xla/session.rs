@@ -9,9 +9,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::lower::{Kernels, Leaf, Module, Scalar, module};
+use super::lower::{Leaf, Module, Scalar, module};
 use super::pjrt::{Buffer, Client, ElementType, Executable};
-use super::programs::{Compiling, Programs, fits};
+use super::programs::{Programs, compile_step, fits};
 use super::step::{ForwardProgram, Numbers, StepProgram};
 use super::values::{Number, upload_input};
 use crate::backend::host::accumulate::{Accumulation, Whole};
@@ -89,7 +89,7 @@ impl<'p, E: Number> XlaSession<'p, E> {
     /// `tensors` are laid out by the program's layout; `finder` runs single graphs, to find where a step went wrong.
     pub fn new(
         client: Client,
-        compiling: Compiling,
+        programs: Programs,
         program: &'p Program,
         tensors: &[E],
         finder: Box<dyn Backend<E>>,
@@ -99,7 +99,7 @@ impl<'p, E: Number> XlaSession<'p, E> {
         Ok(XlaSession {
             program,
             finder,
-            programs: Programs::new(client.clone(), compiling),
+            programs,
             client,
             tensors: uploaded,
             slots: Vec::new(),
@@ -135,23 +135,10 @@ impl<'p, E: Number> XlaSession<'p, E> {
         }
         let (program, updates) = (self.program, &self.updates);
         let numbers = self.numbers.get_or_insert_with(|| Numbers::new(program, updates));
-        let step = program.step(wanted.outputs)?;
-        let write = |kernels| StepProgram::new(program, &step, numbers, E::SCALAR, kernels, wanted.gradients);
-        let kernels = Kernels::of_platform(self.client.platform_name());
-        let text = write(kernels)?;
-        let (text, executable) = match self.programs.compile("step", &text.text) {
-            Ok(executable) => (text, executable),
-            // A library on the device may refuse what others of its versions take: plain ops are taken by all.
-            Err(_) if kernels != Kernels::default() => {
-                let text = write(Kernels::default())?;
-                let executable = self.programs.compile("step", &text.text)?;
-                (text, executable)
-            }
-            Err(error) => return Err(error),
-        };
+        let (text, executable) = compile_step::<E>(&self.client, &mut self.programs, program, numbers, wanted)?;
         // A plugin that does not tell is not asked twice: the device will say.
         if let (Ok(stats), Ok(Some(memory))) = (executable.memory(), self.client.memory(0)) {
-            fits(program, &stats, memory.limit)?;
+            fits(&stats, memory.limit)?;
         }
         let outputs = wanted.outputs.to_vec();
         self.steps.push(LoadedStep { outputs, gradients: wanted.gradients, program: text, executable });

@@ -17,7 +17,13 @@ impl Sorted {
 
     /// Its total is Σ value · gradient over `values`: what it is differentiated by is what the whole batch's total is.
     pub(super) fn backward(&self, values: &[(String, ValueId)], count: usize) -> Graph {
-        let (mut graph, made) = self.micro(values, count);
+        self.both(values, &[], count)
+    }
+
+    /// The same, which gives `outputs` too.
+    pub(super) fn both(&self, values: &[(String, ValueId)], outputs: &[(String, ValueId)], count: usize) -> Graph {
+        let (mut graph, made) = self.micro(&[values, outputs].concat(), count);
+        graph.outputs = outputs.iter().map(|(name, id)| (name.clone(), made[id.index()])).collect();
         let mut total = None;
         for (name, id) in values {
             let value = made[id.index()];

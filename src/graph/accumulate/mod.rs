@@ -9,6 +9,9 @@
 //! coupled    the whole batch                 → losses, updates, gradients of its own parameters and of those values
 //! backward   each micro-batch once more      → from those gradients, the gradients of the parameters before
 //! ```
+//! Where the gradients of the joined values hang on none of them, as those of a mean over samples do, they are known beforehand, and a
+//! micro-batch is run once: `known` makes them, then each micro-batch goes forward and backward, then comes `coupled`.
+//!
 //! Before: `build`. After: `train` runs the parts; their gradients of a parameter are added.
 //!
 //! **Invariant:** a value of a micro-batch is a block of the same value of the whole batch: [`rows`] says which ops make
@@ -16,6 +19,7 @@
 //!
 //! Source: Gao et al. 2021 (GradCache), for contrastive losses; here for whatever joins samples.
 
+mod known;
 mod micro;
 mod rows;
 
@@ -29,20 +33,44 @@ use crate::spec::Role;
 /// A step cut into parts. Paths and input names that begin with `%` are values of a part, which no pipeline can name.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Parts {
-    /// On a micro-batch and the program's arena. Outputs: `joined`, then `apart`.
-    pub forward: Graph,
+    pub micro: Micro,
     /// On the whole batch. Joined values are tensors of `layout`, ids among them inputs.
     pub coupled: Graph,
     /// What `coupled` reads and writes: tensors of the program by their paths, joined values by theirs. A trained one is a
     /// value that a gradient flows through.
     pub layout: Layout,
-    /// On a micro-batch and the program's arena. Inputs beside the batch's: the gradients of joined values, by
-    /// [`gradient_of`]. `None` where no gradient passes the cut.
-    pub backward: Option<Graph>,
     /// Joined values by name, with their types in the whole batch.
     pub joined: Vec<(String, Type)>,
     /// Those of the graph's outputs that keep samples apart; all others are outputs of `coupled`.
     pub apart: Vec<(String, Type)>,
+}
+
+/// How micro-batches are run. All graphs are on the program's arena; outputs of the one that goes forward: `joined`, then `apart`.
+/// Inputs of the one that goes backward, beside the batch's: the gradients of joined values, by [`gradient_of`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum Micro {
+    /// Forward, and after the whole batch's part backward, which makes all values once more; `None` where no gradient passes the cut.
+    Twice { forward: Graph, backward: Option<Graph> },
+    /// Both ways at once, since `known` gives the gradients of all joined values beforehand, as outputs by their names.
+    Once { known: Graph, both: Graph },
+}
+
+impl Micro {
+    /// The graph that goes forward.
+    pub fn forward(&self) -> &Graph {
+        match self {
+            Micro::Twice { forward, .. } => forward,
+            Micro::Once { both, .. } => both,
+        }
+    }
+
+    /// The graph that goes backward.
+    pub fn backward(&self) -> Option<&Graph> {
+        match self {
+            Micro::Twice { backward, .. } => backward.as_ref(),
+            Micro::Once { both, .. } => Some(both),
+        }
+    }
 }
 
 /// Samples are joined where nothing may join them.
@@ -119,15 +147,21 @@ pub fn split(graph: &Graph, layout: &Layout, samples: usize, count: usize) -> Re
     let types = |list: &[(String, ValueId)]| -> Vec<(String, Type)> {
         list.iter().map(|(name, id)| (name.clone(), sorted.graph.node(*id).ty.clone())).collect()
     };
-    let parts = Parts {
-        forward: sorted.forward(&[joined.as_slice(), apart.as_slice()].concat(), count),
-        backward: (!with_gradient.is_empty()).then(|| sorted.backward(&with_gradient, count)),
-        joined: types(&joined),
-        apart: types(&apart),
-        coupled,
-        layout: coupled_layout,
+    let outputs = [joined.as_slice(), apart.as_slice()].concat();
+    let known = sorted.known(&coupled, &coupled_layout, &with_gradient).map_err(SplitError::Fault)?;
+    let micro = match known {
+        Some(known) => Micro::Once { known, both: sorted.both(&with_gradient, &outputs, count) },
+        None => Micro::Twice {
+            forward: sorted.forward(&outputs, count),
+            backward: (!with_gradient.is_empty()).then(|| sorted.backward(&with_gradient, count)),
+        },
     };
-    let micro = [Some(&parts.forward), parts.backward.as_ref()].into_iter().flatten().map(|graph| (graph, layout));
+    let parts = Parts { micro, joined: types(&joined), apart: types(&apart), coupled, layout: coupled_layout };
+    let micro: Vec<&Graph> = match &parts.micro {
+        Micro::Twice { forward, backward } => [forward].into_iter().chain(backward).collect(),
+        Micro::Once { known, both } => vec![known, both],
+    };
+    let micro = micro.into_iter().map(|graph| (graph, layout));
     for (graph, layout) in micro.chain([(&parts.coupled, &parts.layout)]) {
         verify::passed("accumulation", graph, layout).map_err(SplitError::Fault)?;
     }

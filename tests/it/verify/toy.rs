@@ -8,8 +8,8 @@ use cmae::backend::{Backend, BackendError, Request, Results, Session};
 use cmae::graph::{Graph, Init, InputDecl, InputKind, Layout, Node, Program, TensorDecl, TensorKind, ValueId};
 use cmae::op::{Op, Type};
 use cmae::spec::{
-    DataSpec, Duration, EmaMoment, EmaSpec, EvaluateSpec, Optimizer, Precision, Recompute, Role, Schedule, Spec,
-    TrainSpec,
+    DataSpec, Duration, EmaMoment, EmaSpec, EvaluateSpec, MicroBatch, Optimizer, Precision, Recompute, Role, Schedule,
+    Spec, TrainSpec,
 };
 use cmae::tensor::{HostTensor, InputValue, Inputs, OutputValue};
 use cmae::verify::Steps;
@@ -114,7 +114,7 @@ fn spec() -> Spec {
             epochs: 1.0,
             seed: 0,
             optimizer: Optimizer::AdamW { betas: (0.9, 0.95), eps: 1e-8, weight_decay: Schedule::Constant(0.0) },
-            accumulate: 1,
+            micro_batch: MicroBatch::Auto,
             learning_rate: Schedule::Constant(LR),
             clip: None,
             rules: vec![],

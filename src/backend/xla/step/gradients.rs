@@ -1,13 +1,14 @@
 //! Forward and backward of a step in one function: the whole batch at once, or micro-batches in loops around the part where
 //! samples meet.
 //!
-//! **Invariant:** gradients are added micro-batch by micro-batch, in their order, to those of the coupled part, as on the host.
+//! **Invariant:** gradients are added in the order in which they are made, as on the host: micro-batch by micro-batch, those of the
+//! coupled part before them, or after them where micro-batches are run once.
 
 use std::collections::HashMap;
 
 use super::super::lower::build::Order;
 use super::super::lower::{Function, Scalar, TensorType, Value, Values, emit, tensor_type};
-use crate::graph::accumulate::{Parts, gradient_of};
+use crate::graph::accumulate::{Micro, Parts, gradient_of};
 use crate::graph::step::{Body, Step};
 use crate::graph::{Graph, Layout, ValueId};
 use crate::op::{Op, Type};
@@ -28,10 +29,20 @@ enum FlowBody {
 struct PartPasses {
     parts: Parts,
     count: usize,
+    /// Of a micro-batch: the way forward, or both ways where it is run once.
     forward: Passes,
     /// `None` where nothing joins samples.
     coupled: Option<Passes>,
-    backward: Option<Passes>,
+    more: More,
+}
+
+/// What else is run for the gradients of joined values.
+enum More {
+    Nothing,
+    /// Micro-batches once more, after the coupled part.
+    Backward(Passes),
+    /// What gives them beforehand.
+    Known(Passes),
 }
 
 /// Values of a step in a function.
@@ -66,11 +77,17 @@ impl Flow {
                     true => None,
                     false => Some(passes(&parts.coupled, &parts.layout, &requests.coupled)?),
                 };
-                let backward = parts.backward.as_ref().filter(|_| request.gradients);
+                let more = match &parts.micro {
+                    Micro::Twice { backward: Some(backward), .. } if request.gradients => {
+                        More::Backward(passes(backward, layout, &requests.backward)?)
+                    }
+                    Micro::Twice { .. } => More::Nothing,
+                    Micro::Once { known, .. } => More::Known(passes(known, layout, &requests.known)?),
+                };
                 FlowBody::Parts(Box::new(PartPasses {
-                    forward: passes(&parts.forward, layout, &requests.forward)?,
+                    forward: passes(parts.micro.forward(), layout, &requests.forward)?,
                     coupled,
-                    backward: backward.map(|graph| passes(graph, layout, &requests.backward)).transpose()?,
+                    more,
                     parts: (**parts).clone(),
                     count: *count,
                 }))
@@ -83,7 +100,11 @@ impl Flow {
         match &self.body {
             FlowBody::Whole(whole) => vec![&whole.graph],
             FlowBody::Parts(parts) => {
-                let others = [parts.coupled.as_ref(), parts.backward.as_ref()].into_iter().flatten();
+                let more = match &parts.more {
+                    More::Nothing => None,
+                    More::Backward(passes) | More::Known(passes) => Some(passes),
+                };
+                let others = [parts.coupled.as_ref(), more].into_iter().flatten();
                 [&parts.forward].into_iter().chain(others).map(|passes| &passes.graph).collect()
             }
         }
@@ -153,43 +174,83 @@ pub(super) fn both(f: &mut Function, a: Option<Value>, b: Option<Value>) -> Opti
     }
 }
 
+/// What all micro-batches give on their way forward.
+struct Forward {
+    /// Joined values, then outputs that keep samples apart, of the whole batch.
+    whole: Vec<Value>,
+    /// Sums by path, where micro-batches are run once.
+    gradients: Vec<(String, Value)>,
+    ids: Option<Value>,
+}
+
 impl PartPasses {
     fn emit(&self, f: &mut Function, scalar: Scalar, leaves: &Leaves<'_>, outputs: &[String]) -> Made {
         let parts = &self.parts;
-        let (whole, forward_ids) = self.forward(f, scalar, leaves);
+        let (known, known_ids) = self.know(f, scalar, leaves);
+        let Forward { whole, gradients, ids: forward_ids } = self.forward(f, scalar, leaves, &known);
         let (joined, apart) = whole.split_at(parts.joined.len());
         let joined: HashMap<&str, Value> =
             parts.joined.iter().map(|(name, _)| name.as_str()).zip(joined.iter().cloned()).collect();
         let mut all = self.couple(f, scalar, leaves, &joined);
+        for (path, sum) in gradients {
+            let sum = match all.gradients.get(&path) {
+                Some(own) => f.add(&sum, own),
+                None => sum,
+            };
+            all.gradients.insert(path, sum);
+        }
         let mut coupled = std::mem::take(&mut all.outputs).into_iter();
         let mut apart = apart.iter().cloned();
         let is_apart = |name: &String| parts.apart.iter().any(|(apart, _)| apart == name);
         let output = |name| if is_apart(name) { apart.next() } else { coupled.next() };
         all.outputs = outputs.iter().map(output).map(|o| o.expect("one of the parts makes it")).collect();
-        let backward_ids = match &self.backward {
-            Some(backward) => self.backward(f, scalar, leaves, backward, &mut all.gradients),
-            None => None,
+        let backward_ids = match &self.more {
+            More::Backward(backward) => self.backward(f, scalar, leaves, backward, &mut all.gradients),
+            More::Nothing | More::Known(_) => None,
         };
         // Gradients of joined values are no gradients of the program's tensors.
         all.gradients.retain(|path, _| !joined.contains_key(path.as_str()));
-        let ids = both(f, forward_ids, backward_ids);
+        let ids = both(f, known_ids, forward_ids);
+        let ids = both(f, ids, backward_ids);
         all.ids_are_good = both(f, all.ids_are_good.take(), ids);
         all
     }
 
-    /// Joined values, then outputs that keep samples apart, of the whole batch.
-    fn forward(&self, f: &mut Function, scalar: Scalar, leaves: &Leaves<'_>) -> (Vec<Value>, Option<Value>) {
+    /// The gradients of joined values that are known beforehand, by [`gradient_of`].
+    fn know(&self, f: &mut Function, scalar: Scalar, leaves: &Leaves<'_>) -> (HashMap<String, Value>, Option<Value>) {
+        let More::Known(known) = &self.more else { return Default::default() };
+        let mut input = |_: &mut Function, name: &str, _: &Type| leaves.inputs[name].clone();
+        let mut values = bound(f, known, scalar, leaves.params, &mut input);
+        let outputs = &known.graph.outputs;
+        let found = outputs.iter().map(|(name, id)| (name.clone(), values.get(f, *id))).collect();
+        (found, good_ids(f, &values))
+    }
+
+    /// All micro-batches forward, with their gradients where `known` has those of the joined values.
+    fn forward(
+        &self,
+        f: &mut Function,
+        scalar: Scalar,
+        leaves: &Leaves<'_>,
+        known: &HashMap<String, Value>,
+    ) -> Forward {
+        let graph = &self.forward.graph;
         let types: Vec<TensorType> =
             self.parts.joined.iter().chain(&self.parts.apart).map(|(_, ty)| tensor_type(ty, scalar)).collect();
         // Flat: a micro-batch's block lies in one piece, whatever its axes are.
         let mut start: Vec<Value> =
             types.iter().map(|ty| f.constant(0.0, &TensorType::new([ty.elements()], ty.scalar))).collect();
+        let zeros = graph.gradients.iter().map(|(_, id)| f.constant(0.0, &tensor_type(&graph.node(*id).ty, scalar)));
+        start.extend(zeros.collect::<Vec<_>>());
         start.push(truth(f));
         let made = repeat(f, self.count, start, |f, micro, carried| {
-            let mut input = |f: &mut Function, name: &str, ty: &Type| block(f, &leaves.inputs[name], &ty.shape, micro);
+            let mut input = |f: &mut Function, name: &str, ty: &Type| {
+                let whole = known.get(name).unwrap_or_else(|| &leaves.inputs[name]);
+                block(f, whole, &ty.shape, micro)
+            };
             let mut values = bound(f, &self.forward, scalar, leaves.params, &mut input);
-            let graph = &self.forward.graph;
-            let (whole, ids) = carried.split_at(graph.outputs.len());
+            let (whole, rest) = carried.split_at(graph.outputs.len());
+            let (sums, ids) = rest.split_at(graph.gradients.len());
             let mut next: Vec<Value> = graph
                 .outputs
                 .iter()
@@ -199,13 +260,19 @@ impl PartPasses {
                     put_block(f, whole, &block, micro)
                 })
                 .collect();
+            next.extend(added(f, &mut values, graph, sums));
             let good = good_ids(f, &values);
             next.extend(both(f, ids.first().cloned(), good));
             next
         });
-        let (whole, ids) = made.split_at(types.len());
-        let whole = whole.iter().zip(&types).map(|(value, ty)| f.reshape(value, &ty.shape)).collect();
-        (whole, ids.first().cloned())
+        let (whole, rest) = made.split_at(types.len());
+        let (sums, ids) = rest.split_at(graph.gradients.len());
+        let paths = graph.gradients.iter().map(|(path, _)| path.clone());
+        Forward {
+            whole: whole.iter().zip(&types).map(|(value, ty)| f.reshape(value, &ty.shape)).collect(),
+            gradients: paths.zip(sums.iter().cloned()).collect(),
+            ids: ids.first().cloned(),
+        }
     }
 
     /// The part that sees the whole batch; its gradients are those of the program's tensors and of the joined values.
@@ -260,15 +327,7 @@ impl PartPasses {
             };
             let mut values = bound(f, backward, scalar, leaves.params, &mut input);
             let (sums, ids) = carried.split_at(graph.gradients.len());
-            let mut next: Vec<Value> = graph
-                .gradients
-                .iter()
-                .zip(sums)
-                .map(|((_, id), sum)| {
-                    let more = values.get(f, *id);
-                    f.add(sum, &more)
-                })
-                .collect();
+            let mut next = added(f, &mut values, graph, sums);
             let good = good_ids(f, &values);
             next.extend(both(f, ids.first().cloned(), good));
             next
@@ -278,6 +337,15 @@ impl PartPasses {
         gradients.extend(paths.zip(sums.iter().cloned()));
         ids.first().cloned()
     }
+}
+
+/// `sums` with the gradients of one micro-batch.
+fn added(f: &mut Function, values: &mut Values, graph: &Graph, sums: &[Value]) -> Vec<Value> {
+    let one = |((_, id), sum): (&(String, ValueId), &Value)| {
+        let more = values.get(f, *id);
+        f.add(sum, &more)
+    };
+    graph.gradients.iter().zip(sums).map(one).collect()
 }
 
 fn truth(f: &mut Function) -> Value {
