@@ -5,7 +5,7 @@ use crate::op::DType;
 /// Bytes of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Footprint {
-    /// Tensors, gradients, and what the optimizer keeps.
+    /// Tensors, gradients, what the optimizer keeps, and what else lasts from step to step.
     pub stored: u64,
     /// Values of a step, or of an evaluation, whichever takes more: they share their memory.
     pub values: u64,

@@ -23,35 +23,68 @@ pub fn batch_bytes(inputs: &[InputDecl]) -> u64 {
     inputs.iter().map(|input| bytes(input) as u64).sum()
 }
 
-/// Inputs by name from the samples' rows and labels (−1 where a sample has none), in order; scheduled numbers are left to
-/// who knows the step.
-///
-/// `samples` are as many as the inputs' leading size; `key` is the batch's.
-pub fn assemble(inputs: &[InputDecl], samples: &[&Rows], labels: &[i64], key: Key) -> Vec<(String, InputValue)> {
-    let value = |(index, input): (usize, &InputDecl)| {
-        let shape = input.ty.shape.clone();
-        let rows = || samples.iter().flat_map(|rows| rows[index].iter().copied());
-        let value = match input.kind {
-            InputKind::Schedule(_) | InputKind::Joined => return None,
-            InputKind::Label => InputValue::Int(HostTensor { shape, data: labels.to_vec() }),
-            InputKind::Random => {
-                let data = sample::noise(&mut key.stream(&input.name), input.ty.elements());
-                InputValue::Float(HostTensor { shape, data })
+/// A batch that samples are put into, in any order; none of them is kept beside it.
+pub struct Filling<'a> {
+    inputs: &'a [InputDecl],
+    /// Of what samples have rows of.
+    values: Vec<Option<InputValue>>,
+}
+
+impl<'a> Filling<'a> {
+    pub fn new(inputs: &'a [InputDecl]) -> Self {
+        let empty = |input: &InputDecl| {
+            let shape = input.ty.shape.clone();
+            match input.kind {
+                InputKind::Schedule(_) | InputKind::Joined | InputKind::Label | InputKind::Random => None,
+                InputKind::View { .. }
+                | InputKind::Noise
+                | InputKind::BlockMask(_)
+                | InputKind::MultiBlock(_)
+                | InputKind::Geometry { .. } => Some(match input.ty.dtype {
+                    DType::Int => InputValue::Int(HostTensor { data: vec![0; input.ty.elements()], shape }),
+                    DType::Float => InputValue::Float(HostTensor { data: vec![0.0; input.ty.elements()], shape }),
+                }),
             }
-            InputKind::View { .. }
-            | InputKind::Noise
-            | InputKind::BlockMask(_)
-            | InputKind::MultiBlock(_)
-            | InputKind::Geometry { .. } => match input.ty.dtype {
-                DType::Int => InputValue::Int(HostTensor { shape, data: rows().map(|id| id as i64).collect() }),
-                DType::Float => {
-                    let mut data = Vec::with_capacity(input.ty.elements());
-                    samples.iter().for_each(|rows| data.extend_from_slice(&rows[index]));
-                    InputValue::Float(HostTensor { shape, data })
-                }
-            },
         };
-        Some((input.name.clone(), value))
-    };
-    inputs.iter().enumerate().filter_map(value).collect()
+        Filling { inputs, values: inputs.iter().map(empty).collect() }
+    }
+
+    /// Puts a sample in its place, which is below the inputs' leading size.
+    pub fn put(&mut self, place: usize, rows: &Rows) {
+        for (value, row) in self.values.iter_mut().zip(rows) {
+            let at = place * row.len()..(place + 1) * row.len();
+            match value {
+                Some(InputValue::Float(tensor)) => tensor.data[at].copy_from_slice(row),
+                Some(InputValue::Int(tensor)) => {
+                    tensor.data[at].iter_mut().zip(row).for_each(|(to, id)| *to = *id as i64);
+                }
+                Some(InputValue::Double(_)) | None => {}
+            }
+        }
+    }
+
+    /// The inputs by name, with the labels of the samples (−1 where one has none) in their order; scheduled numbers are left to who
+    /// knows the step. `key` is the batch's.
+    pub fn finish(self, labels: &[i64], key: Key) -> Vec<(String, InputValue)> {
+        let value = |(input, value): (&InputDecl, Option<InputValue>)| {
+            let shape = input.ty.shape.clone();
+            let value = match input.kind {
+                InputKind::Label => Some(InputValue::Int(HostTensor { shape, data: labels.to_vec() })),
+                InputKind::Random => {
+                    let data = sample::noise(&mut key.stream(&input.name), input.ty.elements());
+                    Some(InputValue::Float(HostTensor { shape, data }))
+                }
+                _ => value,
+            };
+            Some((input.name.clone(), value?))
+        };
+        self.inputs.iter().zip(self.values).filter_map(value).collect()
+    }
+}
+
+/// The inputs of samples that are all there; as many as the inputs' leading size.
+pub fn assemble(inputs: &[InputDecl], samples: &[&Rows], labels: &[i64], key: Key) -> Vec<(String, InputValue)> {
+    let mut filling = Filling::new(inputs);
+    samples.iter().enumerate().for_each(|(place, rows)| filling.put(place, rows));
+    filling.finish(labels, key)
 }

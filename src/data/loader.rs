@@ -6,7 +6,8 @@
 //!      └───────────────────────────────────────────────────────────────────┘
 //! ```
 //! No task of the pool ever blocks: results go into an unbounded channel, and the coordinator, a thread of its own,
-//! submits a batch only when fewer than [`IN_FLIGHT`] are being made. Memory is bounded by `prefetch` + [`IN_FLIGHT`].
+//! submits a batch only when fewer than [`IN_FLIGHT`] are being made, and puts a sample into its batch as it comes. What is ahead is
+//! bounded by `prefetch` + [`IN_FLIGHT`] batches, and by [`AHEAD_BYTES`].
 //!
 //! **Invariant:** the sequence of batches hangs on the seed and the source, never on timing or the number of threads.
 
@@ -20,7 +21,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 use rayon::prelude::*;
 
-use super::batch::{assemble, batch_bytes, batch_key};
+use super::batch::{Filling, batch_bytes, batch_key};
 use super::error::DataError;
 use super::rng::Key;
 use super::sample::{Rows, SamplePlan};
@@ -110,8 +111,7 @@ fn ahead(inputs: &[InputDecl], prefetch: usize) -> usize {
 
 /// Bytes that the loader holds at most, with the batch that is computed.
 pub fn held_bytes(inputs: &[InputDecl], prefetch: usize) -> u64 {
-    // One more while the rows of samples are put together.
-    batch_bytes(inputs) * (ahead(inputs, prefetch) as u64 + 2)
+    batch_bytes(inputs) * (ahead(inputs, prefetch) as u64 + 1)
 }
 
 /// Samples a second that `count` pictures of the source become, drawn by as many threads as the loader has; `None` where none can
@@ -304,9 +304,29 @@ fn permutation(seed: u64, epoch: u64, name: &str, len: usize) -> Vec<u32> {
 }
 
 /// A batch whose samples come in, in any order.
-struct Growing {
-    rows: Vec<Option<Made>>,
+struct Growing<'a> {
+    filling: Filling<'a>,
+    /// Of each sample, the image that it shows, where one was found.
+    indices: Vec<Option<usize>>,
+    broken: Vec<Vec<(usize, String)>>,
     missing: usize,
+}
+
+impl<'a> Growing<'a> {
+    fn new(inputs: &'a [InputDecl], samples: usize) -> Self {
+        let (indices, broken) = (vec![None; samples], vec![Vec::new(); samples]);
+        Growing { filling: Filling::new(inputs), indices, broken, missing: samples }
+    }
+
+    fn put(&mut self, made: Made) {
+        let row = made.place.row;
+        if let Some((rows, index)) = made.sample {
+            self.filling.put(row, &rows);
+            self.indices[row] = Some(index);
+        }
+        self.broken[row] = made.broken;
+        self.missing -= 1;
+    }
 }
 
 fn coordinate(
@@ -318,12 +338,12 @@ fn coordinate(
     ready: &Sender<TrainBatch>,
 ) {
     let (sender, results) = unbounded::<Made>();
-    let mut growing: VecDeque<Growing> = VecDeque::new();
+    let mut growing: VecDeque<Growing<'_>> = VecDeque::new();
     let (mut submitted, mut delivered) = (steps.start, steps.start);
     while delivered < steps.end {
         while submitted < steps.end && growing.len() < in_flight {
             let places = order.places(submitted);
-            growing.push_back(Growing { rows: places.iter().map(|_| None).collect(), missing: places.len() });
+            growing.push_back(Growing::new(&shared.inputs, places.len()));
             for place in places {
                 let (shared, sender) = (shared.clone(), sender.clone());
                 pool.spawn(move || {
@@ -338,9 +358,7 @@ fn coordinate(
             return;
         }
         let batch = &mut growing[(made.place.step - delivered) as usize];
-        let row = made.place.row;
-        batch.rows[row] = Some(made);
-        batch.missing -= 1;
+        batch.put(made);
         while growing.front().is_some_and(|batch| batch.missing == 0) {
             let Some(batch) = growing.pop_front() else { break };
             if ready.send(finish(shared, batch, delivered)).is_err() {
@@ -351,17 +369,13 @@ fn coordinate(
     }
 }
 
-fn finish(shared: &Shared, batch: Growing, step: u64) -> TrainBatch {
-    let made: Vec<Made> = batch.rows.into_iter().flatten().collect();
-    let broken = made.iter().flat_map(|m| m.broken.iter().cloned()).collect();
-    let samples: Vec<&(Rows, usize)> = made.iter().filter_map(|m| m.sample.as_ref()).collect();
-    let complete = samples.len() == made.len();
-    let indices: Vec<usize> = samples.iter().map(|(_, index)| *index).collect();
+fn finish(shared: &Shared, batch: Growing<'_>, step: u64) -> TrainBatch {
+    let Growing { filling, indices: found, broken, .. } = batch;
+    let indices: Vec<usize> = found.iter().copied().flatten().collect();
+    let complete = indices.len() == found.len();
     let labels: Vec<i64> = indices.iter().map(|index| shared.source.label(*index).unwrap_or(-1)).collect();
-    let rows: Vec<&Rows> = samples.iter().map(|(rows, _)| rows).collect();
-    let inputs =
-        if complete { assemble(&shared.inputs, &rows, &labels, batch_key(shared.seed, step)) } else { Vec::new() };
-    TrainBatch { inputs, indices, broken, complete }
+    let inputs = if complete { filling.finish(&labels, batch_key(shared.seed, step)) } else { Vec::new() };
+    TrainBatch { inputs, indices, broken: broken.concat(), complete }
 }
 
 /// The sample at a place; where its image is broken, that of another image, drawn by the place's key.

@@ -4,14 +4,16 @@
 //! until the next is in place. Every byte of a checkpoint stands under a checksum, those of `state.ron` under its last line's.
 
 use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
 use super::RunError;
+use super::disk::Fill;
 use super::folder::{RunFolder, from_ron};
-use super::tensor_file::{self, FileTensor};
+use super::tensor_file::{self, Values};
 use crate::data::source::Fingerprint;
 use crate::graph::Layout;
 use crate::tensor::Element;
@@ -110,7 +112,7 @@ pub fn machine() -> String {
     format!("{} {}", std::env::consts::ARCH, model.unwrap_or_else(|| std::env::consts::OS.to_owned()))
 }
 
-impl<E: Element> NewCheckpoint<'_, E> {
+impl<'a, E: Element> NewCheckpoint<'a, E> {
     /// Writes the checkpoint, points `RUN/last` to it, and removes all but the newest `keep` and the best.
     ///
     /// Where it fails, what it wrote beside is removed, so that a disk that is full is not left so.
@@ -138,34 +140,56 @@ impl<E: Element> NewCheckpoint<'_, E> {
         }
         disk.make_folder(beside).map_err(RunError::io("make", beside))?;
         let metadata = [("pipeline", self.state.pipeline.clone()), ("step", self.state.step.to_string())];
-        let model: Vec<FileTensor> = layout
-            .tensors
-            .iter()
-            .enumerate()
-            .map(|(i, t)| FileTensor::of(&t.path, t.shape.clone(), &self.arena[layout.range(i)]))
-            .collect();
-        let slots: Vec<FileTensor> = self
-            .state
-            .slots
-            .iter()
-            .zip(self.slots)
-            .flat_map(|(slot, values)| {
-                layout.tensors[..layout.trained()].iter().enumerate().map(move |(i, t)| {
-                    FileTensor::of(format!("{slot}.{}", t.path), t.shape.clone(), &values[layout.range(i)])
-                })
-            })
-            .collect();
-        let put = |path: &Path, bytes: &[u8]| disk.write(path, bytes).map_err(RunError::io("write", path));
+        let of = |name: String, index: usize, all: &'a [E]| Values {
+            name,
+            shape: &layout.tensors[index].shape,
+            values: &all[layout.range(index)],
+        };
+        let model: Vec<Values<'_, E>> =
+            layout.tensors.iter().enumerate().map(|(i, t)| of(t.path.clone(), i, self.arena)).collect();
+        let slot = |(slot, values): (&String, &'a Vec<E>)| {
+            let trained = layout.tensors[..layout.trained()].iter().enumerate();
+            trained.map(|(i, t)| of(format!("{slot}.{}", t.path), i, values)).collect::<Vec<_>>()
+        };
+        let slots: Vec<Values<'_, E>> = self.state.slots.iter().zip(self.slots).flat_map(slot).collect();
+        let put = |path: &Path, fill: &mut Fill<'_>| disk.write(path, fill).map_err(RunError::io("write", path));
         for (file, tensors) in [(MODEL, model), (OPTIMIZER, slots)] {
-            let path = beside.join(file);
-            let bytes = tensor_file::to_bytes(&path, &tensors, &metadata)?;
-            put(&path, &bytes)?;
-            let blake3 = blake3::hash(&bytes).to_hex().to_string();
-            self.state.files.push(FileSum { name: file.to_owned(), bytes: bytes.len() as u64, blake3 });
+            let mut sum = Summed { hasher: blake3::Hasher::new(), bytes: 0 };
+            put(&beside.join(file), &mut |out| {
+                sum = Summed { hasher: blake3::Hasher::new(), bytes: 0 };
+                tensor_file::stream(&mut Summing { out, sum: &mut sum }, tensors.clone(), &metadata)
+            })?;
+            let blake3 = sum.hasher.finalize().to_hex().to_string();
+            self.state.files.push(FileSum { name: file.to_owned(), bytes: sum.bytes, blake3 });
         }
         let state = sealed(&folder.to_ron(STATE, &self.state, true)?);
-        put(&beside.join(STATE), state.as_bytes())?;
+        put(&beside.join(STATE), &mut |out| out.write_all(state.as_bytes()))?;
         disk.sync_folder(beside).map_err(RunError::io("sync", beside))
+    }
+}
+
+/// Length and checksum of what went by.
+struct Summed {
+    hasher: blake3::Hasher,
+    bytes: u64,
+}
+
+/// Writes on, and sums what goes by.
+struct Summing<'w> {
+    out: &'w mut dyn Write,
+    sum: &'w mut Summed,
+}
+
+impl Write for Summing<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.sum.hasher.update(&bytes[..written]);
+        self.sum.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }
 

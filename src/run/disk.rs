@@ -5,14 +5,20 @@
 
 use std::fmt::Debug;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
+
+/// Bytes that are handed to the system at once.
+const BUFFER: usize = 1 << 20;
+
+/// Writes the contents of a file.
+pub type Fill<'f> = dyn FnMut(&mut dyn Write) -> io::Result<()> + 'f;
 
 pub trait Disk: Debug + Send + Sync {
     /// Makes a folder and those that it lies in.
     fn make_folder(&self, path: &Path) -> io::Result<()>;
-    /// Makes or overwrites a file, which is on the disk when this returns.
-    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
+    /// Makes or overwrites a file with what `fill` writes, which is on the disk when this returns.
+    fn write(&self, path: &Path, fill: &mut Fill<'_>) -> io::Result<()>;
     /// Over whatever file is there.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// With all that is in it; a folder that is not there is no error.
@@ -30,10 +36,10 @@ impl Disk for System {
         fs::create_dir_all(path)
     }
 
-    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let mut file = File::create(path)?;
-        file.write_all(bytes)?;
-        file.sync_all()
+    fn write(&self, path: &Path, fill: &mut Fill<'_>) -> io::Result<()> {
+        let mut file = BufWriter::with_capacity(BUFFER, File::create(path)?);
+        fill(&mut file)?;
+        file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -70,6 +70,11 @@ impl RunFolder {
         RunFolder { disk, ..self }
     }
 
+    /// The same folder for another thread of who holds it.
+    pub(super) fn unlocked(&self) -> RunFolder {
+        RunFolder { path: self.path.clone(), disk: self.disk.clone(), held: None }
+    }
+
     pub(super) fn disk(&self) -> &dyn Disk {
         &*self.disk
     }
@@ -145,7 +150,8 @@ impl RunFolder {
     /// Writes a file beside its place, then puts it there: after a crash it holds the old contents or the new.
     pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), RunError> {
         let (path, beside) = (self.path.join(name), self.path.join(format!(".{name}")));
-        let written = self.disk.write(&beside, bytes).and_then(|()| self.disk.rename(&beside, &path));
+        let written =
+            self.disk.write(&beside, &mut |file| file.write_all(bytes)).and_then(|()| self.disk.rename(&beside, &path));
         written.and_then(|()| self.disk.sync_folder(&self.path)).map_err(RunError::io("write", &path))
     }
 

@@ -36,6 +36,7 @@ pub mod memory;
 pub mod metrics;
 pub mod numbered;
 mod programs;
+mod saver;
 pub mod settings;
 pub mod shell;
 pub mod started;
@@ -48,6 +49,7 @@ use std::path::{Path, PathBuf};
 pub use checkpoint::Checkpoint;
 pub use folder::RunFolder;
 pub use metrics::Metrics;
+pub use saver::Saver;
 pub use started::Started;
 pub use sweep::{Sweep, SweepFolder};
 

@@ -34,7 +34,8 @@ impl RunFolder {
         let sum = blake3::hash(program).to_hex();
         let bytes = [sum.as_bytes(), b"\n", program].concat();
         disk.make_folder(&folder).map_err(RunError::io("make", &folder))?;
-        let written = disk.write(&beside, &bytes).and_then(|()| disk.rename(&beside, &path));
+        let written =
+            disk.write(&beside, &mut |file| file.write_all(&bytes)).and_then(|()| disk.rename(&beside, &path));
         written.and_then(|()| disk.sync_folder(&folder)).map_err(RunError::io("write", &path))
     }
 }

@@ -148,6 +148,7 @@ impl<E: Element> Training<'_, E> {
             && self.best.is_none_or(|best| accuracy > best)
         {
             self.best = Some(accuracy);
+            self.saver.wait()?;
             self.folder.write_best(step)?;
             checkpoint::prune(self.folder, self.program.spec.train.keep)?;
         }

@@ -20,10 +20,10 @@ use crate::data::source::Fingerprint;
 use crate::eval::{Judge, LeftOut, Quality};
 use crate::graph::Program;
 use crate::graph::masking::maskings;
-use crate::run::checkpoint::{self, Checkpoint, NewCheckpoint, State, machine};
+use crate::run::checkpoint::{self, Checkpoint, State, machine};
 use crate::run::memory::resident_memory;
 use crate::run::metrics::evaluations;
-use crate::run::{Metrics, RunFolder, Started};
+use crate::run::{Metrics, RunFolder, Saver, Started};
 use crate::spec::Clock;
 use crate::tensor::Element;
 
@@ -81,6 +81,9 @@ pub fn run<E: Element>(
         }
         Ok(ended)
     });
+    // Whatever ended the run: what was begun is in place before anybody looks for it.
+    let written = training.saver.wait();
+    let ended = ended.and_then(|ended| Ok(written.map(|()| ended)?));
     if ended.is_err()
         && let Some((step, _)) = checkpoint::list(folder).ok().and_then(|found| found.into_iter().next())
     {
@@ -109,9 +112,10 @@ pub(super) struct Training<'a, E> {
     pub(super) drawn: Option<u64>,
     /// What the last evaluation went without.
     pub(super) left_out: Vec<LeftOut>,
-    /// Steps after which the features were last judged, and the checkpoint last written.
+    /// Steps after which the features were last judged, and the checkpoint last begun.
     pub(super) judged: Option<u64>,
     saved: Option<u64>,
+    pub(super) saver: Saver<E>,
     /// The best kNN accuracy so far.
     pub(super) best: Option<f64>,
     pub(super) total_steps: u64,
@@ -213,6 +217,7 @@ impl<'a, E: Element> Training<'a, E> {
             judged: metrics.evaluated(),
             metrics,
             saved,
+            saver: Saver::new(folder, &program.layout, spec.train.keep),
             best: best.map(|(_, accuracy)| accuracy),
             total_steps: trainer.clock.total_steps as u64,
             trainer,
@@ -249,6 +254,7 @@ impl<'a, E: Element> Training<'a, E> {
             if broken.len() > BROKEN_NAMED {
                 watch.say(&format!("warning: {} more are broken", broken.len() - BROKEN_NAMED));
             }
+            self.saver.poll()?;
             let start = Instant::now();
             if let Some(report) = self.trainer.step_ahead(batch?.inputs)? {
                 let seconds = Seconds { step: start.elapsed().as_secs_f64(), with_wait: since.elapsed().as_secs_f64() };
@@ -267,7 +273,7 @@ impl<'a, E: Element> Training<'a, E> {
                     self.log(&report, &Seconds { step: seconds, with_wait: seconds }, loader.counters(), watch)?;
                 }
             }
-            // First saved, then looked at: an evaluation that fails, or dies, loses no step.
+            // First handed over to be saved, then looked at: an evaluation that fails loses no step.
             if save && self.saved != Some(step) {
                 self.save()?;
             }
@@ -370,8 +376,7 @@ impl<'a, E: Element> Training<'a, E> {
             sources: self.fingerprints.clone(),
             files: Vec::new(),
         };
-        let new = NewCheckpoint { state, arena: kept.tensors, slots: kept.slots };
-        new.save(self.folder, &self.program.layout, spec.train.keep)?;
+        self.saver.save(state, kept.tensors, kept.slots)?;
         self.saved = Some(step);
         Ok(())
     }

@@ -3,13 +3,13 @@
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cmae::graph::{Init, Layout, TensorDecl, TensorKind};
 use cmae::run::checkpoint::{NewCheckpoint, State};
-use cmae::run::disk::{Disk, System};
-use cmae::run::{Checkpoint, RunError, RunFolder};
+use cmae::run::disk::{Disk, Fill, System};
+use cmae::run::{Checkpoint, RunError, RunFolder, Saver};
 use cmae::spec::Role;
 
 /// What happens at the chosen operation.
@@ -95,8 +95,11 @@ impl Disk for Failing {
         self.run(|| System.make_folder(path), || Ok(()), false)
     }
 
-    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        self.run(|| System.write(path, bytes), || System.write(path, &bytes[..bytes.len() / 2]), false)
+    fn write(&self, path: &Path, fill: &mut Fill<'_>) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        fill(&mut bytes)?;
+        let write = |bytes: &[u8]| System.write(path, &mut |file| file.write_all(bytes));
+        self.run(|| write(&bytes), || write(&bytes[..bytes.len() / 2]), false)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -136,10 +139,13 @@ fn arena(step: u64) -> Vec<f32> {
     (0..layout().total_len).map(|i| step as f32 + i as f32 / 64.0).collect()
 }
 
-fn save(folder: &RunFolder, step: u64) -> Result<(), RunError> {
-    let layout = layout();
-    let slots: Vec<Vec<f32>> = vec![vec![step as f32; layout.trained_len], vec![-1.0; layout.trained_len]];
-    let state = State {
+fn slots(step: u64) -> Vec<Vec<f32>> {
+    let len = layout().trained_len;
+    vec![vec![step as f32; len], vec![-1.0; len]]
+}
+
+fn state(step: u64) -> State {
+    State {
         version: "0".to_owned(),
         pipeline: "example".to_owned(),
         step,
@@ -151,8 +157,12 @@ fn save(folder: &RunFolder, step: u64) -> Result<(), RunError> {
         updates: vec![step; 2],
         sources: Vec::new(),
         files: Vec::new(),
-    };
-    NewCheckpoint { state, arena: &arena(step), slots: &slots }.save(folder, &layout, 2).map(|_| ())
+    }
+}
+
+fn save(folder: &RunFolder, step: u64) -> Result<(), RunError> {
+    let new = NewCheckpoint { state: state(step), arena: &arena(step), slots: &slots(step) };
+    new.save(folder, &layout(), 2).map(|_| ())
 }
 
 /// The step of the newest whole checkpoint, whose values must be those of that step, and what was passed over.
@@ -288,4 +298,85 @@ fn a_changed_checkpoint_is_named_and_the_one_before_it_used() {
 #[ignore = "a minute"]
 fn ten_thousand_changed_checkpoints_are_named() {
     changes(10_000);
+}
+
+/// A disk on which nothing is written before it is let go.
+#[derive(Debug, Default)]
+struct Slow {
+    goes: Mutex<bool>,
+    went: Condvar,
+}
+
+impl Slow {
+    fn go(&self) {
+        *self.goes.lock().expect("nobody panics with it") = true;
+        self.went.notify_all();
+    }
+}
+
+impl Disk for Slow {
+    fn make_folder(&self, path: &Path) -> io::Result<()> {
+        System.make_folder(path)
+    }
+
+    fn write(&self, path: &Path, fill: &mut Fill<'_>) -> io::Result<()> {
+        let goes = self.goes.lock().expect("nobody panics with it");
+        drop(self.went.wait_while(goes, |goes| !*goes).expect("nobody panics with it"));
+        System.write(path, fill)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        System.rename(from, to)
+    }
+
+    fn remove_folder(&self, path: &Path) -> io::Result<()> {
+        System.remove_folder(path)
+    }
+
+    fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        System.sync_folder(path)
+    }
+}
+
+/// Steps go on while a checkpoint is written, and what they change is not in it. This would never end if it were written at once.
+#[test]
+fn what_is_handed_over_is_written_as_it_was() {
+    let temporary = tempfile::tempdir().expect("a temporary folder");
+    let disk = Arc::new(Slow::default());
+    let folder = RunFolder::open_for_training(temporary.path(), false).expect("a temporary folder").on(disk.clone());
+    let mut saver = Saver::new(&folder, &layout(), 2);
+    let (mut values, mut kept) = (arena(1), slots(1));
+    saver.save(state(1), &values, &kept).expect("it is begun");
+    values.fill(f32::NAN);
+    kept.iter_mut().for_each(|slot| slot.fill(f32::NAN));
+    saver.poll().expect("it is not written yet");
+    disk.go();
+    // The second waits for the first, and takes its memory.
+    saver.save(state(2), &arena(2), &slots(2)).expect("the first is written");
+    saver.wait().expect("the disk is sound");
+    drop((saver, folder));
+    assert_eq!(newest(temporary.path()), (2, Vec::new()));
+    let first = Checkpoint::<f32>::load_named(
+        &RunFolder::open_for_training(temporary.path(), true).expect("nobody holds it"),
+        &layout(),
+        "step-00000001",
+    );
+    let (first, _) = first.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((first.arena, first.slots), (arena(1), slots(1)));
+}
+
+/// What goes wrong on its thread is told by whoever waits, and the next is written.
+#[test]
+fn what_fails_behind_the_steps_is_told() {
+    let temporary = tempfile::tempdir().expect("a temporary folder");
+    let folder = RunFolder::open_for_training(temporary.path(), false).expect("a temporary folder");
+    let folder = folder.on(Failing::new(Fault::Error, 2));
+    let mut saver = Saver::new(&folder, &layout(), 2);
+    saver.save(state(1), &arena(1), &slots(1)).expect("it is begun");
+    let error = saver.save(state(2), &arena(2), &slots(2)).expect_err("the disk fails").to_string();
+    assert!(error.contains("step-00000001"), "{error}");
+    saver.save(state(2), &arena(2), &slots(2)).expect("it is begun");
+    saver.wait().expect("the disk is sound again");
+    drop((saver, folder));
+    assert_eq!(newest(temporary.path()), (2, Vec::new()));
 }

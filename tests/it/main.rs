@@ -28,6 +28,7 @@ mod docs;
 mod eval;
 mod events;
 mod export;
+mod fit;
 mod folders;
 mod generators;
 mod golden;

@@ -145,7 +145,7 @@ fn micro_batches_count_as_one_batch() {
     let short = with(&SMALL, &["--set", "train.epochs=0.28"]);
     succeed(&with(&short, &["--out", text(&whole)]));
     let (code, _, said) = run(&with(&with(&short, &ACCUMULATING), &["--out", text(&parts)]));
-    assert!(code == 0 && said.contains("batches of 32 × 4 = 128"), "{said}");
+    assert!(code == 0 && said.contains("batches of 128 in 4 micro-batches of 32"), "{said}");
     let (whole, parts) = (metrics(&whole), metrics(&parts));
     let steps = |lines: &[Value]| -> Vec<Value> { lines.iter().filter(|l| l.get("loss").is_some()).cloned().collect() };
     let (whole, parts) = (steps(&whole), steps(&parts));
@@ -161,7 +161,7 @@ fn micro_batches_count_as_one_batch() {
         let sets = more.iter().skip(1).step_by(2).flat_map(|set| ["--set", set]).collect::<Vec<_>>();
         succeed(&with(&["show", "summary", "pipelines/quickstart.cmae"], &sets))
     };
-    assert!(summary(&ACCUMULATING).contains("batch 32 × 4 = 128"), "{}", summary(&ACCUMULATING));
+    assert!(summary(&ACCUMULATING).contains("batch 128 in 4 micro-batches of 32"), "{}", summary(&ACCUMULATING));
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! Whole steps on a device: forward, backward, clipping, optimizer, averaged copies and states as one program, against the steps
 //! that `cpu` makes of the same batches. Plugins and what goes without one: see [`crate::xla`].
 
-use cmae::backend::Kept;
 use cmae::backend::xla::fits;
 use cmae::backend::xla::lower::{Kernels, Scalar};
 use cmae::backend::xla::pjrt::MemoryStats;
 use cmae::backend::xla::step::{Numbers, StepProgram};
+use cmae::backend::{Compute, Kept};
 use cmae::data::random::RandomBatches;
 use cmae::graph::Program;
 use cmae::spec::Clock;
@@ -244,7 +244,7 @@ fn what_does_not_fit_the_device_is_refused() {
 /// What the compiler says of a whole batch and of micro-batches of it: less for values.
 #[test]
 fn a_footprint_is_the_compilers() {
-    let Some(name) = backend() else { return };
+    let Some(name) = crate::xla::backend() else { return };
     let of = |sets: &[&str]| {
         let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
         let program = compile("bench/mae_tiny64", &sets);

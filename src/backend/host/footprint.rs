@@ -15,8 +15,9 @@ pub fn footprint<E: Element>(
 ) -> Result<Footprint, BackendError> {
     let Program { layout, features, pictures, .. } = program;
     let request = Request::of_step(program, &[]);
-    let (mut most, mut stored) =
-        (0, layout.total_len + layout.trained_len * (1 + program.spec.train.optimizer.slots().len()));
+    let kept = layout.total_len + layout.trained_len * program.spec.train.optimizer.slots().len();
+    // Gradients, and the copy that a checkpoint is written from.
+    let (mut most, mut stored) = (0, kept + layout.trained_len + kept);
     match program.step(&[])?.body {
         Body::Whole(graph) => most = values(&graph, layout, &request)?,
         Body::Parts(parts, _) => {
