@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use cmae::backend::BackendError;
+use cmae::eval::features::{FeaturesError, Made};
 use cmae::eval::{features, quality};
 use cmae::run::destination::{Kind, destination};
 
@@ -38,12 +39,17 @@ pub fn main(args: Args) -> Result<(), String> {
     let backend = args.engine.open::<f32>()?;
     let mut batches = quality::batches(program, graph, &source).map_err(|error| error.to_string())?;
     let mut session = backend.open(program, trained.arena).map_err(failed)?;
-    let (found, labels) =
-        features::extract(&mut *session, graph, batches.by_ref()).map_err(|error| error.to_string())?;
+    let mut found = Made::default();
+    let sink = |made: Made| -> Result<(), FeaturesError> {
+        found.append(&made);
+        Ok(())
+    };
+    features::extract(&mut *session, graph, batches.by_ref(), sink).map_err(|error| error.to_string())?;
     let left_out = quality::left_out(&batches, &args.data).map_err(|error| error.to_string())?;
     left_out.iter().for_each(|left_out| errln!("warning: {left_out}"));
-    let names: Vec<String> = batches.rows().iter().map(|row| source.name(*row)).collect();
-    features::write_features(&output, &found, &labels, &names, source.classes()).map_err(|error| error.to_string())?;
-    outln!("{}: {} pictures, {} features each", args.output.display(), found.rows, found.dim);
+    let names: Vec<String> = found.rows.iter().map(|row| source.name(*row)).collect();
+    let (features, labels) = (&found.features, &found.labels);
+    features::write_features(&output, features, labels, &names, source.classes()).map_err(|error| error.to_string())?;
+    outln!("{}: {} pictures, {} features each", args.output.display(), features.rows, features.dim);
     Ok(())
 }

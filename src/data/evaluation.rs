@@ -20,8 +20,16 @@ use crate::tensor::InputValue;
 /// Epoch of the keys of evaluation: no training epoch has it, and every evaluation draws the same.
 const EPOCH: u64 = u64::MAX;
 
-/// Inputs by name, the number of rows that are no padding, and the labels of those.
-pub type EvalBatch = (Vec<(String, InputValue)>, usize, Vec<i64>);
+/// A batch, whose last rows may be padding.
+#[derive(Debug, Clone)]
+pub struct EvalBatch {
+    /// By name.
+    pub inputs: Vec<(String, InputValue)>,
+    /// Of the rows that are no padding.
+    pub labels: Vec<i64>,
+    /// Which picture of the source each row shows that is no padding.
+    pub rows: Vec<usize>,
+}
 
 /// Pictures of a source that are tried before a run starts.
 const PROBED: usize = 32;
@@ -34,7 +42,7 @@ pub struct EvalBatches {
     batch_size: usize,
     seed: u64,
     next: usize,
-    rows: Vec<usize>,
+    shown: usize,
     broken: Vec<(String, String)>,
 }
 
@@ -48,13 +56,13 @@ impl EvalBatches {
         seed: u64,
     ) -> Result<EvalBatches, DataError> {
         let plan = SamplePlan::new(views, inputs)?;
-        let (rows, broken) = (Vec::new(), Vec::new());
-        Ok(EvalBatches { source, plan, inputs: inputs.to_vec(), batch_size, seed, next: 0, rows, broken })
+        let broken = Vec::new();
+        Ok(EvalBatches { source, plan, inputs: inputs.to_vec(), batch_size, seed, next: 0, shown: 0, broken })
     }
 
-    /// Which images of the source the rows given so far show.
-    pub fn rows(&self) -> &[usize] {
-        &self.rows
+    /// Images that had a row so far.
+    pub fn shown(&self) -> usize {
+        self.shown
     }
 
     pub fn source(&self) -> &dyn Source {
@@ -94,8 +102,9 @@ impl EvalBatches {
         let rows: Vec<&Rows> = padded().map(|(_, rows)| rows).collect();
         let labels: Vec<i64> = padded().map(|(index, _)| label(index)).collect();
         let inputs = assemble(&self.inputs, &rows, &labels, batch_key(self.seed, EPOCH));
-        self.rows.extend(samples.iter().map(|(index, _)| *index));
-        (inputs, samples.len(), labels[..samples.len()].to_vec())
+        self.shown += samples.len();
+        let rows = samples.iter().map(|(index, _)| *index).collect();
+        EvalBatch { inputs, labels: labels[..samples.len()].to_vec(), rows }
     }
 }
 
@@ -161,6 +170,6 @@ pub fn sample_inputs(
         let last = batches.broken.last().map(|(name, reason)| format!("{name}: {reason}")).unwrap_or_default();
         return Err(DataError::NoneReadable { source_name: source_name.to_owned(), tried: len, last });
     }
-    let (inputs, valid, _) = batches.batch(&samples);
-    Ok((inputs, valid))
+    let batch = batches.batch(&samples);
+    Ok((batch.inputs, batch.rows.len()))
 }

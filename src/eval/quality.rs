@@ -10,8 +10,8 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use super::collapse::{Collapse, collapse};
-use super::features::{self, Features, FeaturesError};
-use super::knn::{KnnError, Shown, accuracy, check_others, knn};
+use super::features::{self, FeaturesError, Made};
+use super::knn::{KnnError, Search, accuracy, check_others};
 use super::map::{FeatureMap, feature_map};
 use crate::backend::Session;
 use crate::data::DataError;
@@ -128,15 +128,8 @@ impl From<FeaturesError> for QualityError {
     }
 }
 
-/// Features of a source's pictures.
-struct Gathered {
-    features: Features,
-    /// By the source's own classes.
-    labels: Vec<i64>,
-    /// Which picture each row shows.
-    rows: Vec<usize>,
-    left_out: Option<LeftOut>,
-}
+/// What takes features as they are made.
+type Sink<'s> = &'s mut dyn FnMut(Made) -> Result<(), QualityError>;
 
 impl Judge {
     /// Finds what can be known before anything is computed: whether labels of both meet, and whether `k` votes can be had.
@@ -204,10 +197,10 @@ impl Judge {
         &self,
         session: &mut dyn Session<E>,
         program: &Program,
-    ) -> Result<(Quality, Gathered), QualityError> {
+    ) -> Result<(Quality, Made), QualityError> {
         let graph = program.features.as_ref().ok_or(QualityError::NoFeatures)?;
         let (mut quality, queries) =
-            self.judge(|named| gathered(named, program, graph, |batches| features::extract(session, graph, batches)))?;
+            self.judge(program, graph, |batches, sink| features::extract(session, graph, batches, sink))?;
         quality.collapse = collapse(&queries.features);
         Ok((quality, queries))
     }
@@ -217,42 +210,54 @@ impl Judge {
         let graph = program.features.as_ref().ok_or(QualityError::NoFeatures)?;
         let view = graph.inputs.iter().find(|input| matches!(input.kind, InputKind::View { .. }));
         let name = &view.ok_or(QualityError::NoFeatures)?.name;
-        Ok(self.judge(|named| gathered(named, program, graph, |batches| features::raw_pixels(name, batches)))?.0)
+        Ok(self.judge(program, graph, |batches, sink| features::raw_pixels(name, batches, sink))?.0)
     }
 
-    /// Accuracy by the features that `of` makes, and those of the queries. The bank's are made where they vote.
+    /// Accuracy by the features that `make` gives to its sink, and those of the queries. The bank's are made where they vote, and not
+    /// kept.
     fn judge(
         &self,
-        mut of: impl FnMut(&Named) -> Result<Gathered, QualityError>,
-    ) -> Result<(Quality, Gathered), QualityError> {
+        program: &Program,
+        graph: &Graph,
+        mut make: impl FnMut(&mut EvalBatches, Sink<'_>) -> Result<(), QualityError>,
+    ) -> Result<(Quality, Made), QualityError> {
+        let mut pass = |named: &Named, sink: Sink<'_>| -> Result<Option<LeftOut>, QualityError> {
+            let mut batches = batches(program, graph, &named.source)?;
+            make(&mut batches, sink)?;
+            Ok(left_out(&batches, &named.name)?)
+        };
+        let mut queries = Made::default();
+        let mut without = pass(&self.queries, &mut |made| {
+            queries.append(&made);
+            Ok(())
+        })?;
         let Ok(labels) = &self.labels else {
-            let queries = of(&self.queries)?;
             if let Some(row) = queries.features.first_not_finite() {
                 return Err(KnnError::NotFinite { which: "query", row }.into());
             }
-            let left_out = queries.left_out.iter().cloned().collect();
-            return Ok((Quality { knn: None, collapse: None, left_out }, queries));
+            return Ok((Quality { knn: None, collapse: None, left_out: without.into_iter().collect() }, queries));
         };
-        let (bank, queries) = (of(&self.bank)?, of(&self.queries)?);
-        let in_bank = |label: &i64| labels.get(usize::try_from(*label).ok()?).copied();
-        let joined: Vec<i64> = queries.labels.iter().map(|label| in_bank(label).unwrap_or(-1)).collect();
-        let found = self.identities().map(|all| {
-            let of_rows = |all: &[Identity], rows: &[usize]| rows.iter().map(|row| all[*row]).collect::<Vec<_>>();
-            (of_rows(&all.bank, &bank.rows), of_rows(&all.queries, &queries.rows))
-        });
-        let shown = found.as_ref().map(|(bank, queries)| Shown { bank, queries });
-        let own = shown.map_or(0, |shown| {
-            let of_bank: HashSet<&Identity> = shown.bank.iter().collect();
-            shown.queries.iter().filter(|identity| of_bank.contains(identity)).count()
-        });
+        let found = self.identities();
+        let asked: Option<Vec<Identity>> =
+            found.map(|found| queries.rows.iter().map(|row| found.queries[*row]).collect());
+        let mut in_bank = HashSet::new();
         let KnnSpec { k, temperature, .. } = self.spec;
-        let found = knn(&bank.features, &bank.labels, &queries.features, k, temperature, shown)?;
+        let mut search = Search::new(&queries.features, k, asked.clone())?;
+        let of_bank = pass(&self.bank, &mut |made| {
+            let shown: Vec<Identity> =
+                found.map_or(Vec::new(), |found| made.rows.iter().map(|row| found.bank[*row]).collect());
+            in_bank.extend(shown.iter().copied());
+            Ok(search.add(&made.features, &made.labels, &shown)?)
+        })?;
+        let own = asked.iter().flatten().filter(|identity| in_bank.contains(identity)).count();
+        let found = search.vote(temperature)?;
+        let of_bank_label = |label: &i64| labels.get(usize::try_from(*label).ok()?).copied();
+        let joined: Vec<i64> = queries.labels.iter().map(|label| of_bank_label(label).unwrap_or(-1)).collect();
         let share = accuracy(&found.predictions, &joined);
         let knn = Accuracy { share, chance: chance(&joined), queries: joined.len(), own };
-        let left_out = [&bank, &queries].into_iter().filter_map(|g| g.left_out.clone());
-        let mut left_out: Vec<LeftOut> = left_out.collect();
         // One source may be both.
-        left_out.dedup();
+        without = without.filter(|without| of_bank.as_ref() != Some(without));
+        let left_out = of_bank.into_iter().chain(without).collect();
         Ok((Quality { knn: Some(knn), collapse: None, left_out }, queries))
     }
 }
@@ -286,19 +291,6 @@ fn chance(labels: &[i64]) -> f64 {
     counts.into_iter().max().unwrap_or(0) as f64 / labels.len().max(1) as f64
 }
 
-/// What `of` makes of the batches of a source, and who is missing from them.
-fn gathered(
-    named: &Named,
-    program: &Program,
-    graph: &Graph,
-    of: impl FnOnce(&mut EvalBatches) -> Result<(Features, Vec<i64>), FeaturesError>,
-) -> Result<Gathered, QualityError> {
-    let mut batches = batches(program, graph, &named.source)?;
-    let (features, labels) = of(&mut batches)?;
-    let left_out = left_out(&batches, &named.name)?;
-    Ok(Gathered { features, labels, rows: batches.rows().to_vec(), left_out })
-}
-
 /// The broken pictures among those that `batches` went over.
 ///
 /// # Errors
@@ -308,8 +300,8 @@ pub fn left_out(batches: &EvalBatches, source_name: &str) -> Result<Option<LeftO
     let [first, ..] = broken else { return Ok(None) };
     let (example, of) = (format!("{}: {}", first.0, first.1), batches.source().len());
     let source_name = source_name.to_owned();
-    match batches.rows() {
-        [] => Err(DataError::NoneReadable { source_name, tried: of, last: example }),
+    match batches.shown() {
+        0 => Err(DataError::NoneReadable { source_name, tried: of, last: example }),
         _ => Ok(Some(LeftOut { source_name, broken: broken.len(), of, example })),
     }
 }

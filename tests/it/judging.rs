@@ -11,7 +11,7 @@ use cmae::data::rng::Key;
 use cmae::data::source::{self, Fingerprint, Identity, Source, join};
 use cmae::data::view::Draw;
 use cmae::data::{DataError, Image};
-use cmae::eval::knn::{KnnError, Shown, knn};
+use cmae::eval::knn::KnnError;
 use cmae::eval::quality::QualityError;
 use cmae::eval::{Features, Judge, Named, Quality};
 use cmae::graph::Program;
@@ -21,6 +21,7 @@ use cmae::train::{Ended, SessionError, SessionOptions, StepLine, Watch, session}
 
 use crate::cases::{COUNT, QUICKSTART, classes, empty, file, flat, folder, good, no_a, source, static_noise};
 use crate::command::{fail, run};
+use crate::eval::knn;
 use crate::methods::compile;
 use crate::runs::{losses, metrics, text, weights, with};
 
@@ -225,12 +226,12 @@ fn rows_of_the_own_picture_have_no_vote() {
     let (bank, queries) = (of(["x", "y", "z"]), of(["x", "y", "other"]));
     let found = |k, shown| knn(&features, &[0, 1, 2], &features, k, 0.07, shown);
     assert_eq!(found(1, None).expect("sound").predictions, [0, 1, 2]);
-    let shown = Some(Shown { bank: &bank, queries: &queries });
+    let shown = Some((&bank[..], &queries[..]));
     assert_eq!(found(1, shown).expect("sound").predictions, [1, 0, 2]);
     assert_eq!(found(3, shown), Err(KnnError::Neighbours { k: 3, rows: 2, own: true }));
     // A picture that stands in the bank twice is twice its own.
     let twice = of(["x", "x", "z"]);
-    let shown = Some(Shown { bank: &twice, queries: &queries });
+    let shown = Some((&twice[..], &queries[..]));
     assert_eq!(found(1, shown).expect("sound").predictions, [2, 1, 2]);
     assert_eq!(found(2, shown), Err(KnnError::Neighbours { k: 2, rows: 1, own: true }));
 }

@@ -104,8 +104,8 @@ fn features<E: Element>(program: &Program, session: &mut dyn Session<E>) -> Feat
     let wanted = ["features".to_owned()];
     let mut features = Features::default();
     for batch in batches.expect("a recipe fits digits").take(64 / program.spec.data.batch_size) {
-        let (inputs, _, _) = batch.expect("no digit is broken");
-        let found = session.evaluate(graph, &inputs, &wanted).expect("it runs");
+        let batch = batch.expect("no digit is broken");
+        let found = session.evaluate(graph, &batch.inputs, &wanted).expect("it runs");
         let OutputValue::Float(tensor) = &found[0] else { panic!("features are floats") };
         features.rows += tensor.shape[0];
         features.dim = tensor.shape[1];
