@@ -13,7 +13,7 @@ use super::loader::draw;
 use super::rng::Key;
 use super::sample::{Rows, SamplePlan};
 use super::source::Source;
-use crate::decl::InputDecl;
+use crate::decl::{InputDecl, InputKind};
 use crate::spec::ViewSpec;
 use crate::tensor::InputValue;
 
@@ -47,17 +47,22 @@ pub struct EvalBatches {
 }
 
 impl EvalBatches {
-    /// Over all images of `source`; recipes are applied to its images.
+    /// Over all images of `source`, as many at once as `inputs` take; recipes are applied to its images.
     pub fn new(
         source: Arc<dyn Source>,
         views: &[ViewSpec],
         inputs: &[InputDecl],
-        batch_size: usize,
         seed: u64,
     ) -> Result<EvalBatches, DataError> {
         let plan = SamplePlan::new(views, inputs)?;
+        let batch_size = batch_size(inputs);
         let broken = Vec::new();
         Ok(EvalBatches { source, plan, inputs: inputs.to_vec(), batch_size, seed, next: 0, shown: 0, broken })
+    }
+
+    /// Images of a batch.
+    pub fn batch_size(&self) -> usize {
+        self.batch_size
     }
 
     /// Images that had a row so far.
@@ -106,6 +111,15 @@ impl EvalBatches {
         let rows = samples.iter().map(|(index, _)| *index).collect();
         EvalBatch { inputs, labels: labels[..samples.len()].to_vec(), rows }
     }
+}
+
+/// Samples that a graph of these inputs takes at once.
+fn batch_size(inputs: &[InputDecl]) -> usize {
+    // Neither numbers in force nor what is drawn for a batch as a whole have a row a sample.
+    let of_samples = inputs
+        .iter()
+        .find(|input| !matches!(input.kind, InputKind::Schedule(_) | InputKind::Joined | InputKind::Random));
+    of_samples.and_then(|input| input.ty.shape.first()).copied().unwrap_or(1)
 }
 
 /// Refuses a source of which no picture can be read, by some that are spread evenly over it: what would end every

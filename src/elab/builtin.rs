@@ -57,6 +57,7 @@ struct Called<'c> {
 
 /// Words that stand for themselves.
 const WORDS: &[&str] = &[
+    "auto",
     "f32",
     "f64",
     "bf16",

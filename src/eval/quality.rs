@@ -309,5 +309,5 @@ pub fn left_out(batches: &EvalBatches, source_name: &str) -> Result<Option<LeftO
 /// Batches of `source` for an evaluation graph.
 pub fn batches(program: &Program, graph: &Graph, source: &Arc<dyn Source>) -> Result<EvalBatches, DataError> {
     let spec = &program.spec;
-    EvalBatches::new(source.clone(), &spec.views, &graph.inputs, spec.data.batch_size, spec.train.seed)
+    EvalBatches::new(source.clone(), &spec.views, &graph.inputs, spec.train.seed)
 }

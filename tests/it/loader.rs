@@ -302,7 +302,7 @@ fn evaluation_shows_every_picture_once_and_pads_the_last_batch() {
         kind: InputKind::View { view: "eval".to_owned() },
         ty: Type::float([4, 1, 6, 6]),
     };
-    let mut batches = EvalBatches::new(Arc::new(source), &views(6), &[recipe], 4, 0).expect("recipes need no source");
+    let mut batches = EvalBatches::new(Arc::new(source), &views(6), &[recipe], 0).expect("recipes need no source");
     let all: Vec<_> = batches.by_ref().map(|batch| batch.expect("memory")).collect();
     let valid: Vec<usize> = all.iter().map(|batch| batch.rows.len()).collect();
     assert_eq!(valid, [4, 4, 1]);
