@@ -12,6 +12,7 @@ mod export;
 mod features;
 mod inspect;
 mod output;
+mod passes;
 mod pipeline;
 mod plan;
 mod progress;

@@ -1,4 +1,4 @@
-//! Batches for evaluation: a source in its order, every image once, the last batch padded.
+//! Batches for evaluation: a source in its order, or some of it, every image once, the last batch padded.
 //!
 //! **Invariant:** rows stand in the source's order; a broken image has no row and is listed; padding is never counted.
 
@@ -13,6 +13,7 @@ use super::loader::draw;
 use super::rng::Key;
 use super::sample::{Rows, SamplePlan};
 use super::source::Source;
+use super::view::Draw;
 use crate::decl::{InputDecl, InputKind};
 use crate::spec::ViewSpec;
 use crate::tensor::InputValue;
@@ -41,6 +42,8 @@ pub struct EvalBatches {
     inputs: Vec<InputDecl>,
     batch_size: usize,
     seed: u64,
+    /// Which images of the source it goes over, and the place among them of the next.
+    images: Arc<[usize]>,
     next: usize,
     shown: usize,
     broken: Vec<(String, String)>,
@@ -54,10 +57,23 @@ impl EvalBatches {
         inputs: &[InputDecl],
         seed: u64,
     ) -> Result<EvalBatches, DataError> {
+        let images = (0..source.len()).collect();
+        EvalBatches::over(source, images, views, inputs, seed)
+    }
+
+    /// The same over those of `images`, each less than the source's length.
+    pub fn over(
+        source: Arc<dyn Source>,
+        images: Arc<[usize]>,
+        views: &[ViewSpec],
+        inputs: &[InputDecl],
+        seed: u64,
+    ) -> Result<EvalBatches, DataError> {
         let plan = SamplePlan::new(views, inputs)?;
         let batch_size = batch_size(inputs);
         let broken = Vec::new();
-        Ok(EvalBatches { source, plan, inputs: inputs.to_vec(), batch_size, seed, next: 0, shown: 0, broken })
+        let inputs = inputs.to_vec();
+        Ok(EvalBatches { source, plan, inputs, batch_size, seed, images, next: 0, shown: 0, broken })
     }
 
     /// Images of a batch.
@@ -70,8 +86,9 @@ impl EvalBatches {
         self.shown
     }
 
-    pub fn source(&self) -> &dyn Source {
-        &*self.source
+    /// Images that it goes over.
+    pub fn images(&self) -> usize {
+        self.images.len()
     }
 
     /// Images without a row: (name, reason).
@@ -113,6 +130,21 @@ impl EvalBatches {
     }
 }
 
+/// `count` of the places `0..len`, in their order: always the same for one `name`, whatever a run's seed is, so that runs are judged
+/// alike.
+/// Source: Knuth, "The Art of Computer Programming" volume 2, section 3.4.2, algorithm S.
+pub fn some_of(len: usize, count: usize, name: &str) -> Vec<usize> {
+    let mut stream = Key { seed: 0, epoch: EPOCH, sample: 0 }.stream(name);
+    let mut missing = count.min(len);
+    let is_taken = |place: &usize| {
+        // Each place is as likely as what is missing among what is left.
+        let taken = missing > 0 && stream.below((len - place) as u64) < missing as u64;
+        missing -= usize::from(taken);
+        taken
+    };
+    (0..len).filter(is_taken).collect()
+}
+
 /// Samples that a graph of these inputs takes at once.
 fn batch_size(inputs: &[InputDecl]) -> usize {
     // Neither numbers in force nor what is drawn for a batch as a whole have a row a sample.
@@ -144,11 +176,12 @@ impl Iterator for EvalBatches {
     fn next(&mut self) -> Option<Self::Item> {
         let mut samples = Vec::new();
         // Broken images are made up for by those that follow.
-        while samples.len() < self.batch_size && self.next < self.source.len() {
-            let end = (self.next + self.batch_size - samples.len()).min(self.source.len());
-            let indices: Vec<usize> = (self.next..end).collect();
+        let images = self.images.clone();
+        while samples.len() < self.batch_size && self.next < images.len() {
+            let end = (self.next + self.batch_size - samples.len()).min(images.len());
+            let indices = &images[self.next..end];
             self.next = end;
-            match self.samples(&indices) {
+            match self.samples(indices) {
                 Ok(found) => samples.extend(found),
                 Err(error) => return Some(Err(error)),
             }

@@ -68,7 +68,8 @@ pub fn apply(pipeline: &mut Pipeline, change: &Override) -> Result<(), Diagnosti
                 return Ok(());
             }
             let calls: Vec<String> = section.entries.iter().filter_map(call_of).collect();
-            let names: Vec<String> = names.into_iter().chain(calls).collect();
+            let settings = (section.kind == SectionKind::Evaluate).then(|| EVALUATION_BATCH.to_owned());
+            let names: Vec<String> = names.into_iter().chain(calls).chain(settings).collect();
             match (bindings_mut(section).find(|b| b.name.text == name.text), rest) {
                 (Some(binding), []) => {
                     binding.value = change.value.clone();

@@ -9,8 +9,10 @@ use std::path::Path;
 use crate::backend::{BackendError, Session};
 use crate::data::DataError;
 use crate::data::evaluation::EvalBatch;
+use crate::data::source::Source;
 use crate::graph::Graph;
-use crate::run::tensor_file::{self, FileTensor, WriteError};
+use crate::run::row_file::{Head, RowFile};
+use crate::run::tensor_file::{FileTensor, WriteError};
 use crate::tensor::{Element, HostTensor, InputValue, OutputValue};
 
 /// `[rows, dim]`, row-major.
@@ -81,12 +83,18 @@ pub enum FeaturesError {
         "`features` is {found}, expected float [B, D] (help: pool it, as in `encoder(view).patches |> mean_tokens`)"
     )]
     Output { found: String },
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error("stopped before all pictures were looked at; nothing was written")]
+    Stopped,
     #[error("batch {batch} has {valid} rows that count, but holds {rows}")]
     Valid { batch: usize, valid: usize, rows: usize },
     #[error("batch {batch} has {labels} labels for {valid} rows")]
     Labels { batch: usize, labels: usize, valid: usize },
     #[error("batch {batch} gives features of {found} dimensions, those before it {expected}")]
     Dimensions { batch: usize, found: usize, expected: usize },
+    #[error("input `{name}` is {found:?}, expected pictures [B, C, H, W]")]
+    Pictures { name: String, found: Vec<usize> },
     #[error("batch {batch} has no input `{name}` (help: its inputs are {there})")]
     NoInput { batch: usize, name: String, there: String },
 }
@@ -112,30 +120,8 @@ pub fn extract<E: Element, X: From<FeaturesError>>(
     each(batches, of, sink)
 }
 
-/// The pictures of input `input` as features, each flattened: what a learned feature has to beat. To `sink`, batch by batch.
-pub fn raw_pixels<X: From<FeaturesError>>(
-    input: &str,
-    batches: impl Iterator<Item = Result<EvalBatch, DataError>>,
-    sink: impl FnMut(Made) -> Result<(), X>,
-) -> Result<(), X> {
-    let of = |batch, inputs: &[(String, InputValue)]| match inputs.iter().find(|(name, _)| name == input) {
-        Some((_, InputValue::Float(tensor))) => {
-            let rows = tensor.shape.first().copied().unwrap_or(1);
-            let dim = tensor.data.len().checked_div(rows).unwrap_or(0);
-            Ok(HostTensor { shape: vec![rows, dim], data: tensor.data.clone() })
-        }
-        Some((_, InputValue::Double(_))) => Err(FeaturesError::Output { found: "no picture".to_owned() }),
-        Some((_, InputValue::Int(tensor))) => Err(FeaturesError::Output { found: format!("int {:?}", tensor.shape) }),
-        None => {
-            let there: Vec<&str> = inputs.iter().map(|(name, _)| name.as_str()).collect();
-            Err(FeaturesError::NoInput { batch, name: input.to_owned(), there: there.join(", ") })
-        }
-    };
-    each(batches, of, sink)
-}
-
 /// Gives the rows without padding of what `rows_of` makes of each batch to `sink`.
-fn each<X: From<FeaturesError>>(
+pub(super) fn each<X: From<FeaturesError>>(
     batches: impl Iterator<Item = Result<EvalBatch, DataError>>,
     mut rows_of: impl FnMut(usize, &[(String, InputValue)]) -> Result<HostTensor<f32>, FeaturesError>,
     mut sink: impl FnMut(Made) -> Result<(), X>,
@@ -161,20 +147,53 @@ fn each<X: From<FeaturesError>>(
     Ok(())
 }
 
-/// Writes `features: f32[N, D]`, `labels: i64[N]` and, in the metadata, `names` of the samples and of the `classes` that labels
-/// count (JSON lists; may be empty) as safetensors. Labels of two files meet by the names of their classes.
-pub fn write_features(
-    path: &Path,
-    features: &Features,
+/// A file of features that is written as they are made: `features: f32[N, D]`, `labels: i64[N]` and, in the metadata, `names` of
+/// the samples and of the `classes` that labels count (JSON lists; may be empty) as safetensors. Labels of two files meet by the names
+/// of their classes.
+pub struct FeatureFile<'s> {
+    source: &'s dyn Source,
+    dim: usize,
+    labels: Vec<i64>,
+    rows: Vec<usize>,
+    file: RowFile,
+}
+
+impl<'s> FeatureFile<'s> {
+    /// A file at `path` for features of `dim` dimensions of the pictures of `source`.
+    pub fn create(path: &Path, source: &'s dyn Source, dim: usize) -> Result<Self, WriteError> {
+        let rows: Vec<usize> = (0..source.len()).collect();
+        // Whole, unless pictures are broken.
+        let expected = with_head(source, &rows, &vec![0; rows.len()], dim, |head| RowFile::create(path, head));
+        Ok(FeatureFile { source, dim, labels: Vec::new(), rows: Vec::new(), file: expected? })
+    }
+
+    pub fn push(&mut self, made: &Made) -> Result<(), WriteError> {
+        self.labels.extend(&made.labels);
+        self.rows.extend(&made.rows);
+        self.file.push(&made.features.data)
+    }
+
+    /// Ends the file; gives the number of its rows.
+    pub fn finish(self) -> Result<usize, WriteError> {
+        let FeatureFile { source, dim, labels, rows, file } = self;
+        with_head(source, &rows, &labels, dim, |head| file.finish(head))?;
+        Ok(rows.len())
+    }
+}
+
+/// What `then` makes of what stands ahead of the features.
+fn with_head<T>(
+    source: &dyn Source,
+    rows: &[usize],
     labels: &[i64],
-    names: &[String],
-    classes: &[String],
-) -> Result<(), WriteError> {
-    let tensors = [
-        FileTensor::f32("features", vec![features.rows, features.dim], features.data.iter().copied()),
-        FileTensor::i64("labels", vec![labels.len()], labels.iter().copied()),
-    ];
+    dim: usize,
+    then: impl FnOnce(&Head<'_>) -> Result<T, WriteError>,
+) -> Result<T, WriteError> {
+    let names: Vec<String> = rows.iter().map(|row| source.name(*row)).collect();
     let list = |names: &[String]| serde_json::Value::from(names.to_vec()).to_string();
-    let metadata = [("kind", "features".to_owned()), ("names", list(names)), ("classes", list(classes))];
-    tensor_file::write(path, &tensors, &metadata)
+    then(&Head {
+        tensors: &[FileTensor::i64("labels", vec![labels.len()], labels.iter().copied())],
+        rows: ("features", [rows.len(), dim]),
+        metadata: &[("kind", "features".to_owned()), ("names", list(&names)), ("classes", list(source.classes()))],
+    })
 }

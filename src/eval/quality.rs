@@ -7,18 +7,21 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
 
 use super::collapse::{Collapse, collapse};
 use super::features::{self, FeaturesError, Made};
 use super::knn::{KnnError, Search, accuracy, check_others};
 use super::map::{FeatureMap, feature_map};
+use super::pass::{Look, Pass};
+use super::pixels;
 use crate::backend::Session;
 use crate::data::DataError;
-use crate::data::evaluation::EvalBatches;
+use crate::data::evaluation::{EvalBatches, some_of};
 use crate::data::source::{self, Identity, Source};
 use crate::graph::{Graph, InputKind, Program};
-use crate::spec::KnnSpec;
+use crate::spec::{KnnSpec, Limit};
 use crate::tensor::Element;
 
 /// A source, and what messages call it: `data.val`, or a path.
@@ -30,8 +33,10 @@ pub struct Named {
 
 /// The sources that kNN takes, opened.
 pub struct Judge {
-    bank: Named,
-    queries: Named,
+    bank: Chosen,
+    /// What of it votes on the baselines.
+    baseline_bank: Chosen,
+    queries: Chosen,
     spec: KnnSpec,
     /// For each class of the queries, its label among the bank's; or why nothing votes.
     labels: Result<Vec<i64>, String>,
@@ -65,6 +70,24 @@ pub struct Accuracy {
     pub queries: usize,
     /// Queries that lie in the bank themselves, each without a vote on itself.
     pub own: usize,
+    /// Pictures of the bank's source that could vote, and of the queries' that were asked for.
+    pub bank: Taken,
+    pub asked: Taken,
+    /// (height, width) of what pictures were pooled to before they were compared, where they were.
+    pub pooled: Option<(usize, usize)>,
+}
+
+/// What of a source was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    pub pictures: usize,
+    pub of: usize,
+}
+
+impl Taken {
+    pub fn is_all(self) -> bool {
+        self.pictures == self.of
+    }
 }
 
 impl Accuracy {
@@ -75,6 +98,14 @@ impl Accuracy {
             own if own == self.queries => ", leave one out,".to_owned(),
             own => format!(", leave one out for {own} of {},", self.queries),
         }
+    }
+
+    /// What it goes by where that is not all pictures as they are: `pooled to 32 × 32`, `bank 50000 of 1281167`.
+    pub fn terms(&self) -> Vec<String> {
+        let pooled = self.pooled.map(|(height, width)| format!("pooled to {height} × {width}"));
+        let part =
+            |name: &str, taken: Taken| (!taken.is_all()).then(|| format!("{name} {} of {}", taken.pictures, taken.of));
+        [pooled, part("bank", self.bank), part("queries", self.asked)].into_iter().flatten().collect()
     }
 }
 
@@ -111,6 +142,8 @@ pub enum QualityError {
     Features(FeaturesError),
     #[error(transparent)]
     Knn(#[from] KnnError),
+    #[error("stopped before all pictures were looked at")]
+    Stopped,
 }
 
 impl From<DataError> for QualityError {
@@ -131,6 +164,35 @@ impl From<FeaturesError> for QualityError {
 /// What takes features as they are made.
 type Sink<'s> = &'s mut dyn FnMut(Made) -> Result<(), QualityError>;
 
+/// Pictures of a source that are looked at.
+#[derive(Clone)]
+struct Chosen {
+    named: Named,
+    images: Arc<[usize]>,
+}
+
+impl Chosen {
+    /// `limit` of all, known by `name`.
+    fn new(named: Named, limit: Limit, name: &str) -> Chosen {
+        let all = named.source.len();
+        Chosen { images: some_of(all, limit.of(all), name).into(), named }
+    }
+
+    /// `limit` of these.
+    fn some(&self, limit: Limit, name: &str) -> Chosen {
+        let places = some_of(self.images.len(), limit.of(self.images.len()), name);
+        Chosen { named: self.named.clone(), images: places.into_iter().map(|place| self.images[place]).collect() }
+    }
+
+    fn taken(&self) -> Taken {
+        Taken { pictures: self.images.len(), of: self.named.source.len() }
+    }
+
+    fn identities(&self, all: &[Identity]) -> Vec<Identity> {
+        self.images.iter().map(|image| all[*image]).collect()
+    }
+}
+
 impl Judge {
     /// Finds what can be known before anything is computed: whether labels of both meet, and whether `k` votes can be had.
     pub fn new(spec: &KnnSpec, bank: Named, queries: Named) -> Result<Judge, QualityError> {
@@ -141,16 +203,21 @@ impl Judge {
                 one_class(&bank).map_or(Ok(joined), Err)
             }
         };
-        let judge = Judge { bank, queries, spec: spec.clone(), labels, identities: OnceLock::new() };
+        let bank = Chosen::new(bank, spec.bank_limit, "evaluate.knn.bank");
+        let baseline_bank = bank.some(spec.baseline_limit, "evaluate.knn.baseline");
+        let queries = Chosen::new(queries, spec.query_limit, "evaluate.knn.queries");
+        let identities = OnceLock::new();
+        let judge = Judge { bank, baseline_bank, queries, spec: spec.clone(), labels, identities };
         if judge.labels.is_ok() {
-            let (k, rows) = (spec.k, judge.bank.source.len());
+            let (k, rows) = (spec.k, judge.baseline_bank.images.len());
             if k == 0 || k > rows {
                 return Err(KnnError::Neighbours { k, rows, own: false }.into());
             }
             // No picture stands so often in a bank that the others, as many as voters, are too few: only where most of the bank votes
             // is each picture looked up so early.
             if let (true, Some(found)) = (2 * k > rows, judge.identities()) {
-                check_others(k, &found.bank, &found.queries)?;
+                let of_bank = judge.baseline_bank.identities(&found.bank);
+                check_others(k, &of_bank, &judge.queries.identities(&found.queries))?;
             }
         }
         Ok(judge)
@@ -163,13 +230,14 @@ impl Judge {
 
     /// What messages call the source of the queries.
     pub fn queries(&self) -> &str {
-        &self.queries.name
+        &self.queries.named.name
     }
 
     /// Of the pictures, where one of both sources is in the other.
     fn identities(&self) -> Option<&Identities> {
         let find = || {
-            let (bank, queries) = (source::identities(&*self.bank.source), source::identities(&*self.queries.source));
+            let all = |chosen: &Chosen| source::identities(&*chosen.named.source);
+            let (bank, queries) = (all(&self.bank), all(&self.queries));
             let of_bank: HashSet<&Identity> = bank.iter().collect();
             let meet = queries.iter().any(|identity| of_bank.contains(identity));
             meet.then_some(Identities { bank, queries })
@@ -177,54 +245,85 @@ impl Judge {
         self.identities.get_or_init(find).as_ref()
     }
 
-    /// Figures of the features of `session`, one of `program`.
-    pub fn model<E: Element>(&self, session: &mut dyn Session<E>, program: &Program) -> Result<Quality, QualityError> {
-        Ok(self.of_session(session, program)?.0)
-    }
-
-    /// The same, with the map of the queries' features, made after `step` steps.
-    pub fn model_and_map<E: Element>(
+    /// Figures of the features of `session`, one of `program`, and the map of the queries' features, made after `step` steps.
+    pub fn model<E: Element>(
         &self,
         session: &mut dyn Session<E>,
         program: &Program,
         step: u64,
+        look: Look<'_>,
     ) -> Result<(Quality, Option<FeatureMap>), QualityError> {
-        let (quality, queries) = self.of_session(session, program)?;
-        Ok((quality, feature_map(&queries.features, &queries.labels, self.queries.source.classes(), step)))
+        let (quality, queries) = self.of_session(&self.bank, session, program, ("features", look))?;
+        let classes = self.queries.named.source.classes();
+        Ok((quality, feature_map(&queries.features, &queries.labels, classes, step)))
+    }
+
+    /// Figures of the features of `session`, which holds the values that the run began with: by the bank of the baselines.
+    pub fn untrained<E: Element>(
+        &self,
+        session: &mut dyn Session<E>,
+        program: &Program,
+        look: Look<'_>,
+    ) -> Result<Quality, QualityError> {
+        Ok(self.of_session(&self.baseline_bank, session, program, ("features of the untrained encoder", look))?.0)
     }
 
     fn of_session<E: Element>(
         &self,
+        bank: &Chosen,
         session: &mut dyn Session<E>,
         program: &Program,
+        (what, look): (&str, Look<'_>),
     ) -> Result<(Quality, Made), QualityError> {
         let graph = program.features.as_ref().ok_or(QualityError::NoFeatures)?;
-        let (mut quality, queries) =
-            self.judge(program, graph, |batches, sink| features::extract(session, graph, batches, sink))?;
+        let make = |batches: &mut EvalBatches, sink: Sink<'_>| features::extract(session, graph, batches, sink);
+        let (mut quality, queries) = self.judge(bank, program, graph, make, (what, look))?;
         quality.collapse = collapse(&queries.features);
         Ok((quality, queries))
     }
 
-    /// Accuracy by the evaluation view's pixels. They have more dimensions than collapse could be told in.
-    pub fn raw_pixels(&self, program: &Program) -> Result<Quality, QualityError> {
+    /// Accuracy by the evaluation view's pixels, by the bank of the baselines. They have more dimensions than collapse could be told in.
+    pub fn raw_pixels(&self, program: &Program, look: Look<'_>) -> Result<Quality, QualityError> {
         let graph = program.features.as_ref().ok_or(QualityError::NoFeatures)?;
         let view = graph.inputs.iter().find(|input| matches!(input.kind, InputKind::View { .. }));
-        let name = &view.ok_or(QualityError::NoFeatures)?.name;
-        Ok(self.judge(program, graph, |batches, sink| features::raw_pixels(name, batches, sink))?.0)
+        let view = view.ok_or(QualityError::NoFeatures)?;
+        let make = |batches: &mut EvalBatches, sink: Sink<'_>| pixels::raw_pixels(&view.name, batches, sink);
+        let (mut quality, _) = self.judge(&self.baseline_bank, program, graph, make, ("raw pixels", look))?;
+        if let (Some(knn), &[_, _, height, width]) = (&mut quality.knn, &view.ty.shape[..]) {
+            let pooled = pixels::pooled_size((height, width));
+            knn.pooled = Some(pooled).filter(|pooled| *pooled != (height, width));
+        }
+        Ok(quality)
     }
 
     /// Accuracy by the features that `make` gives to its sink, and those of the queries. The bank's are made where they vote, and not
     /// kept.
     fn judge(
         &self,
+        bank: &Chosen,
         program: &Program,
         graph: &Graph,
         mut make: impl FnMut(&mut EvalBatches, Sink<'_>) -> Result<(), QualityError>,
+        (what, look): (&str, Look<'_>),
     ) -> Result<(Quality, Made), QualityError> {
-        let mut pass = |named: &Named, sink: Sink<'_>| -> Result<Option<LeftOut>, QualityError> {
-            let mut batches = batches(program, graph, &named.source)?;
-            make(&mut batches, sink)?;
-            Ok(left_out(&batches, &named.name)?)
+        let of_bank = if self.labels.is_ok() { bank.images.len() } else { 0 };
+        let (mut begun, of) = (0, of_bank + self.queries.images.len());
+        let mut pass = |chosen: &Chosen, sink: Sink<'_>| -> Result<Option<LeftOut>, QualityError> {
+            let mut tell = |done: usize| match look(Pass { what, done, of }) {
+                ControlFlow::Continue(()) => Ok(()),
+                ControlFlow::Break(()) => Err(QualityError::Stopped),
+            };
+            let mut batches = batches(program, graph, &chosen.named.source, chosen.images.clone())?;
+            let mut done = begun;
+            make(&mut batches, &mut |made| {
+                done += made.rows.len();
+                sink(made)?;
+                tell(done)
+            })?;
+            begun += chosen.images.len();
+            // With those that are broken.
+            tell(begun)?;
+            Ok(left_out(&batches, &chosen.named.name)?)
         };
         let mut queries = Made::default();
         let mut without = pass(&self.queries, &mut |made| {
@@ -243,7 +342,7 @@ impl Judge {
         let mut in_bank = HashSet::new();
         let KnnSpec { k, temperature, .. } = self.spec;
         let mut search = Search::new(&queries.features, k, asked.clone())?;
-        let of_bank = pass(&self.bank, &mut |made| {
+        let of_bank = pass(bank, &mut |made| {
             let shown: Vec<Identity> =
                 found.map_or(Vec::new(), |found| made.rows.iter().map(|row| found.bank[*row]).collect());
             in_bank.extend(shown.iter().copied());
@@ -253,8 +352,15 @@ impl Judge {
         let found = search.vote(temperature)?;
         let of_bank_label = |label: &i64| labels.get(usize::try_from(*label).ok()?).copied();
         let joined: Vec<i64> = queries.labels.iter().map(|label| of_bank_label(label).unwrap_or(-1)).collect();
-        let share = accuracy(&found.predictions, &joined);
-        let knn = Accuracy { share, chance: chance(&joined), queries: joined.len(), own };
+        let knn = Accuracy {
+            share: accuracy(&found.predictions, &joined),
+            chance: chance(&joined),
+            queries: joined.len(),
+            own,
+            bank: bank.taken(),
+            asked: self.queries.taken(),
+            pooled: None,
+        };
         // One source may be both.
         without = without.filter(|without| of_bank.as_ref() != Some(without));
         let left_out = of_bank.into_iter().chain(without).collect();
@@ -298,7 +404,7 @@ fn chance(labels: &[i64]) -> f64 {
 pub fn left_out(batches: &EvalBatches, source_name: &str) -> Result<Option<LeftOut>, DataError> {
     let broken = batches.broken();
     let [first, ..] = broken else { return Ok(None) };
-    let (example, of) = (format!("{}: {}", first.0, first.1), batches.source().len());
+    let (example, of) = (format!("{}: {}", first.0, first.1), batches.images());
     let source_name = source_name.to_owned();
     match batches.shown() {
         0 => Err(DataError::NoneReadable { source_name, tried: of, last: example }),
@@ -306,8 +412,13 @@ pub fn left_out(batches: &EvalBatches, source_name: &str) -> Result<Option<LeftO
     }
 }
 
-/// Batches of `source` for an evaluation graph.
-pub fn batches(program: &Program, graph: &Graph, source: &Arc<dyn Source>) -> Result<EvalBatches, DataError> {
+/// Batches of `images` of `source` for an evaluation graph.
+pub fn batches(
+    program: &Program,
+    graph: &Graph,
+    source: &Arc<dyn Source>,
+    images: Arc<[usize]>,
+) -> Result<EvalBatches, DataError> {
     let spec = &program.spec;
-    EvalBatches::new(source.clone(), &spec.views, &graph.inputs, spec.train.seed)
+    EvalBatches::over(source.clone(), images, &spec.views, &graph.inputs, spec.train.seed)
 }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use crate::diag::{Code, Diagnostic, Reported, suggest};
 use crate::elab::{Bound, Dims, EVALUATION_BATCH, Kind, Scope, Value, as_duration, whole};
 use crate::source::Span;
-use crate::spec::{Duration, EvaluateSpec, KnnSpec, ReconstructionsSpec};
+use crate::spec::{BASELINE_LIMIT, Duration, EvaluateSpec, KnnSpec, Limit, ReconstructionsSpec};
 use crate::syntax::ast::{Argument, Entry, Expr, ExprKind, SectionKind};
 
 use super::{Typing, flatten};
@@ -165,7 +165,17 @@ impl Bound<'_> {
         if spec.knn.is_some() {
             return self.called_twice("knn", span);
         }
-        let names = &["features", "bank", "queries", "k?", "temperature?", "every?"];
+        let names = &[
+            "features",
+            "bank",
+            "queries",
+            "k?",
+            "temperature?",
+            "every?",
+            "bank_limit?",
+            "query_limit?",
+            "baseline_limit?",
+        ];
         let bag = self.machine.bind_builtin("knn", names, arguments, span, scope)?;
         if let Some(value) = bag.get("features").filter(|value| !matches!(value.kind, Kind::Poison)) {
             let given = self.machine.to_tensor("`features` of `knn`", value)?;
@@ -197,6 +207,9 @@ impl Bound<'_> {
                 k: bag.count("k", 20)?,
                 temperature: bag.float("temperature", 0.07)?,
                 every,
+                bank_limit: bag.limit("bank_limit", Limit::default())?,
+                query_limit: bag.limit("query_limit", Limit::default())?,
+                baseline_limit: bag.limit("baseline_limit", BASELINE_LIMIT)?,
             })
         })();
         spec.knn = Some(self.machine.check(knn)?);

@@ -3,19 +3,21 @@
 use std::path::{Path, PathBuf};
 
 use cmae::backend::host::HostSession;
-use cmae::backend::{Backend, BackendError, Request, Results, Session};
+use cmae::backend::{Backend, BackendError, Compute, Request, Results, Session};
 use cmae::data::DataError;
-use cmae::data::evaluation::EvalBatch;
+use cmae::data::evaluation::{EvalBatch, EvalBatches, some_of};
 use cmae::data::rng::Key;
-use cmae::data::source::Identity;
+use cmae::data::source::{self, Identity};
 use cmae::data::view::Draw;
 use cmae::eval::collapse::collapse;
 use cmae::eval::export::{ExportError, export_module};
-use cmae::eval::features::{Features, FeaturesError, Made, extract, raw_pixels, write_features};
+use cmae::eval::features::{FeatureFile, Features, FeaturesError, Made, extract};
 use cmae::eval::knn::{KnnError, KnnResult, Search, accuracy};
 use cmae::eval::pictures::{Pictures, PicturesError, grid, scale, write_png};
+use cmae::eval::pixels::raw_pixels;
 use cmae::graph::{Graph, Init, Layout, Program, TensorDecl, TensorKind};
-use cmae::spec::{EmaMoment, EmaSpec, Role, Schedule};
+use cmae::run::tensor_file::{FileTensor, to_bytes};
+use cmae::spec::{EmaMoment, EmaSpec, MAX_PIXELS, Role, Schedule, SourceSpec};
 use cmae::tensor::{HostTensor, InputValue, Inputs, OutputValue};
 use cmae::verify::file::{Fixture, Values};
 
@@ -118,7 +120,7 @@ pub fn by_force(bank: &Features, labels: &[i64], queries: &Features, k: usize, t
         near.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         let mut votes = vec![0.0; labels.iter().max().map_or(0, |label| *label as usize + 1)];
         for (cosine, row) in &near[..k] {
-            votes[labels[*row] as usize] += ((cosine - near[0].0) / temperature).exp();
+            votes[labels[*row] as usize] += libm::exp((cosine - near[0].0) / temperature);
         }
         (0..votes.len()).rev().max_by(|a, b| votes[*a].total_cmp(&votes[*b])).map_or(-1, |class| class as i64)
     };
@@ -230,6 +232,12 @@ fn collapse_figures_of_hand_cases() {
     let wide = features(&[&[3.0, 0.0, 0.0], &[0.0, 1.0, 0.0]]);
     near(collapse(&tall).expect("finite").effective_rank, libm::exp(entropy));
     near(collapse(&wide).expect("finite").effective_rank, libm::exp(entropy));
+
+    // More rows than are summed up at once, of two directions, the second three times as often: singular values 1 to √3.
+    let rows: Vec<&[f32]> = (0..2_600).map(|row| [&[1.0, 0.0][..], &[0.0, 1.0]][usize::from(row % 4 > 0)]).collect();
+    let first = 1.0 / (1.0 + 3.0_f64.sqrt());
+    let entropy = -(first * libm::log(first) + (1.0 - first) * libm::log(1.0 - first));
+    near(collapse(&features(&rows)).expect("finite").effective_rank, libm::exp(entropy));
 
     let zero = collapse(&features(&[&[0.0, 0.0], &[0.0, 0.0]])).expect("finite");
     assert_eq!((zero.std, zero.effective_rank, zero.mean_cosine), (0.0, 0.0, 0.0));
@@ -369,26 +377,94 @@ fn features_leave_out_the_padding() {
 }
 
 #[test]
-fn features_are_written_with_labels_and_names() {
+fn features_are_written_as_they_are_made_with_labels_and_names() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let (first, second) = (folder.path().join("a.safetensors"), folder.path().join("b.safetensors"));
-    let written = features(&[&[1.0, 2.0], &[3.0, 4.0]]);
-    let names = ["a/1.png".to_owned(), "b/2.png".to_owned()];
-    let classes = ["a".to_owned(), "b".to_owned()];
-    write_features(&first, &written, &[0, 1], &names, &classes).expect("the folder is there");
-    write_features(&second, &written, &[0, 1], &names, &classes).expect("the folder is there");
-    assert_eq!(std::fs::read(&first).expect("written"), std::fs::read(&second).expect("written"), "equal bytes");
+    let path = folder.path().join("a.safetensors");
+    let digits = SourceSpec::Digits { split: "val".to_owned() };
+    let source = source::open(&digits, 1, MAX_PIXELS).expect("digits are embedded");
+    let all: Vec<usize> = (0..source.len()).collect();
+    // All of them, and without those that are broken: one, and so many that the header is another, odd numbers of values too.
+    for rows in [all.clone(), all[1..].to_vec(), all.iter().copied().filter(|row| row % 3 > 0).collect(), vec![5]] {
+        let labels: Vec<i64> = rows.iter().map(|row| source.label(*row).expect("digits have one")).collect();
+        let values = |row: usize| [row as f32, 0.5, -1.0 / (row as f32 + 1.0)];
+        let mut file = FeatureFile::create(&path, &*source, 3).expect("the folder is there");
+        for (rows, labels) in rows.chunks(50).zip(labels.chunks(50)) {
+            let data = rows.iter().flat_map(|row| values(*row)).collect();
+            let features = Features { rows: rows.len(), dim: 3, data };
+            file.push(&Made { features, labels: labels.to_vec(), rows: rows.to_vec() }).expect("there is room");
+        }
+        assert_eq!(file.finish().expect("there is room"), rows.len());
 
-    let file = Fixture::read(&first).expect("a safetensors file");
-    assert_eq!(file.tensor("features").expect("written").shape, [2, 2]);
-    assert_eq!(floats(&file, "features"), [1.0, 2.0, 3.0, 4.0]);
-    assert_eq!(ints(&file, "labels"), [0, 1]);
-    let bytes = std::fs::read(&first).expect("written");
-    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).expect("sound");
-    let metadata = header.metadata().clone().expect("written");
-    assert_eq!(metadata["names"], r#"["a/1.png","b/2.png"]"#);
-    assert_eq!(metadata["classes"], r#"["a","b"]"#);
-    assert_eq!(metadata["format_version"], "1");
+        // As if all were there before the first is written.
+        let list = |names: Vec<String>| serde_json::Value::from(names).to_string();
+        let metadata = [
+            ("kind", "features".to_owned()),
+            ("names", list(rows.iter().map(|row| source.name(*row)).collect())),
+            ("classes", list(source.classes().to_vec())),
+        ];
+        let tensors = [
+            FileTensor::f32("features", vec![rows.len(), 3], rows.iter().flat_map(|row| values(*row))),
+            FileTensor::i64("labels", vec![rows.len()], labels.iter().copied()),
+        ];
+        let expected = to_bytes(&path, &tensors, &metadata).expect("they fit");
+        assert!(std::fs::read(&path).expect("written") == expected, "{} rows", rows.len());
+        assert_eq!(ints(&Fixture::read(&path).expect("a safetensors file"), "labels"), labels);
+    }
+    // Who leaves before the end leaves nothing, and what was there.
+    let before = std::fs::read(&path).expect("written");
+    drop(FeatureFile::create(&path, &*source, 3).expect("the folder is there"));
+    assert!(std::fs::read(&path).expect("still there") == before);
+    assert_eq!(std::fs::read_dir(folder.path()).expect("it is there").count(), 1, "nothing is left beside it");
+}
+
+#[test]
+fn some_pictures_are_always_the_same_and_evenly_spread() {
+    for (len, count) in [(0, 3), (1, 1), (10, 10), (10, 20), (10_000, 1_000), (10_000, 9_999)] {
+        let found = some_of(len, count, "a");
+        assert_eq!(found.len(), count.min(len));
+        assert!(found.windows(2).all(|pair| pair[0] < pair[1]) && found.iter().all(|place| *place < len));
+        assert_eq!(found, some_of(len, count, "a"));
+    }
+    let found = some_of(10_000, 1_000, "a");
+    assert_ne!(found, some_of(10_000, 1_000, "b"));
+    // 250 of each quarter, by the deviation of a draw without replacement (13) four times over.
+    for quarter in 0..4 {
+        let inside = found.iter().filter(|place| **place / 2_500 == quarter).count();
+        assert!((196..=304).contains(&inside), "{inside} of quarter {quarter}");
+    }
+}
+
+#[test]
+fn a_batch_of_its_own_changes_no_feature() {
+    let of = |batch: &str, backend: &str| {
+        let sets = ["model.encoder.embed_dim=16", "model.encoder.depth=1", "data.batch_size=32"];
+        let mut sets: Vec<String> = sets.map(str::to_owned).to_vec();
+        sets.extend((!batch.is_empty()).then(|| format!("evaluate.batch_size={batch}")));
+        let program = crate::methods::compile("quickstart", &sets);
+        let graph = program.features.as_ref().expect("the quickstart judges features");
+        let source = source::open(program.spec.data.source("val").expect("it has one"), 1, MAX_PIXELS);
+        let source = source.expect("digits are embedded");
+        let batches = EvalBatches::new(source, &program.spec.views, &graph.inputs, 0).expect("a recipe fits digits");
+        let size = batches.batch_size();
+        let tensors = cmae::train::init::initialise(&program.layout, 1);
+        let backend = f32::backend(backend).unwrap_or_else(|error| panic!("{error}"));
+        let mut session = backend.open(&program, tensors).expect("it takes any");
+        let found =
+            all::<FeaturesError>(|sink| extract(&mut *session, graph, batches, sink)).expect("digits are whole");
+        (size, found)
+    };
+    let (size, expected) = of("", "cpu");
+    assert_eq!((size, expected.features.rows), (32, 397));
+    assert_eq!(of("auto", "cpu"), (32, expected.clone()));
+    for backend in ["cpu", "dfdx"].into_iter().chain(crate::xla::backend()) {
+        for batch in [7, 300] {
+            let (size, found) = of(&batch.to_string(), backend);
+            assert_eq!((size, &found.labels, &found.rows), (batch, &expected.labels, &expected.rows), "{backend}");
+            let pairs = found.features.data.iter().zip(&expected.features.data);
+            let most = pairs.fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
+            assert!(most < 1e-4, "{backend}, batches of {batch}: {most}");
+        }
+    }
 }
 
 #[test]
