@@ -2,13 +2,14 @@
 
 use clap::Subcommand;
 use cmae::backend::BackendError;
-use cmae::eval::Judge;
 use cmae::eval::quality::QualityError;
-use cmae::spec::{Duration, KnnSpec};
+use cmae::eval::{Judge, Pass};
+use cmae::spec::{BASELINE_LIMIT, Duration, KnnSpec, Limit};
 use cmae::train::init;
 use serde_json::json;
 
 use super::output::{errln, outln};
+use super::passes::Passes;
 use super::pipeline::Engine;
 use super::trained::Chosen;
 
@@ -39,6 +40,15 @@ struct Knn {
     k: Option<usize>,
     #[arg(long)]
     temperature: Option<f64>,
+    /// Pictures of the bank that vote, a count or a share (`10%`), always the same ones. By default the pipeline's, or all.
+    #[arg(long, value_name = "N|P%")]
+    bank_limit: Option<Limit>,
+    /// Pictures that are classified.
+    #[arg(long, value_name = "N|P%")]
+    query_limit: Option<Limit>,
+    /// Of those that vote, the pictures that vote on the untrained encoder and on raw pixels. By default the pipeline's, or 50000.
+    #[arg(long, value_name = "N|P%")]
+    baseline_limit: Option<Limit>,
     #[command(flatten)]
     engine: Engine,
     /// Prints the figures as JSON.
@@ -63,7 +73,13 @@ fn knn(args: Knn) -> Result<(), String> {
         k: 20,
         temperature: 0.07,
         every: Duration::Share(1.0),
+        bank_limit: Limit::default(),
+        query_limit: Limit::default(),
+        baseline_limit: BASELINE_LIMIT,
     });
+    spec.bank_limit = args.bank_limit.unwrap_or(spec.bank_limit);
+    spec.query_limit = args.query_limit.unwrap_or(spec.query_limit);
+    spec.baseline_limit = args.baseline_limit.unwrap_or(spec.baseline_limit);
     spec.k = args.k.unwrap_or(spec.k);
     spec.temperature = args.temperature.unwrap_or(spec.temperature);
     let bank = trained.named(&args.bank.unwrap_or_else(|| format!("data.{}", spec.bank)))?;
@@ -76,10 +92,13 @@ fn knn(args: Knn) -> Result<(), String> {
     let failed = |error: BackendError| error.to_string();
     let backend = args.engine.open::<f32>()?;
     let mut session = backend.open(program, trained.arena).map_err(failed)?;
-    let found = judge.model(&mut *session, program).map_err(text)?;
+    let mut passes = Passes::watch()?;
+    let mut look = |pass: Pass<'_>| passes.look(pass);
+    let (found, _) = judge.model(&mut *session, program, trained.step, &mut look).map_err(text)?;
     session.exchange(init::initialise(&program.layout, program.spec.train.seed)).map_err(failed)?;
-    let untrained = judge.model(&mut *session, program).map_err(text)?;
-    let pixels = judge.raw_pixels(program).map_err(text)?;
+    let untrained = judge.untrained(&mut *session, program, &mut look).map_err(text)?;
+    let pixels = judge.raw_pixels(program, &mut look).map_err(text)?;
+    drop(passes);
     found.left_out.iter().for_each(|left_out| errln!("warning: {left_out}"));
     let (Some(knn), Some(of_untrained), Some(of_pixels)) = (found.knn, untrained.knn, pixels.knn) else {
         unreachable!("a judge with labels lets them vote");
@@ -94,6 +113,9 @@ fn knn(args: Knn) -> Result<(), String> {
             "knn_accuracy_raw_pixels": of_pixels.share,
             "chance": knn.chance,
             "pictures": knn.queries,
+            "bank_pictures": knn.bank.pictures,
+            "baseline_bank_pictures": of_pixels.bank.pictures,
+            "raw_pixels_pooled_to": of_pixels.pooled,
             "left_one_out": knn.own,
             "broken_pictures": found.left_out.iter().map(|left_out| left_out.broken).sum::<usize>(),
             "effective_rank": found.collapse.as_ref().map(|c| c.effective_rank),
@@ -104,13 +126,14 @@ fn knn(args: Knn) -> Result<(), String> {
     let own = knn.leave_one_out();
     let own = if own.is_empty() { "," } else { &own };
     outln!("kNN accuracy{own} k = {}, temperature {}, after step {}", spec.k, spec.temperature, trained.step);
-    for (name, accuracy) in [
-        ("this run", knn.share),
-        ("untrained encoder", of_untrained.share),
-        ("raw pixels", of_pixels.share),
-        ("chance", knn.chance),
+    for (name, accuracy, terms) in [
+        ("this run", knn.share, knn.terms()),
+        ("untrained encoder", of_untrained.share, of_untrained.terms()),
+        ("raw pixels", of_pixels.share, of_pixels.terms()),
+        ("chance", knn.chance, Vec::new()),
     ] {
-        outln!("  {name:<18} {:5.1} %", accuracy * 100.0);
+        let terms = if terms.is_empty() { String::new() } else { format!("  ({})", terms.join(", ")) };
+        outln!("  {name:<18} {:5.1} %{terms}", accuracy * 100.0);
     }
     if let Some(collapse) = found.collapse {
         outln!(

@@ -1,12 +1,16 @@
 //! `cmaec features`: writes a trained model's features of pictures.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use cmae::backend::BackendError;
-use cmae::eval::{features, quality};
+use cmae::eval::features::{FeatureFile, FeaturesError, Made};
+use cmae::eval::{Pass, features, quality};
 use cmae::run::destination::{Kind, destination};
 
 use super::output::{errln, outln};
+use super::passes::Passes;
 use super::pipeline::Engine;
 use super::trained::Chosen;
 
@@ -36,14 +40,31 @@ pub fn main(args: Args) -> Result<(), String> {
     let source = trained.source(&args.data)?;
     let failed = |error: BackendError| error.to_string();
     let backend = args.engine.open::<f32>()?;
-    let mut batches = quality::batches(program, graph, &source).map_err(|error| error.to_string())?;
+    let images: Arc<[usize]> = (0..source.len()).collect();
+    let of = images.len();
+    let mut batches = quality::batches(program, graph, &source, images).map_err(|error| error.to_string())?;
     let mut session = backend.open(program, trained.arena).map_err(failed)?;
-    let (found, labels) =
-        features::extract(&mut *session, graph, batches.by_ref()).map_err(|error| error.to_string())?;
+    let mut passes = Passes::watch()?;
+    let mut file: Option<FeatureFile<'_>> = None;
+    let (mut done, mut dim) = (0, 0);
+    let sink = |made: Made| -> Result<(), FeaturesError> {
+        let file = match &mut file {
+            Some(file) => file,
+            None => file.insert(FeatureFile::create(&output, &*source, made.features.dim)?),
+        };
+        file.push(&made)?;
+        (done, dim) = (done + made.rows.len(), made.features.dim);
+        match passes.look(Pass { what: "features", done, of }) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(FeaturesError::Stopped),
+        }
+    };
+    features::extract(&mut *session, graph, batches.by_ref(), sink).map_err(|error| error.to_string())?;
+    drop(passes);
     let left_out = quality::left_out(&batches, &args.data).map_err(|error| error.to_string())?;
     left_out.iter().for_each(|left_out| errln!("warning: {left_out}"));
-    let names: Vec<String> = batches.rows().iter().map(|row| source.name(*row)).collect();
-    features::write_features(&output, &found, &labels, &names, source.classes()).map_err(|error| error.to_string())?;
-    outln!("{}: {} pictures, {} features each", args.output.display(), found.rows, found.dim);
+    // Where no picture gave a row, that was an error already.
+    let rows = file.map_or(Ok(0), FeatureFile::finish).map_err(|error| error.to_string())?;
+    outln!("{}: {rows} pictures, {dim} features each", args.output.display());
     Ok(())
 }

@@ -13,6 +13,7 @@ mod export;
 mod features;
 mod inspect;
 mod output;
+mod passes;
 mod pipeline;
 mod plan;
 mod progress;

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use cmae::eval::Pass;
 use cmae::train::{StepLine, Watch};
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::output::{self, errln};
+use super::passes::Pace;
 use super::speed::Speed;
 
 /// Lines of losses in a whole run.
@@ -17,6 +19,7 @@ pub struct Progress {
     stop: Arc<AtomicBool>,
     total_steps: u64,
     speed: Speed,
+    pace: Pace,
     /// Sums of the losses since the last line, and how many steps.
     sums: Vec<f64>,
     count: u64,
@@ -25,8 +28,8 @@ pub struct Progress {
 impl Progress {
     /// `stop` is set when the process is asked to leave.
     pub fn new(stop: Arc<AtomicBool>) -> Progress {
-        let (speed, sums) = (Speed::default(), Vec::new());
-        Progress { bar: ProgressBar::hidden(), stop, total_steps: 0, speed, sums, count: 0 }
+        let (speed, pace, sums) = (Speed::default(), Pace::default(), Vec::new());
+        Progress { bar: ProgressBar::hidden(), stop, total_steps: 0, speed, pace, sums, count: 0 }
     }
 }
 
@@ -71,6 +74,14 @@ impl Watch for Progress {
             self.sums.fill(0.0);
             self.count = 0;
         }
+    }
+
+    fn pass(&mut self, pass: &Pass<'_>) {
+        let text = self.pace.text(pass).unwrap_or_default();
+        if self.bar.is_hidden() && self.pace.is_due() {
+            errln!("{text}");
+        }
+        self.bar.set_message(text);
     }
 
     fn say(&mut self, line: &str) {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use cmae::eval::Pass;
 use cmae::report::{self, ReportError, Written};
 use cmae::run::{RunError, RunFolder};
 use cmae::train::{StepLine, Watch};
@@ -91,6 +92,10 @@ impl Watch for Reporting<'_> {
         if let Some(warnings) = (self.warn)(pictures) {
             self.view.say(&warnings);
         }
+    }
+
+    fn pass(&mut self, pass: &Pass<'_>) {
+        self.view.pass(pass);
     }
 
     fn say(&mut self, line: &str) {

@@ -69,7 +69,7 @@ pub fn main(args: Args) -> Result<(), String> {
     }
     let threads = pipeline::start_threads(args.threads)?;
     let stop = Arc::new(AtomicBool::new(false));
-    signals::watch(stop.clone())?;
+    signals::watch(stop.clone(), "saving after this step; once more leaves at once")?;
     let before = Before::read(&args)?;
     let all = Sweep {
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::output::errln;
 use super::terminal;
 
-/// Sets `stop` when the process is asked to leave; Ctrl-C, or SIGTERM, once more leaves at once.
+/// Sets `stop` when the process is asked to leave, and says `told`; Ctrl-C, or SIGTERM, once more leaves at once.
 #[cfg(unix)]
-pub fn watch(stop: Arc<AtomicBool>) -> Result<(), String> {
+pub fn watch(stop: Arc<AtomicBool>, told: &'static str) -> Result<(), String> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     use signal_hook::iterator::Signals;
 
@@ -28,7 +28,7 @@ pub fn watch(stop: Arc<AtomicBool>) -> Result<(), String> {
             }
             seen.push(signal);
             if first {
-                told();
+                tell(told);
             }
         }
     });
@@ -36,12 +36,12 @@ pub fn watch(stop: Arc<AtomicBool>) -> Result<(), String> {
 }
 
 #[cfg(not(unix))]
-pub fn watch(stop: Arc<AtomicBool>) -> Result<(), String> {
+pub fn watch(stop: Arc<AtomicBool>, told: &'static str) -> Result<(), String> {
     let heeded = ctrlc::set_handler(move || {
         if stop.swap(true, Ordering::Relaxed) {
             leave(130);
         }
-        told();
+        tell(told);
     });
     heeded.map_err(|error| format!("signals cannot be caught: {error}"))
 }
@@ -52,10 +52,10 @@ pub fn leave(code: i32) -> ! {
     std::process::exit(code);
 }
 
-fn told() {
+fn tell(told: &str) {
     // The terminal's view says it itself.
     if !terminal::is_active() {
-        errln!("saving after this step; once more leaves at once");
+        errln!("{told}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Batches for evaluation: a source in its order, every image once, the last batch padded.
+//! Batches for evaluation: a source in its order, or some of it, every image once, the last batch padded.
 //!
 //! **Invariant:** rows stand in the source's order; a broken image has no row and is listed; padding is never counted.
 
@@ -13,15 +13,24 @@ use super::loader::draw;
 use super::rng::Key;
 use super::sample::{Rows, SamplePlan};
 use super::source::Source;
-use crate::decl::InputDecl;
+use super::view::Draw;
+use crate::decl::{InputDecl, InputKind};
 use crate::spec::ViewSpec;
 use crate::tensor::InputValue;
 
 /// Epoch of the keys of evaluation: no training epoch has it, and every evaluation draws the same.
 const EPOCH: u64 = u64::MAX;
 
-/// Inputs by name, the number of rows that are no padding, and the labels of those.
-pub type EvalBatch = (Vec<(String, InputValue)>, usize, Vec<i64>);
+/// A batch, whose last rows may be padding.
+#[derive(Debug, Clone)]
+pub struct EvalBatch {
+    /// By name.
+    pub inputs: Vec<(String, InputValue)>,
+    /// Of the rows that are no padding.
+    pub labels: Vec<i64>,
+    /// Which picture of the source each row shows that is no padding.
+    pub rows: Vec<usize>,
+}
 
 /// Pictures of a source that are tried before a run starts.
 const PROBED: usize = 32;
@@ -33,32 +42,53 @@ pub struct EvalBatches {
     inputs: Vec<InputDecl>,
     batch_size: usize,
     seed: u64,
+    /// Which images of the source it goes over, and the place among them of the next.
+    images: Arc<[usize]>,
     next: usize,
-    rows: Vec<usize>,
+    shown: usize,
     broken: Vec<(String, String)>,
 }
 
 impl EvalBatches {
-    /// Over all images of `source`; recipes are applied to its images.
+    /// Over all images of `source`, as many at once as `inputs` take; recipes are applied to its images.
     pub fn new(
         source: Arc<dyn Source>,
         views: &[ViewSpec],
         inputs: &[InputDecl],
-        batch_size: usize,
+        seed: u64,
+    ) -> Result<EvalBatches, DataError> {
+        let images = (0..source.len()).collect();
+        EvalBatches::over(source, images, views, inputs, seed)
+    }
+
+    /// The same over those of `images`, each less than the source's length.
+    pub fn over(
+        source: Arc<dyn Source>,
+        images: Arc<[usize]>,
+        views: &[ViewSpec],
+        inputs: &[InputDecl],
         seed: u64,
     ) -> Result<EvalBatches, DataError> {
         let plan = SamplePlan::new(views, inputs)?;
-        let (rows, broken) = (Vec::new(), Vec::new());
-        Ok(EvalBatches { source, plan, inputs: inputs.to_vec(), batch_size, seed, next: 0, rows, broken })
+        let batch_size = batch_size(inputs);
+        let broken = Vec::new();
+        let inputs = inputs.to_vec();
+        Ok(EvalBatches { source, plan, inputs, batch_size, seed, images, next: 0, shown: 0, broken })
     }
 
-    /// Which images of the source the rows given so far show.
-    pub fn rows(&self) -> &[usize] {
-        &self.rows
+    /// Images of a batch.
+    pub fn batch_size(&self) -> usize {
+        self.batch_size
     }
 
-    pub fn source(&self) -> &dyn Source {
-        &*self.source
+    /// Images that had a row so far.
+    pub fn shown(&self) -> usize {
+        self.shown
+    }
+
+    /// Images that it goes over.
+    pub fn images(&self) -> usize {
+        self.images.len()
     }
 
     /// Images without a row: (name, reason).
@@ -94,9 +124,34 @@ impl EvalBatches {
         let rows: Vec<&Rows> = padded().map(|(_, rows)| rows).collect();
         let labels: Vec<i64> = padded().map(|(index, _)| label(index)).collect();
         let inputs = assemble(&self.inputs, &rows, &labels, batch_key(self.seed, EPOCH));
-        self.rows.extend(samples.iter().map(|(index, _)| *index));
-        (inputs, samples.len(), labels[..samples.len()].to_vec())
+        self.shown += samples.len();
+        let rows = samples.iter().map(|(index, _)| *index).collect();
+        EvalBatch { inputs, labels: labels[..samples.len()].to_vec(), rows }
     }
+}
+
+/// `count` of the places `0..len`, in their order: always the same for one `name`, whatever a run's seed is, so that runs are judged
+/// alike.
+/// Source: Knuth, "The Art of Computer Programming" volume 2, section 3.4.2, algorithm S.
+pub fn some_of(len: usize, count: usize, name: &str) -> Vec<usize> {
+    let mut stream = Key { seed: 0, epoch: EPOCH, sample: 0 }.stream(name);
+    let mut missing = count.min(len);
+    let is_taken = |place: &usize| {
+        // Each place is as likely as what is missing among what is left.
+        let taken = missing > 0 && stream.below((len - place) as u64) < missing as u64;
+        missing -= usize::from(taken);
+        taken
+    };
+    (0..len).filter(is_taken).collect()
+}
+
+/// Samples that a graph of these inputs takes at once.
+fn batch_size(inputs: &[InputDecl]) -> usize {
+    // Neither numbers in force nor what is drawn for a batch as a whole have a row a sample.
+    let of_samples = inputs
+        .iter()
+        .find(|input| !matches!(input.kind, InputKind::Schedule(_) | InputKind::Joined | InputKind::Random));
+    of_samples.and_then(|input| input.ty.shape.first()).copied().unwrap_or(1)
 }
 
 /// Refuses a source of which no picture can be read, by some that are spread evenly over it: what would end every
@@ -121,11 +176,12 @@ impl Iterator for EvalBatches {
     fn next(&mut self) -> Option<Self::Item> {
         let mut samples = Vec::new();
         // Broken images are made up for by those that follow.
-        while samples.len() < self.batch_size && self.next < self.source.len() {
-            let end = (self.next + self.batch_size - samples.len()).min(self.source.len());
-            let indices: Vec<usize> = (self.next..end).collect();
+        let images = self.images.clone();
+        while samples.len() < self.batch_size && self.next < images.len() {
+            let end = (self.next + self.batch_size - samples.len()).min(images.len());
+            let indices = &images[self.next..end];
             self.next = end;
-            match self.samples(&indices) {
+            match self.samples(indices) {
                 Ok(found) => samples.extend(found),
                 Err(error) => return Some(Err(error)),
             }
@@ -161,6 +217,6 @@ pub fn sample_inputs(
         let last = batches.broken.last().map(|(name, reason)| format!("{name}: {reason}")).unwrap_or_default();
         return Err(DataError::NoneReadable { source_name: source_name.to_owned(), tried: len, last });
     }
-    let (inputs, valid, _) = batches.batch(&samples);
-    Ok((inputs, valid))
+    let batch = batches.batch(&samples);
+    Ok((batch.inputs, batch.rows.len()))
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::diag::{Code, Diagnostic, suggest};
 use crate::source::Span;
+use crate::spec::Limit;
 use crate::syntax::ast::{Argument, ExprKind};
 
 use super::scope::Scope;
@@ -220,6 +221,18 @@ impl Bag {
     pub fn ratio(&self, name: &str, default: f64) -> Read<f64> {
         let Some(value) = self.get(name) else { return Ok(default) };
         as_ratio(&format!("`{name}` of `{}`", self.callee), value)
+    }
+
+    /// A count of pictures, or a share of them.
+    pub fn limit(&self, name: &str, default: Limit) -> Read<Limit> {
+        match self.get(name) {
+            None => Ok(default),
+            Some(Value { kind: Kind::Ratio(_), .. }) => self.ratio(name, 1.0).map(Limit::Share),
+            Some(Value { kind: Kind::Int(_), .. }) => self.count(name, 1).map(Limit::Count),
+            Some(value) => Err(self
+                .wrong(name, value, "a count of pictures, or a share of them")
+                .help(format!("write `{name}: 50000` or `{name}: 10%`"))),
+        }
     }
 
     /// (low, high) of two ratios.

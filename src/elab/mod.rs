@@ -47,7 +47,7 @@ use crate::spec::{Definition, EmaSpec};
 pub use config::{Set, evaluate_number};
 pub use pipeline::{Bound, elaborate, name};
 pub use scope::Scope;
-pub use section::model_definitions;
+pub use section::{EVALUATION_BATCH, model_definitions, whole};
 pub use settings::as_duration;
 pub use tensors::{NoTensors, Tensors};
 pub use value::{Dims, Kind, ModuleId, Tensor, Value, View};

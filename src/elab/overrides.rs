@@ -4,6 +4,7 @@
 //! the call that a definition makes (`model.encoder.depth`). A call that stands by itself goes by its callee: `evaluate.knn.k`
 //! is its argument, `evaluate.knn = none` turns it off.
 
+use super::section::EVALUATION_BATCH;
 use super::unused;
 use crate::diag::{Code, Diagnostic, suggest};
 use crate::syntax::ast::{Argument, Binding, Entry, Expr, ExprKind, Name, Override, Pipeline, Section, SectionKind};
@@ -40,7 +41,12 @@ pub fn apply(pipeline: &mut Pipeline, change: &Override) -> Result<(), Diagnosti
             let section = pipeline.sections.iter_mut().find(|s| section_word(s) == *section_name.text);
             let Some(section) = section else { return Err(unknown(section_name, &owner, known)) };
             let names: Vec<String> = bindings(section).map(|b| b.name.text.to_string()).collect();
-            let extends = matches!(section.kind, SectionKind::Train | SectionKind::Data);
+            let extends = match section.kind {
+                SectionKind::Train | SectionKind::Data => true,
+                // What else stands there are definitions, which a change cannot add by a slip.
+                SectionKind::Evaluate => &*name.text == EVALUATION_BATCH,
+                _ => false,
+            };
             let word = section_word(section);
             let known_binding = names.iter().any(|n| **n == *name.text);
             if !known_binding && extends && rest.is_empty() {
@@ -62,7 +68,8 @@ pub fn apply(pipeline: &mut Pipeline, change: &Override) -> Result<(), Diagnosti
                 return Ok(());
             }
             let calls: Vec<String> = section.entries.iter().filter_map(call_of).collect();
-            let names: Vec<String> = names.into_iter().chain(calls).collect();
+            let settings = (section.kind == SectionKind::Evaluate).then(|| EVALUATION_BATCH.to_owned());
+            let names: Vec<String> = names.into_iter().chain(calls).chain(settings).collect();
             match (bindings_mut(section).find(|b| b.name.text == name.text), rest) {
                 (Some(binding), []) => {
                     binding.value = change.value.clone();

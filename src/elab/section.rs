@@ -7,6 +7,9 @@ use crate::syntax::ast::{Entry, Pipeline, Section, SectionKind};
 use super::args::{MAX_COUNT, wrong_type};
 use super::value::Value;
 
+/// The one setting of `evaluate`; all other names are definitions and calls.
+pub const EVALUATION_BATCH: &str = "batch_size";
+
 /// Names that `model` defines, with their places.
 pub fn model_definitions(pipeline: &Pipeline) -> Vec<(String, Span)> {
     let entries = sections(pipeline, SectionKind::Model).flat_map(|s| &s.entries);

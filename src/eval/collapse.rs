@@ -6,7 +6,10 @@
 
 use nalgebra::DMatrix;
 
-use super::features::Features;
+use super::features::{Features, unit_row};
+
+/// Rows that are summed up at once.
+const BLOCK: usize = 1024;
 
 /// How much features differ between samples.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -28,54 +31,56 @@ pub fn collapse(features: &Features) -> Option<Collapse> {
     if features.rows == 0 || features.dim == 0 || features.first_not_finite().is_some() {
         return None;
     }
-    let unit = features.l2_normalized();
     Some(Collapse {
-        std: mean_std(&unit),
+        std: mean_std(features),
         uniform_std: 1.0 / (features.dim as f64).sqrt(),
         effective_rank: effective_rank(features),
-        mean_cosine: mean_cosine(&unit),
+        mean_cosine: mean_cosine(features),
     })
 }
 
-/// Mean over dimensions of the (biased) standard deviation over rows.
-fn mean_std(unit: &Features) -> f64 {
-    let rows = unit.rows as f64;
-    let means: Vec<f64> = column_sums(unit).iter().map(|sum| sum / rows).collect();
-    let mut squares = vec![0.0; unit.dim];
-    for row in 0..unit.rows {
-        for ((square, &x), mean) in squares.iter_mut().zip(unit.row(row)).zip(&means) {
-            let distance = f64::from(x) - mean;
+/// Normalised rows; made as they are read, so that many features are not held twice.
+fn unit_rows(features: &Features) -> impl Iterator<Item = impl Iterator<Item = f64> + '_> {
+    (0..features.rows).map(|row| unit_row(features.row(row)).map(f64::from))
+}
+
+/// Mean over dimensions of the (biased) standard deviation over normalised rows.
+fn mean_std(features: &Features) -> f64 {
+    let rows = features.rows as f64;
+    let means: Vec<f64> = column_sums(features).iter().map(|sum| sum / rows).collect();
+    let mut squares = vec![0.0; features.dim];
+    for row in unit_rows(features) {
+        for ((square, x), mean) in squares.iter_mut().zip(row).zip(&means) {
+            let distance = x - mean;
             *square += distance * distance;
         }
     }
-    squares.iter().map(|square| (square / rows).sqrt()).sum::<f64>() / unit.dim as f64
+    squares.iter().map(|square| (square / rows).sqrt()).sum::<f64>() / features.dim as f64
 }
 
 /// Over all ordered pairs of different rows: ‖Σ x‖² counts each pair and the squares of the rows themselves.
-fn mean_cosine(unit: &Features) -> f64 {
-    if unit.rows < 2 {
+fn mean_cosine(features: &Features) -> f64 {
+    if features.rows < 2 {
         return 0.0;
     }
-    let all: f64 = column_sums(unit).iter().map(|sum| sum * sum).sum();
+    let all: f64 = column_sums(features).iter().map(|sum| sum * sum).sum();
     // A row of zeros stays zero when normalised, so that its square is 0, not 1.
-    let own: f64 = unit.data.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
-    (all - own) / (unit.rows * (unit.rows - 1)) as f64
+    let own: f64 = unit_rows(features).flatten().map(|x| x * x).sum();
+    (all - own) / (features.rows * (features.rows - 1)) as f64
 }
 
+/// Of normalised rows.
 fn column_sums(features: &Features) -> Vec<f64> {
     let mut sums = vec![0.0; features.dim];
-    for row in 0..features.rows {
-        for (sum, &x) in sums.iter_mut().zip(features.row(row)) {
-            *sum += f64::from(x);
-        }
+    for row in unit_rows(features) {
+        sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
     }
     sums
 }
 
 /// Singular values are the roots of the eigenvalues of the Gram matrix, of which the smaller is taken.
 fn effective_rank(features: &Features) -> f64 {
-    let matrix = DMatrix::from_row_iterator(features.rows, features.dim, features.data.iter().map(|&x| f64::from(x)));
-    let gram = if features.rows < features.dim { &matrix * matrix.transpose() } else { matrix.transpose() * &matrix };
+    let gram = if features.rows < features.dim { gram_of_rows(features) } else { gram_of_columns(features) };
     let eigenvalues = gram.symmetric_eigenvalues();
     let largest = eigenvalues.iter().copied().fold(0.0, f64::max);
     // Rounding leaves eigenvalues of about 1e-16 of the largest where they are 0, whose roots (1e-8) would count.
@@ -87,4 +92,25 @@ fn effective_rank(features: &Features) -> f64 {
     }
     let entropy: f64 = singular.iter().map(|s| s / total).map(|p| -p * libm::log(p)).sum();
     libm::exp(entropy)
+}
+
+/// `[N, N]`, of fewer rows than dimensions.
+fn gram_of_rows(features: &Features) -> DMatrix<f64> {
+    let matrix = block(features, 0, features.rows);
+    &matrix * matrix.transpose()
+}
+
+/// `[D, D]`, summed up over blocks of rows: all of them in f64, and once more transposed, would be four times the features.
+fn gram_of_columns(features: &Features) -> DMatrix<f64> {
+    let mut gram = DMatrix::zeros(features.dim, features.dim);
+    for first in (0..features.rows).step_by(BLOCK) {
+        let rows = block(features, first, BLOCK.min(features.rows - first));
+        gram.gemm(1.0, &rows.transpose(), &rows, 1.0);
+    }
+    gram
+}
+
+fn block(features: &Features, first: usize, rows: usize) -> DMatrix<f64> {
+    let values = &features.data[first * features.dim..(first + rows) * features.dim];
+    DMatrix::from_row_iterator(rows, features.dim, values.iter().map(|&x| f64::from(x)))
 }

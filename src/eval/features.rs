@@ -1,4 +1,4 @@
-//! Features of pictures: runs the evaluation graph over batches, keeps the rows, and writes them.
+//! Features of pictures: runs the evaluation graph over batches, gives the rows on, and writes them.
 //!
 //! Before: `data` makes batches of the evaluation view. After: [`super::knn`], [`super::collapse`], a file.
 //!
@@ -8,8 +8,11 @@ use std::path::Path;
 
 use crate::backend::{BackendError, Session};
 use crate::data::DataError;
+use crate::data::evaluation::EvalBatch;
+use crate::data::source::Source;
 use crate::graph::Graph;
-use crate::run::tensor_file::{self, FileTensor, WriteError};
+use crate::run::row_file::{Head, RowFile};
+use crate::run::tensor_file::{FileTensor, WriteError};
 use crate::tensor::{Element, HostTensor, InputValue, OutputValue};
 
 /// `[rows, dim]`, row-major.
@@ -27,15 +30,8 @@ impl Features {
 
     /// Each row over its Euclidean norm; a row of zeros stays zero.
     pub fn l2_normalized(&self) -> Features {
-        let mut unit = self.clone();
-        if self.dim > 0 {
-            for row in unit.data.chunks_exact_mut(self.dim) {
-                let norm = row.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
-                // The bound of PyTorch's `normalize`, so that a row of denormals does not blow up.
-                row.iter_mut().for_each(|x| *x = (f64::from(*x) / norm.max(1e-12)) as f32);
-            }
-        }
-        unit
+        let data = (0..self.rows).flat_map(|row| unit_row(self.row(row))).collect();
+        Features { rows: self.rows, dim: self.dim, data }
     }
 
     /// Index of the first row that holds a NaN or an infinity.
@@ -43,16 +39,38 @@ impl Features {
         self.data.iter().position(|x| !x.is_finite()).map(|at| at / self.dim)
     }
 
-    /// Adds the first `valid` rows of `values: [B, dim]`.
-    fn append(&mut self, dim: usize, values: impl Iterator<Item = f32>, valid: usize) {
-        self.dim = dim;
-        self.rows += valid;
-        self.data.extend(values.take(valid * dim));
+    /// Adds the rows of `other`, which are of the same dimensions or the first.
+    fn append(&mut self, other: &Features) {
+        self.dim = other.dim;
+        self.rows += other.rows;
+        self.data.extend(&other.data);
     }
 }
 
-/// Inputs of one batch by name, how many of its rows are no padding, and the labels of those rows.
-pub type Batch = (Vec<(String, InputValue)>, usize, Vec<i64>);
+/// `row` over its Euclidean norm; zeros stay zeros.
+pub(super) fn unit_row(row: &[f32]) -> impl Iterator<Item = f32> + '_ {
+    let norm = row.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
+    // The bound of PyTorch's `normalize`, so that a row of denormals does not blow up.
+    row.iter().map(move |&x| (f64::from(x) / norm.max(1e-12)) as f32)
+}
+
+/// What the pictures of one batch gave, or of several.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Made {
+    pub features: Features,
+    /// By the source's own classes.
+    pub labels: Vec<i64>,
+    /// Which picture of the source each row shows.
+    pub rows: Vec<usize>,
+}
+
+impl Made {
+    pub fn append(&mut self, other: &Made) {
+        self.features.append(&other.features);
+        self.labels.extend(&other.labels);
+        self.rows.extend(&other.rows);
+    }
+}
 
 /// Why features could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -65,24 +83,32 @@ pub enum FeaturesError {
         "`features` is {found}, expected float [B, D] (help: pool it, as in `encoder(view).patches |> mean_tokens`)"
     )]
     Output { found: String },
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error("stopped before all pictures were looked at; nothing was written")]
+    Stopped,
     #[error("batch {batch} has {valid} rows that count, but holds {rows}")]
     Valid { batch: usize, valid: usize, rows: usize },
     #[error("batch {batch} has {labels} labels for {valid} rows")]
     Labels { batch: usize, labels: usize, valid: usize },
     #[error("batch {batch} gives features of {found} dimensions, those before it {expected}")]
     Dimensions { batch: usize, found: usize, expected: usize },
+    #[error("input `{name}` is {found:?}, expected pictures [B, C, H, W]")]
+    Pictures { name: String, found: Vec<usize> },
     #[error("batch {batch} has no input `{name}` (help: its inputs are {there})")]
     NoInput { batch: usize, name: String, there: String },
 }
 
-/// Runs `graph`, an evaluation graph of the session's program, on each batch and gathers its output `features` with the labels.
-pub fn extract<E: Element>(
+/// Runs `graph`, an evaluation graph of the session's program, on each batch, and gives its output `features` to `sink`, batch by
+/// batch: what is kept of them is its choice.
+pub fn extract<E: Element, X: From<FeaturesError>>(
     session: &mut dyn Session<E>,
     graph: &Graph,
-    batches: impl Iterator<Item = Result<Batch, DataError>>,
-) -> Result<(Features, Vec<i64>), FeaturesError> {
+    batches: impl Iterator<Item = Result<EvalBatch, DataError>>,
+    sink: impl FnMut(Made) -> Result<(), X>,
+) -> Result<(), X> {
     let wanted = ["features".to_owned()];
-    gather(batches, |_, inputs| match session.evaluate(graph, inputs, &wanted)?.into_iter().next() {
+    let of = |_, inputs: &[_]| match session.evaluate(graph, inputs, &wanted)?.into_iter().next() {
         Some(OutputValue::Float(tensor)) if tensor.shape.len() == 2 => {
             let data = tensor.data.into_iter().map(|x| x.to_f64() as f32).collect();
             Ok(HostTensor { shape: tensor.shape, data })
@@ -90,73 +116,84 @@ pub fn extract<E: Element>(
         Some(OutputValue::Float(tensor)) => Err(FeaturesError::Output { found: format!("float {:?}", tensor.shape) }),
         Some(OutputValue::Int(tensor)) => Err(FeaturesError::Output { found: format!("int {:?}", tensor.shape) }),
         None => Err(FeaturesError::Output { found: "missing".to_owned() }),
-    })
+    };
+    each(batches, of, sink)
 }
 
-/// The pictures of input `input` as features, each flattened: what a learned feature has to beat.
-pub fn raw_pixels(
-    input: &str,
-    batches: impl Iterator<Item = Result<Batch, DataError>>,
-) -> Result<(Features, Vec<i64>), FeaturesError> {
-    gather(batches, |batch, inputs| match inputs.iter().find(|(name, _)| name == input) {
-        Some((_, InputValue::Float(tensor))) => {
-            let rows = tensor.shape.first().copied().unwrap_or(1);
-            let dim = tensor.data.len().checked_div(rows).unwrap_or(0);
-            Ok(HostTensor { shape: vec![rows, dim], data: tensor.data.clone() })
-        }
-        Some((_, InputValue::Double(_))) => Err(FeaturesError::Output { found: "no picture".to_owned() }),
-        Some((_, InputValue::Int(tensor))) => Err(FeaturesError::Output { found: format!("int {:?}", tensor.shape) }),
-        None => {
-            let there: Vec<&str> = inputs.iter().map(|(name, _)| name.as_str()).collect();
-            Err(FeaturesError::NoInput { batch, name: input.to_owned(), there: there.join(", ") })
-        }
-    })
-}
-
-/// Rows without padding of what `rows_of` makes of each batch.
-fn gather(
-    batches: impl Iterator<Item = Result<Batch, DataError>>,
+/// Gives the rows without padding of what `rows_of` makes of each batch to `sink`.
+pub(super) fn each<X: From<FeaturesError>>(
+    batches: impl Iterator<Item = Result<EvalBatch, DataError>>,
     mut rows_of: impl FnMut(usize, &[(String, InputValue)]) -> Result<HostTensor<f32>, FeaturesError>,
-) -> Result<(Features, Vec<i64>), FeaturesError> {
-    let mut features = Features::default();
-    let mut all_labels = Vec::new();
+    mut sink: impl FnMut(Made) -> Result<(), X>,
+) -> Result<(), X> {
+    let mut expected = None;
     for (batch, item) in batches.enumerate() {
-        let (inputs, valid, mut labels) = item?;
-        let tensor = rows_of(batch, &inputs)?;
-        let (rows, dim) = (tensor.shape[0], tensor.shape[1]);
-        if valid > rows {
-            return Err(FeaturesError::Valid { batch, valid, rows });
-        }
-        // A loader may hand over the labels of the padding as well.
-        if labels.len() == rows {
-            labels.truncate(valid);
+        let EvalBatch { inputs, labels, rows } = item.map_err(FeaturesError::from)?;
+        let HostTensor { shape, mut data } = rows_of(batch, &inputs)?;
+        let (held, dim, valid) = (shape[0], shape[1], rows.len());
+        if valid > held {
+            return Err(FeaturesError::Valid { batch, valid, rows: held }.into());
         }
         if labels.len() != valid {
-            return Err(FeaturesError::Labels { batch, labels: labels.len(), valid });
+            return Err(FeaturesError::Labels { batch, labels: labels.len(), valid }.into());
         }
-        if batch > 0 && dim != features.dim {
-            return Err(FeaturesError::Dimensions { batch, found: dim, expected: features.dim });
+        let expected = *expected.get_or_insert(dim);
+        if dim != expected {
+            return Err(FeaturesError::Dimensions { batch, found: dim, expected }.into());
         }
-        features.append(dim, tensor.data.into_iter(), valid);
-        all_labels.extend(labels);
+        data.truncate(valid * dim);
+        sink(Made { features: Features { rows: valid, dim, data }, labels, rows })?;
     }
-    Ok((features, all_labels))
+    Ok(())
 }
 
-/// Writes `features: f32[N, D]`, `labels: i64[N]` and, in the metadata, `names` of the samples and of the `classes` that labels
-/// count (JSON lists; may be empty) as safetensors. Labels of two files meet by the names of their classes.
-pub fn write_features(
-    path: &Path,
-    features: &Features,
+/// A file of features that is written as they are made: `features: f32[N, D]`, `labels: i64[N]` and, in the metadata, `names` of
+/// the samples and of the `classes` that labels count (JSON lists; may be empty) as safetensors. Labels of two files meet by the names
+/// of their classes.
+pub struct FeatureFile<'s> {
+    source: &'s dyn Source,
+    dim: usize,
+    labels: Vec<i64>,
+    rows: Vec<usize>,
+    file: RowFile,
+}
+
+impl<'s> FeatureFile<'s> {
+    /// A file at `path` for features of `dim` dimensions of the pictures of `source`.
+    pub fn create(path: &Path, source: &'s dyn Source, dim: usize) -> Result<Self, WriteError> {
+        let rows: Vec<usize> = (0..source.len()).collect();
+        // Whole, unless pictures are broken.
+        let expected = with_head(source, &rows, &vec![0; rows.len()], dim, |head| RowFile::create(path, head));
+        Ok(FeatureFile { source, dim, labels: Vec::new(), rows: Vec::new(), file: expected? })
+    }
+
+    pub fn push(&mut self, made: &Made) -> Result<(), WriteError> {
+        self.labels.extend(&made.labels);
+        self.rows.extend(&made.rows);
+        self.file.push(&made.features.data)
+    }
+
+    /// Ends the file; gives the number of its rows.
+    pub fn finish(self) -> Result<usize, WriteError> {
+        let FeatureFile { source, dim, labels, rows, file } = self;
+        with_head(source, &rows, &labels, dim, |head| file.finish(head))?;
+        Ok(rows.len())
+    }
+}
+
+/// What `then` makes of what stands ahead of the features.
+fn with_head<T>(
+    source: &dyn Source,
+    rows: &[usize],
     labels: &[i64],
-    names: &[String],
-    classes: &[String],
-) -> Result<(), WriteError> {
-    let tensors = [
-        FileTensor::f32("features", vec![features.rows, features.dim], features.data.iter().copied()),
-        FileTensor::i64("labels", vec![labels.len()], labels.iter().copied()),
-    ];
+    dim: usize,
+    then: impl FnOnce(&Head<'_>) -> Result<T, WriteError>,
+) -> Result<T, WriteError> {
+    let names: Vec<String> = rows.iter().map(|row| source.name(*row)).collect();
     let list = |names: &[String]| serde_json::Value::from(names.to_vec()).to_string();
-    let metadata = [("kind", "features".to_owned()), ("names", list(names)), ("classes", list(classes))];
-    tensor_file::write(path, &tensors, &metadata)
+    then(&Head {
+        tensors: &[FileTensor::i64("labels", vec![labels.len()], labels.iter().copied())],
+        rows: ("features", [rows.len(), dim]),
+        metadata: &[("kind", "features".to_owned()), ("names", list(&names)), ("classes", list(source.classes()))],
+    })
 }

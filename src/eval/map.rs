@@ -9,7 +9,7 @@ use std::path::Path;
 use nalgebra::{DMatrix, SymmetricEigen};
 use serde::{Deserialize, Serialize};
 
-use super::features::Features;
+use super::features::{Features, unit_row};
 use crate::run::tensor_file::{WriteError, write_atomically};
 
 /// Points of a map at most: more would hide one another.
@@ -44,8 +44,7 @@ pub fn feature_map(features: &Features, labels: &[i64], classes: &[String], step
     let count = features.rows.min(MAX_POINTS);
     // Sources list a class after the other: even strides keep the classes' shares.
     let shown: Vec<usize> = (0..count).map(|i| i * features.rows / count).collect();
-    let unit = features.l2_normalized();
-    let values = shown.iter().flat_map(|&row| unit.row(row)).map(|&x| f64::from(x));
+    let values = shown.iter().flat_map(|&row| unit_row(features.row(row))).map(f64::from);
     let mut centred = DMatrix::from_row_iterator(count, features.dim, values);
     for mut column in centred.column_iter_mut() {
         let mean = column.mean();

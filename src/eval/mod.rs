@@ -1,8 +1,8 @@
 //! Evaluation: what a run's features and reconstructions are worth.
 //!
 //! Before: `train` (or a checkpoint) gives parameters, `data` gives batches. After: `run` logs and draws the figures.
-//! [`quality`] judges features by [`knn`] and [`collapse`], [`features`] makes and writes them, [`map`] puts them in a plane,
-//! [`pictures`] draws reconstructions,
+//! [`quality`] judges features by [`knn`] and [`collapse`], [`features`] makes and writes them, [`pixels`] is what they have to beat,
+//! [`map`] puts them in a plane, [`pass`] tells who waits, [`pictures`] draws reconstructions,
 //! [`export`] writes a module's weights.
 //!
 //! **Invariant:** nothing here changes parameters; the model is seen only through `Backend<E>` and slices.
@@ -12,9 +12,12 @@ pub mod export;
 pub mod features;
 pub mod knn;
 pub mod map;
+pub mod pass;
 pub mod pictures;
+pub mod pixels;
 pub mod quality;
 
 pub use features::Features;
 pub use map::FeatureMap;
+pub use pass::{Look, Pass};
 pub use quality::{Judge, LeftOut, Named, Quality};

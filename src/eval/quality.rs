@@ -7,18 +7,21 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
 
 use super::collapse::{Collapse, collapse};
-use super::features::{self, Features, FeaturesError};
-use super::knn::{KnnError, Shown, accuracy, check_others, knn};
+use super::features::{self, FeaturesError, Made};
+use super::knn::{KnnError, Search, accuracy, check_others};
 use super::map::{FeatureMap, feature_map};
+use super::pass::{Look, Pass};
+use super::pixels;
 use crate::backend::Session;
 use crate::data::DataError;
-use crate::data::evaluation::EvalBatches;
+use crate::data::evaluation::{EvalBatches, some_of};
 use crate::data::source::{self, Identity, Source};
 use crate::graph::{Graph, InputKind, Program};
-use crate::spec::KnnSpec;
+use crate::spec::{KnnSpec, Limit};
 use crate::tensor::Element;
 
 /// A source, and what messages call it: `data.val`, or a path.
@@ -30,8 +33,10 @@ pub struct Named {
 
 /// The sources that kNN takes, opened.
 pub struct Judge {
-    bank: Named,
-    queries: Named,
+    bank: Chosen,
+    /// What of it votes on the baselines.
+    baseline_bank: Chosen,
+    queries: Chosen,
     spec: KnnSpec,
     /// For each class of the queries, its label among the bank's; or why nothing votes.
     labels: Result<Vec<i64>, String>,
@@ -65,6 +70,24 @@ pub struct Accuracy {
     pub queries: usize,
     /// Queries that lie in the bank themselves, each without a vote on itself.
     pub own: usize,
+    /// Pictures of the bank's source that could vote, and of the queries' that were asked for.
+    pub bank: Taken,
+    pub asked: Taken,
+    /// (height, width) of what pictures were pooled to before they were compared, where they were.
+    pub pooled: Option<(usize, usize)>,
+}
+
+/// What of a source was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    pub pictures: usize,
+    pub of: usize,
+}
+
+impl Taken {
+    pub fn is_all(self) -> bool {
+        self.pictures == self.of
+    }
 }
 
 impl Accuracy {
@@ -75,6 +98,14 @@ impl Accuracy {
             own if own == self.queries => ", leave one out,".to_owned(),
             own => format!(", leave one out for {own} of {},", self.queries),
         }
+    }
+
+    /// What it goes by where that is not all pictures as they are: `pooled to 32 × 32`, `bank 50000 of 1281167`.
+    pub fn terms(&self) -> Vec<String> {
+        let pooled = self.pooled.map(|(height, width)| format!("pooled to {height} × {width}"));
+        let part =
+            |name: &str, taken: Taken| (!taken.is_all()).then(|| format!("{name} {} of {}", taken.pictures, taken.of));
+        [pooled, part("bank", self.bank), part("queries", self.asked)].into_iter().flatten().collect()
     }
 }
 
@@ -111,6 +142,8 @@ pub enum QualityError {
     Features(FeaturesError),
     #[error(transparent)]
     Knn(#[from] KnnError),
+    #[error("stopped before all pictures were looked at")]
+    Stopped,
 }
 
 impl From<DataError> for QualityError {
@@ -128,14 +161,36 @@ impl From<FeaturesError> for QualityError {
     }
 }
 
-/// Features of a source's pictures.
-struct Gathered {
-    features: Features,
-    /// By the source's own classes.
-    labels: Vec<i64>,
-    /// Which picture each row shows.
-    rows: Vec<usize>,
-    left_out: Option<LeftOut>,
+/// What takes features as they are made.
+type Sink<'s> = &'s mut dyn FnMut(Made) -> Result<(), QualityError>;
+
+/// Pictures of a source that are looked at.
+#[derive(Clone)]
+struct Chosen {
+    named: Named,
+    images: Arc<[usize]>,
+}
+
+impl Chosen {
+    /// `limit` of all, known by `name`.
+    fn new(named: Named, limit: Limit, name: &str) -> Chosen {
+        let all = named.source.len();
+        Chosen { images: some_of(all, limit.of(all), name).into(), named }
+    }
+
+    /// `limit` of these.
+    fn some(&self, limit: Limit, name: &str) -> Chosen {
+        let places = some_of(self.images.len(), limit.of(self.images.len()), name);
+        Chosen { named: self.named.clone(), images: places.into_iter().map(|place| self.images[place]).collect() }
+    }
+
+    fn taken(&self) -> Taken {
+        Taken { pictures: self.images.len(), of: self.named.source.len() }
+    }
+
+    fn identities(&self, all: &[Identity]) -> Vec<Identity> {
+        self.images.iter().map(|image| all[*image]).collect()
+    }
 }
 
 impl Judge {
@@ -148,16 +203,21 @@ impl Judge {
                 one_class(&bank).map_or(Ok(joined), Err)
             }
         };
-        let judge = Judge { bank, queries, spec: spec.clone(), labels, identities: OnceLock::new() };
+        let bank = Chosen::new(bank, spec.bank_limit, "evaluate.knn.bank");
+        let baseline_bank = bank.some(spec.baseline_limit, "evaluate.knn.baseline");
+        let queries = Chosen::new(queries, spec.query_limit, "evaluate.knn.queries");
+        let identities = OnceLock::new();
+        let judge = Judge { bank, baseline_bank, queries, spec: spec.clone(), labels, identities };
         if judge.labels.is_ok() {
-            let (k, rows) = (spec.k, judge.bank.source.len());
+            let (k, rows) = (spec.k, judge.baseline_bank.images.len());
             if k == 0 || k > rows {
                 return Err(KnnError::Neighbours { k, rows, own: false }.into());
             }
             // No picture stands so often in a bank that the others, as many as voters, are too few: only where most of the bank votes
             // is each picture looked up so early.
             if let (true, Some(found)) = (2 * k > rows, judge.identities()) {
-                check_others(k, &found.bank, &found.queries)?;
+                let of_bank = judge.baseline_bank.identities(&found.bank);
+                check_others(k, &of_bank, &judge.queries.identities(&found.queries))?;
             }
         }
         Ok(judge)
@@ -170,13 +230,14 @@ impl Judge {
 
     /// What messages call the source of the queries.
     pub fn queries(&self) -> &str {
-        &self.queries.name
+        &self.queries.named.name
     }
 
     /// Of the pictures, where one of both sources is in the other.
     fn identities(&self) -> Option<&Identities> {
         let find = || {
-            let (bank, queries) = (source::identities(&*self.bank.source), source::identities(&*self.queries.source));
+            let all = |chosen: &Chosen| source::identities(&*chosen.named.source);
+            let (bank, queries) = (all(&self.bank), all(&self.queries));
             let of_bank: HashSet<&Identity> = bank.iter().collect();
             let meet = queries.iter().any(|identity| of_bank.contains(identity));
             meet.then_some(Identities { bank, queries })
@@ -184,75 +245,125 @@ impl Judge {
         self.identities.get_or_init(find).as_ref()
     }
 
-    /// Figures of the features of `session`, one of `program`.
-    pub fn model<E: Element>(&self, session: &mut dyn Session<E>, program: &Program) -> Result<Quality, QualityError> {
-        Ok(self.of_session(session, program)?.0)
-    }
-
-    /// The same, with the map of the queries' features, made after `step` steps.
-    pub fn model_and_map<E: Element>(
+    /// Figures of the features of `session`, one of `program`, and the map of the queries' features, made after `step` steps.
+    pub fn model<E: Element>(
         &self,
         session: &mut dyn Session<E>,
         program: &Program,
         step: u64,
+        look: Look<'_>,
     ) -> Result<(Quality, Option<FeatureMap>), QualityError> {
-        let (quality, queries) = self.of_session(session, program)?;
-        Ok((quality, feature_map(&queries.features, &queries.labels, self.queries.source.classes(), step)))
+        let (quality, queries) = self.of_session(&self.bank, session, program, ("features", look))?;
+        let classes = self.queries.named.source.classes();
+        Ok((quality, feature_map(&queries.features, &queries.labels, classes, step)))
+    }
+
+    /// Figures of the features of `session`, which holds the values that the run began with: by the bank of the baselines.
+    pub fn untrained<E: Element>(
+        &self,
+        session: &mut dyn Session<E>,
+        program: &Program,
+        look: Look<'_>,
+    ) -> Result<Quality, QualityError> {
+        Ok(self.of_session(&self.baseline_bank, session, program, ("features of the untrained encoder", look))?.0)
     }
 
     fn of_session<E: Element>(
         &self,
+        bank: &Chosen,
         session: &mut dyn Session<E>,
         program: &Program,
-    ) -> Result<(Quality, Gathered), QualityError> {
+        (what, look): (&str, Look<'_>),
+    ) -> Result<(Quality, Made), QualityError> {
         let graph = program.features.as_ref().ok_or(QualityError::NoFeatures)?;
-        let (mut quality, queries) =
-            self.judge(|named| gathered(named, program, graph, |batches| features::extract(session, graph, batches)))?;
+        let make = |batches: &mut EvalBatches, sink: Sink<'_>| features::extract(session, graph, batches, sink);
+        let (mut quality, queries) = self.judge(bank, program, graph, make, (what, look))?;
         quality.collapse = collapse(&queries.features);
         Ok((quality, queries))
     }
 
-    /// Accuracy by the evaluation view's pixels. They have more dimensions than collapse could be told in.
-    pub fn raw_pixels(&self, program: &Program) -> Result<Quality, QualityError> {
+    /// Accuracy by the evaluation view's pixels, by the bank of the baselines. They have more dimensions than collapse could be told in.
+    pub fn raw_pixels(&self, program: &Program, look: Look<'_>) -> Result<Quality, QualityError> {
         let graph = program.features.as_ref().ok_or(QualityError::NoFeatures)?;
         let view = graph.inputs.iter().find(|input| matches!(input.kind, InputKind::View { .. }));
-        let name = &view.ok_or(QualityError::NoFeatures)?.name;
-        Ok(self.judge(|named| gathered(named, program, graph, |batches| features::raw_pixels(name, batches)))?.0)
+        let view = view.ok_or(QualityError::NoFeatures)?;
+        let make = |batches: &mut EvalBatches, sink: Sink<'_>| pixels::raw_pixels(&view.name, batches, sink);
+        let (mut quality, _) = self.judge(&self.baseline_bank, program, graph, make, ("raw pixels", look))?;
+        if let (Some(knn), &[_, _, height, width]) = (&mut quality.knn, &view.ty.shape[..]) {
+            let pooled = pixels::pooled_size((height, width));
+            knn.pooled = Some(pooled).filter(|pooled| *pooled != (height, width));
+        }
+        Ok(quality)
     }
 
-    /// Accuracy by the features that `of` makes, and those of the queries. The bank's are made where they vote.
+    /// Accuracy by the features that `make` gives to its sink, and those of the queries. The bank's are made where they vote, and not
+    /// kept.
     fn judge(
         &self,
-        mut of: impl FnMut(&Named) -> Result<Gathered, QualityError>,
-    ) -> Result<(Quality, Gathered), QualityError> {
+        bank: &Chosen,
+        program: &Program,
+        graph: &Graph,
+        mut make: impl FnMut(&mut EvalBatches, Sink<'_>) -> Result<(), QualityError>,
+        (what, look): (&str, Look<'_>),
+    ) -> Result<(Quality, Made), QualityError> {
+        let of_bank = if self.labels.is_ok() { bank.images.len() } else { 0 };
+        let (mut begun, of) = (0, of_bank + self.queries.images.len());
+        let mut pass = |chosen: &Chosen, sink: Sink<'_>| -> Result<Option<LeftOut>, QualityError> {
+            let mut tell = |done: usize| match look(Pass { what, done, of }) {
+                ControlFlow::Continue(()) => Ok(()),
+                ControlFlow::Break(()) => Err(QualityError::Stopped),
+            };
+            let mut batches = batches(program, graph, &chosen.named.source, chosen.images.clone())?;
+            let mut done = begun;
+            make(&mut batches, &mut |made| {
+                done += made.rows.len();
+                sink(made)?;
+                tell(done)
+            })?;
+            begun += chosen.images.len();
+            // With those that are broken.
+            tell(begun)?;
+            Ok(left_out(&batches, &chosen.named.name)?)
+        };
+        let mut queries = Made::default();
+        let mut without = pass(&self.queries, &mut |made| {
+            queries.append(&made);
+            Ok(())
+        })?;
         let Ok(labels) = &self.labels else {
-            let queries = of(&self.queries)?;
             if let Some(row) = queries.features.first_not_finite() {
                 return Err(KnnError::NotFinite { which: "query", row }.into());
             }
-            let left_out = queries.left_out.iter().cloned().collect();
-            return Ok((Quality { knn: None, collapse: None, left_out }, queries));
+            return Ok((Quality { knn: None, collapse: None, left_out: without.into_iter().collect() }, queries));
         };
-        let (bank, queries) = (of(&self.bank)?, of(&self.queries)?);
-        let in_bank = |label: &i64| labels.get(usize::try_from(*label).ok()?).copied();
-        let joined: Vec<i64> = queries.labels.iter().map(|label| in_bank(label).unwrap_or(-1)).collect();
-        let found = self.identities().map(|all| {
-            let of_rows = |all: &[Identity], rows: &[usize]| rows.iter().map(|row| all[*row]).collect::<Vec<_>>();
-            (of_rows(&all.bank, &bank.rows), of_rows(&all.queries, &queries.rows))
-        });
-        let shown = found.as_ref().map(|(bank, queries)| Shown { bank, queries });
-        let own = shown.map_or(0, |shown| {
-            let of_bank: HashSet<&Identity> = shown.bank.iter().collect();
-            shown.queries.iter().filter(|identity| of_bank.contains(identity)).count()
-        });
+        let found = self.identities();
+        let asked: Option<Vec<Identity>> =
+            found.map(|found| queries.rows.iter().map(|row| found.queries[*row]).collect());
+        let mut in_bank = HashSet::new();
         let KnnSpec { k, temperature, .. } = self.spec;
-        let found = knn(&bank.features, &bank.labels, &queries.features, k, temperature, shown)?;
-        let share = accuracy(&found.predictions, &joined);
-        let knn = Accuracy { share, chance: chance(&joined), queries: joined.len(), own };
-        let left_out = [&bank, &queries].into_iter().filter_map(|g| g.left_out.clone());
-        let mut left_out: Vec<LeftOut> = left_out.collect();
+        let mut search = Search::new(&queries.features, k, asked.clone())?;
+        let of_bank = pass(bank, &mut |made| {
+            let shown: Vec<Identity> =
+                found.map_or(Vec::new(), |found| made.rows.iter().map(|row| found.bank[*row]).collect());
+            in_bank.extend(shown.iter().copied());
+            Ok(search.add(&made.features, &made.labels, &shown)?)
+        })?;
+        let own = asked.iter().flatten().filter(|identity| in_bank.contains(identity)).count();
+        let found = search.vote(temperature)?;
+        let of_bank_label = |label: &i64| labels.get(usize::try_from(*label).ok()?).copied();
+        let joined: Vec<i64> = queries.labels.iter().map(|label| of_bank_label(label).unwrap_or(-1)).collect();
+        let knn = Accuracy {
+            share: accuracy(&found.predictions, &joined),
+            chance: chance(&joined),
+            queries: joined.len(),
+            own,
+            bank: bank.taken(),
+            asked: self.queries.taken(),
+            pooled: None,
+        };
         // One source may be both.
-        left_out.dedup();
+        without = without.filter(|without| of_bank.as_ref() != Some(without));
+        let left_out = of_bank.into_iter().chain(without).collect();
         Ok((Quality { knn: Some(knn), collapse: None, left_out }, queries))
     }
 }
@@ -286,19 +397,6 @@ fn chance(labels: &[i64]) -> f64 {
     counts.into_iter().max().unwrap_or(0) as f64 / labels.len().max(1) as f64
 }
 
-/// What `of` makes of the batches of a source, and who is missing from them.
-fn gathered(
-    named: &Named,
-    program: &Program,
-    graph: &Graph,
-    of: impl FnOnce(&mut EvalBatches) -> Result<(Features, Vec<i64>), FeaturesError>,
-) -> Result<Gathered, QualityError> {
-    let mut batches = batches(program, graph, &named.source)?;
-    let (features, labels) = of(&mut batches)?;
-    let left_out = left_out(&batches, &named.name)?;
-    Ok(Gathered { features, labels, rows: batches.rows().to_vec(), left_out })
-}
-
 /// The broken pictures among those that `batches` went over.
 ///
 /// # Errors
@@ -306,16 +404,21 @@ fn gathered(
 pub fn left_out(batches: &EvalBatches, source_name: &str) -> Result<Option<LeftOut>, DataError> {
     let broken = batches.broken();
     let [first, ..] = broken else { return Ok(None) };
-    let (example, of) = (format!("{}: {}", first.0, first.1), batches.source().len());
+    let (example, of) = (format!("{}: {}", first.0, first.1), batches.images());
     let source_name = source_name.to_owned();
-    match batches.rows() {
-        [] => Err(DataError::NoneReadable { source_name, tried: of, last: example }),
+    match batches.shown() {
+        0 => Err(DataError::NoneReadable { source_name, tried: of, last: example }),
         _ => Ok(Some(LeftOut { source_name, broken: broken.len(), of, example })),
     }
 }
 
-/// Batches of `source` for an evaluation graph.
-pub fn batches(program: &Program, graph: &Graph, source: &Arc<dyn Source>) -> Result<EvalBatches, DataError> {
+/// Batches of `images` of `source` for an evaluation graph.
+pub fn batches(
+    program: &Program,
+    graph: &Graph,
+    source: &Arc<dyn Source>,
+    images: Arc<[usize]>,
+) -> Result<EvalBatches, DataError> {
     let spec = &program.spec;
-    EvalBatches::new(source.clone(), &spec.views, &graph.inputs, spec.data.batch_size, spec.train.seed)
+    EvalBatches::over(source.clone(), images, &spec.views, &graph.inputs, spec.train.seed)
 }

@@ -6,7 +6,7 @@ use super::chart::{Chart, Level, Line, Style};
 use super::read::Run;
 
 /// Figures of an evaluation that have a chart, a level in one, or a note below it, in the order of tables.
-pub const EVALUATION: [&str; 9] = [
+pub const EVALUATION: [&str; 11] = [
     "knn_accuracy",
     "knn_accuracy_untrained",
     "knn_accuracy_raw_pixels",
@@ -16,6 +16,8 @@ pub const EVALUATION: [&str; 9] = [
     "feature_std",
     "feature_std_uniform",
     "left_one_out",
+    "bank_pictures",
+    "query_pictures",
 ];
 
 /// Charts under one heading.

@@ -36,6 +36,7 @@ pub mod memory;
 pub mod metrics;
 pub mod numbered;
 mod programs;
+pub mod row_file;
 mod saver;
 pub mod settings;
 pub mod shell;

@@ -137,8 +137,7 @@ pub fn values<E: Element>(dtype: Dtype, bytes: &[u8]) -> Option<Vec<E>> {
 
 /// Writes `bytes` beside `path`, syncs, and renames: after a crash `path` holds the old contents or the new.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder_of(path))?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     set_usual_permissions(file.as_file())?;
@@ -146,15 +145,20 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// The folder that `path` lies in.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// A temporary file is readable by its owner alone; a result should be readable as any other file.
 #[cfg(unix)]
-fn set_usual_permissions(file: &std::fs::File) -> io::Result<()> {
+pub(super) fn set_usual_permissions(file: &std::fs::File) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     file.set_permissions(std::fs::Permissions::from_mode(0o644))
 }
 
 #[cfg(not(unix))]
-fn set_usual_permissions(_file: &std::fs::File) -> io::Result<()> {
+pub(super) fn set_usual_permissions(_file: &std::fs::File) -> io::Result<()> {
     Ok(())
 }
 

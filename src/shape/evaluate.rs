@@ -6,9 +6,9 @@
 use std::rc::Rc;
 
 use crate::diag::{Code, Diagnostic, Reported, suggest};
-use crate::elab::{Bound, Dims, Kind, Scope, Value, as_duration};
+use crate::elab::{Bound, Dims, EVALUATION_BATCH, Kind, Scope, Value, as_duration, whole};
 use crate::source::Span;
-use crate::spec::{Duration, EvaluateSpec, KnnSpec, ReconstructionsSpec};
+use crate::spec::{BASELINE_LIMIT, Duration, EvaluateSpec, KnnSpec, Limit, ReconstructionsSpec};
 use crate::syntax::ast::{Argument, Entry, Expr, ExprKind, SectionKind};
 
 use super::{Typing, flatten};
@@ -32,7 +32,28 @@ const CALLS: [(&str, Read); 2] = [
 /// Output names of the three pictures.
 pub const PICTURES: [&str; 3] = ["original", "masked", "reconstructed"];
 
+/// Pictures that are encoded at once where nothing is said: more make no machine faster, and take memory beside a step's.
+const AUTO_BATCH: usize = 256;
+
 impl Bound<'_> {
+    /// Pictures that evaluation computes at once: `batch_size` of `evaluate`, or by itself (`auto`) that of `data`, at most
+    /// [`AUTO_BATCH`].
+    pub(super) fn evaluation_batch(&mut self) -> Result<usize, Reported> {
+        let sections = self.pipeline.sections.iter().filter(|section| section.kind == SectionKind::Evaluate);
+        let mut settings = sections.flat_map(|section| &section.entries).filter_map(|entry| match entry {
+            Entry::Binding(binding) if &*binding.name.text == EVALUATION_BATCH => Some(&binding.value),
+            _ => None,
+        });
+        let auto = self.spec.data.batch_size.min(AUTO_BATCH);
+        let Some(written) = settings.next() else { return Ok(auto) };
+        let value = self.machine.eval(written, &self.scope)?;
+        if matches!(&value.kind, Kind::Str(text) if &**text == "auto") {
+            return Ok(auto);
+        }
+        let batch = whole("`evaluate.batch_size`", &value).map_err(|wrong| wrong.help("write `batch_size = auto`"));
+        self.machine.check(batch)
+    }
+
     /// Types the branches and `evaluate` in mode `eval`.
     pub(super) fn evaluation(&mut self, batch: usize) -> Result<(Typing, EvaluateSpec), Reported> {
         let (trace, (outputs, spec)) = self.traced(batch, false, |bound| {
@@ -55,6 +76,7 @@ impl Bound<'_> {
             }
             for entry in &section.entries {
                 match entry {
+                    Entry::Binding(binding) if &*binding.name.text == EVALUATION_BATCH => {}
                     Entry::Binding(binding) if CALLS.iter().any(|(name, _)| *name == &*binding.name.text) => {
                         match (&binding.value.kind, callee(&binding.value)) {
                             (ExprKind::None, _) => {}
@@ -143,7 +165,17 @@ impl Bound<'_> {
         if spec.knn.is_some() {
             return self.called_twice("knn", span);
         }
-        let names = &["features", "bank", "queries", "k?", "temperature?", "every?"];
+        let names = &[
+            "features",
+            "bank",
+            "queries",
+            "k?",
+            "temperature?",
+            "every?",
+            "bank_limit?",
+            "query_limit?",
+            "baseline_limit?",
+        ];
         let bag = self.machine.bind_builtin("knn", names, arguments, span, scope)?;
         if let Some(value) = bag.get("features").filter(|value| !matches!(value.kind, Kind::Poison)) {
             let given = self.machine.to_tensor("`features` of `knn`", value)?;
@@ -175,6 +207,9 @@ impl Bound<'_> {
                 k: bag.count("k", 20)?,
                 temperature: bag.float("temperature", 0.07)?,
                 every,
+                bank_limit: bag.limit("bank_limit", Limit::default())?,
+                query_limit: bag.limit("query_limit", Limit::default())?,
+                baseline_limit: bag.limit("baseline_limit", BASELINE_LIMIT)?,
             })
         })();
         spec.knn = Some(self.machine.check(knn)?);

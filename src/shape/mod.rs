@@ -52,7 +52,8 @@ pub struct Typed {
 /// Types all of a bound pipeline.
 pub fn check(mut bound: Bound<'_>) -> Result<Typed, Reported> {
     let train = bound.typing(bound.spec.data.batch_size, true)?;
-    let (eval, evaluate) = bound.evaluation(bound.spec.data.batch_size)?;
+    let batch = bound.evaluation_batch()?;
+    let (eval, evaluate) = bound.evaluation(batch)?;
     let mut spec = bound.spec;
     spec.evaluate = evaluate;
     spec.imports = std::mem::take(&mut bound.machine.imports.specs);

@@ -8,11 +8,11 @@
 use serde_json::{Map, Value, json};
 
 use super::session::{Baseline, Training};
-use super::watch::quality_error;
+use super::watch::{Looked, look, quality_error};
 use super::{SessionError, Watch, imports, init, reconstruct};
 use crate::backend::StepError;
 use crate::eval::collapse::Collapse;
-use crate::eval::quality::Accuracy;
+use crate::eval::quality::{Accuracy, QualityError};
 use crate::eval::{LeftOut, Quality};
 use crate::run::{RunError, checkpoint};
 use crate::tensor::Element;
@@ -42,22 +42,27 @@ impl<E: Element> Training<'_, E> {
         }
     }
 
-    pub(super) fn look(&mut self, due: Due, watch: &mut dyn Watch) -> Result<(), SessionError> {
+    /// Looks at what is due. Who asks to leave meanwhile does not wait for it: nothing is told then, and it is made when the run is
+    /// taken up again.
+    pub(super) fn look(&mut self, due: Due, watch: &mut dyn Watch) -> Result<Looked, SessionError> {
         for (due, call) in [(due.draw, "reconstructions"), (due.judge, "knn")] {
             let looked = match call {
                 _ if !due => continue,
                 "knn" => self.judge(watch),
                 _ => self.draw(),
             };
-            if looked.is_err() {
+            if matches!(looked, Err(SessionError::Quality(QualityError::Stopped))) {
+                return Ok(Looked::Stopped);
+            }
+            if let Err(error) = looked {
                 watch.say(&format!(
                     "`{call}` of `evaluate` failed: --resume makes it again and goes on, --resume --set evaluate.{call}=none goes on \
                      without it"
                 ));
-                return looked;
+                return Err(error);
             }
         }
-        Ok(())
+        Ok(Looked::AtAll)
     }
 
     /// Figures of the untrained encoder and of raw pixels.
@@ -69,20 +74,22 @@ impl<E: Element> Training<'_, E> {
         imports::copy(self.program, session.tensors().map_err(StepError::from)?, &mut initial);
         let quality = |error| quality_error(self.program, error);
         let trained = session.exchange(initial).map_err(StepError::from)?;
-        let untrained = judge.model(session, self.program).map_err(quality);
+        let untrained = judge.untrained(session, self.program, &mut look(watch)).map_err(quality);
         session.exchange(trained).map_err(StepError::from)?;
         let untrained = untrained?;
         let pixels = match untrained.knn {
-            Some(_) => judge.raw_pixels(self.program).map_err(quality)?,
+            Some(_) => judge.raw_pixels(self.program, &mut look(watch)).map_err(quality)?,
             None => Quality { knn: None, collapse: None, left_out: Vec::new() },
         };
         self.tell_left_out(&untrained.left_out, watch);
         match (untrained.knn, pixels.knn, &untrained.collapse) {
             (Some(untrained), Some(pixels), _) => watch.say(&format!(
-                "kNN accuracy to beat{}: untrained encoder {}, raw pixels {}, chance {}",
+                "kNN accuracy to beat{}: untrained encoder {}{}, raw pixels {}{}, chance {}",
                 untrained.leave_one_out().trim_end_matches(','),
                 percent(untrained.share),
+                in_brackets(&untrained.terms()),
                 percent(pixels.share),
+                in_brackets(&pixels.terms()),
                 percent(untrained.chance),
             )),
             (_, _, Some(collapse)) => watch.say(&format!("features of the untrained encoder: {}", spelled(collapse))),
@@ -99,7 +106,7 @@ impl<E: Element> Training<'_, E> {
         }
         let (Some(judge), Some(baseline)) = (&self.judge, &self.baseline) else { return Ok(()) };
         let step = self.trainer.step;
-        let judged = judge.model_and_map(&mut *self.trainer.session, self.program, step);
+        let judged = judge.model(&mut *self.trainer.session, self.program, step, &mut look(watch));
         let (quality, map) = judged.map_err(|error| quality_error(self.program, error))?;
         if let Some(map) = map {
             map.write(&self.folder.feature_map()).map_err(RunError::from)?;
@@ -110,19 +117,21 @@ impl<E: Element> Training<'_, E> {
         let known = (quality.knn, baseline.untrained.knn, baseline.pixels.knn);
         if let (Some(knn), Some(untrained), Some(pixels)) = known {
             let Accuracy { share, chance, .. } = knn;
-            line += &format!(
-                " kNN accuracy{} {} (untrained encoder {}, raw pixels {})",
-                knn.leave_one_out(),
-                percent(share),
-                percent(untrained.share),
-                percent(pixels.share),
-            );
+            let mut beside = knn.terms();
+            beside.push(format!("untrained encoder {}", percent(untrained.share)));
+            beside.push(format!("raw pixels {}", percent(pixels.share)));
+            line += &format!(" kNN accuracy{} {}{}", knn.leave_one_out(), percent(share), in_brackets(&beside));
             put("knn_accuracy", share);
             put("knn_accuracy_untrained", untrained.share);
             put("knn_accuracy_raw_pixels", pixels.share);
             put("chance", chance);
             if knn.own > 0 {
                 put("left_one_out", knn.own as f64);
+            }
+            for (name, taken) in [("bank_pictures", knn.bank), ("query_pictures", knn.asked)] {
+                if !taken.is_all() {
+                    put(name, taken.pictures as f64);
+                }
             }
         }
         if let Some(collapse) = &quality.collapse {
@@ -178,6 +187,11 @@ impl<E: Element> Training<'_, E> {
 
 fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
+}
+
+/// ` (one, another)`, or nothing.
+fn in_brackets(notes: &[String]) -> String {
+    if notes.is_empty() { String::new() } else { format!(" ({})", notes.join(", ")) }
 }
 
 fn rank(collapse: &Collapse) -> String {

@@ -40,7 +40,7 @@ pub fn write<E: Element>(
     let Some(graph) = &program.pictures else { return Ok(()) };
     let data = &program.spec.data;
     let (views, seed) = (&program.spec.views, program.spec.train.seed);
-    let mut batches = EvalBatches::new(source.source.clone(), views, &graph.inputs, data.batch_size, seed)?;
+    let mut batches = EvalBatches::new(source.source.clone(), views, &graph.inputs, seed)?;
     let (inputs, count) = sample_inputs(&mut batches, spec.count, &source.name)?;
     let outputs = COLUMNS.map(str::to_owned).to_vec();
     let found = session.evaluate(graph, &inputs, &outputs)?;

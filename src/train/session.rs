@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::imports::{self, ImportedRun};
 use super::resume::{check_changes, check_slots, check_sources, slot_names, tell_other_machine};
 use super::sources::Sources;
-use super::watch::{SessionError, StepLine, Watch, quality_error};
+use super::watch::{Looked, SessionError, StepLine, Watch, quality_error};
 use super::{StepReport, Trainer, init};
 use crate::backend::{Backend, Session, StepError};
 use crate::data::loader::{Counters, Loader, LoaderOptions, steps_per_epoch};
@@ -77,7 +77,7 @@ pub fn run<E: Element>(
     watch.end();
     let ended = ended.and_then(|ended| {
         if ended == Ended::Finished {
-            training.finish(watch)?;
+            return training.finish(watch);
         }
         Ok(ended)
     });
@@ -240,7 +240,9 @@ impl<'a, E: Element> Training<'a, E> {
         watch.begin(self.trainer.step, self.total_steps, batch_size);
         if self.trainer.step < self.total_steps {
             // The run ended between a checkpoint and what was to be looked at then.
-            self.look(self.due(), watch)?;
+            if self.look(self.due(), watch)? == Looked::Stopped {
+                return Ok(Ended::Stopped { step: self.trainer.step });
+            }
         }
         // What comes between two steps, such as an evaluation, is no time of theirs.
         let mut since = Instant::now();
@@ -263,7 +265,7 @@ impl<'a, E: Element> Training<'a, E> {
                 self.trainer.session.reuse(report.results);
             }
             let (step, clock) = (self.trainer.step, self.trainer.clock);
-            let stop = watch.asked_to_stop() && step < self.total_steps;
+            let mut stop = watch.asked_to_stop() && step < self.total_steps;
             let due = self.due();
             let save = stop || due.any() || clock.is_due(spec.train.checkpoint_every, step);
             if save || step == self.total_steps {
@@ -279,7 +281,7 @@ impl<'a, E: Element> Training<'a, E> {
             }
             // Who asks to leave does not wait for it: it is made up for as the run goes on.
             if !stop {
-                self.look(due, watch)?;
+                stop = self.look(due, watch)? == Looked::Stopped;
             }
             if save {
                 since = Instant::now();
@@ -308,11 +310,14 @@ impl<'a, E: Element> Training<'a, E> {
     }
 
     /// Last checkpoint, pictures and figures, where the last step did not bring them.
-    fn finish(&mut self, watch: &mut dyn Watch) -> Result<(), SessionError> {
+    fn finish(&mut self, watch: &mut dyn Watch) -> Result<Ended, SessionError> {
         if self.saved != Some(self.trainer.step) {
             self.save()?;
         }
-        self.look(self.due(), watch)
+        Ok(match self.look(self.due(), watch)? {
+            Looked::AtAll => Ended::Finished,
+            Looked::Stopped => Ended::Stopped { step: self.trainer.step },
+        })
     }
 
     fn log(

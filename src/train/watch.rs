@@ -1,11 +1,14 @@
 //! Who looks on while a session runs, and what it hears, of steps and of what goes wrong.
 
+use std::ops::ControlFlow;
+
 use serde_json::Value;
 
 use super::imports::ImportError;
 use super::reconstruct;
 use crate::backend::StepError;
 use crate::data::DataError;
+use crate::eval::Pass;
 use crate::eval::quality::QualityError;
 use crate::graph::Program;
 use crate::run::{RunError, RunFolder};
@@ -20,6 +23,8 @@ pub trait Watch {
     fn logged(&mut self, _line: &Value) {}
     /// Once, before the first step: the pictures of `data.train`.
     fn counted(&mut self, _pictures: usize) {}
+    /// While pictures are looked at: how far that is, after each batch and at its end.
+    fn pass(&mut self, _pass: &Pass<'_>) {}
     /// A line for people.
     fn say(&mut self, line: &str);
     /// Whether the user or the system asks to save and leave.
@@ -28,6 +33,22 @@ pub trait Watch {
     fn end(&mut self);
     /// While the run goes on, after the folder has got something new to look at.
     fn kept(&mut self, _folder: &RunFolder) {}
+}
+
+/// How looking at a step ended without an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Looked {
+    AtAll,
+    /// It was asked to stop.
+    Stopped,
+}
+
+/// Tells `watch` of passes, and ends them where it is asked to.
+pub(super) fn look(watch: &mut dyn Watch) -> impl FnMut(Pass<'_>) -> ControlFlow<()> + '_ {
+    |pass| {
+        watch.pass(&pass);
+        if watch.asked_to_stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
 }
 
 /// What is shown of a step.

@@ -235,20 +235,24 @@ fn the_page_of_the_operations_is_that_of_the_table() {
 
 #[test]
 fn pipelines_in_the_docs_compile() {
-    let page = fs::read_to_string(root("docs/your_own_method.md")).expect("it is in the repository");
-    let mut compiled = 0;
-    let mut sources = Sources::new();
-    for block in page.split("```cmae\n").skip(1) {
-        let text = block.split("```").next().unwrap_or_default();
-        let pipeline = text.lines().find_map(|line| line.strip_prefix("pipeline ")).expect("each block has a pipeline");
-        let name = pipeline.split([' ', '{']).next().unwrap_or_default();
-        let path = format!("docs/{name}.cmae");
-        sources.add_file(&path, text);
-        let mut diagnostics = Diagnostics::default();
-        if cmae::compile(&mut sources, &mut diagnostics, path.as_ref(), &[]).is_err() {
-            panic!("{name}:\n{}", render(diagnostics.list(), &sources, false));
+    // Beside which pipelines, and how many.
+    for (page, folder, expected) in [("your_own_method", "docs", 3), ("evaluation", "pipelines", 1)] {
+        let text = fs::read_to_string(root(&format!("docs/{page}.md"))).expect("it is in the repository");
+        let mut compiled = 0;
+        let mut sources = Sources::new();
+        for block in text.split("```cmae\n").skip(1) {
+            let text = block.split("```").next().unwrap_or_default();
+            let pipeline = text.lines().find_map(|line| line.strip_prefix("pipeline "));
+            let pipeline = pipeline.expect("each block has a pipeline");
+            let name = pipeline.split([' ', '{']).next().unwrap_or_default();
+            let path = format!("{folder}/{name}.cmae");
+            sources.add_file(&path, text);
+            let mut diagnostics = Diagnostics::default();
+            if cmae::compile(&mut sources, &mut diagnostics, path.as_ref(), &[]).is_err() {
+                panic!("{name}:\n{}", render(diagnostics.list(), &sources, false));
+            }
+            compiled += 1;
         }
-        compiled += 1;
+        assert_eq!(compiled, expected, "pipelines of {page}");
     }
-    assert_eq!(compiled, 3, "the page's pipelines");
 }

@@ -3,20 +3,50 @@
 use std::path::{Path, PathBuf};
 
 use cmae::backend::host::HostSession;
-use cmae::backend::{Backend, BackendError, Request, Results, Session};
+use cmae::backend::{Backend, BackendError, Compute, Request, Results, Session};
 use cmae::data::DataError;
+use cmae::data::evaluation::{EvalBatch, EvalBatches, some_of};
+use cmae::data::rng::Key;
+use cmae::data::source::{self, Identity};
+use cmae::data::view::Draw;
 use cmae::eval::collapse::collapse;
 use cmae::eval::export::{ExportError, export_module};
-use cmae::eval::features::{Batch, Features, FeaturesError, extract, raw_pixels, write_features};
-use cmae::eval::knn::{KnnError, accuracy, knn};
+use cmae::eval::features::{FeatureFile, Features, FeaturesError, Made, extract};
+use cmae::eval::knn::{KnnError, KnnResult, Search, accuracy};
 use cmae::eval::pictures::{Pictures, PicturesError, grid, scale, write_png};
+use cmae::eval::pixels::raw_pixels;
 use cmae::graph::{Graph, Init, Layout, Program, TensorDecl, TensorKind};
-use cmae::spec::{EmaMoment, EmaSpec, Role, Schedule};
+use cmae::run::tensor_file::{FileTensor, to_bytes};
+use cmae::spec::{EmaMoment, EmaSpec, MAX_PIXELS, Role, Schedule, SourceSpec};
 use cmae::tensor::{HostTensor, InputValue, Inputs, OutputValue};
 use cmae::verify::file::{Fixture, Values};
 
 fn features(rows: &[&[f32]]) -> Features {
     Features { rows: rows.len(), dim: rows[0].len(), data: rows.concat() }
+}
+
+/// All of a bank at once. `shown`: which picture each of its rows and each query shows.
+pub fn knn(
+    bank: &Features,
+    labels: &[i64],
+    queries: &Features,
+    k: usize,
+    temperature: f64,
+    shown: Option<(&[Identity], &[Identity])>,
+) -> Result<KnnResult, KnnError> {
+    let mut search = Search::new(queries, k, shown.map(|(_, queries)| queries.to_vec()))?;
+    search.add(bank, labels, shown.map_or(&[], |(bank, _)| bank))?;
+    search.vote(temperature)
+}
+
+/// What `feed` gives to a sink, as one.
+fn all<X>(feed: impl FnOnce(&mut dyn FnMut(Made) -> Result<(), X>) -> Result<(), X>) -> Result<Made, X> {
+    let mut all = Made::default();
+    feed(&mut |made| {
+        all.append(&made);
+        Ok(())
+    })?;
+    Ok(all)
 }
 
 fn golden(name: &str) -> PathBuf {
@@ -47,12 +77,15 @@ fn knn_agrees_with_the_fixture() {
         let found = knn(&bank, &labels[..train], &queries, k, 0.07, None).expect("the fixture is sound");
         assert_eq!(found.predictions, ints(&file, &format!("expect.knn{k}_predictions")), "k = {k}");
         let expected = floats(&file, &format!("expect.knn{k}_scores"));
-        assert_eq!(found.scores.len(), expected.len());
-        for (x, reference) in found.scores.iter().zip(expected) {
-            assert!((f64::from(*x) - reference).abs() <= 1e-4, "k = {k}: {x}, expected {reference}");
+        let classes = expected.len() / queries.rows;
+        for (votes, expected) in found.votes.iter().zip(expected.chunks(classes)) {
+            for (class, reference) in expected.iter().enumerate() {
+                let share = votes.iter().find(|(voted, _)| *voted == class as i64).map_or(0.0, |(_, share)| *share);
+                assert!((share - reference).abs() <= 1e-4, "k = {k}: {share}, expected {reference}");
+            }
         }
         let expected = file.config.lookup(&format!("accuracy.knn{k}")).expect("in its config");
-        assert_eq!(found.accuracy(&labels[train..]), expected.as_f64().expect("a share"));
+        assert_eq!(accuracy(&found.predictions, &labels[train..]), expected.as_f64().expect("a share"));
     }
 }
 
@@ -64,14 +97,100 @@ fn knn_gives_ties_to_the_lower_index() {
     let labels = [3, 1, 0];
     assert_eq!(knn(&bank, &labels, &query, 1, 0.07, None).expect("sound").predictions, [3]);
     let both = knn(&bank, &labels, &query, 2, 0.07, None).expect("sound");
-    assert_eq!((both.predictions, both.scores, both.classes), (vec![1], vec![0.0, 0.5, 0.0, 0.5], 4));
+    assert_eq!((both.predictions, both.votes), (vec![1], vec![vec![(1, 0.5), (3, 0.5)]]));
+}
+
+/// `rows` of `dim` numbers around a centre of their own among `centres`, as trained features lie.
+pub fn clustered(rows: usize, dim: usize, centres: usize, name: &str) -> Features {
+    let stream = |name: &str, sample: usize| Key { seed: 5, epoch: 0, sample: sample as u64 }.stream(name);
+    let row = |row: usize| {
+        let (mut centre, mut around) = (stream("centre", row % centres), stream(name, row));
+        (0..dim).map(move |_| (centre.uniform() - 0.5 + 2.0 * (around.uniform() - 0.5)) as f32)
+    };
+    Features { rows, dim, data: (0..rows).flat_map(row).collect() }
+}
+
+/// The definition: all cosines of a query in f64, sorted; ties to the lower index.
+pub fn by_force(bank: &Features, labels: &[i64], queries: &Features, k: usize, temperature: f64) -> Vec<i64> {
+    let (bank, queries) = (bank.l2_normalized(), queries.l2_normalized());
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum::<f64>();
+    let predict = |query: usize| {
+        let cosines = (0..bank.rows).map(|row| dot(bank.row(row), queries.row(query)));
+        let mut near: Vec<(f64, usize)> = cosines.zip(0..).collect();
+        near.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        let mut votes = vec![0.0; labels.iter().max().map_or(0, |label| *label as usize + 1)];
+        for (cosine, row) in &near[..k] {
+            votes[labels[*row] as usize] += libm::exp((cosine - near[0].0) / temperature);
+        }
+        (0..votes.len()).rev().max_by(|a, b| votes[*a].total_cmp(&votes[*b])).map_or(-1, |class| class as i64)
+    };
+    (0..queries.rows).map(predict).collect()
+}
+
+#[test]
+fn knn_is_what_the_definition_says_however_the_bank_is_cut_and_threads_share_it() {
+    // More than two blocks of the bank and than one of queries, the last of each not full, and 40 classes of which few are right.
+    let (mut bank, queries) = (clustered(2_500, 24, 40, "bank"), clustered(300, 24, 40, "queries"));
+    // Equal rows in other blocks, at other places of a block: the first of them votes.
+    for (from, to) in [(3, 1_027), (3, 2_499), (700, 1_700), (1_023, 1_024)] {
+        bank.data.copy_within(from * 24..(from + 1) * 24, to * 24);
+    }
+    let labels: Vec<i64> = (0..2_500).map(|row| (row * 7) % 40).collect();
+    for k in [1, 20] {
+        let expected = by_force(&bank, &labels, &queries, k, 0.07);
+        let found = knn(&bank, &labels, &queries, k, 0.07, None).expect("sound");
+        assert_eq!(found.predictions, expected, "k = {k}");
+        for (threads, part) in [(1, 1), (3, 7), (2, 1_024), (2, 1_500)] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+            let cut = pool.install(|| {
+                let mut search = Search::new(&queries, k, None)?;
+                for first in (0..bank.rows).step_by(part) {
+                    let rows = part.min(bank.rows - first);
+                    let data = bank.data[first * 24..(first + rows) * 24].to_vec();
+                    search.add(&Features { rows, dim: 24, data }, &labels[first..first + rows], &[])?;
+                }
+                search.vote(0.07)
+            });
+            assert_eq!(cut.as_ref(), Ok(&found), "{threads} threads, {part} rows at a time");
+        }
+    }
+    // A query that lies in the bank, at both places of its row: neither votes, and the one behind does.
+    let own = Features { rows: 1, dim: 24, data: bank.row(3).to_vec() };
+    let name = |row: usize| Identity::of_text(&if row == 3 || row == 1_027 { "own".into() } else { row.to_string() });
+    let shown: Vec<Identity> = (0..bank.rows).map(name).collect();
+    let found = knn(&bank, &labels, &own, 1, 0.07, Some((&shown, &[Identity::of_text("own")]))).expect("sound");
+    assert_eq!(found.predictions, [labels[2_499]]);
+}
+
+/// ImageNet's size is 64 times as large a bank. `cargo test --release … -- --ignored --nocapture` prints times.
+#[test]
+#[ignore = "minutes, and a release build"]
+fn knn_of_twenty_thousand_queries_is_what_the_definition_says() {
+    let (dim, k) = (768, 20);
+    let (bank, queries) = (clustered(50_000, dim, 1_000, "bank"), clustered(20_000, dim, 1_000, "queries"));
+    let labels: Vec<i64> = (0..bank.rows as i64).map(|row| row % 1_000).collect();
+    for (rows, of) in [(12_500, 20_000), (25_000, 20_000), (50_000, 20_000)] {
+        let part = |all: &Features, rows: usize| Features { rows, dim, data: all.data[..rows * dim].to_vec() };
+        let (bank, queries) = (part(&bank, rows), part(&queries, of));
+        let start = std::time::Instant::now();
+        let found = knn(&bank, &labels[..rows], &queries, k, 0.07, None).expect("sound");
+        let took = start.elapsed().as_secs_f64();
+        let rate = 2.0 * (rows * of * dim) as f64 / took / 1e9;
+        println!("{rows} x {of} x {dim}: {took:.1} s, {rate:.0} GFLOP/s");
+        if rows == 50_000 {
+            let first = part(&queries, 2_000);
+            let expected = by_force(&bank, &labels, &first, k, 0.07);
+            assert_eq!(found.predictions[..2_000], expected);
+            println!("accuracy {:.4}", accuracy(&found.predictions, &labels[..of]));
+        }
+    }
 }
 
 #[test]
 fn knn_keeps_its_scores_at_tiny_temperatures() {
     let bank = features(&[&[1.0, 0.0], &[0.0, 1.0]]);
     let found = knn(&bank, &[0, 1], &features(&[&[1.0, 0.1]]), 2, 1e-4, None).expect("sound");
-    assert_eq!(found.scores, [1.0, 0.0]);
+    assert_eq!(found.votes, [[(0, 1.0), (1, 0.0)]]);
 }
 
 #[test]
@@ -113,6 +232,12 @@ fn collapse_figures_of_hand_cases() {
     let wide = features(&[&[3.0, 0.0, 0.0], &[0.0, 1.0, 0.0]]);
     near(collapse(&tall).expect("finite").effective_rank, libm::exp(entropy));
     near(collapse(&wide).expect("finite").effective_rank, libm::exp(entropy));
+
+    // More rows than are summed up at once, of two directions, the second three times as often: singular values 1 to √3.
+    let rows: Vec<&[f32]> = (0..2_600).map(|row| [&[1.0, 0.0][..], &[0.0, 1.0]][usize::from(row % 4 > 0)]).collect();
+    let first = 1.0 / (1.0 + 3.0_f64.sqrt());
+    let entropy = -(first * libm::log(first) + (1.0 - first) * libm::log(1.0 - first));
+    near(collapse(&features(&rows)).expect("finite").effective_rank, libm::exp(entropy));
 
     let zero = collapse(&features(&[&[0.0, 0.0], &[0.0, 0.0]])).expect("finite");
     assert_eq!((zero.std, zero.effective_rank, zero.mean_cosine), (0.0, 0.0, 0.0));
@@ -218,56 +343,128 @@ impl Backend<f64> for Doubler {
 }
 
 /// Batches of two 1 x 1 x 2 pictures: (1, 1), (2, 2) and (3, 3), padding.
-fn batches() -> Vec<Result<Batch, DataError>> {
-    let batch = |values: [f32; 4]| {
+fn batches() -> Vec<Result<EvalBatch, DataError>> {
+    let batch = |values: [f32; 4], labels: &[i64], rows: &[usize]| {
         let tensor = HostTensor { shape: vec![2, 1, 1, 2], data: values.to_vec() };
-        vec![("views.eval".to_owned(), InputValue::Float(tensor))]
+        let inputs = vec![("views.eval".to_owned(), InputValue::Float(tensor))];
+        Ok(EvalBatch { inputs, labels: labels.to_vec(), rows: rows.to_vec() })
     };
-    vec![Ok((batch([1.0, 1.0, 2.0, 2.0]), 2, vec![7, 8])), Ok((batch([3.0, 3.0, 9.0, 9.0]), 1, vec![9]))]
+    vec![batch([1.0, 1.0, 2.0, 2.0], &[7, 8], &[0, 2]), batch([3.0, 3.0, 9.0, 9.0], &[9], &[3])]
 }
 
 #[test]
 fn features_leave_out_the_padding() {
     let program = crate::verify::toy::program();
     let mut session = Box::new(Doubler).open(&program, vec![0.5; program.layout.total_len]).expect("it takes any");
-    let found = extract(&mut *session, &Graph::default(), batches().into_iter());
-    let (found, labels) = found.expect("sound");
-    assert_eq!(found, features(&[&[4.0, 0.5], &[8.0, 0.5], &[12.0, 0.5]]));
-    assert_eq!(labels, [7, 8, 9]);
+    let found = all::<FeaturesError>(|sink| extract(&mut *session, &Graph::default(), batches().into_iter(), sink));
+    let found = found.expect("sound");
+    assert_eq!(found.features, features(&[&[4.0, 0.5], &[8.0, 0.5], &[12.0, 0.5]]));
+    assert_eq!((found.labels, found.rows), (vec![7, 8, 9], vec![0, 2, 3]));
 
-    let (pixels, labels) = raw_pixels("views.eval", batches().into_iter()).expect("sound");
-    assert_eq!(pixels, features(&[&[1.0, 1.0], &[2.0, 2.0], &[3.0, 3.0]]));
-    assert_eq!(labels, [7, 8, 9]);
+    let pixels = |input: &str, batches: Vec<_>| all(|sink| raw_pixels(input, batches.into_iter(), sink));
+    let found: Made = pixels("views.eval", batches()).expect("sound");
+    assert_eq!(found.features, features(&[&[1.0, 1.0], &[2.0, 2.0], &[3.0, 3.0]]));
+    assert_eq!(found.labels, [7, 8, 9]);
 
-    let failing = batches().into_iter().chain([Err(DataError::FolderGone { path: "a".into() })]);
-    assert!(matches!(raw_pixels("views.eval", failing), Err(FeaturesError::Data(DataError::FolderGone { .. }))));
-    assert!(matches!(raw_pixels("views.x", batches().into_iter()), Err(FeaturesError::NoInput { .. })));
+    let mut failing = batches();
+    failing.push(Err(DataError::FolderGone { path: "a".into() }));
+    let gone = pixels("views.eval", failing);
+    assert!(matches!(gone, Err(FeaturesError::Data(DataError::FolderGone { .. }))));
+    assert!(matches!(pixels("views.x", batches()), Err(FeaturesError::NoInput { .. })));
     let mut short = batches();
-    short[0].as_mut().expect("sound").2.pop();
-    assert!(matches!(raw_pixels("views.eval", short.into_iter()), Err(FeaturesError::Labels { labels: 1, .. })));
+    short[0].as_mut().expect("sound").labels.pop();
+    assert!(matches!(pixels("views.eval", short), Err(FeaturesError::Labels { labels: 1, .. })));
 }
 
 #[test]
-fn features_are_written_with_labels_and_names() {
+fn features_are_written_as_they_are_made_with_labels_and_names() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let (first, second) = (folder.path().join("a.safetensors"), folder.path().join("b.safetensors"));
-    let written = features(&[&[1.0, 2.0], &[3.0, 4.0]]);
-    let names = ["a/1.png".to_owned(), "b/2.png".to_owned()];
-    let classes = ["a".to_owned(), "b".to_owned()];
-    write_features(&first, &written, &[0, 1], &names, &classes).expect("the folder is there");
-    write_features(&second, &written, &[0, 1], &names, &classes).expect("the folder is there");
-    assert_eq!(std::fs::read(&first).expect("written"), std::fs::read(&second).expect("written"), "equal bytes");
+    let path = folder.path().join("a.safetensors");
+    let digits = SourceSpec::Digits { split: "val".to_owned() };
+    let source = source::open(&digits, 1, MAX_PIXELS).expect("digits are embedded");
+    let all: Vec<usize> = (0..source.len()).collect();
+    // All of them, and without those that are broken: one, and so many that the header is another, odd numbers of values too.
+    for rows in [all.clone(), all[1..].to_vec(), all.iter().copied().filter(|row| row % 3 > 0).collect(), vec![5]] {
+        let labels: Vec<i64> = rows.iter().map(|row| source.label(*row).expect("digits have one")).collect();
+        let values = |row: usize| [row as f32, 0.5, -1.0 / (row as f32 + 1.0)];
+        let mut file = FeatureFile::create(&path, &*source, 3).expect("the folder is there");
+        for (rows, labels) in rows.chunks(50).zip(labels.chunks(50)) {
+            let data = rows.iter().flat_map(|row| values(*row)).collect();
+            let features = Features { rows: rows.len(), dim: 3, data };
+            file.push(&Made { features, labels: labels.to_vec(), rows: rows.to_vec() }).expect("there is room");
+        }
+        assert_eq!(file.finish().expect("there is room"), rows.len());
 
-    let file = Fixture::read(&first).expect("a safetensors file");
-    assert_eq!(file.tensor("features").expect("written").shape, [2, 2]);
-    assert_eq!(floats(&file, "features"), [1.0, 2.0, 3.0, 4.0]);
-    assert_eq!(ints(&file, "labels"), [0, 1]);
-    let bytes = std::fs::read(&first).expect("written");
-    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).expect("sound");
-    let metadata = header.metadata().clone().expect("written");
-    assert_eq!(metadata["names"], r#"["a/1.png","b/2.png"]"#);
-    assert_eq!(metadata["classes"], r#"["a","b"]"#);
-    assert_eq!(metadata["format_version"], "1");
+        // As if all were there before the first is written.
+        let list = |names: Vec<String>| serde_json::Value::from(names).to_string();
+        let metadata = [
+            ("kind", "features".to_owned()),
+            ("names", list(rows.iter().map(|row| source.name(*row)).collect())),
+            ("classes", list(source.classes().to_vec())),
+        ];
+        let tensors = [
+            FileTensor::f32("features", vec![rows.len(), 3], rows.iter().flat_map(|row| values(*row))),
+            FileTensor::i64("labels", vec![rows.len()], labels.iter().copied()),
+        ];
+        let expected = to_bytes(&path, &tensors, &metadata).expect("they fit");
+        assert!(std::fs::read(&path).expect("written") == expected, "{} rows", rows.len());
+        assert_eq!(ints(&Fixture::read(&path).expect("a safetensors file"), "labels"), labels);
+    }
+    // Who leaves before the end leaves nothing, and what was there.
+    let before = std::fs::read(&path).expect("written");
+    drop(FeatureFile::create(&path, &*source, 3).expect("the folder is there"));
+    assert!(std::fs::read(&path).expect("still there") == before);
+    assert_eq!(std::fs::read_dir(folder.path()).expect("it is there").count(), 1, "nothing is left beside it");
+}
+
+#[test]
+fn some_pictures_are_always_the_same_and_evenly_spread() {
+    for (len, count) in [(0, 3), (1, 1), (10, 10), (10, 20), (10_000, 1_000), (10_000, 9_999)] {
+        let found = some_of(len, count, "a");
+        assert_eq!(found.len(), count.min(len));
+        assert!(found.windows(2).all(|pair| pair[0] < pair[1]) && found.iter().all(|place| *place < len));
+        assert_eq!(found, some_of(len, count, "a"));
+    }
+    let found = some_of(10_000, 1_000, "a");
+    assert_ne!(found, some_of(10_000, 1_000, "b"));
+    // 250 of each quarter, by the deviation of a draw without replacement (13) four times over.
+    for quarter in 0..4 {
+        let inside = found.iter().filter(|place| **place / 2_500 == quarter).count();
+        assert!((196..=304).contains(&inside), "{inside} of quarter {quarter}");
+    }
+}
+
+#[test]
+fn a_batch_of_its_own_changes_no_feature() {
+    let of = |batch: &str, backend: &str| {
+        let sets = ["model.encoder.embed_dim=16", "model.encoder.depth=1", "data.batch_size=32"];
+        let mut sets: Vec<String> = sets.map(str::to_owned).to_vec();
+        sets.extend((!batch.is_empty()).then(|| format!("evaluate.batch_size={batch}")));
+        let program = crate::methods::compile("quickstart", &sets);
+        let graph = program.features.as_ref().expect("the quickstart judges features");
+        let source = source::open(program.spec.data.source("val").expect("it has one"), 1, MAX_PIXELS);
+        let source = source.expect("digits are embedded");
+        let batches = EvalBatches::new(source, &program.spec.views, &graph.inputs, 0).expect("a recipe fits digits");
+        let size = batches.batch_size();
+        let tensors = cmae::train::init::initialise(&program.layout, 1);
+        let backend = f32::backend(backend).unwrap_or_else(|error| panic!("{error}"));
+        let mut session = backend.open(&program, tensors).expect("it takes any");
+        let found =
+            all::<FeaturesError>(|sink| extract(&mut *session, graph, batches, sink)).expect("digits are whole");
+        (size, found)
+    };
+    let (size, expected) = of("", "cpu");
+    assert_eq!((size, expected.features.rows), (32, 397));
+    assert_eq!(of("auto", "cpu"), (32, expected.clone()));
+    for backend in ["cpu", "dfdx"].into_iter().chain(crate::xla::backend()) {
+        for batch in [7, 300] {
+            let (size, found) = of(&batch.to_string(), backend);
+            assert_eq!((size, &found.labels, &found.rows), (batch, &expected.labels, &expected.rows), "{backend}");
+            let pairs = found.features.data.iter().zip(&expected.features.data);
+            let most = pairs.fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
+            assert!(most < 1e-4, "{backend}, batches of {batch}: {most}");
+        }
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! with labels; and that nothing is lost where it fails.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,16 +12,17 @@ use cmae::data::rng::Key;
 use cmae::data::source::{self, Fingerprint, Identity, Source, join};
 use cmae::data::view::Draw;
 use cmae::data::{DataError, Image};
-use cmae::eval::knn::{KnnError, Shown, knn};
+use cmae::eval::knn::KnnError;
 use cmae::eval::quality::QualityError;
-use cmae::eval::{Features, Judge, Named, Quality};
+use cmae::eval::{Features, Judge, Named, Pass, Quality};
 use cmae::graph::Program;
 use cmae::run::{Checkpoint, RunFolder};
-use cmae::spec::{Duration, KnnSpec, MAX_PIXELS, SourceSpec};
+use cmae::spec::{BASELINE_LIMIT, Duration, KnnSpec, Limit, MAX_PIXELS, SourceSpec};
 use cmae::train::{Ended, SessionError, SessionOptions, StepLine, Watch, session};
 
 use crate::cases::{COUNT, QUICKSTART, classes, empty, file, flat, folder, good, no_a, source, static_noise};
 use crate::command::{fail, run};
+use crate::eval::knn;
 use crate::methods::compile;
 use crate::runs::{losses, metrics, text, weights, with};
 
@@ -40,8 +42,21 @@ fn named(name: &str, path: &Path) -> Named {
 
 fn judge(k: usize, bank: &Path, queries: &Path) -> Result<Judge, QualityError> {
     let (of_bank, of_queries) = ("train".to_owned(), "val".to_owned());
-    let spec = KnnSpec { bank: of_bank, queries: of_queries, k, temperature: 0.07, every: Duration::Epochs(1.0) };
-    Judge::new(&spec, named("data.train", bank), named("data.val", queries))
+    let spec = KnnSpec {
+        bank: of_bank,
+        queries: of_queries,
+        k,
+        temperature: 0.07,
+        every: Duration::Epochs(1.0),
+        bank_limit: Limit::default(),
+        query_limit: Limit::default(),
+        baseline_limit: BASELINE_LIMIT,
+    };
+    limited(&spec, bank, queries)
+}
+
+fn limited(spec: &KnnSpec, bank: &Path, queries: &Path) -> Result<Judge, QualityError> {
+    Judge::new(spec, named("data.train", bank), named("data.val", queries))
 }
 
 fn refused(k: usize, bank: &Path, queries: &Path) -> String {
@@ -51,7 +66,8 @@ fn refused(k: usize, bank: &Path, queries: &Path) -> String {
 /// By raw pixels.
 fn quality(k: usize, bank: &Path, queries: &Path) -> Quality {
     let judge = judge(k, bank, queries).unwrap_or_else(|error| panic!("{error}"));
-    judge.raw_pixels(&program(bank, queries, &[])).unwrap_or_else(|error| panic!("{error}"))
+    let mut unseen = |_: Pass<'_>| ControlFlow::Continue(());
+    judge.raw_pixels(&program(bank, queries, &[]), &mut unseen).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn temporary() -> tempfile::TempDir {
@@ -225,12 +241,12 @@ fn rows_of_the_own_picture_have_no_vote() {
     let (bank, queries) = (of(["x", "y", "z"]), of(["x", "y", "other"]));
     let found = |k, shown| knn(&features, &[0, 1, 2], &features, k, 0.07, shown);
     assert_eq!(found(1, None).expect("sound").predictions, [0, 1, 2]);
-    let shown = Some(Shown { bank: &bank, queries: &queries });
+    let shown = Some((&bank[..], &queries[..]));
     assert_eq!(found(1, shown).expect("sound").predictions, [1, 0, 2]);
     assert_eq!(found(3, shown), Err(KnnError::Neighbours { k: 3, rows: 2, own: true }));
     // A picture that stands in the bank twice is twice its own.
     let twice = of(["x", "x", "z"]);
-    let shown = Some(Shown { bank: &twice, queries: &queries });
+    let shown = Some((&twice[..], &queries[..]));
     assert_eq!(found(1, shown).expect("sound").predictions, [2, 1, 2]);
     assert_eq!(found(2, shown), Err(KnnError::Neighbours { k: 2, rows: 1, own: true }));
 }
@@ -313,6 +329,58 @@ fn pictures_without_labels_are_trained_on_and_judged_by_what_needs_none() {
     assert!(!out.path().join("off/reconstructions").exists());
 }
 
+#[test]
+fn a_part_of_bank_and_queries_is_judged_and_said() {
+    let out = temporary();
+    good(out.path());
+    let (train, val) = (out.path().join("good/train"), out.path().join("good/val"));
+    let program = program(&train, &val, &["image_size=40px", "patch_size=8px"]);
+    let spec = |bank: &str, queries: &str, baseline: &str| {
+        let limit = |text: &str| text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
+        let of = KnnSpec { k: 3, ..program.spec.evaluate.knn.clone().expect("the quickstart has it") };
+        let (bank_limit, query_limit, baseline_limit) = (limit(bank), limit(queries), limit(baseline));
+        KnnSpec { bank_limit, query_limit, baseline_limit, ..of }
+    };
+    let pixels = |spec: &KnnSpec| {
+        let judge = limited(spec, &train, &val).unwrap_or_else(|error| panic!("{error}"));
+        let mut passes = Vec::new();
+        let mut look = |pass: Pass<'_>| {
+            passes.push((pass.done, pass.of));
+            ControlFlow::Continue(())
+        };
+        let found = judge.raw_pixels(&program, &mut look).unwrap_or_else(|error| panic!("{error}"));
+        (found.knn.expect("both have labels"), passes)
+    };
+    let (all, passes) = pixels(&spec("100%", "100%", "50000"));
+    assert_eq!((all.queries, all.terms()), (36, vec!["pooled to 32 × 32".to_owned()]));
+    assert_eq!(passes.last(), Some(&(72, 72)), "of both sources");
+    assert!(passes.windows(2).all(|pair| pair[0].0 <= pair[1].0), "{passes:?}");
+    let (some, passes) = pixels(&spec("30", "50%", "50%"));
+    let terms = ["pooled to 32 × 32", "bank 15 of 36", "queries 18 of 36"];
+    assert_eq!((some.queries, some.terms()), (18, terms.map(str::to_owned).to_vec()));
+    assert_eq!(passes.last(), Some(&(33, 33)));
+    assert_eq!(pixels(&spec("30", "50%", "50%")).0, some, "the same pictures each time");
+    // By the command, on a run that knows of no limit.
+    let folder = crate::cases::trained(&out.path().join("of a run"));
+    let limits = ["-k", "3", "--bank-limit", "30", "--query-limit", "50%", "--baseline-limit", "50%"];
+    let (code, stdout, stderr) = run(&with(&["eval", "knn", text(&folder)], &limits));
+    assert_eq!(code, 0, "{stderr}");
+    for (name, terms) in [("this run", "bank 30 of 36"), ("untrained encoder", "bank 15 of 36")] {
+        let line = stdout.lines().find(|line| line.trim().starts_with(name)).unwrap_or_default();
+        assert!(line.ends_with(&format!("  ({terms}, queries 18 of 36)")), "{stdout}");
+    }
+    let (code, stdout, _) = run(&with(&["eval", "knn", text(&folder), "--json"], &limits));
+    let figures: serde_json::Value = serde_json::from_str(&stdout).expect("it is JSON");
+    let counts = ["pictures", "bank_pictures", "baseline_bank_pictures"].map(|name| figures[name].as_u64());
+    assert_eq!((code, counts), (0, [Some(18), Some(30), Some(15)]));
+    // Too few for as many votes.
+    let said = limited(&spec("2", "100%", "50000"), &train, &val).err().expect("k is 3").to_string();
+    assert!(said.starts_with("k is 3, the bank has 2 pictures (help: "), "{said}");
+    for wrong in ["0", "0%", "101%", "-3", "x", "1.5", "NaN%"] {
+        assert!(wrong.parse::<Limit>().is_err(), "{wrong}");
+    }
+}
+
 /// What happens after a step: a picture comes, a folder goes.
 struct After<F> {
     step: u64,
@@ -353,6 +421,79 @@ pub fn train(
     let mut watch = After { step, then: Some(then), said: Vec::new() };
     let ended = session::run(program, "pipeline", backend, &folder, &options, &mut watch);
     (ended, watch.said)
+}
+
+/// Asks to leave when a pass over pictures has come so far.
+struct Leaving {
+    at: (&'static str, usize),
+    asked: bool,
+    said: Vec<String>,
+}
+
+impl Watch for Leaving {
+    fn begin(&mut self, _: u64, _: u64, _: usize) {}
+    fn step(&mut self, _: &StepLine<'_>) {}
+    fn pass(&mut self, pass: &Pass<'_>) {
+        assert!(!self.asked, "it goes on: {pass:?}");
+        self.asked = pass.what == self.at.0 && pass.done >= self.at.1;
+    }
+    fn say(&mut self, line: &str) {
+        self.said.push(line.to_owned());
+    }
+    fn asked_to_stop(&self) -> bool {
+        self.asked
+    }
+    fn end(&mut self) {}
+}
+
+/// Trains on, and asks to leave when a pass has come so far.
+fn leave(program: &Program, run: &Path, at: (&'static str, usize)) -> (Ended, Vec<String>) {
+    let folder = RunFolder::open_for_training(run, true).expect("nobody holds it");
+    let backend = f32::backend("cpu").expect("every build has it");
+    let (imports, with, overrides) = (Vec::new(), Vec::new(), Vec::new());
+    let options = SessionOptions { threads: 1, resume: true, accept_changes: false, imports, with, overrides };
+    let mut watch = Leaving { at, asked: false, said: Vec::new() };
+    let ended = session::run(program, "pipeline", backend, &folder, &options, &mut watch);
+    (ended.expect("nothing goes wrong"), watch.said)
+}
+
+/// Whoever asks to leave while pictures are judged does not wait for the last of them, and loses nothing: the run that is taken up
+/// again ends with the same weights and the same lines as one that was left alone.
+#[test]
+fn an_evaluation_that_is_left_is_made_when_the_run_goes_on() {
+    let out = temporary();
+    good(out.path());
+    let (train_folder, val) = (out.path().join("good/train"), out.path().join("good/val"));
+    let sets = ["train.epochs=1", "evaluate.knn.every=2 steps", "train.checkpoint_every=100 epochs"];
+    let program = program(&train_folder, &val, &sets);
+    let whole = out.path().join("whole");
+    let (ended, _) = train(&program, &whole, false, 0, || ());
+    assert_eq!(ended.expect("nothing goes wrong"), Ended::Finished);
+    for at in [("features of the untrained encoder", 16), ("raw pixels", 72), ("features", 40)] {
+        let run = out.path().join(at.0);
+        // Once after the step, and once more as the run is taken up.
+        for _ in 0..2 {
+            let (ended, said) = leave(&program, &run, at);
+            assert_eq!((ended, last(&run).as_str()), (Ended::Stopped { step: 2 }, "step-00000002"), "{at:?}");
+            assert!(said.iter().all(|line| !line.contains("failed")), "{said:?}");
+            assert!(metrics(&run).iter().all(|line| line.get("evaluation").is_none()), "{at:?}");
+        }
+        let (ended, _) = train(&program, &run, false, 0, || ());
+        assert_eq!(ended.expect("nothing goes wrong"), Ended::Finished);
+        assert!(weights(&whole) == weights(&run), "{at:?}");
+        assert_eq!(losses(&whole), losses(&run), "{at:?}");
+    }
+    // After the last step too.
+    let run = out.path().join("end");
+    let mut at_its_end = program.clone();
+    at_its_end.spec.evaluate.knn.as_mut().expect("the quickstart has it").every = Duration::Share(1.0);
+    for _ in 0..2 {
+        assert_eq!(leave(&at_its_end, &run, ("features", 1)).0, Ended::Stopped { step: 4 });
+    }
+    let (ended, _) = train(&at_its_end, &run, false, 0, || ());
+    assert_eq!(ended.expect("nothing goes wrong"), Ended::Finished);
+    assert!(weights(&whole) == weights(&run));
+    assert_eq!(metrics(&run).iter().filter(|line| line.get("evaluation").is_some()).count(), 1);
 }
 
 fn last(run: &Path) -> String {

@@ -100,12 +100,13 @@ fn features<E: Element>(program: &Program, session: &mut dyn Session<E>) -> Feat
     let spec = program.spec.data.source("val").expect("every pipeline has one");
     let source =
         source::open(spec, program.spec.data.channels, program.spec.data.max_pixels).expect("digits are embedded");
-    let batches = EvalBatches::new(source, &program.spec.views, &graph.inputs, program.spec.data.batch_size, 0);
+    let batches = EvalBatches::new(source, &program.spec.views, &graph.inputs, 0).expect("a recipe fits digits");
     let wanted = ["features".to_owned()];
     let mut features = Features::default();
-    for batch in batches.expect("a recipe fits digits").take(64 / program.spec.data.batch_size) {
-        let (inputs, _, _) = batch.expect("no digit is broken");
-        let found = session.evaluate(graph, &inputs, &wanted).expect("it runs");
+    let count = 64 / batches.batch_size();
+    for batch in batches.take(count) {
+        let batch = batch.expect("no digit is broken");
+        let found = session.evaluate(graph, &batch.inputs, &wanted).expect("it runs");
         let OutputValue::Float(tensor) = &found[0] else { panic!("features are floats") };
         features.rows += tensor.shape[0];
         features.dim = tensor.shape[1];

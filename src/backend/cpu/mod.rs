@@ -29,6 +29,7 @@ mod step;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+pub use product::inner_products;
 pub use real::Real;
 
 use super::host::HostSession;

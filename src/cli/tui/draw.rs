@@ -139,7 +139,7 @@ fn footer(frame: &mut Frame<'_>, state: &State, area: Rect) {
     let left = state.left.map_or_else(String::new, |left| format!(", {} left", HumanDuration(left)));
     let gauge = Gauge::default()
         .ratio(share.clamp(0.0, 1.0))
-        .label(format!("{:.0} %{left}", share * 100.0))
+        .label(state.pass.clone().unwrap_or_else(|| format!("{:.0} %{left}", share * 100.0)))
         .gauge_style(Style::new().fg(Color::Blue));
     frame.render_widget(gauge, bar);
     frame.render_widget(Line::from(help).alignment(Alignment::Right), keys);
@@ -206,6 +206,14 @@ mod tests {
     fn a_small_screen_with_known_figures() {
         let shown = screen(&half_way(), 80, 20);
         assert_eq!(shown, SCREEN, "found:\n{shown}");
+    }
+
+    #[test]
+    fn an_evaluation_says_how_far_it_is() {
+        let mut state = half_way();
+        state.pass = Some("raw pixels: 3 of 4 pictures".to_owned());
+        let shown = screen(&state, 80, 20);
+        assert!(shown.trim_end().ends_with("q saves and leaves") && shown.contains("raw pixels: 3 of 4"), "{shown}");
     }
 
     #[test]

@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use cmae::eval::Pass;
 use cmae::run::metrics;
 use cmae::train::{StepLine, Watch};
 use crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
@@ -26,6 +27,7 @@ use serde_json::Value;
 
 use self::state::State;
 use super::output::{self, errln};
+use super::passes::Pace;
 use super::signals;
 use super::speed::Speed;
 use super::terminal::{is_active, restore, take};
@@ -41,6 +43,7 @@ pub struct Tui {
     thread: Option<JoinHandle<()>>,
     metrics: PathBuf,
     speed: Speed,
+    pace: Pace,
     batch_size: usize,
 }
 
@@ -79,7 +82,7 @@ impl Tui {
         });
         let of_thread = shared.clone();
         let thread = Some(std::thread::spawn(move || show(terminal, &of_thread)));
-        Ok(Tui { shared, thread, metrics, speed: Speed::default(), batch_size: 0 })
+        Ok(Tui { shared, thread, metrics, speed: Speed::default(), pace: Pace::default(), batch_size: 0 })
     }
 
     /// Changes the state and has it drawn.
@@ -119,6 +122,11 @@ impl Watch for Tui {
         if line.get("evaluation").is_some() {
             self.update(|state| state.judged(line));
         }
+    }
+
+    fn pass(&mut self, pass: &Pass<'_>) {
+        let text = self.pace.text(pass);
+        self.update(|state| state.pass = text);
     }
 
     fn say(&mut self, line: &str) {

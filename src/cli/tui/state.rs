@@ -77,6 +77,8 @@ pub struct State {
     /// Over the last steps.
     pub speed: Option<f64>,
     pub left: Option<Duration>,
+    /// How far an evaluation is, while there is one.
+    pub pass: Option<String>,
     pub lines: VecDeque<String>,
     /// Whether the run was asked to save and leave.
     pub stopping: bool,

@@ -215,6 +215,18 @@ pub(super) fn batched<E: Products>(
     });
 }
 
+/// Inner products of the rows of `a: [m, k]` with those of `b: [n, k]`, on the thread that asks: `out: [m, n]`.
+///
+/// What an element is hangs on its two rows and on the sizes alone.
+pub fn inner_products(out: &mut [f64], a: &[f64], b: &[f64], k: usize) {
+    if k == 0 {
+        return out.fill(0.0);
+    }
+    let (m, n) = (a.len() / k, b.len() / k);
+    let (a, b) = (Matrix::rows(a, k), Matrix::rows(b, k).transposed());
+    multiply(out, (m, k, n), a, b, &How::plain(n), Threads::One, &mut []);
+}
+
 /// x · weightᵀ + bias over rows.
 pub(super) fn linear<E: Products>(
     out: &mut [E],
