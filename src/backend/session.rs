@@ -42,6 +42,35 @@ pub struct Stepped<E> {
     pub gradient_norm: Option<f64>,
     /// What optimizer and averaged copies took; zero where they are a part of the one program that is run.
     pub update_time: Duration,
+    /// Where steps are handed to a device that makes them by itself, and it tells.
+    pub device: Option<DeviceTime>,
+}
+
+/// Where the time of a device went that makes a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceTime {
+    /// From when the step was there and the one before it was over, to its own end.
+    pub busy: Duration,
+    /// From the end of the step before to when this one was there: the device had none. `None` where none was before, or what came
+    /// between was no step's time, such as an evaluation.
+    pub idle: Option<Duration>,
+}
+
+impl DeviceTime {
+    /// Share of the time that the device had no step, 0 to 1.
+    pub fn idle_share(&self) -> Option<f64> {
+        let (busy, idle) = (self.busy.as_secs_f64(), self.idle?.as_secs_f64());
+        (busy + idle > 0.0).then(|| idle / (busy + idle))
+    }
+}
+
+/// Bytes of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DeviceBytes {
+    /// Most in use since the session was opened; `None` where the device does not tell.
+    pub peak: Option<u64>,
+    /// What the compiler has planned for a step; `None` where it does not tell, or before there is one.
+    pub planned: Option<u64>,
 }
 
 /// What a checkpoint holds of a session.
@@ -142,6 +171,11 @@ pub trait Session<E: Element> {
 
     /// See [`super::Backend::product_rate`].
     fn product_rate(&self, _bf16: bool) -> Option<f64> {
+        None
+    }
+
+    /// What there is of memory beside the host's.
+    fn device_bytes(&self) -> Option<DeviceBytes> {
         None
     }
 }

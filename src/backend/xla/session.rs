@@ -7,16 +7,18 @@
 //! when a checkpoint asks for it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::clock::{Clock, Timed};
 use super::lower::{Leaf, Module, Scalar, module};
+use super::peak;
 use super::pjrt::{Buffer, Client, ElementType, Executable};
-use super::programs::{Programs, compile_step, fits};
+use super::programs::{self, Programs, compile_step, fits};
 use super::step::{ForwardProgram, Numbers, StepProgram};
 use super::values::{Number, upload_input};
 use crate::backend::host::accumulate::{Accumulation, Whole};
 use crate::backend::session::not_finite;
-use crate::backend::{Backend, BackendError, Kept, Moment, Results, Session, StepError, Stepped, Wanted};
+use crate::backend::{Backend, BackendError, DeviceBytes, Kept, Moment, Results, Session, StepError, Stepped, Wanted};
 use crate::graph::step::Body;
 use crate::graph::{Graph, Program};
 use crate::op::DType;
@@ -44,6 +46,7 @@ pub struct XlaSession<'p, E> {
     pending: Option<Pending>,
     /// Whether the last step that was begun was made, as the device knows it.
     was_made: Arc<Buffer>,
+    clock: Clock,
     /// Of the device's tensors and slots as they are, where somebody asked.
     copy: Option<(Vec<E>, Vec<Vec<E>>)>,
 }
@@ -63,6 +66,7 @@ struct Begun {
     is_made: Arc<Buffer>,
     /// Results behind it.
     results: Vec<Buffer>,
+    timed: Timed,
 }
 
 /// A step that was begun.
@@ -109,6 +113,7 @@ impl<'p, E: Number> XlaSession<'p, E> {
             evaluations: Vec::new(),
             pending: None,
             was_made,
+            clock: Clock::default(),
             copy: None,
         })
     }
@@ -161,12 +166,14 @@ impl<'p, E: Number> XlaSession<'p, E> {
         }
         let kept = self.tensors.iter().chain(&self.slots);
         let arguments: Vec<&Buffer> = kept.chain([&vector, &*self.was_made]).chain(&passed).collect();
+        let given = Instant::now();
         let mut found = executable.execute(&arguments, &[])?.into_iter();
         self.copy = None;
         self.tensors = found.by_ref().take(layout.tensors.len()).collect();
         self.slots = found.by_ref().take(self.slots.len()).collect();
         let is_made = Arc::new(found.next().expect("a program has the results that it was written with"));
-        Ok(Begun { loaded, is_made, results: found.collect() })
+        let timed = Timed::new(given, &is_made);
+        Ok(Begun { loaded, is_made, results: found.collect(), timed })
     }
 
     /// What a step has given, and whether it was made; waits for it.
@@ -207,7 +214,8 @@ impl<'p, E: Number> XlaSession<'p, E> {
             self.updates = updates;
             return Err(self.culprit(Inputs { batch: &batch, others: &others }, at)?);
         }
-        Ok(Stepped { step: at.step + 1, results, gradient_norm, update_time: Duration::ZERO })
+        let device = self.clock.read(&begun.timed);
+        Ok(Stepped { step: at.step + 1, results, gradient_norm, update_time: Duration::ZERO, device })
     }
 
     /// Why a step was not made: what is not finite, and the first op that made it so.
@@ -333,7 +341,8 @@ impl<E: Number> Session<E> for XlaSession<'_, E> {
         }
         let numbers = self.numbers.as_ref().expect("a step was made with them");
         numbers.count(at.step, &at.clock, &mut self.updates);
-        Ok(Stepped { step: at.step + 1, results, gradient_norm, update_time: Duration::ZERO })
+        let device = self.clock.read(&begun.timed);
+        Ok(Stepped { step: at.step + 1, results, gradient_norm, update_time: Duration::ZERO, device })
     }
 
     fn step_ahead(
@@ -355,10 +364,11 @@ impl<E: Number> Session<E> for XlaSession<'_, E> {
     }
 
     fn settle(&mut self) -> Result<Option<Stepped<E>>, StepError> {
-        match self.pending.take() {
-            Some(pending) => self.end(pending).map(Some),
-            None => Ok(None),
-        }
+        let Some(pending) = self.pending.take() else { return Ok(None) };
+        let stepped = self.end(pending)?;
+        // Who settles has something to do before the next step.
+        self.clock.pause();
+        Ok(Some(stepped))
     }
 
     fn first_values(&mut self, inputs: Inputs<'_>) -> Result<Vec<OutputValue<E>>, BackendError> {
@@ -408,6 +418,16 @@ impl<E: Number> Session<E> for XlaSession<'_, E> {
         let found = evaluation.executable.execute(&arguments, &[])?;
         let outputs = found.iter().zip(&evaluation.types);
         outputs.map(|(buffer, (dtype, shape))| read_output(buffer, *dtype == DType::Int, shape)).collect()
+    }
+
+    fn product_rate(&self, bf16: bool) -> Option<f64> {
+        peak::product_rate(&self.client, E::SCALAR, bf16).ok()
+    }
+
+    fn device_bytes(&self) -> Option<DeviceBytes> {
+        let peak = self.client.memory(0).ok().flatten().and_then(|memory| memory.peak);
+        let stats = self.steps.last().and_then(|step| step.executable.memory().ok());
+        Some(DeviceBytes { peak, planned: stats.map(|stats| programs::peak(&stats)) })
     }
 
     fn tensors(&mut self) -> Result<&[E], BackendError> {
