@@ -13,7 +13,7 @@ use super::finite::all_finite;
 use super::{BackendError, Results};
 use crate::graph::{Graph, Layout, Program};
 use crate::spec::Clock;
-use crate::tensor::{Element, InputValue, Inputs, OutputValue};
+use crate::tensor::{Element, InputValue, Inputs, OutputValue, Pictures};
 
 /// When a step is made: what schedules go by.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -108,6 +108,11 @@ pub trait Session<E: Element> {
     /// names of steps begin with `step`. None from backends that compile none.
     fn new_programs(&mut self) -> Vec<(String, Vec<u8>)> {
         Vec::new()
+    }
+
+    /// In which form its steps take pictures best: asked by who loads them. Either is taken.
+    fn pictures(&self) -> Pictures {
+        Pictures::Floats
     }
 
     /// Makes ready what the first step needs, so that its time can be told apart, and a step that cannot be made is told.

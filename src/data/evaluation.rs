@@ -15,7 +15,7 @@ use super::sample::{Rows, SamplePlan};
 use super::source::Source;
 use crate::decl::InputDecl;
 use crate::spec::ViewSpec;
-use crate::tensor::InputValue;
+use crate::tensor::{InputValue, Pictures};
 
 /// Epoch of the keys of evaluation: no training epoch has it, and every evaluation draws the same.
 const EPOCH: u64 = u64::MAX;
@@ -47,7 +47,7 @@ impl EvalBatches {
         batch_size: usize,
         seed: u64,
     ) -> Result<EvalBatches, DataError> {
-        let plan = SamplePlan::new(views, inputs)?;
+        let plan = SamplePlan::new(views, inputs, Pictures::Floats)?;
         let (rows, broken) = (Vec::new(), Vec::new());
         Ok(EvalBatches { source, plan, inputs: inputs.to_vec(), batch_size, seed, next: 0, rows, broken })
     }

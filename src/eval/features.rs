@@ -104,7 +104,9 @@ pub fn raw_pixels(
             let dim = tensor.data.len().checked_div(rows).unwrap_or(0);
             Ok(HostTensor { shape: vec![rows, dim], data: tensor.data.clone() })
         }
-        Some((_, InputValue::Double(_))) => Err(FeaturesError::Output { found: "no picture".to_owned() }),
+        Some((_, InputValue::Double(_) | InputValue::Levels(_))) => {
+            Err(FeaturesError::Output { found: "no picture".to_owned() })
+        }
         Some((_, InputValue::Int(tensor))) => Err(FeaturesError::Output { found: format!("int {:?}", tensor.shape) }),
         None => {
             let there: Vec<&str> = inputs.iter().map(|(name, _)| name.as_str()).collect();

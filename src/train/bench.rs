@@ -79,15 +79,11 @@ pub fn bench<E: Element>(
     let start = Instant::now();
     // An epoch is a step: what is frozen for an epoch is not while the clock counts.
     let clock = Clock { steps_per_epoch: 1.0, total_steps: (warmup + steps + STEPS_BY_KIND) as f64 };
-    let mut bench = Bench {
-        trainer: Trainer::new(
-            program,
-            backend.open(program, init::initialise(&program.layout, program.spec.train.seed))?,
-            clock,
-        ),
-        batches: RandomBatches::new(&program.train.inputs, batch_size, program.spec.train.seed),
-        losses: Vec::new(),
-    };
+    let tensors = init::initialise(&program.layout, program.spec.train.seed);
+    let session = backend.open(program, tensors)?;
+    let (inputs, views) = (&program.train.inputs, &program.spec.views);
+    let batches = RandomBatches::of_views(inputs, views, batch_size, program.spec.train.seed, session.pictures());
+    let mut bench = Bench { trainer: Trainer::new(program, session, clock), batches, losses: Vec::new() };
     let build_ms = milliseconds(start.elapsed());
     let plan_ms = bench.prepare()?;
     let first_step_ms = bench.step()?.all;

@@ -230,6 +230,7 @@ impl<'a, E: Element> Training<'a, E> {
             threads: options.threads,
             prefetch: spec.data.prefetch_batches,
             max_broken: spec.data.max_broken,
+            pictures: self.trainer.session.pictures(),
         };
         let steps = self.trainer.step..self.total_steps;
         let in_train = |error| SessionError::Data { source_name: "train".to_owned(), error };

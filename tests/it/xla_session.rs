@@ -277,8 +277,8 @@ fn tensors_and_slots_are_donated() {
         let layout = &program.layout;
         let numbers = Numbers::new(&program, &vec![0; layout.trained()]);
         let step = program.step(&[]).expect("it compiles");
-        let found =
-            StepProgram::new(&program, &step, &numbers, Scalar::F32, Kernels::default(), false).expect("it lowers");
+        let found = StepProgram::new(&program, &step, &numbers, Scalar::F32, &[], Kernels::default(), false)
+            .expect("it lowers");
         let slots = program.spec.train.optimizer.slots().len();
         let kept = layout.tensors.len() + slots * layout.trained();
         let head = found.text.lines().nth(1).expect("a module has a function");

@@ -14,7 +14,7 @@ use super::lower::{Leaf, Module, Scalar, module};
 use super::peak;
 use super::pjrt::{Buffer, Client, ElementType, Executable};
 use super::programs::{self, Programs, compile_step, fits};
-use super::step::{ForwardProgram, Numbers, StepProgram};
+use super::step::{ForwardProgram, Numbers, StepProgram, scalings};
 use super::values::{Number, upload_input};
 use crate::backend::host::accumulate::{Accumulation, Whole};
 use crate::backend::session::not_finite;
@@ -23,7 +23,8 @@ use crate::graph::step::Body;
 use crate::graph::{Graph, Program};
 use crate::op::DType;
 use crate::plan::{self, Request};
-use crate::tensor::{Element, HostTensor, InputValue, Inputs, OutputValue};
+use crate::spec::Scaling;
+use crate::tensor::{Element, HostTensor, InputValue, Inputs, OutputValue, Pictures};
 
 /// Evaluation graphs that are kept compiled.
 const EVALUATIONS: usize = 4;
@@ -54,6 +55,8 @@ pub struct XlaSession<'p, E> {
 struct LoadedStep {
     outputs: Vec<String>,
     gradients: bool,
+    /// Of the pictures that it takes in bytes.
+    scalings: Vec<(String, Scaling)>,
     program: StepProgram,
     executable: Executable,
 }
@@ -133,27 +136,30 @@ impl<'p, E: Number> XlaSession<'p, E> {
     }
 
     /// Index of the program of a step that gives these; it is compiled where there is none.
-    fn load(&mut self, wanted: Wanted<'_>) -> Result<usize, BackendError> {
-        let is_it = |step: &LoadedStep| step.outputs == wanted.outputs && step.gradients == wanted.gradients;
+    fn load(&mut self, wanted: Wanted<'_>, scalings: Vec<(String, Scaling)>) -> Result<usize, BackendError> {
+        let is_it = |step: &LoadedStep| {
+            step.outputs == wanted.outputs && step.gradients == wanted.gradients && step.scalings == scalings
+        };
         if let Some(at) = self.steps.iter().position(is_it) {
             return Ok(at);
         }
         let (program, updates) = (self.program, &self.updates);
         let numbers = self.numbers.get_or_insert_with(|| Numbers::new(program, updates));
-        let (text, executable) = compile_step::<E>(&self.client, &mut self.programs, program, numbers, wanted)?;
+        let (text, executable) =
+            compile_step::<E>(&self.client, &mut self.programs, program, numbers, &scalings, wanted)?;
         // A plugin that does not tell is not asked twice: the device will say.
         if let (Ok(stats), Ok(Some(memory))) = (executable.memory(), self.client.memory(0)) {
             fits(&stats, memory.limit)?;
         }
         let outputs = wanted.outputs.to_vec();
-        self.steps.push(LoadedStep { outputs, gradients: wanted.gradients, program: text, executable });
+        self.steps.push(LoadedStep { outputs, gradients: wanted.gradients, scalings, program: text, executable });
         Ok(self.steps.len() - 1)
     }
 
     /// Begins a step: its program is handed to the device.
     fn begin(&mut self, inputs: Inputs<'_>, at: Moment, wanted: Wanted<'_>) -> Result<Begun, BackendError> {
         self.make_slots()?;
-        let loaded = self.load(wanted)?;
+        let loaded = self.load(wanted, in_bytes(inputs))?;
         let layout = &self.program.layout;
         let numbers = self.numbers.as_ref().expect("a program was loaded with them");
         let vector = numbers.at(self.program, at.step, &at.clock, &self.updates);
@@ -328,9 +334,13 @@ impl<E: Number> Session<E> for XlaSession<'_, E> {
         self.programs.fresh()
     }
 
+    fn pictures(&self) -> Pictures {
+        Pictures::Levels
+    }
+
     fn prepare(&mut self) -> Result<(), BackendError> {
         self.make_slots()?;
-        self.load(Wanted::default()).map(drop)
+        self.load(Wanted::default(), scalings(self.program)).map(drop)
     }
 
     fn step(&mut self, inputs: Inputs<'_>, at: Moment, wanted: Wanted<'_>) -> Result<Stepped<E>, StepError> {
@@ -464,6 +474,15 @@ impl<E: Number> Session<E> for XlaSession<'_, E> {
         self.copy = Some((tensors, slots));
         Ok(())
     }
+}
+
+/// The pictures of a batch that are not normalised.
+fn in_bytes(inputs: Inputs<'_>) -> Vec<(String, Scaling)> {
+    let scaled = |(name, value): &(String, InputValue)| match value {
+        InputValue::Levels(levels) => Some((name.clone(), (*levels.scaling).clone())),
+        _ => None,
+    };
+    inputs.batch.iter().filter_map(scaled).collect()
 }
 
 /// What the first step hangs on.
