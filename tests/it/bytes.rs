@@ -9,7 +9,51 @@ use cmae::tensor::{InputValue, Pictures};
 use crate::methods::{batch_as, compile, page, sets_of, start, trainer_from};
 
 /// The inputs of each shipped pipeline that come in bytes where a device normalises them, without `views.`.
-const IN_BYTES: [(&str, &str); 0] = [];
+const IN_BYTES: [(&str, &str); 40] = [
+    ("barlow_twins_vitb", "pair.0 pair.1"),
+    ("beit_vitb", "image words"),
+    ("bench/cmae_small224", "online target"),
+    ("bench/cmae_tiny64", "online target"),
+    ("bench/mae_small224", "image"),
+    ("bench/mae_tiny64", "image"),
+    ("byol_vitb", "pair.0 pair.1"),
+    ("cae_vitb", "image"),
+    ("cim_revdet_vitb", "image"),
+    ("cim_vitb", "image"),
+    ("cmae_hybridb", "online target"),
+    ("cmae_vitb", "online target"),
+    ("cmae_vitb_byol", "online target"),
+    ("cmae_vitb_paper", "online target"),
+    ("cmae_vith", "online target"),
+    ("cmae_vitl", "online target"),
+    ("cmae_vits", "online target"),
+    ("crossmae_vitb", "image"),
+    ("data2vec_vitb", "image"),
+    ("dino_vitb", "global_a global_b locals.0 locals.1 locals.2 locals.3 locals.4 locals.5 locals.6 locals.7"),
+    (
+        "ibot_vitb",
+        "global_a global_b locals.0 locals.1 locals.2 locals.3 locals.4 locals.5 locals.6 locals.7 locals.8 locals.9",
+    ),
+    ("ijepa_vitb", "image"),
+    ("mae_vitb", "image"),
+    ("mae_vith", "image"),
+    ("mae_vitl", "image"),
+    ("mae_vits", "image"),
+    ("maskfeat_vitb", "image"),
+    ("moco_v3_vitb", "pair.0 pair.1"),
+    ("msn_vitb", "anchor focal.0 focal.1 focal.2 focal.3 focal.4 focal.5 focal.6 focal.7 focal.8 focal.9 whole"),
+    ("peco_tokenizer", "image"),
+    ("peco_vitb", "image words"),
+    ("pixel_tokenizer", "image"),
+    ("quickstart", "online target"),
+    ("shapes", "online target"),
+    ("sim_vitb", "pair.0 pair.1"),
+    ("simclr_vitb", "pair.0 pair.1"),
+    ("simmim_vitb", "image"),
+    ("simsiam_vitb", "pair.0 pair.1"),
+    ("vicreg_vitb", "pair.0 pair.1"),
+    ("vq_tokenizer", "image"),
+];
 
 fn names(program: &Program) -> String {
     let names: Vec<String> = scalings(program).into_iter().map(|(name, _)| name.replace("views.", "")).collect();
