@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::op::Type;
-use crate::spec::{Role, Schedule};
+use crate::spec::{Role, Scaling, Schedule, ViewSpec};
 
 /// What fills an input of the graph.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -104,6 +104,14 @@ pub struct InputDecl {
     pub name: String,
     pub kind: InputKind,
     pub ty: Type,
+}
+
+impl InputDecl {
+    /// What makes numbers of the bytes that its view, one of `views`, ends in before it is normalised. `None` for what is no picture.
+    pub fn scaling(&self, views: &[ViewSpec]) -> Option<Scaling> {
+        let InputKind::View { view } = &self.kind else { return None };
+        views.iter().find(|spec| spec.name == *view)?.scaling()
+    }
 }
 
 /// How a tensor is filled before training.

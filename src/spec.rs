@@ -167,6 +167,24 @@ pub enum ViewFrom {
     Recipe,
 }
 
+/// What makes numbers of a picture's bytes, channel by channel: `(v / 255 − mean) / std`, in f32.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scaling {
+    pub mean: Vec<f64>,
+    pub std: Vec<f64>,
+}
+
+impl Scaling {
+    /// The formula of one channel.
+    ///
+    /// # Panics
+    /// Where there is no such channel: the compiler gives each its mean and deviation.
+    pub fn of_channel(&self, channel: usize) -> impl Fn(u8) -> f32 + use<> {
+        let (mean, std) = (self.mean[channel] as f32, self.std[channel] as f32);
+        move |v| (f32::from(v) / 255.0 - mean) / std
+    }
+}
+
 /// A picture made from a sample. Sizes are (height, width) in pixels.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ViewSpec {
@@ -178,6 +196,17 @@ pub struct ViewSpec {
     pub channels: usize,
     /// True once normalised: a float picture that the graph may take in.
     pub normalized: bool,
+}
+
+impl ViewSpec {
+    /// That of the last step, where it is `normalize`. What comes before it is exact in bytes: every other step makes an 8-bit picture of
+    /// an 8-bit picture, as the loader's types hold.
+    pub fn scaling(&self) -> Option<Scaling> {
+        match self.ops.last() {
+            Some(ViewOp::Normalize { mean, std }) => Some(Scaling { mean: mean.clone(), std: std.clone() }),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,8 +4,10 @@
 
 use std::fmt::{Debug, Display};
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
+use std::sync::Arc;
 
 use crate::op::{DType, Type};
+use crate::spec::Scaling;
 
 /// Host-side element of parameters and results: f32, or f64 for the oracle.
 pub trait Element:
@@ -69,6 +71,33 @@ pub struct HostTensor<T> {
     pub data: Vec<T>,
 }
 
+/// In which form pictures reach a session.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Pictures {
+    /// Normalised.
+    #[default]
+    Floats,
+    /// As [`Levels`], a quarter of the bytes, for who normalises them where it computes.
+    Levels,
+}
+
+/// Pictures in bytes, `[B, C, H, W]`, and how they become the numbers that a graph takes in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Levels {
+    pub tensor: HostTensor<u8>,
+    pub scaling: Arc<Scaling>,
+}
+
+impl Levels {
+    /// The numbers, in the same order.
+    pub fn floats(&self) -> Vec<f32> {
+        let channels = self.scaling.mean.len();
+        let plane = self.tensor.shape.iter().skip(2).product::<usize>().max(1);
+        let planes = self.tensor.data.chunks(plane).enumerate();
+        planes.flat_map(|(at, plane)| plane.iter().copied().map(self.scaling.of_channel(at % channels))).collect()
+    }
+}
+
 /// What fills one input of a graph.
 #[derive(Debug, Clone, PartialEq)]
 pub enum InputValue {
@@ -77,6 +106,8 @@ pub enum InputValue {
     /// Scheduled numbers, and what a reference file holds beyond f32.
     Double(HostTensor<f64>),
     Int(HostTensor<i64>),
+    /// Pictures that are not normalised yet.
+    Levels(Levels),
 }
 
 /// Inputs of a graph by name.
@@ -118,6 +149,7 @@ impl<'a> Inputs<'a> {
             InputValue::Float(tensor) => (DType::Float, &tensor.shape, tensor.data.len()),
             InputValue::Double(tensor) => (DType::Float, &tensor.shape, tensor.data.len()),
             InputValue::Int(tensor) => (DType::Int, &tensor.shape, tensor.data.len()),
+            InputValue::Levels(Levels { tensor, .. }) => (DType::Float, &tensor.shape, tensor.data.len()),
         };
         let (expected, wanted) = (&ty.shape, ty.elements());
         let of = |dtype| if dtype == DType::Int { "ids" } else { "numbers" };

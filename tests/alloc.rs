@@ -16,7 +16,7 @@ use cmae::diag::{Diagnostics, render};
 use cmae::graph::Program;
 use cmae::source::Sources;
 use cmae::spec::Clock;
-use cmae::tensor::InputValue;
+use cmae::tensor::{InputValue, Pictures};
 use cmae::train::{Trainer, init};
 use serde::Deserialize;
 
@@ -100,7 +100,7 @@ fn compile(pipeline: &str) -> Program {
 
 fn batches(program: &Program) -> Vec<Vec<(String, InputValue)>> {
     let data = &program.spec.data;
-    let options = LoaderOptions { seed: 3, threads: 1, prefetch: 1, max_broken: 0.0 };
+    let options = LoaderOptions { seed: 3, threads: 1, prefetch: 1, max_broken: 0.0, pictures: Pictures::Floats };
     let source = source::open(data.source("train").expect("every pipeline has one"), data.channels, data.max_pixels);
     let source = source.expect("digits are embedded");
     let (views, inputs) = (&program.spec.views, &program.train.inputs);

@@ -26,7 +26,7 @@ use crate::plan::PlanError;
 use crate::tensor::{Element, InputError, InputValue, Inputs, OutputValue};
 
 pub use self::footprint::{Footprint, Whose};
-pub use self::session::{Kept, Moment, Session, StepError, Stepped, Wanted};
+pub use self::session::{DeviceBytes, DeviceTime, Kept, Moment, Session, StepError, Stepped, Wanted};
 pub use crate::plan::Request;
 
 /// An element type that backends compute in.

@@ -13,7 +13,7 @@ use super::finite::all_finite;
 use super::{BackendError, Results};
 use crate::graph::{Graph, Layout, Program};
 use crate::spec::Clock;
-use crate::tensor::{Element, InputValue, Inputs, OutputValue};
+use crate::tensor::{Element, InputValue, Inputs, OutputValue, Pictures};
 
 /// When a step is made: what schedules go by.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -42,6 +42,35 @@ pub struct Stepped<E> {
     pub gradient_norm: Option<f64>,
     /// What optimizer and averaged copies took; zero where they are a part of the one program that is run.
     pub update_time: Duration,
+    /// Where steps are handed to a device that makes them by itself, and it tells.
+    pub device: Option<DeviceTime>,
+}
+
+/// Where the time of a device went that makes a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceTime {
+    /// From when the step was there and the one before it was over, to its own end.
+    pub busy: Duration,
+    /// From the end of the step before to when this one was there: the device had none. `None` where none was before, or what came
+    /// between was no step's time, such as an evaluation.
+    pub idle: Option<Duration>,
+}
+
+impl DeviceTime {
+    /// Share of the time that the device had no step, 0 to 1.
+    pub fn idle_share(&self) -> Option<f64> {
+        let (busy, idle) = (self.busy.as_secs_f64(), self.idle?.as_secs_f64());
+        (busy + idle > 0.0).then(|| idle / (busy + idle))
+    }
+}
+
+/// Bytes of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DeviceBytes {
+    /// Most in use since the session was opened; `None` where the device does not tell.
+    pub peak: Option<u64>,
+    /// What the compiler has planned for a step; `None` where it does not tell, or before there is one.
+    pub planned: Option<u64>,
 }
 
 /// What a checkpoint holds of a session.
@@ -79,6 +108,11 @@ pub trait Session<E: Element> {
     /// names of steps begin with `step`. None from backends that compile none.
     fn new_programs(&mut self) -> Vec<(String, Vec<u8>)> {
         Vec::new()
+    }
+
+    /// In which form its steps take pictures best: asked by who loads them. Either is taken.
+    fn pictures(&self) -> Pictures {
+        Pictures::Floats
     }
 
     /// Makes ready what the first step needs, so that its time can be told apart, and a step that cannot be made is told.
@@ -142,6 +176,11 @@ pub trait Session<E: Element> {
 
     /// See [`super::Backend::product_rate`].
     fn product_rate(&self, _bf16: bool) -> Option<f64> {
+        None
+    }
+
+    /// What there is of memory beside the host's.
+    fn device_bytes(&self) -> Option<DeviceBytes> {
         None
     }
 }

@@ -121,20 +121,35 @@ fn show(program: &Program, backend: &str, precision: &str, setting: &Setting, re
         report.step_ms_min,
         report.step_ms_max
     );
+    if let Some(device) = report.device_step_ms {
+        outln!(
+            "device    {device:.1} ms of it, the median; the other {:.1} ms are the host's",
+            report.step_ms - device
+        );
+    }
     outln!("images    {:.1} a second", report.images_per_second);
+    // Of a device its own time tells how well it is used: the host's is told beside it.
+    let rate = report.device_gflops.unwrap_or(report.gflops);
+    let of_whom = if report.device_gflops.is_some() { " of the device's time" } else { "" };
     let best = match report.gemm_peak_gflops {
-        Some(peak) => format!(
-            ", {:.0} % of the {peak:.1} GFLOP/s that a large product reaches here",
-            100.0 * report.gflops / peak
-        ),
+        Some(peak) => {
+            format!(", {:.0} % of the {peak:.1} GFLOP/s that a large product reaches here", 100.0 * rate / peak)
+        }
         None => String::new(),
     };
-    outln!("products  {:.1} GFLOP a step, {:.1} GFLOP/s{best}", report.gflop_per_step, report.gflops);
+    outln!("products  {:.1} GFLOP a step, {rate:.1} GFLOP/s{of_whom}{best}", report.gflop_per_step);
     match (report.peak_memory_mb, setting.memory_before.map(megabytes)) {
         (Some(peak), Some(before)) => {
             outln!("memory    {peak:.0} MB at most, {before:.0} MB of them before the pipeline was read");
         }
         _ => outln!("memory    not known: this system does not say"),
+    }
+    let told = |what: &str, mb: Option<f64>| mb.map(|mb| format!("{mb:.0} MB {what}"));
+    let device =
+        [told("in use at most", report.device_memory_mb), told("planned for a step", report.device_planned_mb)];
+    let device: Vec<String> = device.into_iter().flatten().collect();
+    if !device.is_empty() {
+        outln!("on device {}", device.join(", "));
     }
     outln!(
         "start     compiled in {:.0} ms, built in {:.0} ms, planned in {:.0} ms, first step {:.0} ms",

@@ -7,6 +7,7 @@ use cmae::data::loader::{self, LoaderOptions};
 use cmae::data::source;
 use cmae::graph::{Program, flops};
 use cmae::spec::{Clock, MicroBatch, Precision};
+use cmae::tensor::Pictures;
 use cmae::train::bench::{BenchOptions, bench};
 use cmae::train::fit::Fit;
 use serde_json::json;
@@ -123,8 +124,13 @@ fn data(program: &Program, threads: usize) -> Option<Data> {
     let train = spec.data.source("train").expect("the compiler checks that there is one");
     let source = source::open(train, spec.data.channels, spec.data.max_pixels).ok()?;
     let pictures = source.len();
-    let loader_options =
-        LoaderOptions { seed: spec.train.seed, threads, prefetch: 1, max_broken: spec.data.max_broken };
+    let loader_options = LoaderOptions {
+        seed: spec.train.seed,
+        threads,
+        prefetch: 1,
+        max_broken: spec.data.max_broken,
+        pictures: Pictures::Floats,
+    };
     let per_second = loader::rate(&*source, &spec.views, &program.train.inputs, loader_options, PICTURES);
     Some(Data { pictures, per_second })
 }

@@ -47,12 +47,15 @@ impl Watch for Progress {
     }
 
     fn step(&mut self, line: &StepLine<'_>) {
-        self.speed.step(line.seconds);
+        self.speed.step(line);
         self.sums.resize(line.losses.len(), 0.0);
         self.sums.iter_mut().zip(line.losses).for_each(|(sum, (_, value))| *sum += value);
         self.count += 1;
         let speed = self.speed.images_per_second();
-        let rate = speed.map_or_else(String::new, |speed| format!("  {speed:.0} images/s"));
+        let mut rate = speed.map_or_else(String::new, |speed| format!("  {speed:.0} images/s"));
+        if let Some(idle) = self.speed.accelerator_idle() {
+            rate += &format!("  accelerator idle {:.0} %", 100.0 * idle);
+        }
         let losses: Vec<String> = line.losses.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
         let left = self.speed.left(self.total_steps - line.step);
         let eta = left.map_or_else(String::new, |left| format!("  {} left", HumanDuration(left)));

@@ -3,17 +3,17 @@
 //! **Invariant:** row i of every input belongs to the same sample.
 
 use super::rng::Key;
-use super::sample::{self, Rows};
+use super::sample::{self, Row, Rows};
 use crate::decl::{InputDecl, InputKind};
 use crate::op::DType;
-use crate::tensor::{HostTensor, InputValue};
+use crate::tensor::{HostTensor, InputValue, Levels};
 
 /// Key of what is random for the batch as a whole; samples have other keys, for none has that index.
 pub fn batch_key(seed: u64, step: u64) -> Key {
     Key { seed, epoch: step, sample: u64::MAX }
 }
 
-/// Bytes of a batch of these inputs.
+/// Bytes of a batch of these inputs, at most: pictures that are not normalised yet take a quarter.
 pub fn batch_bytes(inputs: &[InputDecl]) -> u64 {
     let bytes = |input: &InputDecl| match (&input.kind, input.ty.dtype) {
         (InputKind::Schedule(_) | InputKind::Joined, _) => 0,
@@ -32,33 +32,28 @@ pub struct Filling<'a> {
 
 impl<'a> Filling<'a> {
     pub fn new(inputs: &'a [InputDecl]) -> Self {
-        let empty = |input: &InputDecl| {
-            let shape = input.ty.shape.clone();
+        Filling { inputs, values: vec![None; inputs.len()] }
+    }
+
+    /// Puts a sample in its place, which is below the inputs' leading size. Rows of an input are all in one form.
+    pub fn put(&mut self, place: usize, rows: &Rows) {
+        for ((value, row), input) in self.values.iter_mut().zip(rows).zip(self.inputs) {
             match input.kind {
-                InputKind::Schedule(_) | InputKind::Joined | InputKind::Label | InputKind::Random => None,
+                InputKind::Schedule(_) | InputKind::Joined | InputKind::Label | InputKind::Random => continue,
                 InputKind::View { .. }
                 | InputKind::Noise
                 | InputKind::BlockMask(_)
                 | InputKind::MultiBlock(_)
-                | InputKind::Geometry { .. } => Some(match input.ty.dtype {
-                    DType::Int => InputValue::Int(HostTensor { data: vec![0; input.ty.elements()], shape }),
-                    DType::Float => InputValue::Float(HostTensor { data: vec![0.0; input.ty.elements()], shape }),
-                }),
+                | InputKind::Geometry { .. } => {}
             }
-        };
-        Filling { inputs, values: inputs.iter().map(empty).collect() }
-    }
-
-    /// Puts a sample in its place, which is below the inputs' leading size.
-    pub fn put(&mut self, place: usize, rows: &Rows) {
-        for (value, row) in self.values.iter_mut().zip(rows) {
-            let at = place * row.len()..(place + 1) * row.len();
-            match value {
-                Some(InputValue::Float(tensor)) => tensor.data[at].copy_from_slice(row),
-                Some(InputValue::Int(tensor)) => {
-                    tensor.data[at].iter_mut().zip(row).for_each(|(to, id)| *to = *id as i64);
+            match (value.get_or_insert_with(|| empty(input, row)), row) {
+                (InputValue::Float(tensor), Row::Floats(row)) => copy(row, &mut tensor.data, place),
+                (InputValue::Levels(levels), Row::Levels(row, _)) => copy(row, &mut levels.tensor.data, place),
+                (InputValue::Int(tensor), Row::Floats(row)) => {
+                    let ids: Vec<i64> = row.iter().map(|id| *id as i64).collect();
+                    copy(&ids, &mut tensor.data, place);
                 }
-                Some(InputValue::Double(_)) | None => {}
+                _ => unreachable!("an input's rows are all in one form"),
             }
         }
     }
@@ -87,4 +82,20 @@ pub fn assemble(inputs: &[InputDecl], samples: &[&Rows], labels: &[i64], key: Ke
     let mut filling = Filling::new(inputs);
     samples.iter().enumerate().for_each(|(place, rows)| filling.put(place, rows));
     filling.finish(labels, key)
+}
+
+/// Zeros for all rows of an input, in the form of `row`.
+fn empty(input: &InputDecl, row: &Row) -> InputValue {
+    let (shape, len) = (input.ty.shape.clone(), input.ty.elements());
+    match (row, input.ty.dtype) {
+        (Row::Levels(_, scaling), _) => {
+            InputValue::Levels(Levels { tensor: HostTensor { shape, data: vec![0; len] }, scaling: scaling.clone() })
+        }
+        (Row::Floats(_), DType::Float) => InputValue::Float(HostTensor { shape, data: vec![0.0; len] }),
+        (Row::Floats(_), DType::Int) => InputValue::Int(HostTensor { shape, data: vec![0; len] }),
+    }
+}
+
+fn copy<T: Copy>(row: &[T], all: &mut [T], place: usize) {
+    all[place * row.len()..(place + 1) * row.len()].copy_from_slice(row);
 }

@@ -16,7 +16,7 @@ use super::source::Source;
 use super::view::Draw;
 use crate::decl::{InputDecl, InputKind};
 use crate::spec::ViewSpec;
-use crate::tensor::InputValue;
+use crate::tensor::{InputValue, Pictures};
 
 /// Epoch of the keys of evaluation: no training epoch has it, and every evaluation draws the same.
 const EPOCH: u64 = u64::MAX;
@@ -69,7 +69,7 @@ impl EvalBatches {
         inputs: &[InputDecl],
         seed: u64,
     ) -> Result<EvalBatches, DataError> {
-        let plan = SamplePlan::new(views, inputs)?;
+        let plan = SamplePlan::new(views, inputs, Pictures::Floats)?;
         let batch_size = batch_size(inputs);
         let broken = Vec::new();
         let inputs = inputs.to_vec();

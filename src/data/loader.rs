@@ -29,7 +29,7 @@ use super::source::Source;
 use super::view::Draw;
 use crate::decl::InputDecl;
 use crate::spec::ViewSpec;
-use crate::tensor::InputValue;
+use crate::tensor::{InputValue, Pictures};
 
 /// Batches that are being made at once, where memory allows for it: the pool works on the next while the last samples of one are
 /// still out.
@@ -53,6 +53,8 @@ pub struct LoaderOptions {
     pub prefetch: usize,
     /// Share of the source's images that may be broken; a few may in any case, unless it is 0.
     pub max_broken: f64,
+    /// The form that the session takes pictures in.
+    pub pictures: Pictures,
 }
 
 /// One batch of training.
@@ -109,7 +111,7 @@ fn ahead(inputs: &[InputDecl], prefetch: usize) -> usize {
     (fit as usize).clamp(1, prefetch.max(1) + IN_FLIGHT)
 }
 
-/// Bytes that the loader holds at most, with the batch that is computed.
+/// Bytes that the loader holds at most, with the batch that is computed: fewer where pictures are not normalised yet.
 pub fn held_bytes(inputs: &[InputDecl], prefetch: usize) -> u64 {
     batch_bytes(inputs) * (ahead(inputs, prefetch) as u64 + 1)
 }
@@ -123,7 +125,7 @@ pub fn rate(
     options: LoaderOptions,
     count: usize,
 ) -> Option<f64> {
-    let plan = SamplePlan::new(views, inputs).ok()?;
+    let plan = SamplePlan::new(views, inputs, options.pictures).ok()?;
     let order = permutation(options.seed, 0, plan.source().unwrap_or("train"), source.len());
     let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads.max(1)).build().ok()?;
     let key = |index: usize| Key { seed: options.seed, epoch: 0, sample: index as u64 };
@@ -169,7 +171,7 @@ impl Loader {
         options: LoaderOptions,
         steps: std::ops::Range<u64>,
     ) -> Result<Loader, DataError> {
-        let plan = SamplePlan::new(views, inputs)?;
+        let plan = SamplePlan::new(views, inputs, options.pictures)?;
         let name = plan.source().unwrap_or("train").to_owned();
         let steps_per_epoch = steps_per_epoch(&*source, &name, batch_size)?;
         let stop = Arc::new(AtomicBool::new(false));

@@ -4,18 +4,25 @@
 //!
 //! **Invariant:** a batch hangs on the seed and its number alone.
 
+use std::sync::Arc;
+
 use super::batch::{assemble, batch_key};
 use super::mask;
 use super::rng::{Key, Stream};
-use super::sample::{self, Rows};
+use super::sample::{self, Row, Rows};
+use super::view::Draw;
 use crate::decl::{InputDecl, InputKind};
-use crate::tensor::InputValue;
+use crate::spec::{Scaling, ViewSpec};
+use crate::tensor::{InputValue, Pictures};
 
 /// Draws batches for the inputs of a graph.
 pub struct RandomBatches<'a> {
     inputs: &'a [InputDecl],
     batch_size: usize,
     seed: u64,
+    /// Of the inputs that are drawn as bytes, as their names say.
+    scalings: Vec<(String, Arc<Scaling>)>,
+    pictures: Pictures,
     values: Vec<(String, InputValue)>,
 }
 
@@ -23,7 +30,30 @@ impl<'a> RandomBatches<'a> {
     /// Pictures are normal with mean 0 and deviation 1, as normalised ones are; every sample is of class 0, which every
     /// classifier has, and shows the whole of its source.
     pub fn new(inputs: &'a [InputDecl], batch_size: usize, seed: u64) -> Self {
-        let mut batches = RandomBatches { inputs, batch_size, seed, values: Vec::new() };
+        Self::with(inputs, batch_size, seed, Vec::new(), Pictures::Floats)
+    }
+
+    /// The same, but that the pictures of `views` are what a loader gives a session that takes `pictures`: bytes, all as likely, which
+    /// are normalised here or there.
+    pub fn of_views(
+        inputs: &'a [InputDecl],
+        views: &[ViewSpec],
+        batch_size: usize,
+        seed: u64,
+        pictures: Pictures,
+    ) -> Self {
+        let scaled = |input: &InputDecl| Some((input.name.clone(), Arc::new(input.scaling(views)?)));
+        Self::with(inputs, batch_size, seed, inputs.iter().filter_map(scaled).collect(), pictures)
+    }
+
+    fn with(
+        inputs: &'a [InputDecl],
+        batch_size: usize,
+        seed: u64,
+        scalings: Vec<(String, Arc<Scaling>)>,
+        pictures: Pictures,
+    ) -> Self {
+        let mut batches = RandomBatches { inputs, batch_size, seed, scalings, pictures, values: Vec::new() };
         batches.values = batches.draw(inputs, 0);
         batches
     }
@@ -49,16 +79,34 @@ impl<'a> RandomBatches<'a> {
         let samples: Vec<Rows> = (0..self.batch_size as u64)
             .map(|sample| {
                 let key = Key { seed: self.seed, epoch: number, sample };
-                inputs.iter().map(|input| row(input, &mut key.stream(&input.name))).collect()
+                inputs.iter().map(|input| self.row(input, &mut key.stream(&input.name))).collect()
             })
             .collect();
         let samples: Vec<&Rows> = samples.iter().collect();
         assemble(inputs, &samples, &vec![0; self.batch_size], batch_key(self.seed, number))
     }
+
+    /// One sample's row of an input.
+    fn row(&self, input: &InputDecl, stream: &mut Stream) -> Row {
+        let Some((_, scaling)) = self.scalings.iter().find(|(name, _)| *name == input.name) else {
+            return Row::Floats(numbers(input, stream));
+        };
+        let plane = input.ty.shape.iter().skip(2).product::<usize>().max(1);
+        let len = input.ty.shape.iter().skip(1).product();
+        let levels: Vec<u8> = (0..len).map(|_| stream.below(256) as u8).collect();
+        match self.pictures {
+            Pictures::Levels => Row::Levels(levels, scaling.clone()),
+            Pictures::Floats => {
+                let planes = levels.chunks(plane).enumerate();
+                let floats = planes.flat_map(|(at, plane)| plane.iter().copied().map(scaling.of_channel(at)));
+                Row::Floats(floats.collect())
+            }
+        }
+    }
 }
 
-/// One sample's row of an input.
-fn row(input: &InputDecl, stream: &mut Stream) -> Vec<f32> {
+/// A sample's numbers for an input.
+fn numbers(input: &InputDecl, stream: &mut Stream) -> Vec<f32> {
     let len = input.ty.shape.iter().skip(1).product();
     match &input.kind {
         InputKind::View { .. } => (0..len).map(|_| stream.normal() as f32).collect(),

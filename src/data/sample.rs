@@ -3,6 +3,8 @@
 //! **Invariant:** a sample hangs on the image and its [`Key`] alone. A view that others derive from is drawn once a
 //! sample, and they all start from that same picture.
 
+use std::sync::Arc;
+
 use super::error::DataError;
 use super::image::Image;
 use super::mask;
@@ -10,7 +12,8 @@ use super::rng::{Key, Stream};
 use super::view::geometry::Geometry;
 use super::view::{self, Draw};
 use crate::decl::{BlockMask, InputDecl, InputKind, MultiBlock};
-use crate::spec::{ViewFrom, ViewOp, ViewSpec};
+use crate::spec::{Scaling, ViewFrom, ViewOp, ViewSpec};
+use crate::tensor::Pictures;
 
 /// What to draw for the inputs of a graph; made once.
 #[derive(Debug, Clone)]
@@ -20,6 +23,7 @@ pub struct SamplePlan {
     inputs: Vec<Filled>,
     /// Name of the data source that the views start from; `None` for recipes.
     source: Option<String>,
+    pictures: Pictures,
 }
 
 #[derive(Debug, Clone)]
@@ -28,8 +32,8 @@ struct Planned {
     stream: String,
     parent: Option<usize>,
     ops: Vec<ViewOp>,
-    /// Mean and std of the step that ends an input view.
-    normalize: Option<(Vec<f64>, Vec<f64>)>,
+    /// Of the step that ends an input view.
+    scaling: Option<Arc<Scaling>>,
 }
 
 /// How an input's row is filled.
@@ -54,15 +58,24 @@ enum Filled {
     Elsewhere,
 }
 
-/// What one image became: a row for each input, ids as whole numbers; empty for what is filled for the batch.
-pub type Rows = Vec<Vec<f32>>;
+/// What one image became: a row for each input.
+pub type Rows = Vec<Row>;
+
+/// A sample's part of an input.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Row {
+    /// Ids as whole numbers; empty for what is filled for the batch.
+    Floats(Vec<f32>),
+    /// A picture's planes, for who normalises it.
+    Levels(Vec<u8>, Arc<Scaling>),
+}
 
 impl SamplePlan {
-    /// The plan for `inputs`, whose views are among `views`.
+    /// The plan for `inputs`, whose views are among `views`; pictures are given in the form of `pictures`.
     ///
     /// # Errors
     /// Where the views start from different sources: a sample is one image of one source.
-    pub fn new(views: &[ViewSpec], inputs: &[InputDecl]) -> Result<SamplePlan, DataError> {
+    pub fn new(views: &[ViewSpec], inputs: &[InputDecl], pictures: Pictures) -> Result<SamplePlan, DataError> {
         let mut needed = vec![false; views.len()];
         let position = |name: &str| views.iter().position(|v| v.name == name);
         for input in inputs {
@@ -77,7 +90,7 @@ impl SamplePlan {
                 }
             }
         }
-        let mut plan = SamplePlan { views: Vec::new(), inputs: Vec::new(), source: None };
+        let mut plan = SamplePlan { views: Vec::new(), inputs: Vec::new(), source: None, pictures };
         let mut places = vec![None; views.len()];
         for (index, view) in views.iter().enumerate().filter(|(index, _)| needed[*index]) {
             let parent = match &view.from {
@@ -94,13 +107,10 @@ impl SamplePlan {
                 }
             };
             let mut ops = view.ops.clone();
-            let normalize = match ops.last() {
-                Some(ViewOp::Normalize { mean, std }) => Some((mean.clone(), std.clone())),
-                _ => None,
-            };
-            ops.truncate(ops.len() - usize::from(normalize.is_some()));
+            let scaling = view.scaling().map(Arc::new);
+            ops.truncate(ops.len() - usize::from(scaling.is_some()));
             places[index] = Some(plan.views.len());
-            plan.views.push(Planned { stream: format!("views.{}", view.name), parent, ops, normalize });
+            plan.views.push(Planned { stream: format!("views.{}", view.name), parent, ops, scaling });
         }
         let place = |view: &str| {
             let place = position(view).and_then(|index| places[index]);
@@ -141,15 +151,16 @@ impl SamplePlan {
             pictures.push((picture, geometry));
         }
         let rows = self.inputs.iter().map(|input| match input {
-            Filled::View(index) => match &self.views[*index].normalize {
-                Some((mean, std)) => view::normalize(&pictures[*index].0, mean, std),
-                None => Vec::new(),
+            Filled::View(index) => match (&self.views[*index].scaling, self.pictures) {
+                (Some(scaling), Pictures::Levels) => Row::Levels(view::planes(&pictures[*index].0), scaling.clone()),
+                (Some(scaling), Pictures::Floats) => Row::Floats(view::normalize(&pictures[*index].0, scaling)),
+                (None, _) => Row::Floats(Vec::new()),
             },
-            Filled::Noise { stream, len } => noise(&mut key.stream(stream), *len),
-            Filled::BlockMask { stream, mask } => mask::block_mask(mask, &mut key.stream(stream)),
-            Filled::MultiBlock { stream, blocks } => mask::multi_block(blocks, &mut key.stream(stream)),
-            Filled::Geometry(index) => pictures[*index].1.row().to_vec(),
-            Filled::Elsewhere => Vec::new(),
+            Filled::Noise { stream, len } => Row::Floats(noise(&mut key.stream(stream), *len)),
+            Filled::BlockMask { stream, mask } => Row::Floats(mask::block_mask(mask, &mut key.stream(stream))),
+            Filled::MultiBlock { stream, blocks } => Row::Floats(mask::multi_block(blocks, &mut key.stream(stream))),
+            Filled::Geometry(index) => Row::Floats(pictures[*index].1.row().to_vec()),
+            Filled::Elsewhere => Row::Floats(Vec::new()),
         });
         Ok(rows.collect())
     }

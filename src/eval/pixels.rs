@@ -34,7 +34,9 @@ pub fn raw_pixels<X: From<FeaturesError>>(
             }
             _ => Err(FeaturesError::Pictures { name: input.to_owned(), found: shape.clone() }),
         },
-        Some((_, InputValue::Double(_))) => Err(FeaturesError::Output { found: "no picture".to_owned() }),
+        Some((_, InputValue::Double(_) | InputValue::Levels(_))) => {
+            Err(FeaturesError::Output { found: "no picture".to_owned() })
+        }
         Some((_, InputValue::Int(tensor))) => Err(FeaturesError::Output { found: format!("int {:?}", tensor.shape) }),
         None => {
             let there: Vec<&str> = inputs.iter().map(|(name, _)| name.as_str()).collect();

@@ -177,10 +177,14 @@ fn speed(runs: &Named) -> Vec<Chart> {
     let mut wait = chart(runs, "waiting for data", "data_wait_ms", "ms a step", Style::Smoothed);
     let note = "the loader was not ready".to_owned();
     wait.note = if wait.note.is_empty() { note } else { format!("{note}; {}", wait.note) };
+    let mut idle = chart(runs, "accelerator idle", "accelerator_idle", "share", Style::Smoothed);
+    let note = "it had no step to make".to_owned();
+    idle.note = if idle.note.is_empty() { note } else { format!("{note}; {}", idle.note) };
     vec![
         chart(runs, "throughput", "images_per_second", "images/s", Style::Smoothed),
         chart(runs, "time of a step", "step_time_ms", "ms", Style::Smoothed),
         wait,
+        idle,
         chart(runs, "memory", "memory_mb", "MB", Style::Plain),
     ]
 }

@@ -12,7 +12,8 @@ use super::curve::Curve;
 use crate::run::RunError;
 
 /// Numbers of a line of a step that are curves as they stand.
-const FIELDS: [&str; 6] = ["loss", "learning_rate", "gradient_norm", "images_per_second", "step_time_ms", "memory_mb"];
+const FIELDS: [&str; 7] =
+    ["loss", "learning_rate", "gradient_norm", "images_per_second", "step_time_ms", "memory_mb", "accelerator_idle"];
 
 /// What the metrics say.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -19,6 +19,7 @@ fn name(key: &str) -> (String, &'static str) {
         "images_per_second" => "images a second",
         "step_time_ms" => "time of a step, ms",
         "data_wait_ms" => "waiting for data, ms a step",
+        "accelerator_idle" => "accelerator idle",
         "memory_mb" => "memory, MB",
         "evaluation/knn_accuracy" => "kNN accuracy",
         "evaluation/knn_accuracy_untrained" => "kNN accuracy, untrained encoder",
@@ -35,7 +36,7 @@ fn name(key: &str) -> (String, &'static str) {
         ("", _) => plain.replace('_', " "),
         (title, _) => title.to_owned(),
     };
-    let share = key.starts_with("evaluation/knn_accuracy") || key == "evaluation/chance";
+    let share = key.starts_with("evaluation/knn_accuracy") || ["evaluation/chance", "accelerator_idle"].contains(&key);
     (title, if share { "share" } else { "" })
 }
 
@@ -124,9 +125,11 @@ pub fn side_by_side(runs: &Named) -> String {
     for key in keys {
         let (title, _) = name(key);
         // Times jump from step to step: the middle one tells more than the last.
-        if ["images_per_second", "step_time_ms", "data_wait_ms"].contains(&key.as_str()) {
-            let median =
-                |run: &Run| run.curve(key).and_then(|curve| curve.median()).map_or_else(|| "–".to_owned(), figure);
+        if ["images_per_second", "step_time_ms", "data_wait_ms", "accelerator_idle"].contains(&key.as_str()) {
+            let median = |run: &Run| {
+                let median = run.curve(key).and_then(|curve| curve.median());
+                median.map_or_else(|| "–".to_owned(), |median| number(key, median))
+            };
             row(&format!("{title} (median)"), plain(&median));
             continue;
         }

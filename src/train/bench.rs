@@ -40,16 +40,24 @@ pub struct Report {
     pub step_ms: f64,
     pub step_ms_min: f64,
     pub step_ms_max: f64,
+    /// What of a step its device takes, where the backend tells: their median. The rest is the host's.
+    pub device_step_ms: Option<f64>,
     /// At the median.
     pub images_per_second: f64,
     /// Matrix products of one step: see [`flops::of_step`].
     pub gflop_per_step: f64,
     /// At the median.
     pub gflops: f64,
+    /// At the device's median.
+    pub device_gflops: Option<f64>,
     /// Of one large product; `None` where the backend does not say.
     pub gemm_peak_gflops: Option<f64>,
     /// Of the process, after the timed steps; `None` where the system does not say.
     pub peak_memory_mb: Option<f64>,
+    /// Of the device at most, after the timed steps; `None` where there is no device beside the host, or it does not tell.
+    pub device_memory_mb: Option<f64>,
+    /// What the device's compiler has planned for a step; `None` likewise.
+    pub device_planned_mb: Option<f64>,
     /// Initial values, optimizer, batch.
     pub build_ms: f64,
     pub plan_ms: f64,
@@ -71,31 +79,31 @@ pub fn bench<E: Element>(
     let start = Instant::now();
     // An epoch is a step: what is frozen for an epoch is not while the clock counts.
     let clock = Clock { steps_per_epoch: 1.0, total_steps: (warmup + steps + STEPS_BY_KIND) as f64 };
-    let mut bench = Bench {
-        trainer: Trainer::new(
-            program,
-            backend.open(program, init::initialise(&program.layout, program.spec.train.seed))?,
-            clock,
-        ),
-        batches: RandomBatches::new(&program.train.inputs, batch_size, program.spec.train.seed),
-        losses: Vec::new(),
-    };
+    let tensors = init::initialise(&program.layout, program.spec.train.seed);
+    let session = backend.open(program, tensors)?;
+    let (inputs, views) = (&program.train.inputs, &program.spec.views);
+    let batches = RandomBatches::of_views(inputs, views, batch_size, program.spec.train.seed, session.pictures());
+    let mut bench = Bench { trainer: Trainer::new(program, session, clock), batches, losses: Vec::new() };
     let build_ms = milliseconds(start.elapsed());
     let plan_ms = bench.prepare()?;
-    let first_step_ms = bench.step()?.0;
+    let first_step_ms = bench.step()?.all;
     for _ in 1..warmup {
         bench.step()?;
     }
-    let mut times = Vec::with_capacity(steps);
+    let (mut times, mut device_times) = (Vec::with_capacity(steps), Vec::with_capacity(steps));
     for _ in 0..steps {
-        times.push(bench.step()?.0);
+        let step = bench.step()?;
+        times.push(step.all);
+        device_times.extend(step.device);
     }
-    let peak_memory_mb = peak_memory().map(|bytes| bytes as f64 / f64::from(1 << 20));
+    let megabytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let peak_memory_mb = peak_memory().map(megabytes);
+    let device = bench.trainer.session.device_bytes().unwrap_or_default();
     let names = program.train.losses.iter().map(|(name, _)| name.clone());
     let losses = names.zip(bench.losses.iter().copied()).collect();
     let ops = bench.by_kind(steps.min(STEPS_BY_KIND))?;
-    times.sort_by(f64::total_cmp);
-    let step_ms = f64::midpoint(times[(steps - 1) / 2], times[steps / 2]);
+    let step_ms = median(&mut times);
+    let device_step_ms = (device_times.len() == steps).then(|| median(&mut device_times));
     let flops = flops::of_step(&program.train, &program.layout) as f64;
     Ok(Report {
         batch_size,
@@ -105,21 +113,39 @@ pub fn bench<E: Element>(
         step_ms,
         step_ms_min: times[0],
         step_ms_max: times[steps - 1],
+        device_step_ms,
         images_per_second: batch_size as f64 / (step_ms / 1e3),
         gflop_per_step: flops / 1e9,
         gflops: flops / 1e6 / step_ms,
+        device_gflops: device_step_ms.map(|ms| flops / 1e6 / ms),
         gemm_peak_gflops: bench
             .trainer
             .session
             .product_rate(program.spec.train.precision == Precision::Bf16)
             .map(|rate| rate / 1e9),
         peak_memory_mb,
+        device_memory_mb: device.peak.map(megabytes),
+        device_planned_mb: device.planned.map(megabytes),
         build_ms,
         plan_ms,
         first_step_ms,
         losses,
         ops,
     })
+}
+
+/// The middle one, or what lies between the two; `values` is not empty, and is sorted.
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    f64::midpoint(values[(values.len() - 1) / 2], values[values.len() / 2])
+}
+
+/// Milliseconds of a step.
+struct Times {
+    all: f64,
+    /// Of optimizer and averaged copies, where they are told apart.
+    update: f64,
+    device: Option<f64>,
 }
 
 struct Bench<'a, E> {
@@ -136,15 +162,19 @@ impl<E: Element> Bench<'_, E> {
         Ok(milliseconds(start.elapsed()))
     }
 
-    /// One step with masks of its own: milliseconds in all, and of optimizer and averaged copies.
-    fn step(&mut self) -> Result<(f64, f64), StepError> {
+    /// One step with masks of its own.
+    fn step(&mut self) -> Result<Times, StepError> {
         let start = Instant::now();
         let inputs = self.batches.batch(self.trainer.step);
         let report = self.trainer.step(inputs)?;
         let time = start.elapsed();
         self.losses.clone_from(&report.results.losses);
         self.trainer.session.reuse(report.results);
-        Ok((milliseconds(time), milliseconds(report.update_time)))
+        Ok(Times {
+            all: milliseconds(time),
+            update: milliseconds(report.update_time),
+            device: report.device.map(|device| milliseconds(device.busy)),
+        })
     }
 
     /// Milliseconds a step by kind, the mean of `steps`.
@@ -152,9 +182,9 @@ impl<E: Element> Bench<'_, E> {
         self.trainer.session.start_timing();
         let (mut all, mut updates) = (0.0, 0.0);
         for _ in 0..steps {
-            let (step, update) = self.step()?;
-            all += step;
-            updates += update;
+            let step = self.step()?;
+            all += step.all;
+            updates += step.update;
         }
         let mut kinds: BTreeMap<String, f64> =
             self.trainer.session.take_times().into_iter().map(|(name, time)| (name, milliseconds(time))).collect();

@@ -8,6 +8,7 @@
 pub mod bench;
 mod evaluate;
 pub mod fit;
+mod idle;
 pub mod imports;
 pub mod init;
 pub mod kmeans;

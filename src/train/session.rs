@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
+use super::idle::Idle;
 use super::imports::{self, ImportedRun};
 use super::resume::{check_changes, check_slots, check_sources, slot_names, tell_other_machine};
 use super::sources::Sources;
@@ -103,6 +104,8 @@ pub(super) struct Training<'a, E> {
     pub(super) trainer: Trainer<'a, E>,
     pub(super) folder: &'a RunFolder,
     pub(super) metrics: Metrics,
+    /// Since the last line of metrics.
+    idle: Idle,
     pub(super) sources: Sources,
     fingerprints: Vec<(String, Fingerprint)>,
     pub(super) judge: Option<Judge>,
@@ -216,6 +219,7 @@ impl<'a, E: Element> Training<'a, E> {
             left_out: Vec::new(),
             judged: metrics.evaluated(),
             metrics,
+            idle: Idle::default(),
             saved,
             saver: Saver::new(folder, &program.layout, spec.train.keep),
             best: best.map(|(_, accuracy)| accuracy),
@@ -231,6 +235,7 @@ impl<'a, E: Element> Training<'a, E> {
             threads: options.threads,
             prefetch: spec.data.prefetch_batches,
             max_broken: spec.data.max_broken,
+            pictures: self.trainer.session.pictures(),
         };
         let steps = self.trainer.step..self.total_steps;
         let in_train = |error| SessionError::Data { source_name: "train".to_owned(), error };
@@ -334,7 +339,15 @@ impl<'a, E: Element> Training<'a, E> {
         let losses = named(&graph.losses, &report.results.losses);
         let epoch = report.step as f64 / self.trainer.clock.steps_per_epoch;
         let learning_rate = report.learning_rate;
-        watch.step(&StepLine { step: report.step, epoch, learning_rate, seconds: seconds.with_wait, losses: &losses });
+        self.idle.add(report.device);
+        watch.step(&StepLine {
+            step: report.step,
+            epoch,
+            learning_rate,
+            seconds: seconds.with_wait,
+            accelerator_idle: report.device.and_then(|device| device.idle_share()),
+            losses: &losses,
+        });
         let last = report.step == self.total_steps;
         if !last && !report.step.is_multiple_of(train.log_every_steps.max(1) as u64) {
             return Ok(());
@@ -355,7 +368,9 @@ impl<'a, E: Element> Training<'a, E> {
             "data_wait_ms": counters.waited.as_secs_f64() * 1e3,
         });
         let megabytes = resident_memory().map(|bytes| bytes as f64 / f64::from(1 << 20));
-        for (name, value) in [("gradient_norm", report.gradient_norm), ("memory_mb", megabytes)] {
+        let others =
+            [("gradient_norm", report.gradient_norm), ("memory_mb", megabytes), ("accelerator_idle", self.idle.take())];
+        for (name, value) in others {
             if let (Some(value), Value::Object(entries)) = (value, &mut line) {
                 entries.insert(name.to_owned(), json!(value));
             }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::kmeans;
-use crate::backend::{BackendError, Kept, Moment, Results, Session, StepError, Stepped, Wanted};
+use crate::backend::{BackendError, DeviceTime, Kept, Moment, Results, Session, StepError, Stepped, Wanted};
 use crate::graph::{Graph, InputKind, Program};
 use crate::spec::{Clock, Schedule};
 use crate::tensor::{Element, HostTensor, InputValue, Inputs, OutputValue};
@@ -21,6 +21,8 @@ pub struct StepReport<E> {
     pub gradient_norm: Option<f64>,
     /// What optimizer and averaged copies took, where they are told apart.
     pub update_time: Duration,
+    /// Where steps are handed to a device that makes them by itself, and it tells.
+    pub device: Option<DeviceTime>,
     pub results: Results<E>,
 }
 
@@ -82,9 +84,9 @@ impl<'p, E: Element> Trainer<'p, E> {
     }
 
     fn report(&self, stepped: Stepped<E>) -> StepReport<E> {
-        let Stepped { step, results, gradient_norm, update_time } = stepped;
+        let Stepped { step, results, gradient_norm, update_time, device } = stepped;
         let learning_rate = self.clock.value(&self.program.spec.train.learning_rate, step - 1);
-        StepReport { step, learning_rate, gradient_norm, update_time, results }
+        StepReport { step, learning_rate, gradient_norm, update_time, device, results }
     }
 
     /// All tensors, laid out by the program's layout.

@@ -58,6 +58,8 @@ pub struct StepLine<'a> {
     pub learning_rate: f64,
     /// The step took these, waiting for its batch included.
     pub seconds: f64,
+    /// Share of the time that the device had no step to make; `None` where there is no such device, or it does not tell.
+    pub accelerator_idle: Option<f64>,
     /// By name, weights included.
     pub losses: &'a [(&'a str, f64)],
 }

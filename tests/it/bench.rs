@@ -64,6 +64,29 @@ fn a_line_of_json_holds_what_was_measured() {
     }
 }
 
+/// What is of the device is told on it alone: the host's step holds the device's, and the rest is its own.
+#[test]
+fn a_device_is_told_apart_from_the_host() {
+    let of_device = ["device_step_ms", "device_gflops", "device_memory_mb", "device_planned_mb"];
+    let host = bench("mae_tiny64", &["--backend", "cpu"]);
+    for name in of_device {
+        assert_eq!(host[name], Value::Null, "{host}");
+    }
+    let Some(xla) = crate::xla::backend() else { return };
+    let report = bench("mae_tiny64", &["--backend", xla]);
+    let (device, step) = (number(&report, "device_step_ms"), number(&report, "step_ms"));
+    // Each step's part is within it, so the middle ones are as well.
+    assert!(0.0 < device && device < step, "{report}");
+    let rate = number(&report, "gflop_per_step") / device * 1e3;
+    assert!((number(&report, "device_gflops") / rate - 1.0).abs() < 1e-12, "{report}");
+    assert!(number(&report, "gemm_peak_gflops") > 0.0, "{report}");
+    // Its tensors, and as many moments of each kind, lie there in f32.
+    let least = number(&report, "trained_parameters") * 3.0 * 4.0 / f64::from(1 << 20);
+    assert!(number(&report, "device_planned_mb") > least, "{report}");
+    let bf16 = bench("mae_tiny64", &["--backend", xla, "--precision", "bf16"]);
+    assert!(number(&bf16, "gemm_peak_gflops") > 0.0, "{bf16}");
+}
+
 #[test]
 fn other_backends_and_precisions_are_timed_too() {
     let report = bench("mae_tiny64", &["--backend", "dfdx", "--precision", "f64"]);

@@ -3,8 +3,8 @@
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 
 use cmae::graph::{Init, Layout, TensorDecl, TensorKind};
 use cmae::run::checkpoint::{NewCheckpoint, State};

@@ -87,7 +87,14 @@ fn a_tape_takes_more_than_a_plan() {
 fn the_cost_of_a_run_is_told_before_it() {
     let quick = ["show", "cost", "pipelines/quickstart.cmae", "--threads", "2"];
     let text = succeed(&quick);
-    for line in ["quickstart: batches of 64, ", "memory    ", "compute   ", "data      ", "step      ", "run       30 epochs of 21 steps, 630 in all: "] {
+    for line in [
+        "quickstart: batches of 64, ",
+        "memory    ",
+        "compute   ",
+        "data      ",
+        "step      ",
+        "run       30 epochs of 21 steps, 630 in all: ",
+    ] {
         assert!(text.lines().any(|found| found.starts_with(line)), "`{line}`: {text}");
     }
     let cost: serde_json::Value =

@@ -19,7 +19,7 @@ const FLOORS: [&[(&str, &[&str])]; 10] = [
     &[("graph", &[])],
     &[("shape", &[])],
     &[("elab", &[])],
-    &[("decl", &["spec", "op"]), ("tensor", &["op"]), ("syntax", &[]), ("op", &[]), ("spec", &[])],
+    &[("decl", &["spec", "op"]), ("tensor", &["op", "spec"]), ("syntax", &[]), ("op", &[]), ("spec", &[])],
     &[("diag", &[])],
     &[("source", &[])],
 ];

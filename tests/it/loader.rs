@@ -13,7 +13,7 @@ use cmae::data::{DataError, Image};
 use cmae::graph::{InputDecl, InputKind};
 use cmae::op::Type;
 use cmae::spec::{MAX_PIXELS, ViewFrom, ViewOp, ViewSpec};
-use cmae::tensor::InputValue;
+use cmae::tensor::{InputValue, Pictures};
 
 /// Pictures of 8 × 8 whose level is their index; some are broken, and each takes a while.
 struct Levels {
@@ -91,7 +91,7 @@ fn inputs(batch: usize, window: usize) -> Vec<InputDecl> {
 }
 
 fn options(threads: usize) -> LoaderOptions {
-    LoaderOptions { seed: 7, threads, prefetch: 2, max_broken: 0.5 }
+    LoaderOptions { seed: 7, threads, prefetch: 2, max_broken: 0.5, pictures: Pictures::Floats }
 }
 
 fn start(source: impl Into<Arc<Levels>>, options: LoaderOptions, steps: std::ops::Range<u64>) -> Loader {

@@ -16,6 +16,7 @@ mod accumulate;
 mod as_written;
 mod bench;
 mod bf16;
+mod bytes;
 mod cases;
 mod checkpoints;
 mod circles;

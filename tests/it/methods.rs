@@ -16,7 +16,7 @@ use cmae::eval::features::Features;
 use cmae::graph::Program;
 use cmae::source::Sources;
 use cmae::spec::Clock;
-use cmae::tensor::{Element, InputValue, OutputValue};
+use cmae::tensor::{Element, InputValue, OutputValue, Pictures};
 use cmae::train::imports::{self, ImportedRun};
 use cmae::train::{Trainer, init};
 use serde::Deserialize;
@@ -85,7 +85,12 @@ fn train_source(program: &Program) -> Arc<dyn Source> {
 }
 
 pub fn batch(program: &Program) -> Vec<(String, InputValue)> {
-    let options = LoaderOptions { seed: 3, threads: 1, prefetch: 1, max_broken: 0.0 };
+    batch_as(program, Pictures::Floats)
+}
+
+/// The first batch that a loader makes of a pipeline's own source, pictures in this form.
+pub fn batch_as(program: &Program, pictures: Pictures) -> Vec<(String, InputValue)> {
+    let options = LoaderOptions { seed: 3, threads: 1, prefetch: 1, max_broken: 0.0, pictures };
     let (views, inputs) = (&program.spec.views, &program.train.inputs);
     let mut loader = Loader::start(train_source(program), views, inputs, program.spec.data.batch_size, options, 0..1)
         .unwrap_or_else(|error| panic!("{}: {error}", program.spec.name));

@@ -6,7 +6,7 @@ use cmae::data::Image;
 use cmae::data::rng::Key;
 use cmae::data::view::geometry::{Geometry, Window, crop, flip, resize, resized_window};
 use cmae::data::view::{self, Draw, blur, color, normalize};
-use cmae::spec::{Interpolation, ViewOp};
+use cmae::spec::{Interpolation, Scaling, ViewOp};
 use cmae::verify::Fixture;
 use serde_json::Value;
 
@@ -63,7 +63,8 @@ fn step(name: &str, arguments: &Value, image: Image) -> Result<Image, Vec<f64>> 
         "hflip" => flip(image),
         "blur" => blur::gaussian(image, number(arguments, "sigma"), size("kernel_size") / 2),
         "normalize" => {
-            return Err(normalize(&image, &list("mean"), &list("std")).into_iter().map(f64::from).collect());
+            let scaling = Scaling { mean: list("mean"), std: list("std") };
+            return Err(normalize(&image, &scaling).into_iter().map(f64::from).collect());
         }
         other => panic!("the file has a new step `{other}`"),
     })

@@ -9,9 +9,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use cmae::backend::xla::pjrt::{
-    Buffer, Client, Code, CompileOptions, CreateOption, ElementType, Flag, OptionValue, PjrtError, Plugin,
+    Buffer, Client, Code, CompileOptions, CreateOption, ElementType, Event, Flag, OptionValue, PjrtError, Plugin,
 };
 use cmae::backend::xla::plugins::{self, Maker, Wheel};
 use half::bf16;
@@ -186,6 +187,25 @@ fn a_donated_argument_gives_its_memory() {
     assert_eq!(first[1].read::<f32>().expect("it comes down"), [11., 12., 13., 14., 15., 16.]);
     let (code, text) = said(x.read::<f32>());
     assert!(code == Some(Code::InvalidArgument) && text.contains("deleted or donated"), "{text}");
+}
+
+/// The plugin notes the end itself: nobody waits for it meanwhile.
+#[test]
+fn the_time_at_which_a_result_is_there_is_told() {
+    let Some(client) = client(1) else { return };
+    let program = client.compile(TWO_RESULTS, &CompileOptions::default()).unwrap_or_else(|error| panic!("{error}"));
+    let (x, w) = (upload(&client, &[2.0; 6], &[2, 3]), upload(&client, &[1.0; 6], &[2, 3]));
+    let before = Instant::now();
+    let results = program.execute(&[&x, &w], &[]).expect("it runs");
+    let ending = results[0].ready().and_then(Event::ending).expect("it can be asked");
+    results[0].wait().expect("it is computed");
+    std::thread::sleep(Duration::from_millis(100));
+    let looked = Instant::now();
+    let at = ending.at().expect("it is told");
+    assert!(before <= at && at + Duration::from_millis(50) < looked, "{:?} {:?}", at - before, looked - at);
+    // Who is not interested any more leaves nothing behind that is called.
+    drop(results[1].ready().and_then(Event::ending).expect("it can be asked"));
+    assert_eq!(results[1].read::<f32>().expect("it comes down").len(), 6);
 }
 
 #[test]

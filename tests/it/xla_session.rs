@@ -1,18 +1,22 @@
 //! Whole steps on a device: forward, backward, clipping, optimizer, averaged copies and states as one program, against the steps
 //! that `cpu` makes of the same batches. Plugins and what goes without one: see [`crate::xla`].
 
+use std::path::Path;
+use std::time::{Duration, Instant};
+
 use cmae::backend::xla::fits;
 use cmae::backend::xla::lower::{Kernels, Scalar};
 use cmae::backend::xla::pjrt::MemoryStats;
 use cmae::backend::xla::step::{Numbers, StepProgram};
-use cmae::backend::{Compute, Kept};
+use cmae::backend::{Compute, DeviceTime, Kept};
 use cmae::data::random::RandomBatches;
 use cmae::graph::Program;
 use cmae::spec::Clock;
 use cmae::tensor::InputValue;
 
+use crate::command::run;
 use crate::methods::{compile, page, sets_of, start, trainer_from};
-use crate::runs::{self, SMALL, with};
+use crate::runs::{self, SMALL, metrics, with};
 
 /// What a step moves: tensors, slots, updates, losses and the norm after each of three steps.
 struct Moved {
@@ -203,6 +207,61 @@ fn steps_that_are_begun_ahead_are_the_same_steps() {
     assert!(one_by_one == ahead, "{:?} {:?}", ahead.0, ahead.1);
 }
 
+/// A host that is late leaves the device without a step for as long; what comes behind `settle` is no wait of the device's.
+#[test]
+fn the_time_without_a_step_is_told() {
+    const LATE: Duration = Duration::from_millis(400);
+    let Some(xla) = crate::xla::backend() else { return };
+    let program = compile("bench/mae_tiny64", &["data.batch_size=2".to_owned(), "model.encoder.depth=1".to_owned()]);
+    let mut batches = RandomBatches::new(&program.train.inputs, 2, 1);
+    let mut trainer = trainer_from::<f32>(&program, xla, 16, start(&program, &[]));
+    trainer.session.prepare().expect("it compiles");
+    // Device times of four steps begun one behind the other, the last one settled.
+    let mut four = |late: Duration| -> Vec<DeviceTime> {
+        let mut told = Vec::new();
+        for number in 0..4 {
+            let report = trainer.step_ahead(batches.batch(number).to_vec()).expect("its batch is sound");
+            told.extend(report.map(|report| report.device));
+            std::thread::sleep(late);
+        }
+        told.extend(trainer.settle().expect("its batch is sound").map(|report| report.device));
+        told.into_iter().map(|device| device.expect("the plugin tells")).collect()
+    };
+    let started = Instant::now();
+    let prompt = four(Duration::ZERO);
+    let took = started.elapsed();
+    let late = four(LATE);
+    let idle = |steps: &[DeviceTime]| steps.iter().filter_map(|step| step.idle).sum::<Duration>();
+    for steps in [&prompt, &late] {
+        let known: Vec<bool> = steps.iter().map(|step| step.idle.is_some()).collect();
+        assert_eq!(known, [false, true, true, true]);
+        assert!(steps.iter().all(|step| step.busy > Duration::ZERO), "{steps:?}");
+    }
+    let busy: Duration = prompt.iter().map(|step| step.busy).sum();
+    assert!(busy + idle(&prompt) <= took, "{prompt:?} in {took:?}");
+    // A step takes some milliseconds, and is over long before the next is given.
+    assert!(idle(&late) > LATE * 3 / 2 && idle(&late) > idle(&prompt), "{late:?} {prompt:?}");
+}
+
+/// Lines of metrics and the report tell of the accelerator where there is one, and only there.
+#[test]
+fn a_run_tells_how_long_its_accelerator_had_nothing_to_do() {
+    let Some(xla) = crate::xla::backend() else { return };
+    for (backend, tells) in [("cpu", false), (xla, true)] {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let out = folder.path().join("run");
+        let out = out.to_str().expect("its name is UTF-8");
+        let said = run(&with(&SMALL, &["--backend", backend, "--out", out])).2;
+        assert_eq!(said.contains("accelerator idle"), tells, "{said}");
+        let lines = metrics(Path::new(out));
+        let shares: Vec<f64> = lines.iter().filter_map(|line| line["accelerator_idle"].as_f64()).collect();
+        assert_eq!(!shares.is_empty(), tells, "{lines:?}");
+        assert!(shares.iter().all(|share| (0.0..=1.0).contains(share)), "{shares:?}");
+        let page = std::fs::read_to_string(Path::new(out).join("report.html")).expect("a run ends with its report");
+        assert_eq!(page.contains("accelerator idle"), tells);
+    }
+}
+
 #[test]
 fn a_run_that_is_killed_ends_with_the_same_bytes() {
     let Some(xla) = crate::xla::backend() else { return };
@@ -218,8 +277,8 @@ fn tensors_and_slots_are_donated() {
         let layout = &program.layout;
         let numbers = Numbers::new(&program, &vec![0; layout.trained()]);
         let step = program.step(&[]).expect("it compiles");
-        let found =
-            StepProgram::new(&program, &step, &numbers, Scalar::F32, Kernels::default(), false).expect("it lowers");
+        let found = StepProgram::new(&program, &step, &numbers, Scalar::F32, &[], Kernels::default(), false)
+            .expect("it lowers");
         let slots = program.spec.train.optimizer.slots().len();
         let kept = layout.tensors.len() + slots * layout.trained();
         let head = found.text.lines().nth(1).expect("a module has a function");

@@ -309,6 +309,9 @@ fn fill<E: Real>(
             floats.iter_mut().zip(&tensor.data).for_each(|(to, from)| *to = E::from_f64(*from));
         }
         InputValue::Int(tensor) => ids.copy_from_slice(&tensor.data),
+        InputValue::Levels(levels) => {
+            floats.iter_mut().zip(levels.floats()).for_each(|(to, from)| *to = E::from_f64(f64::from(from)));
+        }
     }
     Ok(())
 }

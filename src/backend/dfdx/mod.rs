@@ -350,5 +350,6 @@ fn input<E: Element + Dtype, D: Kernels<E>>(
         InputValue::Float(tensor) => upload(tensor.data.iter().map(|v| constant(f64::from(*v))).collect()),
         InputValue::Double(tensor) => upload(tensor.data.iter().map(|v| constant(*v)).collect()),
         InputValue::Int(tensor) => Ok(Value::Int(tensor.data.clone())),
+        InputValue::Levels(levels) => upload(levels.floats().into_iter().map(|v| constant(f64::from(v))).collect()),
     }
 }

@@ -13,7 +13,7 @@ use crate::graph::accumulate::{Micro, Parts, gradient_of};
 use crate::graph::{Graph, InputDecl, InputKind, Layout};
 use crate::op::{DType, Type};
 use crate::plan::{PartRequests, Request};
-use crate::tensor::{Element, HostTensor, InputError, InputValue, Inputs, OutputValue};
+use crate::tensor::{Element, HostTensor, InputError, InputValue, Inputs, Levels, OutputValue};
 
 /// The parts of a step with their memory, which steps share.
 pub struct Accumulation<E> {
@@ -235,6 +235,10 @@ fn blocks(
             InputValue::Float(tensor) => InputValue::Float(block(tensor, decl, micro)?),
             InputValue::Double(tensor) => InputValue::Double(block(tensor, decl, micro)?),
             InputValue::Int(tensor) => InputValue::Int(block(tensor, decl, micro)?),
+            InputValue::Levels(Levels { tensor, scaling }) => {
+                let (tensor, scaling) = (block(tensor, decl, micro)?, scaling.clone());
+                InputValue::Levels(Levels { tensor, scaling })
+            }
         };
         into.push((decl.name.clone(), value));
     }

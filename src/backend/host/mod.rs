@@ -206,7 +206,7 @@ impl<E: Element> Session<E> for HostSession<'_, E> {
         // Among rayon's threads, as a backend's step is: else each of the parallel loops would have to wake one up.
         let gradient_norm = rayon::scope(|_| training.write(program, &mut self.arena, &results, at));
         let update_time = update_start.elapsed();
-        Ok(Stepped { step: at.step + 1, results, gradient_norm, update_time })
+        Ok(Stepped { step: at.step + 1, results, gradient_norm, update_time, device: None })
     }
 
     fn reuse(&mut self, results: Results<E>) {

@@ -11,9 +11,11 @@
 //!
 //! **Invariant:** results are those of the `cpu` backend but for rounding, NaN included.
 
+mod clock;
 mod device;
 pub mod lower;
 pub mod offline;
+mod peak;
 pub mod pjrt;
 pub mod plugins;
 mod programs;

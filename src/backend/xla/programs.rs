@@ -11,6 +11,7 @@ use super::step::{Numbers, StepProgram};
 use super::values::Number;
 use crate::backend::{BackendError, Wanted};
 use crate::graph::Program;
+use crate::spec::Scaling;
 
 pub struct Programs {
     client: Client,
@@ -80,16 +81,17 @@ impl Programs {
     }
 }
 
-/// The program of a step that gives these, written with what the device has kernels for.
+/// The program of a step that gives these, whose pictures come in bytes where `scalings` says so, written with what the device has kernels for.
 pub fn compile_step<E: Number>(
     client: &Client,
     programs: &mut Programs,
     program: &Program,
     numbers: &Numbers,
+    scalings: &[(String, Scaling)],
     wanted: Wanted<'_>,
 ) -> Result<(StepProgram, Executable), BackendError> {
     let step = program.step(wanted.outputs)?;
-    let write = |kernels| StepProgram::new(program, &step, numbers, E::SCALAR, kernels, wanted.gradients);
+    let write = |kernels| StepProgram::new(program, &step, numbers, E::SCALAR, scalings, kernels, wanted.gradients);
     let kernels = Kernels::of_platform(client.platform_name());
     let text = write(kernels)?;
     match programs.compile("step", &text.text) {

@@ -6,7 +6,7 @@ use super::lower::{Leaf, Module, Scalar, TensorType, module};
 use super::pjrt::{Buffer, Client, CompileOptions, Executable, HostElement};
 use super::programs::{Compiling, Programs, compile_step, peak};
 use super::session::XlaSession;
-use super::step::Numbers;
+use super::step::{Numbers, scalings};
 use super::values::{Number, upload_input};
 use crate::backend::{Backend, BackendError, Footprint, Request, Results, Session, Wanted, Whose};
 use crate::graph::{Graph, Layout, Program, TensorDecl, ValueId};
@@ -93,8 +93,14 @@ impl<E: Number> Backend<E> for Xla {
         // Of a micro-batch that was not taken.
         drop(self.programs.fresh());
         let numbers = Numbers::new(program, &vec![0; program.layout.trained()]);
-        let (_, executable) =
-            compile_step::<E>(&self.client, &mut self.programs, program, &numbers, Wanted::default())?;
+        let (_, executable) = compile_step::<E>(
+            &self.client,
+            &mut self.programs,
+            program,
+            &numbers,
+            &scalings(program),
+            Wanted::default(),
+        )?;
         let Ok(stats) = executable.memory() else { return Ok(None) };
         let limit = self.client.memory(0).ok().flatten().and_then(|memory| memory.limit);
         let memory = match limit {

@@ -7,21 +7,24 @@
 //! when a checkpoint asks for it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::clock::{Clock, Timed};
 use super::lower::{Leaf, Module, Scalar, module};
+use super::peak;
 use super::pjrt::{Buffer, Client, ElementType, Executable};
-use super::programs::{Programs, compile_step, fits};
-use super::step::{ForwardProgram, Numbers, StepProgram};
+use super::programs::{self, Programs, compile_step, fits};
+use super::step::{ForwardProgram, Numbers, StepProgram, scalings};
 use super::values::{Number, upload_input};
 use crate::backend::host::accumulate::{Accumulation, Whole};
 use crate::backend::session::not_finite;
-use crate::backend::{Backend, BackendError, Kept, Moment, Results, Session, StepError, Stepped, Wanted};
+use crate::backend::{Backend, BackendError, DeviceBytes, Kept, Moment, Results, Session, StepError, Stepped, Wanted};
 use crate::graph::step::Body;
 use crate::graph::{Graph, Program};
 use crate::op::DType;
 use crate::plan::{self, Request};
-use crate::tensor::{Element, HostTensor, InputValue, Inputs, OutputValue};
+use crate::spec::Scaling;
+use crate::tensor::{Element, HostTensor, InputValue, Inputs, OutputValue, Pictures};
 
 /// Evaluation graphs that are kept compiled.
 const EVALUATIONS: usize = 4;
@@ -44,6 +47,7 @@ pub struct XlaSession<'p, E> {
     pending: Option<Pending>,
     /// Whether the last step that was begun was made, as the device knows it.
     was_made: Arc<Buffer>,
+    clock: Clock,
     /// Of the device's tensors and slots as they are, where somebody asked.
     copy: Option<(Vec<E>, Vec<Vec<E>>)>,
 }
@@ -51,6 +55,8 @@ pub struct XlaSession<'p, E> {
 struct LoadedStep {
     outputs: Vec<String>,
     gradients: bool,
+    /// Of the pictures that it takes in bytes.
+    scalings: Vec<(String, Scaling)>,
     program: StepProgram,
     executable: Executable,
 }
@@ -63,6 +69,7 @@ struct Begun {
     is_made: Arc<Buffer>,
     /// Results behind it.
     results: Vec<Buffer>,
+    timed: Timed,
 }
 
 /// A step that was begun.
@@ -109,6 +116,7 @@ impl<'p, E: Number> XlaSession<'p, E> {
             evaluations: Vec::new(),
             pending: None,
             was_made,
+            clock: Clock::default(),
             copy: None,
         })
     }
@@ -128,27 +136,30 @@ impl<'p, E: Number> XlaSession<'p, E> {
     }
 
     /// Index of the program of a step that gives these; it is compiled where there is none.
-    fn load(&mut self, wanted: Wanted<'_>) -> Result<usize, BackendError> {
-        let is_it = |step: &LoadedStep| step.outputs == wanted.outputs && step.gradients == wanted.gradients;
+    fn load(&mut self, wanted: Wanted<'_>, scalings: Vec<(String, Scaling)>) -> Result<usize, BackendError> {
+        let is_it = |step: &LoadedStep| {
+            step.outputs == wanted.outputs && step.gradients == wanted.gradients && step.scalings == scalings
+        };
         if let Some(at) = self.steps.iter().position(is_it) {
             return Ok(at);
         }
         let (program, updates) = (self.program, &self.updates);
         let numbers = self.numbers.get_or_insert_with(|| Numbers::new(program, updates));
-        let (text, executable) = compile_step::<E>(&self.client, &mut self.programs, program, numbers, wanted)?;
+        let (text, executable) =
+            compile_step::<E>(&self.client, &mut self.programs, program, numbers, &scalings, wanted)?;
         // A plugin that does not tell is not asked twice: the device will say.
         if let (Ok(stats), Ok(Some(memory))) = (executable.memory(), self.client.memory(0)) {
             fits(&stats, memory.limit)?;
         }
         let outputs = wanted.outputs.to_vec();
-        self.steps.push(LoadedStep { outputs, gradients: wanted.gradients, program: text, executable });
+        self.steps.push(LoadedStep { outputs, gradients: wanted.gradients, scalings, program: text, executable });
         Ok(self.steps.len() - 1)
     }
 
     /// Begins a step: its program is handed to the device.
     fn begin(&mut self, inputs: Inputs<'_>, at: Moment, wanted: Wanted<'_>) -> Result<Begun, BackendError> {
         self.make_slots()?;
-        let loaded = self.load(wanted)?;
+        let loaded = self.load(wanted, in_bytes(inputs))?;
         let layout = &self.program.layout;
         let numbers = self.numbers.as_ref().expect("a program was loaded with them");
         let vector = numbers.at(self.program, at.step, &at.clock, &self.updates);
@@ -161,12 +172,14 @@ impl<'p, E: Number> XlaSession<'p, E> {
         }
         let kept = self.tensors.iter().chain(&self.slots);
         let arguments: Vec<&Buffer> = kept.chain([&vector, &*self.was_made]).chain(&passed).collect();
+        let given = Instant::now();
         let mut found = executable.execute(&arguments, &[])?.into_iter();
         self.copy = None;
         self.tensors = found.by_ref().take(layout.tensors.len()).collect();
         self.slots = found.by_ref().take(self.slots.len()).collect();
         let is_made = Arc::new(found.next().expect("a program has the results that it was written with"));
-        Ok(Begun { loaded, is_made, results: found.collect() })
+        let timed = Timed::new(given, &is_made);
+        Ok(Begun { loaded, is_made, results: found.collect(), timed })
     }
 
     /// What a step has given, and whether it was made; waits for it.
@@ -207,7 +220,8 @@ impl<'p, E: Number> XlaSession<'p, E> {
             self.updates = updates;
             return Err(self.culprit(Inputs { batch: &batch, others: &others }, at)?);
         }
-        Ok(Stepped { step: at.step + 1, results, gradient_norm, update_time: Duration::ZERO })
+        let device = self.clock.read(&begun.timed);
+        Ok(Stepped { step: at.step + 1, results, gradient_norm, update_time: Duration::ZERO, device })
     }
 
     /// Why a step was not made: what is not finite, and the first op that made it so.
@@ -320,9 +334,13 @@ impl<E: Number> Session<E> for XlaSession<'_, E> {
         self.programs.fresh()
     }
 
+    fn pictures(&self) -> Pictures {
+        Pictures::Levels
+    }
+
     fn prepare(&mut self) -> Result<(), BackendError> {
         self.make_slots()?;
-        self.load(Wanted::default()).map(drop)
+        self.load(Wanted::default(), scalings(self.program)).map(drop)
     }
 
     fn step(&mut self, inputs: Inputs<'_>, at: Moment, wanted: Wanted<'_>) -> Result<Stepped<E>, StepError> {
@@ -333,7 +351,8 @@ impl<E: Number> Session<E> for XlaSession<'_, E> {
         }
         let numbers = self.numbers.as_ref().expect("a step was made with them");
         numbers.count(at.step, &at.clock, &mut self.updates);
-        Ok(Stepped { step: at.step + 1, results, gradient_norm, update_time: Duration::ZERO })
+        let device = self.clock.read(&begun.timed);
+        Ok(Stepped { step: at.step + 1, results, gradient_norm, update_time: Duration::ZERO, device })
     }
 
     fn step_ahead(
@@ -355,10 +374,11 @@ impl<E: Number> Session<E> for XlaSession<'_, E> {
     }
 
     fn settle(&mut self) -> Result<Option<Stepped<E>>, StepError> {
-        match self.pending.take() {
-            Some(pending) => self.end(pending).map(Some),
-            None => Ok(None),
-        }
+        let Some(pending) = self.pending.take() else { return Ok(None) };
+        let stepped = self.end(pending)?;
+        // Who settles has something to do before the next step.
+        self.clock.pause();
+        Ok(Some(stepped))
     }
 
     fn first_values(&mut self, inputs: Inputs<'_>) -> Result<Vec<OutputValue<E>>, BackendError> {
@@ -410,6 +430,16 @@ impl<E: Number> Session<E> for XlaSession<'_, E> {
         outputs.map(|(buffer, (dtype, shape))| read_output(buffer, *dtype == DType::Int, shape)).collect()
     }
 
+    fn product_rate(&self, bf16: bool) -> Option<f64> {
+        peak::product_rate(&self.client, E::SCALAR, bf16).ok()
+    }
+
+    fn device_bytes(&self) -> Option<DeviceBytes> {
+        let peak = self.client.memory(0).ok().flatten().and_then(|memory| memory.peak);
+        let stats = self.steps.last().and_then(|step| step.executable.memory().ok());
+        Some(DeviceBytes { peak, planned: stats.map(|stats| programs::peak(&stats)) })
+    }
+
     fn tensors(&mut self) -> Result<&[E], BackendError> {
         Ok(&self.copied()?.0)
     }
@@ -444,6 +474,15 @@ impl<E: Number> Session<E> for XlaSession<'_, E> {
         self.copy = Some((tensors, slots));
         Ok(())
     }
+}
+
+/// The pictures of a batch that are not normalised.
+fn in_bytes(inputs: Inputs<'_>) -> Vec<(String, Scaling)> {
+    let scaled = |(name, value): &(String, InputValue)| match value {
+        InputValue::Levels(levels) => Some((name.clone(), (*levels.scaling).clone())),
+        _ => None,
+    };
+    inputs.batch.iter().filter_map(scaled).collect()
 }
 
 /// What the first step hangs on.

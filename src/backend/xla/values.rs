@@ -33,5 +33,11 @@ pub(super) fn upload_input<E: Number>(
         InputValue::Float(tensor) => numbers(tensor.data.iter().map(|value| E::from_f64(f64::from(*value))).collect())?,
         InputValue::Double(tensor) => numbers(tensor.data.iter().map(|value| E::from_f64(*value)).collect())?,
         InputValue::Int(tensor) => client.upload_values(0, &ty.shape, &tensor.data)?,
+        InputValue::Levels(levels) if ty.scalar == Scalar::U8 => {
+            client.upload_values(0, &ty.shape, &levels.tensor.data)?
+        }
+        InputValue::Levels(levels) => {
+            numbers(levels.floats().into_iter().map(|value| E::from_f64(f64::from(value))).collect())?
+        }
     })
 }

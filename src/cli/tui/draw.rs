@@ -73,7 +73,10 @@ fn draw_others(frame: &mut Frame<'_>, state: &State, area: Rect) {
     let cells = Layout::horizontal(vec![Constraint::Fill(1); if judged { 3 } else { 2 }]).split(area);
     let rate = state.learning_rate.last().map_or_else(String::new, |rate| format!("{rate:.2e} "));
     chart(frame, cells[0], &format!(" learning rate {rate}"), &state.learning_rate, Color::Blue, &[], number);
-    let speed = state.speed.map_or_else(String::new, |speed| format!("{speed:.0} "));
+    let mut speed = state.speed.map_or_else(String::new, |speed| format!("{speed:.0} "));
+    if let Some(idle) = state.accelerator_idle {
+        speed += &format!("idle {} ", percent(idle));
+    }
     let newest_first: Vec<u64> = state.speeds.iter().rev().copied().collect();
     let bars = Sparkline::default()
         .block(Block::bordered().title(format!(" images/s {speed}")))
@@ -189,6 +192,7 @@ mod tests {
                 epoch: step as f64 / 10.0,
                 learning_rate: 1e-3,
                 seconds: 0.02,
+                accelerator_idle: None,
                 losses: &losses,
             });
             state.speed_was(300.0 + step as f64);
@@ -214,6 +218,12 @@ mod tests {
         state.pass = Some("raw pixels: 3 of 4 pictures".to_owned());
         let shown = screen(&state, 80, 20);
         assert!(shown.trim_end().ends_with("q saves and leaves") && shown.contains("raw pixels: 3 of 4"), "{shown}");
+    }
+
+    #[test]
+    fn an_accelerator_that_waits_is_shown() {
+        let state = State { accelerator_idle: Some(0.125), ..half_way() };
+        assert!(screen(&state, 80, 20).contains("┌ images/s 325 idle 12.5 %"), "{}", screen(&state, 80, 20));
     }
 
     #[test]

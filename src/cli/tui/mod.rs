@@ -105,7 +105,7 @@ impl Watch for Tui {
     }
 
     fn step(&mut self, line: &StepLine<'_>) {
-        self.speed.step(line.seconds);
+        self.speed.step(line);
         let seconds = line.seconds;
         let (speed, batch_size) = (self.speed.images_per_second(), self.batch_size);
         self.update(|state| {
@@ -113,7 +113,7 @@ impl Watch for Tui {
             if seconds > 0.0 {
                 state.speed_was(batch_size as f64 / seconds);
             }
-            state.speed = speed;
+            (state.speed, state.accelerator_idle) = (speed, self.speed.accelerator_idle());
             state.left = self.speed.left(state.total_steps.saturating_sub(line.step));
         });
     }

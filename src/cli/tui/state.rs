@@ -76,6 +76,8 @@ pub struct State {
     pub speeds: VecDeque<u64>,
     /// Over the last steps.
     pub speed: Option<f64>,
+    /// Share of their time that the accelerator had no step to make, where there is one.
+    pub accelerator_idle: Option<f64>,
     pub left: Option<Duration>,
     /// How far an evaluation is, while there is one.
     pub pass: Option<String>,

@@ -4,6 +4,7 @@
 //! One-channel images have no colour: saturation, hue and grayscale leave them as they are.
 
 use crate::data::Image;
+use crate::spec::Scaling;
 
 /// `factor · v`; 0 is black, 1 the image.
 pub fn brightness(mut image: Image, factor: f64) -> Image {
@@ -64,19 +65,24 @@ pub fn solarize(mut image: Image, threshold: u8) -> Image {
     image
 }
 
-/// `(v / 255 − mean) / std` per channel, as channel × row × column.
+/// The picture by `scaling`, as channel × row × column.
 ///
 /// # Panics
-/// Where `mean` and `std` do not have one value a channel, which the compiler rejects.
-pub fn normalize(image: &Image, mean: &[f64], std: &[f64]) -> Vec<f32> {
+/// Where there is not one mean and deviation a channel, which the compiler rejects.
+pub fn normalize(image: &Image, scaling: &Scaling) -> Vec<f32> {
     let channels = image.channels;
-    assert!(mean.len() == channels && std.len() == channels, "mean and std of {channels} channels");
+    assert!(scaling.mean.len() == channels && scaling.std.len() == channels, "mean and std of {channels} channels");
     let mut planes = Vec::with_capacity(image.data.len());
     for channel in 0..channels {
-        let (mean, std) = (mean[channel] as f32, std[channel] as f32);
-        planes.extend(image.data.iter().skip(channel).step_by(channels).map(|&v| (f32::from(v) / 255.0 - mean) / std));
+        planes.extend(image.data.iter().skip(channel).step_by(channels).copied().map(scaling.of_channel(channel)));
     }
     planes
+}
+
+/// What [`normalize`] takes, in its order.
+pub fn planes(image: &Image) -> Vec<u8> {
+    let channels = image.channels;
+    (0..channels).flat_map(|channel| image.data.iter().skip(channel).step_by(channels).copied()).collect()
 }
 
 /// What `f` makes of each of the 256 levels.

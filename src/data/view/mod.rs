@@ -7,7 +7,7 @@ pub mod blur;
 pub mod color;
 pub mod geometry;
 
-pub use color::normalize;
+pub use color::{normalize, planes};
 
 use self::geometry::{Geometry, Window};
 use super::Image;

@@ -17,7 +17,7 @@ pub use target::Target;
 use super::lower::{Kernels, Scalar};
 use super::pjrt::{CompileOptions, CreateOption, Flag, MemoryStats, OptionValue, PjrtError, Plugin, Topology};
 use super::plugins::Maker;
-use super::step::{Numbers, StepProgram};
+use super::step::{Numbers, StepProgram, scalings};
 use crate::backend::BackendError;
 use crate::graph::Program;
 use crate::spec::Precision;
@@ -72,7 +72,7 @@ pub fn text(program: &Program, maker: Maker) -> Result<String, BackendError> {
     let numbers = Numbers::new(program, &vec![0; program.layout.trained()]);
     let kernels = if maker == Maker::Nvidia { Kernels::NVIDIA } else { Kernels::default() };
     let step = program.step(&[])?;
-    Ok(StepProgram::new(program, &step, &numbers, scalar(program), kernels, false)?.text)
+    Ok(StepProgram::new(program, &step, &numbers, scalar(program), &scalings(program), kernels, false)?.text)
 }
 
 /// Compiles a training step. The compiler writes what it makes of it into `folder`, which is there, beside our text.

@@ -74,7 +74,9 @@ impl Api {
     }
 
     /// An error of the plugin in its own words; it is freed.
-    fn error(&self, function: &'static str, error: NonNull<Error>) -> PjrtError {
+    ///
+    /// The error is one of this plugin, ours to free.
+    pub(super) fn error(&self, function: &'static str, error: NonNull<Error>) -> PjrtError {
         let mut message = ErrorMessage { error: error.as_ptr(), ..ErrorMessage::new() };
         let mut code = ErrorGetCode { error: error.as_ptr(), ..ErrorGetCode::new() };
         let mut gone = ErrorDestroy { error: error.as_ptr(), ..ErrorDestroy::new() };

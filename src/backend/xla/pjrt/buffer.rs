@@ -244,12 +244,17 @@ impl Buffer {
 
     /// Waits until what computes it is over; an error of that computation is given here.
     pub fn wait(&self) -> Result<(), PjrtError> {
+        self.ready()?.wait()
+    }
+
+    /// When what computes it is over.
+    pub fn ready(&self) -> Result<Event, PjrtError> {
         let mut args = BufferReadyEvent { buffer: self.raw(), ..BufferReadyEvent::new() };
         // SAFETY: the buffer is alive.
         unsafe { self.client.api().call(&mut args)? };
         let raw = NonNull::new(args.event).ok_or_else(null_of::<BufferReadyEvent>)?;
         // SAFETY: the event is ours to end.
-        unsafe { Event::new(&self.client, raw) }.wait()
+        Ok(unsafe { Event::new(&self.client, raw) })
     }
 
     /// Copies it, row-major, to `to`, which has [`Buffer::size`] bytes; waits for what computes it.

@@ -23,6 +23,7 @@ mod version;
 pub use buffer::{Buffer, ElementType, HostElement, HostMemory, Upload};
 pub use client::{Client, Device, DeviceMemory};
 pub use error::{Code, PjrtError};
+pub use event::{Ending, Event};
 pub use executable::{Compiled, Executable, MemoryStats};
 pub use options::{CompileOptions, CreateOption, Flag, OptionValue};
 pub use plugin::Plugin;

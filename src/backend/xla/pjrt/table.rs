@@ -113,6 +113,11 @@ functions! {
     5 "PJRT_Event_Destroy" EventDestroy in 3 { event: *mut Event, }
     6 "PJRT_Event_IsReady" EventIsReady in 4 { event: *mut Event, is_ready: u8, }
     8 "PJRT_Event_Await" EventAwait in 3 { event: *mut Event, }
+    9 "PJRT_Event_OnReady" EventOnReady in 5 {
+        event: *mut Event,
+        callback: Option<unsafe extern "C" fn(*mut Error, *mut c_void)>,
+        user_arg: *mut c_void,
+    }
     10 "PJRT_Client_Create" ClientCreate in 11 {
         create_options: *const NamedValue,
         num_options: usize,

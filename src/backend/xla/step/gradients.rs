@@ -13,6 +13,7 @@ use crate::graph::step::{Body, Step};
 use crate::graph::{Graph, Layout, ValueId};
 use crate::op::{Op, Type};
 use crate::plan::{PartRequests, Passes, PlanError, Request, passes};
+use crate::spec::Scaling;
 
 /// A step's graphs, made ready.
 pub struct Flow {
@@ -64,6 +65,8 @@ pub struct Leaves<'l> {
     pub params: &'l dyn Fn(&str) -> Option<Value>,
     /// The whole batch's.
     pub inputs: &'l HashMap<String, Value>,
+    /// Of the inputs that come in bytes, by their names.
+    pub scalings: &'l [(String, Scaling)],
 }
 
 impl Flow {
@@ -120,7 +123,7 @@ impl Flow {
         match &self.body {
             FlowBody::Whole(whole) => {
                 let mut input = |_: &mut Function, name: &str, _: &Type| leaves.inputs[name].clone();
-                let mut values = bound(f, whole, scalar, leaves.params, &mut input);
+                let mut values = bound(f, whole, scalar, leaves, leaves.params, &mut input);
                 made(f, &mut values, &whole.graph)
             }
             FlowBody::Parts(parts) => parts.emit(f, scalar, leaves, &self.outputs),
@@ -133,14 +136,38 @@ fn bound(
     f: &mut Function,
     passes: &Passes,
     scalar: Scalar,
+    leaves: &Leaves<'_>,
     params: &dyn Fn(&str) -> Option<Value>,
     input: &mut dyn FnMut(&mut Function, &str, &Type) -> Value,
 ) -> Values {
     emit(f, passes, scalar, &mut |f, node| match &node.op {
         Op::Param { path } => params(path).expect("a graph reads tensors of its layout"),
-        Op::Input { name } => input(f, name, &node.ty),
+        Op::Input { name } => {
+            let value = input(f, name, &node.ty);
+            match leaves.scalings.iter().find(|(scaled, _)| scaled == name) {
+                Some((_, scaling)) => normalized(f, &value, scaling, scalar),
+                None => value,
+            }
+        }
         _ => unreachable!("it is asked for leaves"),
     })
+}
+
+/// Pictures in bytes, `[B, C, H, W]`, as the graph takes them in: the loader's own formula, in f32 whatever the program's floats are.
+/// A micro-batch's are made where it is read, so that the whole batch's lie there in bytes alone.
+fn normalized(f: &mut Function, bytes: &Value, scaling: &Scaling, scalar: Scalar) -> Value {
+    let values = f.convert(bytes, Scalar::F32);
+    let of_channel = |f: &mut Function, numbers: &[f64]| {
+        let table = f.table(numbers, &TensorType::new([numbers.len()], Scalar::F32));
+        // Of one channel the table is a vector of one value all the same.
+        f.broadcast(&table, bytes.shape(), &[1])
+    };
+    let most = f.constant(255.0, &values.ty);
+    let shares = f.div(&values, &most);
+    let (mean, std) = (of_channel(f, &scaling.mean), of_channel(f, &scaling.std));
+    let centred = f.sub(&shares, &mean);
+    let scaled = f.div(&centred, &std);
+    f.convert(&scaled, scalar)
 }
 
 fn made(f: &mut Function, values: &mut Values, graph: &Graph) -> Made {
@@ -220,7 +247,7 @@ impl PartPasses {
     fn know(&self, f: &mut Function, scalar: Scalar, leaves: &Leaves<'_>) -> (HashMap<String, Value>, Option<Value>) {
         let More::Known(known) = &self.more else { return Default::default() };
         let mut input = |_: &mut Function, name: &str, _: &Type| leaves.inputs[name].clone();
-        let mut values = bound(f, known, scalar, leaves.params, &mut input);
+        let mut values = bound(f, known, scalar, leaves, leaves.params, &mut input);
         let outputs = &known.graph.outputs;
         let found = outputs.iter().map(|(name, id)| (name.clone(), values.get(f, *id))).collect();
         (found, good_ids(f, &values))
@@ -248,7 +275,7 @@ impl PartPasses {
                 let whole = known.get(name).unwrap_or_else(|| &leaves.inputs[name]);
                 block(f, whole, &ty.shape, micro)
             };
-            let mut values = bound(f, &self.forward, scalar, leaves.params, &mut input);
+            let mut values = bound(f, &self.forward, scalar, leaves, leaves.params, &mut input);
             let (whole, rest) = carried.split_at(graph.outputs.len());
             let (sums, ids) = rest.split_at(graph.gradients.len());
             let mut next: Vec<Value> = graph
@@ -282,7 +309,7 @@ impl PartPasses {
         let mut input = |_: &mut Function, name: &str, _: &Type| {
             joined.get(name).cloned().unwrap_or_else(|| leaves.inputs[name].clone())
         };
-        let mut values = bound(f, coupled, scalar, &params, &mut input);
+        let mut values = bound(f, coupled, scalar, leaves, &params, &mut input);
         made(f, &mut values, &coupled.graph)
     }
 
@@ -325,7 +352,7 @@ impl PartPasses {
                 let whole = of_joined.get(name).unwrap_or_else(|| &leaves.inputs[name]);
                 block(f, whole, &ty.shape, micro)
             };
-            let mut values = bound(f, backward, scalar, leaves.params, &mut input);
+            let mut values = bound(f, backward, scalar, leaves, leaves.params, &mut input);
             let (sums, ids) = carried.split_at(graph.gradients.len());
             let mut next = added(f, &mut values, graph, sums);
             let good = good_ids(f, &values);

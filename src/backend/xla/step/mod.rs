@@ -19,11 +19,17 @@ use self::gradients::both;
 use self::update::{State, Update, where_true};
 use super::lower::{Function, Kernels, Scalar, TensorType, Value, tensor_type};
 use crate::backend::BackendError;
-use crate::graph::Program;
 use crate::graph::step::Step;
+use crate::graph::{InputDecl, Program};
 use crate::op::Op;
 use crate::plan::Request;
-use crate::spec::EmaMoment;
+use crate::spec::{EmaMoment, Scaling};
+
+/// The inputs of a program's steps whose pictures may come in bytes, by name: those whose views end in `normalize`.
+pub fn scalings(program: &Program) -> Vec<(String, Scaling)> {
+    let views = &program.spec.views;
+    program.train.inputs.iter().filter_map(|input| Some((input.name.clone(), input.scaling(views)?))).collect()
+}
 
 /// The text of a step, and what goes into it and comes out.
 ///
@@ -44,12 +50,13 @@ pub struct StepProgram {
 }
 
 impl StepProgram {
-    /// Floats are `scalar`; `kernels` are those of the compiler it is for; `with_gradients`: whether updates and gradients are results too.
+    /// Floats are `scalar`; pictures come in bytes where `scalings` has their names; `kernels` are those of the compiler it is for; `with_gradients`: whether updates and gradients are results too.
     pub fn new(
         program: &Program,
         step: &Step,
         numbers: &Numbers,
         scalar: Scalar,
+        scalings: &[(String, Scaling)],
         kernels: Kernels,
         with_gradients: bool,
     ) -> Result<Self, BackendError> {
@@ -64,14 +71,14 @@ impl StepProgram {
             .collect();
         let vector = f.argument(TensorType::new([numbers.total()], scalar));
         let before = f.argument(TensorType::new([], Scalar::I1));
-        let (inputs, values) = inputs(&mut f, program, &flow, scalar);
+        let (inputs, values) = inputs(&mut f, program, &flow, scalar, scalings);
 
         let update = Update { train, numbers, vector };
         let mut state = State { tensors: old_tensors.clone(), slots: old_slots.clone() };
         update.average(&mut f, &mut state, EmaMoment::BeforeForward);
         let made = {
             let params = |path: &str| layout.index(path).map(|index| state.tensors[index].clone());
-            flow.emit(&mut f, scalar, &Leaves { params: &params, inputs: &values })
+            flow.emit(&mut f, scalar, &Leaves { params: &params, inputs: &values, scalings })
         };
         let is_sound = is_sound(&mut f, &made);
         let is_sound = f.binary("and", &before, &is_sound);
@@ -142,9 +149,9 @@ impl ForwardProgram {
         let tensors: Vec<(String, Value)> =
             read.map(|decl| (decl.path.clone(), f.argument(TensorType::new(decl.shape.as_slice(), scalar)))).collect();
         let by_path: HashMap<&str, &Value> = tensors.iter().map(|(path, value)| (path.as_str(), value)).collect();
-        let (inputs, values) = inputs(&mut f, program, &flow, scalar);
+        let (inputs, values) = inputs(&mut f, program, &flow, scalar, &[]);
         let params = |path: &str| by_path.get(path).map(|value| (*value).clone());
-        let made = flow.emit(&mut f, scalar, &Leaves { params: &params, inputs: &values });
+        let made = flow.emit(&mut f, scalar, &Leaves { params: &params, inputs: &values, scalings: &[] });
         Ok(ForwardProgram {
             text: f.module("forward", 1, &made.outputs.iter().collect::<Vec<_>>()),
             tensors: tensors.iter().map(|(path, _)| path.clone()).collect(),
@@ -160,11 +167,15 @@ fn inputs(
     program: &Program,
     flow: &Flow,
     scalar: Scalar,
+    scalings: &[(String, Scaling)],
 ) -> (Vec<(String, TensorType)>, HashMap<String, Value>) {
     let is_read = |name: &str| flow.reads(|op| matches!(op, Op::Input { name: read } if read == name));
+    let of_input = |input: &InputDecl| match scalings.iter().any(|(scaled, _)| *scaled == input.name) {
+        true => TensorType::new(input.ty.shape.as_slice(), Scalar::U8),
+        false => tensor_type(&input.ty, scalar),
+    };
     let read = program.train.inputs.iter().filter(|input| is_read(&input.name));
-    let inputs: Vec<(String, TensorType)> =
-        read.map(|input| (input.name.clone(), tensor_type(&input.ty, scalar))).collect();
+    let inputs: Vec<(String, TensorType)> = read.map(|input| (input.name.clone(), of_input(input))).collect();
     let values = inputs.iter().map(|(name, ty)| (name.clone(), f.argument(ty.clone()))).collect();
     (inputs, values)
 }
