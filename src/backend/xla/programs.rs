@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use super::lower::Kernels;
 use super::pjrt::{Client, CompileOptions, Executable, Flag, MemoryStats};
 use crate::backend::BackendError;
 use crate::graph::Program;
@@ -22,6 +23,8 @@ pub struct Programs {
 /// How programs are compiled.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Compiling {
+    /// In place of those of the client's compiler.
+    pub kernels: Option<Kernels>,
     /// Leaves out what gives other bits each time.
     pub deterministic: bool,
 }

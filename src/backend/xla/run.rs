@@ -50,7 +50,9 @@ impl Xla {
             return Ok(());
         }
         let passes = plan::passes(graph, layout, request)?;
-        let module = module(&passes, scalar, request.check_finite);
+        // Where every value is looked at, every value is made.
+        let own = if request.check_finite { None } else { self.compiling.kernels };
+        let module = module(&passes, scalar, own.unwrap_or_default(), request.check_finite);
         let executable = self.client.compile(&module.text, &CompileOptions::default())?;
         if self.compiled.len() == PROGRAMS {
             self.compiled.remove(0);

@@ -30,6 +30,8 @@ pub struct XlaSession<'p, E> {
     program: &'p Program,
     client: Client,
     programs: Programs,
+    /// In place of those of the client's compiler.
+    kernels: Option<Kernels>,
     finder: Box<dyn Backend<E>>,
     /// In the order of the layout.
     tensors: Vec<Buffer>,
@@ -100,6 +102,7 @@ impl<'p, E: Number> XlaSession<'p, E> {
             program,
             finder,
             programs: Programs::new(client.clone(), compiling),
+            kernels: compiling.kernels,
             client,
             tensors: uploaded,
             slots: Vec::new(),
@@ -137,7 +140,7 @@ impl<'p, E: Number> XlaSession<'p, E> {
         let numbers = self.numbers.get_or_insert_with(|| Numbers::new(program, updates));
         let step = program.step(wanted.outputs)?;
         let write = |kernels| StepProgram::new(program, &step, numbers, E::SCALAR, kernels, wanted.gradients);
-        let kernels = Kernels::of_platform(self.client.platform_name());
+        let kernels = self.kernels.unwrap_or_else(|| Kernels::of_platform(self.client.platform_name()));
         let text = write(kernels)?;
         let (text, executable) = match self.programs.compile("step", &text.text) {
             Ok(executable) => (text, executable),
@@ -295,7 +298,7 @@ impl<'p, E: Number> XlaSession<'p, E> {
         let wanted =
             Graph { losses: Vec::new(), monitors: Vec::new(), total: None, updates: Vec::new(), ..graph.clone() };
         let passes = plan::passes(&wanted, &self.program.layout, &request)?;
-        let module = module(&passes, E::SCALAR, false);
+        let module = module(&passes, E::SCALAR, Kernels::default(), false);
         let executable = self.programs.compile("evaluation", &module.text)?;
         let types = passes.graph.outputs.iter().map(|(_, id)| {
             let ty = &passes.graph.node(*id).ty;
