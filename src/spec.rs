@@ -335,6 +335,15 @@ pub enum MicroBatch {
     Of(usize),
 }
 
+/// What the residual stream of blocks, and the sums of its gradients, may be stored in where `precision` is `bf16`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Residual {
+    #[default]
+    F32,
+    /// Each sum is rounded once; a tenth fewer bytes are moved.
+    Bf16,
+}
+
 /// The `train` section.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainSpec {
@@ -358,6 +367,10 @@ pub struct TrainSpec {
     pub rules: Vec<ParameterRule>,
     /// `precision = f32`: of parameters, gradients and moments. Sums over many of them are in f64.
     pub precision: Precision,
+    /// `residual = f32` or `bf16`: what sums along the residual stream are stored in. Heard where `precision` is `bf16`, by the
+    /// `xla` backend on NVIDIA; all else keeps them in f32.
+    #[serde(default)]
+    pub residual: Residual,
     /// `recompute = none`, or `blocks`: less memory for about a fifth more products, and the same numbers. Needs the `cpu`
     /// backend.
     #[serde(default)]

@@ -98,7 +98,7 @@ pub struct Engine {
 
 impl Engine {
     pub fn open<E: Compute>(&self) -> Result<Box<dyn Backend<E>>, String> {
-        let compiling = Compiling { deterministic: self.deterministic };
+        let compiling = Compiling { deterministic: self.deterministic, kernels: None };
         let options = XlaOptions { plugin: self.plugin.clone(), compiling };
         E::backend_with(&self.backend, &options).map_err(|error| error.to_string())
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::diag::{Code, Diagnostic, suggest};
 use crate::source::Span;
-use crate::spec::{Duration, MicroBatch, Optimizer, Precision, Recompute, Schedule, TrainSpec};
+use crate::spec::{Duration, MicroBatch, Optimizer, Precision, Recompute, Residual, Schedule, TrainSpec};
 use crate::syntax::ast::{Binding, Entry, Pipeline, SectionKind};
 
 use super::args::wrong_type;
@@ -15,7 +15,7 @@ use super::settings::{as_duration, as_schedule};
 use super::value::{Kind, Value};
 use super::{Checked, Machine};
 
-const KNOWN: [&str; 11] = [
+const KNOWN: [&str; 12] = [
     "epochs",
     "seed",
     "micro_batch",
@@ -24,6 +24,7 @@ const KNOWN: [&str; 11] = [
     "clip",
     "precision",
     "recompute",
+    "residual",
     "checkpoint_every",
     "keep",
     "log_every_steps",
@@ -50,6 +51,7 @@ impl Machine<'_> {
             rules: Vec::new(),
             precision: Precision::F32,
             recompute: Recompute::None,
+            residual: Residual::F32,
             checkpoint_every: Duration::Epochs(1.0),
             keep: 3,
             log_every_steps: 1,
@@ -137,6 +139,9 @@ fn set(spec: &mut TrainSpec, binding: &Binding, value: &Value, batch_size: usize
         ("micro_batch", Kind::Str(text)) if &**text == "auto" => spec.micro_batch = MicroBatch::Auto,
         ("micro_batch", _) => spec.micro_batch = MicroBatch::Of(divisor(&what, value, batch_size)?),
         ("accumulate", _) => return Err(accumulate(binding, value, batch_size)),
+        ("residual", Kind::Str(text)) if &**text == "f32" => spec.residual = Residual::F32,
+        ("residual", Kind::Str(text)) if &**text == "bf16" => spec.residual = Residual::Bf16,
+        ("residual", _) => return wrong("`f32` or `bf16`"),
         ("checkpoint_every", _) => spec.checkpoint_every = as_duration(&what, value)?,
         ("keep", _) => spec.keep = whole(&what, value)?,
         ("log_every_steps", _) => spec.log_every_steps = whole(&what, value)?,

@@ -35,6 +35,36 @@ pub(super) fn rounded(graph: &Graph) -> Vec<bool> {
     graph.nodes.iter().map(product).collect()
 }
 
+/// For each node, whether it has the scope of a linear layer whose products are `rounded`.
+pub(super) fn of_layer(graph: &Graph, rounded: &[bool]) -> Vec<bool> {
+    let is_layer = |(node, rounded): &(&Node, &bool)| **rounded && node.op == Op::Linear;
+    let layers: HashSet<&str> =
+        graph.nodes.iter().zip(rounded).filter(is_layer).map(|(node, _)| node.scope.as_str()).collect();
+    graph.nodes.iter().map(|node| layers.contains(node.scope.as_str())).collect()
+}
+
+/// For each node, whether it is a sum on the residual stream: one of what a layer gives, or of the gradient that a layer or a norm
+/// gives to its input, with nothing but element-wise ops and moves between. What reaches logits is none.
+pub(super) fn stream(graph: &Graph, rounded: &[bool]) -> Vec<bool> {
+    let logits = logits(graph);
+    // Whether a value comes from a layer, with no reduction between.
+    let mut flows = vec![false; graph.nodes.len()];
+    let mut stream = vec![false; graph.nodes.len()];
+    for (index, node) in graph.nodes.iter().enumerate() {
+        let any = || node.inputs.iter().any(|id| flows[id.index()]);
+        flows[index] = match &node.op {
+            Op::TransposedMatmul | Op::Conv2dWeightGrad { .. } => false,
+            Op::LayerNormGrad { .. } => true,
+            // Gradients of a norm lie one behind another: its input's is the first.
+            Op::Slice { start, .. } if matches!(graph.node(node.inputs[0]).op, Op::LayerNormGrad { .. }) => *start == 0,
+            _ if rounded[index] => true,
+            op => (is_element_wise(graph, ValueId(index as u32)) || moves(op)) && any(),
+        };
+        stream[index] = node.op == Op::Add && flows[index] && !logits[index] && node.ty.shape.len() > 1;
+    }
+    stream
+}
+
 /// For each node, whether its value reaches a softmax, a cross entropy or a choice by size, with nothing but element-wise ops and
 /// moves between.
 fn logits(graph: &Graph) -> Vec<bool> {

@@ -56,6 +56,10 @@ pub struct Passes {
     pub again: Vec<Range<usize>>,
     /// For each node, whether it is a product whose operands are rounded to bf16.
     pub rounded: Vec<bool>,
+    /// For each node, whether it belongs to a layer whose products are.
+    pub of_layer: Vec<bool>,
+    /// For each node, whether it is a sum on the residual stream, or of its gradients, that may be stored in bf16.
+    pub stream: Vec<bool>,
 }
 
 /// `graph` as a backend computes it that has no tape of its own.
@@ -73,7 +77,12 @@ pub fn passes(graph: &Graph, layout: &Layout, request: &Request) -> Result<Passe
         }
     };
     let rounded = if request.bf16 { bf16::rounded(&graph) } else { vec![false; graph.nodes.len()] };
-    Ok(Passes { graph, again, rounded })
+    let of_layer = bf16::of_layer(&graph, &rounded);
+    let stream = match request.bf16 && request.bf16_residual {
+        true => bf16::stream(&graph, &rounded),
+        false => vec![false; graph.nodes.len()],
+    };
+    Ok(Passes { graph, again, rounded, of_layer, stream })
 }
 
 /// The plan of `graph` for what `request` asks, differentiated if it asks for gradients.

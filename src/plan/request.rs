@@ -2,7 +2,7 @@
 
 use crate::graph::accumulate::{Micro, Parts};
 use crate::graph::{Graph, Program};
-use crate::spec::{Precision, Recompute};
+use crate::spec::{Precision, Recompute, Residual};
 
 /// What a run shall give back besides losses and monitors.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct Request {
     pub recompute: Recompute,
     /// Layers' products round their operands to bf16 and add up in f32; all else stays in the backend's precision.
     pub bf16: bool,
+    /// With `bf16`, sums along the residual stream may be stored in bf16 too.
+    pub bf16_residual: bool,
 }
 
 impl Request {
@@ -30,6 +32,7 @@ impl Request {
             check_finite: false,
             recompute: train.recompute,
             bf16: train.precision == Precision::Bf16,
+            bf16_residual: train.residual == Residual::Bf16,
         }
     }
 }

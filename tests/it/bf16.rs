@@ -1,7 +1,9 @@
 //! `train.precision = bf16`: layers' products round their operands, all else stays as it is in f32.
 
 use cmae::backend::cpu::TARGET;
-use cmae::backend::{Compute, Request, Results};
+use cmae::backend::xla::lower::Kernels;
+use cmae::backend::xla::{Compiling, Xla};
+use cmae::backend::{Backend, Compute, Request, Results};
 use cmae::graph::Program;
 use cmae::graph::text::parse;
 use cmae::op::Op;
@@ -22,7 +24,23 @@ fn results(
     bf16: bool,
 ) -> Results<f32> {
     let request = Request { gradients: true, bf16, ..Request::default() };
-    let mut backend = f32::backend(backend).expect("it is there");
+    results_of(f32::backend(backend).expect("it is there"), program, arena, inputs, request)
+}
+
+/// What a step for NVIDIA rounds, on the device that is here: all of its text but cuDNN's calls.
+fn for_nvidia() -> Option<Box<dyn Backend<f32>>> {
+    let client = crate::xla_pjrt::client(1)?;
+    let kernels = Kernels { cudnn_attention: false, ..Kernels::NVIDIA };
+    Some(Box::new(Xla::new(client, Compiling { kernels: Some(kernels), ..Compiling::default() })))
+}
+
+fn results_of(
+    mut backend: Box<dyn Backend<f32>>,
+    program: &Program,
+    arena: &[f32],
+    inputs: &[(String, cmae::tensor::InputValue)],
+    request: Request,
+) -> Results<f32> {
     let results = backend.run(&program.train, &program.layout, arena, inputs, &request);
     results.unwrap_or_else(|error| panic!("{}: {error}", program.spec.name))
 }
@@ -54,10 +72,23 @@ fn it_is_f32_within_its_rounding_on_every_pipeline() {
             norm(difference) / norm(exact.gradients.iter().map(|g| f64::from(*g)))
         };
         let measure = off(&by_weights);
-        let xla = crate::xla::backend().filter(|_| ON_XLA.contains(&name.as_str()));
-        for backend in ["cpu"].into_iter().chain(xla) {
-            let rounded = results(backend, program, &arena, inputs, true);
-            let found = off(&rounded);
+        let is_on_xla = ON_XLA.contains(&name.as_str());
+        let xla = crate::xla::backend().filter(|_| is_on_xla);
+        let named = ["cpu"].into_iter().chain(xla);
+        let mut all: Vec<_> = named.map(|backend| (backend, results(backend, program, &arena, inputs, true))).collect();
+        for (backend, bf16_residual) in [("xla for NVIDIA", false), ("xla for NVIDIA, stream in bf16", true)] {
+            let Some(nvidia) = is_on_xla.then(for_nvidia).flatten() else { continue };
+            let request = Request { gradients: true, bf16: true, bf16_residual, ..Request::default() };
+            all.push((backend, results_of(nvidia, program, &arena, inputs, request)));
+        }
+        for (at, (_, rounded)) in all.iter().enumerate().skip(1) {
+            assert!(
+                all[..at].iter().all(|(_, other)| other.gradients != rounded.gradients),
+                "{name}: nothing else rounds"
+            );
+        }
+        for (backend, rounded) in &all {
+            let found = off(rounded);
             println!(
                 "{name} on {backend}: gradients are off by {found:.1e}, by {measure:.1e} where weights alone are rounded"
             );

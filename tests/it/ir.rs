@@ -1,7 +1,7 @@
 //! Pages of `tests/ir`: a graph and the program that `xla` makes of it. They need no plugin.
 
 use cmae::backend::Request;
-use cmae::backend::xla::lower::{Scalar, module};
+use cmae::backend::xla::lower::{Kernels, Scalar, module};
 use cmae::graph::{Graph, Init, Layout, TensorDecl, TensorKind, text};
 use cmae::op::Op;
 use cmae::plan::passes;
@@ -28,7 +28,8 @@ pub fn layout(graph: &Graph) -> Layout {
     Layout::new(tensors)
 }
 
-/// The program of a graph's text; `words` stand behind the fence: `f64`, `bf16`, `recompute`, `watch`.
+/// The program of a graph's text; `words` stand behind the fence: `f64`, `bf16`, `residual` (stored in bf16), `nvidia`, `recompute`,
+/// `watch`.
 pub fn program(graph: &str, words: &str) -> String {
     let graph = text::parse(graph).unwrap_or_else(|error| panic!("{error}"));
     let has = |word: &str| words.split_whitespace().any(|w| w == word);
@@ -38,10 +39,12 @@ pub fn program(graph: &str, words: &str) -> String {
         check_finite: has("watch"),
         recompute: if has("recompute") { Recompute::Blocks } else { Recompute::None },
         bf16: has("bf16"),
+        bf16_residual: has("residual"),
     };
     let passes = passes(&graph, &layout(&graph), &request).unwrap_or_else(|error| panic!("{error}"));
     let scalar = if has("f64") { Scalar::F64 } else { Scalar::F32 };
-    module(&passes, scalar, request.check_finite).text
+    let kernels = if has("nvidia") { Kernels::NVIDIA } else { Kernels::default() };
+    module(&passes, scalar, kernels, request.check_finite).text
 }
 
 #[test]

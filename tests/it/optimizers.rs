@@ -5,8 +5,8 @@ use cmae::backend::host::optimizer::Optimizer;
 use cmae::graph::{Init, Layout, TensorDecl, TensorKind};
 use cmae::spec::Clock;
 use cmae::spec::{
-    Clip, Duration, EmaMoment, EmaSpec, MicroBatch, Optimizer as Settings, ParameterRule, Precision, Recompute, Role,
-    Schedule, Selector, Tick, TrainSpec,
+    Clip, Duration, EmaMoment, EmaSpec, MicroBatch, Optimizer as Settings, ParameterRule, Precision, Recompute,
+    Residual, Role, Schedule, Selector, Tick, TrainSpec,
 };
 use cmae::tensor::Element;
 
@@ -43,6 +43,7 @@ fn train(optimizer: Settings) -> TrainSpec {
         rules: Vec::new(),
         precision: Precision::F64,
         recompute: Recompute::None,
+        residual: Residual::F32,
         checkpoint_every: Duration::Epochs(1.0),
         keep: 1,
         log_every_steps: 1,

@@ -18,6 +18,8 @@ pub struct Programs {
     options: CompileOptions,
     /// Of the plugin's file; made when a name is first asked for.
     plugin: Option<String>,
+    /// What steps are written with.
+    kernels: Kernels,
     offered: HashMap<String, Vec<u8>>,
     /// Compiled since somebody asked.
     fresh: Vec<(String, Vec<u8>)>,
@@ -26,6 +28,8 @@ pub struct Programs {
 /// How programs are compiled.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Compiling {
+    /// In place of those of the client's compiler.
+    pub kernels: Option<Kernels>,
     /// Leaves out what gives other bits each time.
     pub deterministic: bool,
 }
@@ -36,7 +40,8 @@ impl Programs {
         if compiling.deterministic && !client.is_cpu() {
             options.flags.insert("xla_gpu_deterministic_ops".to_owned(), Flag::Bool(true));
         }
-        Programs { client, options, plugin: None, offered: HashMap::new(), fresh: Vec::new() }
+        let kernels = compiling.kernels.unwrap_or_else(|| Kernels::of_platform(client.platform_name()));
+        Programs { client, options, plugin: None, kernels, offered: HashMap::new(), fresh: Vec::new() }
     }
 
     /// Takes what was kept, by name.
@@ -81,9 +86,9 @@ impl Programs {
     }
 }
 
-/// The program of a step that gives these, whose pictures come in bytes where `scalings` says so, written with what the device has kernels for.
+/// The program of a step that gives these, whose pictures come in bytes where `scalings` says so, written with what the device has
+/// kernels for.
 pub fn compile_step<E: Number>(
-    client: &Client,
     programs: &mut Programs,
     program: &Program,
     numbers: &Numbers,
@@ -92,12 +97,11 @@ pub fn compile_step<E: Number>(
 ) -> Result<(StepProgram, Executable), BackendError> {
     let step = program.step(wanted.outputs)?;
     let write = |kernels| StepProgram::new(program, &step, numbers, E::SCALAR, scalings, kernels, wanted.gradients);
-    let kernels = Kernels::of_platform(client.platform_name());
-    let text = write(kernels)?;
+    let text = write(programs.kernels)?;
     match programs.compile("step", &text.text) {
         Ok(executable) => Ok((text, executable)),
         // A library on the device may refuse what others of its versions take: plain ops are taken by all.
-        Err(_) if kernels != Kernels::default() => {
+        Err(_) if programs.kernels != Kernels::default() => {
             let text = write(Kernels::default())?;
             let executable = programs.compile("step", &text.text)?;
             Ok((text, executable))

@@ -54,7 +54,9 @@ impl Xla {
             return Ok(());
         }
         let passes = plan::passes(graph, layout, request)?;
-        let module = module(&passes, scalar, request.check_finite);
+        // Where every value is looked at, every value is made.
+        let own = if request.check_finite { None } else { self.compiling.kernels };
+        let module = module(&passes, scalar, own.unwrap_or_default(), request.check_finite);
         let executable = self.client.compile(&module.text, &CompileOptions::default())?;
         if self.compiled.len() == PROGRAMS {
             self.compiled.remove(0);
@@ -93,14 +95,8 @@ impl<E: Number> Backend<E> for Xla {
         // Of a micro-batch that was not taken.
         drop(self.programs.fresh());
         let numbers = Numbers::new(program, &vec![0; program.layout.trained()]);
-        let (_, executable) = compile_step::<E>(
-            &self.client,
-            &mut self.programs,
-            program,
-            &numbers,
-            &scalings(program),
-            Wanted::default(),
-        )?;
+        let (_, executable) =
+            compile_step::<E>(&mut self.programs, program, &numbers, &scalings(program), Wanted::default())?;
         let Ok(stats) = executable.memory() else { return Ok(None) };
         let limit = self.client.memory(0).ok().flatten().and_then(|memory| memory.limit);
         let memory = match limit {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::clock::{Clock, Timed};
-use super::lower::{Leaf, Module, Scalar, module};
+use super::lower::{Kernels, Leaf, Module, Scalar, module};
 use super::peak;
 use super::pjrt::{Buffer, Client, ElementType, Executable};
 use super::programs::{self, Programs, compile_step, fits};
@@ -145,8 +145,7 @@ impl<'p, E: Number> XlaSession<'p, E> {
         }
         let (program, updates) = (self.program, &self.updates);
         let numbers = self.numbers.get_or_insert_with(|| Numbers::new(program, updates));
-        let (text, executable) =
-            compile_step::<E>(&self.client, &mut self.programs, program, numbers, &scalings, wanted)?;
+        let (text, executable) = compile_step::<E>(&mut self.programs, program, numbers, &scalings, wanted)?;
         // A plugin that does not tell is not asked twice: the device will say.
         if let (Ok(stats), Ok(Some(memory))) = (executable.memory(), self.client.memory(0)) {
             fits(&stats, memory.limit)?;
@@ -296,7 +295,7 @@ impl<'p, E: Number> XlaSession<'p, E> {
         let wanted =
             Graph { losses: Vec::new(), monitors: Vec::new(), total: None, updates: Vec::new(), ..graph.clone() };
         let passes = plan::passes(&wanted, &self.program.layout, &request)?;
-        let module = module(&passes, E::SCALAR, false);
+        let module = module(&passes, E::SCALAR, Kernels::default(), false);
         let executable = self.programs.compile("evaluation", &module.text)?;
         let types = passes.graph.outputs.iter().map(|(_, id)| {
             let ty = &passes.graph.node(*id).ty;

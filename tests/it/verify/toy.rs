@@ -8,8 +8,8 @@ use cmae::backend::{Backend, BackendError, Request, Results, Session};
 use cmae::graph::{Graph, Init, InputDecl, InputKind, Layout, Node, Program, TensorDecl, TensorKind, ValueId};
 use cmae::op::{Op, Type};
 use cmae::spec::{
-    DataSpec, Duration, EmaMoment, EmaSpec, EvaluateSpec, MicroBatch, Optimizer, Precision, Recompute, Role, Schedule,
-    Spec, TrainSpec,
+    DataSpec, Duration, EmaMoment, EmaSpec, EvaluateSpec, MicroBatch, Optimizer, Precision, Recompute, Residual, Role,
+    Schedule, Spec, TrainSpec,
 };
 use cmae::tensor::{HostTensor, InputValue, Inputs, OutputValue};
 use cmae::verify::Steps;
@@ -120,6 +120,7 @@ fn spec() -> Spec {
             rules: vec![],
             precision: Precision::F64,
             recompute: Recompute::None,
+            residual: Residual::F32,
             checkpoint_every: Duration::Steps(1.0),
             keep: 1,
             log_every_steps: 1,

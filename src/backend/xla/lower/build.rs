@@ -361,6 +361,12 @@ impl Function {
         self.op("stablehlo.optimization_barrier", values, "", &[], &types)
     }
 
+    /// x as it lies in memory, in bf16: whatever reads it reads half of the bytes, and nothing computes it again instead.
+    pub(super) fn stored(&mut self, x: &Value) -> Value {
+        let rounded = self.convert(x, Scalar::Bf16);
+        self.barrier(&[&rounded]).remove(0)
+    }
+
     /// Σ over windows of `a` of products with `b`, as `how` says.
     pub(super) fn convolution(&mut self, a: &Value, b: &Value, how: &Convolution<'_>, result: TensorType) -> Value {
         let Convolution { dims, stride, input_dilation, kernel_dilation, reversed, padding, groups, batch_groups } =

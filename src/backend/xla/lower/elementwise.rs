@@ -49,15 +49,23 @@ fn below(f: &mut Function, x: &Value) -> Value {
     f.times(&twice, 0.5)
 }
 
+/// [`below`] within 1e-7: all that what is rounded to bf16 needs, and so few ops that a compiler joins it with a sum over rows.
+fn nearly_below(f: &mut Function, x: &Value) -> Value {
+    let scaled = f.times(x, FRAC_1_SQRT_2);
+    let erf = f.one("chlo.erf", &[&scaled], "", x.ty.clone());
+    let half = f.times(&erf, 0.5);
+    f.plus(&half, 0.5)
+}
+
 /// x·Φ(x).
 pub(super) fn gelu(f: &mut Function, x: &Value) -> Value {
     let below = below(f, x);
     f.mul(x, &below)
 }
 
-/// g·(Φ(x) + x·φ(x)).
-pub(super) fn gelu_grad(f: &mut Function, x: &Value, g: &Value) -> Value {
-    let below = below(f, x);
+/// g·(Φ(x) + x·φ(x)); `near`: it will be rounded to bf16.
+pub(super) fn gelu_grad(f: &mut Function, x: &Value, g: &Value, near: bool) -> Value {
+    let below = if near { nearly_below(f, x) } else { below(f, x) };
     let square = f.mul(x, x);
     let exponent = f.times(&square, -0.5);
     let bell = f.unary("exponential", &exponent);

@@ -5,7 +5,8 @@
 pub struct Kernels {
     /// cuDNN's attention.
     pub cudnn_attention: bool,
-    /// Results of products in bf16 are rounded to it, but those that are gradients of weights.
+    /// Results of products in bf16 are rounded to it, but those that are gradients of weights; gradients are computed from what
+    /// was rounded, so that nothing else of it is stored.
     pub rounds_results: bool,
 }
 

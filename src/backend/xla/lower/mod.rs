@@ -13,6 +13,7 @@ pub mod build;
 mod conv;
 mod cudnn;
 mod elementwise;
+mod heads;
 mod kernels;
 mod module;
 mod norm;
@@ -30,6 +31,7 @@ pub use text::{Function, Scalar, TensorType, Value};
 
 use self::build::Order;
 use self::conv::Conv;
+use self::heads::Heads;
 use self::norm::Over;
 use self::product::Attention;
 use crate::graph::{Graph, Node, ValueId};
@@ -54,6 +56,8 @@ pub fn emit(
     bind: &mut dyn FnMut(&mut Function, &Node) -> Value,
 ) -> Values {
     let graph = &passes.graph;
+    let is_rounded = scalar == Scalar::F32 && passes.rounded.contains(&true);
+    let stores = is_rounded && function.kernels.rounds_results;
     let mut emitter = Emitter {
         function,
         graph,
@@ -63,6 +67,9 @@ pub fn emit(
         truths: vec![None; graph.nodes.len()],
         checked: HashSet::new(),
         attentions: HashMap::new(),
+        copies: HashMap::new(),
+        heads: if stores { Heads::new(passes) } else { Heads::default() },
+        stores,
         id_checks: Vec::new(),
     };
     let mut runs = passes.again.iter().peekable();
@@ -126,6 +133,8 @@ impl IdCheck {
 enum Held {
     /// The node's elements in their order, it may be under another shape.
     One(Value),
+    /// The same, stored in bf16 though it is computed with in f32.
+    Stored(Value),
     /// Gradients that lie one behind the other in the node's value, each of its own shape: slices pick them, so that none is
     /// copied.
     Several(Vec<Value>),
@@ -135,6 +144,10 @@ impl Held {
     fn whole(&self, function: &mut Function, shape: &[usize]) -> Value {
         match self {
             Held::One(value) => function.reshape(value, shape),
+            Held::Stored(value) => {
+                let value = function.reshape(value, shape);
+                function.convert(&value, Scalar::F32)
+            }
             Held::Several(parts) => {
                 let flat: Vec<Value> = parts.iter().map(|part| function.reshape(part, &[part.ty.elements()])).collect();
                 function.concat(&flat.iter().collect::<Vec<_>>(), 0)
@@ -167,6 +180,11 @@ struct Emitter<'a> {
     id_checks: Vec<IdCheck>,
     /// What attentions keep for their gradients, by their operands.
     attentions: HashMap<Vec<ValueId>, cudnn::Kept>,
+    /// Sums of gradients as they are stored for products.
+    copies: HashMap<ValueId, Value>,
+    heads: Heads,
+    /// Whether what products take and give lies in memory as bf16, and gradients are computed from that.
+    stores: bool,
 }
 
 /// Which operand of a node is ids, and what they have to lie below.
@@ -192,21 +210,54 @@ impl Emitter<'_> {
         ids.retain(|id| id.index() < run.start && !self.graph.node(*id).inputs.is_empty());
         ids.sort_unstable();
         ids.dedup();
-        ids.retain(|id| matches!(self.values[id.index()], Held::One(_)));
+        ids.retain(|id| matches!(self.values[id.index()], Held::One(_) | Held::Stored(_)));
         if ids.is_empty() {
             return;
         }
         let kept: Vec<Value> = ids
             .iter()
             .map(|id| match &self.values[id.index()] {
-                Held::One(value) => value.clone(),
+                Held::One(value) | Held::Stored(value) => value.clone(),
                 Held::Several(_) => unreachable!("only whole values are left"),
             })
             .collect();
         let kept = self.function.barrier(&kept.iter().collect::<Vec<_>>());
         for (id, value) in ids.into_iter().zip(kept) {
-            self.values[id.index()] = Held::One(value);
+            match &mut self.values[id.index()] {
+                Held::One(held) | Held::Stored(held) => *held = value,
+                Held::Several(_) => unreachable!("only whole values are left"),
+            }
         }
+    }
+
+    /// Operand `i` for a gradient: computed again from what is stored, where the forward pass' values would else be kept in f32.
+    fn operand_again(&mut self, node: &Node, i: usize) -> Value {
+        let shape = &self.graph.node(node.inputs[i]).ty.shape;
+        match &self.values[node.inputs[i].index()] {
+            Held::Stored(value) => {
+                let again = self.function.barrier(&[value]).remove(0);
+                Held::Stored(again).whole(self.function, shape)
+            }
+            _ => self.operand(node, i),
+        }
+    }
+
+    /// Operand `i` of a layer's gradients: a sum of gradients along the residual stream as it is stored for products, once for all
+    /// that read it; all else as it is.
+    fn operand_stored(&mut self, node: &Node, i: usize) -> Value {
+        let shape = &self.graph.node(node.inputs[i]).ty.shape;
+        let mut id = node.inputs[i];
+        while self.graph.node(id).op == Op::Reshape {
+            id = self.graph.node(id).inputs[0];
+        }
+        let held = &self.values[id.index()];
+        let (Op::Add, Held::One(value)) = (&self.graph.node(id).op, held) else { return self.operand(node, i) };
+        let stored = match self.copies.get(&id) {
+            Some(stored) => stored.clone(),
+            None => self.function.stored(value),
+        };
+        self.copies.insert(id, stored.clone());
+        Held::Stored(stored).whole(self.function, shape)
     }
 
     /// Operand `i` of a node, of its own shape.
@@ -279,6 +330,12 @@ impl Emitter<'_> {
         if let Some(part) = self.picked(node) {
             return Held::One(part);
         }
+        if self.heads.is_passed_over(index) {
+            return Held::Several(Vec::new());
+        }
+        if let Some(head) = self.heads.of_slice(index) {
+            return heads::emit(self, node, head);
+        }
         self.check_ids(index, node);
         let shape = node.ty.shape.as_slice();
         let ty = tensor_type(&node.ty, self.scalar);
@@ -289,6 +346,17 @@ impl Emitter<'_> {
         let operands: Vec<Value> = match (&node.op, &self.values[..]) {
             // From whatever shape the elements are held in: a part of gradients has its own already.
             (Op::Reshape, values) if let Held::One(value) = &values[node.inputs[0].index()] => vec![value.clone()],
+            (Op::Reshape, values) if let Held::Stored(value) = &values[node.inputs[0].index()] => {
+                return Held::Stored(self.function.reshape(value, shape));
+            }
+            (Op::GeluGrad, _) => vec![self.operand_again(node, 0), self.operand(node, 1)],
+            // Gradients of a layer: of its input, its weight, its bias.
+            (Op::Matmul { .. } | Op::TransposedMatmul | Op::Sum { .. }, _)
+                if self.stores && self.passes.of_layer[index] =>
+            {
+                let rest: Vec<Value> = (1..node.inputs.len()).map(|i| self.operand(node, i)).collect();
+                [self.operand_stored(node, 0)].into_iter().chain(rest).collect()
+            }
             _ => (0..node.inputs.len()).map(|i| self.operand(node, i)).collect(),
         };
         let (x, has) = (|i: usize| &operands[i], |i: usize| operands.get(i));
@@ -300,6 +368,10 @@ impl Emitter<'_> {
             Op::Iota => f.iota(shape, 0),
             Op::ResizeWeights { from, to } => f.table(&interpolate::cubic_weights(*from, *to), &ty),
 
+            Op::Add if self.stores && self.passes.stream[index] => {
+                let sum = f.add(x(0), x(1));
+                return Held::Stored(f.stored(&sum));
+            }
             Op::Add => f.add(x(0), x(1)),
             Op::Sub => f.sub(x(0), x(1)),
             Op::Mul => f.mul(x(0), x(1)),
@@ -323,7 +395,7 @@ impl Emitter<'_> {
             Op::Abs => f.unary("abs", x(0)),
             Op::Relu => elementwise::relu(f, x(0)),
             Op::Gelu => elementwise::gelu(f, x(0)),
-            Op::GeluGrad => elementwise::gelu_grad(f, x(0), x(1)),
+            Op::GeluGrad => elementwise::gelu_grad(f, x(0), x(1), self.stores),
             Op::Tanh => f.unary("tanh", x(0)),
             Op::Sigmoid => f.unary("logistic", x(0)),
             Op::Sin => f.unary("sine", x(0)),
@@ -355,7 +427,10 @@ impl Emitter<'_> {
 
             Op::Matmul { transpose_b } => product::matmul(f, (x(0), false), (x(1), *transpose_b), bf16),
             Op::TransposedMatmul => product::matmul(f, (x(0), true), (x(1), false), bf16),
-            Op::Linear => product::linear(f, x(0), x(1), has(2), bf16),
+            Op::Linear => {
+                let product = product::linear(f, x(0), x(1), has(2), bf16);
+                return if product.scalar() == self.scalar { Held::One(product) } else { Held::Stored(product) };
+            }
             Op::Attention { scale } => {
                 let attention = Attention { q: x(0), k: x(1), v: x(2), bias: has(3), scale: *scale, bf16 };
                 if !(f.kernels.cudnn_attention && attention.fits_cudnn()) {
@@ -390,10 +465,10 @@ impl Emitter<'_> {
             Op::LayerNorm { eps } => norm::norm(f, x(0), affine, Over::Last, *eps),
             Op::BatchNorm { eps } => norm::norm(f, x(0), affine, Over::Others, *eps),
             Op::LayerNormGrad { eps } => {
-                return Held::Several(norm::norm_grad(f, (x(0), x(1)), has(2), Over::Last, *eps));
+                return Held::Several(norm::norm_grad(f, (x(0), x(1)), has(2), Over::Last, *eps, self.stores));
             }
             Op::BatchNormGrad { eps } => {
-                return Held::Several(norm::norm_grad(f, (x(0), x(1)), has(2), Over::Others, *eps));
+                return Held::Several(norm::norm_grad(f, (x(0), x(1)), has(2), Over::Others, *eps, false));
             }
             Op::Softmax => rows::softmax(f, x(0)),
             Op::LogSoftmax => rows::log_softmax(f, x(0)),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::text::{Function, Scalar, TensorType, Value};
-use super::{Values, emit, tensor_type};
+use super::{Kernels, Values, emit, tensor_type};
 use crate::graph::{Graph, ValueId};
 use crate::op::{DType, Op};
 use crate::plan::Passes;
@@ -32,10 +32,10 @@ pub struct Module {
     pub watched: Vec<ValueId>,
 }
 
-/// The module of a graph whose floats are `scalar`. `watch`: whether it tells of each value if it is finite.
-pub fn module(passes: &Passes, scalar: Scalar, watch: bool) -> Module {
+/// The module of a graph whose floats are `scalar`, for a compiler with these `kernels`. `watch`: whether it tells of each value if it is finite.
+pub fn module(passes: &Passes, scalar: Scalar, kernels: Kernels, watch: bool) -> Module {
     let graph = &passes.graph;
-    let mut function = Function::new();
+    let mut function = Function::with(kernels);
     let mut leaves: HashMap<Leaf, Value> = HashMap::new();
     let mut arguments = Vec::new();
     // Arguments are written before any op that reads one.

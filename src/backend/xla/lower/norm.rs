@@ -25,22 +25,28 @@ fn others(x: &Value) -> Vec<usize> {
     (0..x.rank() - 1).collect()
 }
 
-/// x̂ = (x − mean) / deviation, and 1 / deviation repeated to the shape of x.
-fn normalized(f: &mut Function, x: &Value, axes: &[usize], eps: f64) -> (Value, Value) {
+/// x̂ = (x − mean) / deviation, and 1 / deviation repeated to the shape of x. `ahead`: mean and deviation are computed and stored
+/// before, so that a kernel which sums over what lies across needs nothing else whole.
+fn normalized(f: &mut Function, x: &Value, axes: &[usize], eps: f64, ahead: bool) -> (Value, Value) {
     let mean = f.mean(x, axes);
-    let mean = f.spread(&mean, x, axes);
-    let distance = f.sub(x, &mean);
+    let centre = f.spread(&mean, x, axes);
+    let mut distance = f.sub(x, &centre);
     let square = f.mul(&distance, &distance);
     let variance = f.mean(&square, axes);
     let variance = f.plus(&variance, eps);
-    let inverse = f.unary("rsqrt", &variance);
+    let mut inverse = f.unary("rsqrt", &variance);
+    if ahead {
+        let stored = f.barrier(&[&mean, &inverse]);
+        let centre = f.spread(&stored[0], x, axes);
+        (distance, inverse) = (f.sub(x, &centre), stored[1].clone());
+    }
     let inverse = f.spread(&inverse, x, axes);
     (f.mul(&distance, &inverse), inverse)
 }
 
 /// x̂, times weight plus bias where there are.
 pub(super) fn norm(f: &mut Function, x: &Value, affine: Option<(&Value, &Value)>, over: Over, eps: f64) -> Value {
-    let (normal, _) = normalized(f, x, &over.axes(x), eps);
+    let (normal, _) = normalized(f, x, &over.axes(x), eps, false);
     let Some((weight, bias)) = affine else { return normal };
     let weight = f.along_last(weight, x);
     let bias = f.along_last(bias, x);
@@ -49,15 +55,17 @@ pub(super) fn norm(f: &mut Function, x: &Value, affine: Option<(&Value, &Value)>
 }
 
 /// The gradients of x and, with a weight, of weight and bias. With h = g·weight: (h − mean(h) − x̂·mean(h·x̂)) / deviation.
+/// `ahead` as for [`normalized`].
 pub(super) fn norm_grad(
     f: &mut Function,
     (x, g): (&Value, &Value),
     weight: Option<&Value>,
     over: Over,
     eps: f64,
+    ahead: bool,
 ) -> Vec<Value> {
     let axes = over.axes(x);
-    let (normal, inverse) = normalized(f, x, &axes, eps);
+    let (normal, inverse) = normalized(f, x, &axes, eps, ahead);
     let h = match weight {
         Some(weight) => {
             let weight = f.along_last(weight, x);

@@ -1,7 +1,8 @@
 //! Matrix products, linear layers and attention.
 //!
 //! Where a layer's products are rounded, their operands are bf16 and the sum is in f32: the type of a product's result says in
-//! what it adds up. All between products stays as it is, but where a compiler's kernels round results ([`super::Kernels`]).
+//! what it adds up. All between products stays as it is, but where a compiler's kernels round results ([`super::Kernels`]): once,
+//! with the bias.
 
 use super::build::Contraction;
 use super::rows;
@@ -43,10 +44,13 @@ pub(super) fn linear(f: &mut Function, x: &Value, weight: &Value, bias: Option<&
     let [out, into] = [weight.shape()[0], weight.shape()[1]];
     let mut shape = x.shape().to_vec();
     let rows = f.reshape(x, &[x.ty.elements() / into, into]);
-    let mut product = activation(f, &rows, weight, Contraction { batch: [&[], &[]], over: [1, 1] }, bf16);
+    let mut product = dot(f, &rows, weight, Contraction { batch: [&[], &[]], over: [1, 1] }, bf16);
     if let Some(bias) = bias {
         let bias = f.along_last(bias, &product);
         product = f.add(&product, &bias);
+    }
+    if bf16 && f.kernels.rounds_results {
+        product = f.stored(&product);
     }
     shape.pop();
     shape.push(out);
