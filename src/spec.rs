@@ -111,6 +111,8 @@ impl DataSpec {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum SourceSpec {
+    /// The binary version of CIFAR-10 or CIFAR-100, whose files lie in `path`.
+    Cifar { kind: CifarKind, path: String, split: Split },
     /// The embedded handwritten digits; `split` is `train` or `val`.
     Digits { split: String },
     /// `path/CLASS/**/FILE`, or `path/FILE` without classes; classes are the sorted folder names. `range`: what of 16-bit
@@ -120,6 +122,8 @@ pub enum SourceSpec {
         #[serde(default)]
         range: Option<(u16, u16)>,
     },
+    /// Files as MNIST's: pictures, and labels where they have some.
+    Idx { images: String, labels: Option<String> },
     /// Rendered objects.
     Shapes(ShapesSpec),
 }
@@ -138,6 +142,12 @@ pub struct ShapesSpec {
     pub rotation: f64,
     pub background: f64,
     pub texture: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CifarKind {
+    Cifar10,
+    Cifar100,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -24,6 +24,23 @@ pub enum DataError {
     FolderGone { path: PathBuf },
     #[error("`{}` is a file, not a folder", path.display())]
     NotAFolder { path: PathBuf },
+    #[error("file `{}` does not exist", path.display())]
+    FileNotFound {
+        path: PathBuf,
+        /// A sibling with a similar name, as the whole path.
+        similar: Option<PathBuf>,
+    },
+    #[error("`{}` is no file", path.display())]
+    NotAFile { path: PathBuf },
+    /// Of a source that is read from other files than pictures.
+    #[error("`{}` is no {kind}: {reason}", path.display())]
+    WrongFormat {
+        path: PathBuf,
+        kind: &'static str,
+        reason: String,
+        /// What to do about it.
+        help: String,
+    },
     /// `passed` says what it holds instead.
     #[error("folder `{}` holds no {READ} picture", path.display())]
     EmptyFolder { path: PathBuf, passed: Vec<String> },
@@ -65,9 +82,12 @@ impl DataError {
     /// Its section of the page about data.
     pub fn code(&self) -> Code {
         match self {
-            DataError::FolderNotFound { .. } | DataError::UnknownSplit { .. } => Code::DataNotFound,
+            DataError::FolderNotFound { .. } | DataError::FileNotFound { .. } | DataError::UnknownSplit { .. } => {
+                Code::DataNotFound
+            }
             DataError::FolderGone { .. } => Code::DataGone,
             DataError::NotAFolder { .. } => Code::DataNotAFolder,
+            DataError::NotAFile { .. } | DataError::WrongFormat { .. } => Code::DataWrongFormat,
             DataError::EmptyFolder { .. } => Code::DataEmptyFolder,
             DataError::Mixed { .. } => Code::DataMixedFolder,
             DataError::BatchTooLarge { .. } | DataError::AccumulationTooLong { .. } => Code::DataTooFewPictures,
@@ -83,12 +103,15 @@ impl DataError {
     /// What the user may do about it.
     pub fn help(&self) -> Option<String> {
         match self {
-            DataError::FolderNotFound { similar: Some(similar), .. } => {
+            DataError::FolderNotFound { similar: Some(similar), .. }
+            | DataError::FileNotFound { similar: Some(similar), .. } => {
                 Some(format!("did you mean `{}`?", similar.display()))
             }
-            DataError::FolderNotFound { similar: None, .. } => {
+            DataError::FolderNotFound { similar: None, .. } | DataError::FileNotFound { similar: None, .. } => {
                 Some("a relative path starts at the folder the command runs in".to_owned())
             }
+            DataError::NotAFile { .. } => Some("name the file itself, plain or compressed by gzip".to_owned()),
+            DataError::WrongFormat { help, .. } => Some(help.clone()),
             DataError::FolderGone { .. } => Some(
                 "put it back or mount it again, then go on with --resume: nothing was trained without it".to_owned(),
             ),

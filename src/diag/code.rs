@@ -66,6 +66,7 @@ codes! {
     Internal = "graph::internal",
     DataNotFound = "data::not_found",
     DataNotAFolder = "data::not_a_folder",
+    DataWrongFormat = "data::wrong_format",
     DataEmptyFolder = "data::empty_folder",
     DataMixedFolder = "data::mixed_folder",
     DataUnreadable = "data::unreadable",

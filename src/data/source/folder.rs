@@ -13,9 +13,6 @@ use super::listing::{self, Folder};
 use super::{DataError, Identity, Image, Source};
 use crate::data::decode::{self, Deep, Reading};
 
-/// Least Jaro-Winkler similarity of a name worth proposing.
-const SIMILAR: f64 = 0.8;
-
 /// Bytes of a file: so many a pixel that is allowed, and some for what is no pixel. Longer ones are no pictures.
 const BYTES_A_PIXEL: u64 = 8;
 const BYTES_ASIDE: u64 = 64 << 20;
@@ -45,12 +42,7 @@ struct Noticed {
 impl ImageFolder {
     /// Lists `root/CLASS/**/FILE`, or `root/FILE` where the pictures lie in `root` itself.
     pub(super) fn open(root: &Path, reading: Reading) -> Result<ImageFolder, DataError> {
-        if !root.exists() {
-            return Err(DataError::FolderNotFound { path: root.to_owned(), similar: similar(root) });
-        }
-        if !root.is_dir() {
-            return Err(DataError::NotAFolder { path: root.to_owned() });
-        }
+        super::is_folder(root)?;
         let listing::Listing { classes, folders, passed } = listing::list(root)?;
         let passed = passed.lines();
         let in_root = folders.iter().find(|folder| folder.class.is_none()).map(|folder| folder.names.len());
@@ -173,19 +165,4 @@ impl Source for ImageFolder {
     fn check(&self) -> Result<(), DataError> {
         if self.root.is_dir() { Ok(()) } else { Err(DataError::FolderGone { path: self.root.clone() }) }
     }
-}
-
-/// The sibling folder whose name is most like that of `path`.
-fn similar(path: &Path) -> Option<PathBuf> {
-    let name = path.file_name()?.to_str()?;
-    let parent = path.parent()?;
-    let entries = std::fs::read_dir(if parent.as_os_str().is_empty() { Path::new(".") } else { parent }).ok()?;
-    let folders = entries.flatten().filter(|entry| entry.path().is_dir());
-    let scored = folders.filter_map(|entry| {
-        let sibling = entry.file_name().into_string().ok()?;
-        Some((strsim::jaro_winkler(name, &sibling), sibling))
-    });
-    // The name settles ties: the order of `read_dir` is not the same everywhere.
-    let best = scored.filter(|(score, _)| *score >= SIMILAR).max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)))?;
-    Some(parent.join(best.1))
 }

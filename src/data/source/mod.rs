@@ -2,15 +2,18 @@
 //!
 //! **Invariant:** a source never changes once opened; index `i` is the same picture in every run, on every machine.
 
+mod cifar;
 mod digits;
 mod fingerprint;
 mod folder;
 mod identity;
+mod idx;
 mod labels;
 mod listing;
 mod litter;
 mod passed;
 mod shapes;
+mod similar;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -87,14 +90,43 @@ pub fn describe(name: &str, source: &dyn Source) -> Vec<String> {
 /// Opens the source that `spec` names; its pictures will have `channels` channels, 1 or 3, and at most `max_pixels` pixels.
 ///
 /// # Errors
-/// Where a folder is missing, unreadable, empty, or of mixed layout, or a split has an unknown name.
+/// Where a folder or file is missing, unreadable, empty, of another format or of mixed layout, or a split has an unknown name.
 pub fn open(spec: &SourceSpec, channels: usize, max_pixels: usize) -> Result<Arc<dyn Source>, DataError> {
     Ok(match spec {
+        SourceSpec::Cifar { kind, path, split } => {
+            Arc::new(cifar::Cifar::open(Path::new(path), *kind, *split, channels)?)
+        }
         SourceSpec::Digits { split } => Arc::new(digits::Digits::open(split, channels)?),
         SourceSpec::ImageFolder { path, range } => {
             let reading = Reading { channels, max_pixels, range: *range };
             Arc::new(folder::ImageFolder::open(Path::new(path), reading)?)
         }
+        SourceSpec::Idx { images, labels } => {
+            let labels = labels.as_deref().map(Path::new);
+            Arc::new(idx::Idx::open(Path::new(images), labels, channels, max_pixels)?)
+        }
         SourceSpec::Shapes(spec) => Arc::new(shapes::Shapes::open(spec, channels)),
     })
+}
+
+/// Refuses what is no folder.
+fn is_folder(path: &Path) -> Result<(), DataError> {
+    if path.is_dir() {
+        Ok(())
+    } else if path.exists() {
+        Err(DataError::NotAFolder { path: path.to_owned() })
+    } else {
+        Err(DataError::FolderNotFound { path: path.to_owned(), similar: similar::similar(path, Path::is_dir) })
+    }
+}
+
+/// All bytes of a file, which takes no more memory than it is long.
+fn read_file(path: &Path) -> Result<Vec<u8>, DataError> {
+    if path.is_file() {
+        std::fs::read(path).map_err(|source| DataError::Io { path: path.to_owned(), source })
+    } else if path.exists() {
+        Err(DataError::NotAFile { path: path.to_owned() })
+    } else {
+        Err(DataError::FileNotFound { path: path.to_owned(), similar: similar::similar(path, Path::is_file) })
+    }
 }
