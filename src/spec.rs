@@ -83,7 +83,7 @@ pub struct DataSpec {
     pub sources: Vec<(String, SourceSpec)>,
     /// Samples that are computed at once: a batch, or a micro-batch where `train` accumulates.
     pub batch_size: usize,
-    /// Channels of every decoded image: 1 or 3.
+    /// Channels of every decoded image.
     pub channels: usize,
     /// Batches that may stand ready before they are asked for.
     pub prefetch_batches: usize,
@@ -124,6 +124,9 @@ pub enum SourceSpec {
     },
     /// Files as MNIST's: pictures, and labels where they have some.
     Idx { images: String, labels: Option<String> },
+    /// Arrays that NumPy saved, in folders as pictures are. `range`: what of the values becomes black and white; by default all of
+    /// whole numbers, and 0 to 1 of floats. `layout`: told by the number of channels where it is not said.
+    Npy { path: String, range: Option<(f64, f64)>, layout: Option<ArrayLayout> },
     /// Rendered objects.
     Shapes(ShapesSpec),
 }
@@ -142,6 +145,15 @@ pub struct ShapesSpec {
     pub rotation: f64,
     pub background: f64,
     pub texture: f64,
+}
+
+/// Axes of an array of a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ArrayLayout {
+    /// Row, column, channel.
+    Hwc,
+    /// Channel, row, column.
+    Chw,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

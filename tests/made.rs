@@ -1,12 +1,12 @@
 //! Sources that are read from other files than a folder of pictures, each small, by name: what both test binaries need of them.
 //!
-//! **Invariant:** picture `i` of a source is a square whose values hang on `i` alone, and its label is `i % 3`.
+//! **Invariant:** values and label of picture `number` hang on that number alone; a source has them in its own order.
 
 use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use cmae::spec::{CifarKind, SourceSpec, Split};
+use cmae::spec::{ArrayLayout, CifarKind, SourceSpec, Split};
 
 /// A source and the files that it is read from.
 pub struct Made {
@@ -16,7 +16,8 @@ pub struct Made {
     /// As a pipeline writes it, with `ROOT` where the root stands.
     pub text: &'static str,
     pub spec: fn(&str) -> SourceSpec,
-    pub pictures: usize,
+    /// The number of each picture.
+    pub pictures: Vec<usize>,
     pub channels: usize,
     pub classes: Vec<String>,
 }
@@ -71,6 +72,64 @@ pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().expect("memory takes it")
 }
 
+/// An array as NumPy saves it, of `values` in C's order.
+pub fn npy(of: &str, fortran: bool, shape: &[usize], values: &[f32]) -> Vec<u8> {
+    let order = if fortran { "True" } else { "False" };
+    let sides: Vec<String> = shape.iter().map(ToString::to_string).collect();
+    let header = format!("{{'descr': '{of}', 'fortran_order': {order}, 'shape': ({},), }}\n", sides.join(", "));
+    let mut bytes = b"\x93NUMPY\x01\0".to_vec();
+    bytes.extend((header.len() as u16).to_le_bytes());
+    bytes.extend(header.bytes());
+    // Places in the file, from the one that runs fastest.
+    for place in 0..values.len() {
+        let (mut rest, mut index) = (place, 0);
+        if fortran {
+            for (axis, side) in shape.iter().enumerate() {
+                index += rest % side * shape[axis + 1..].iter().product::<usize>();
+                rest /= side;
+            }
+        } else {
+            index = place;
+        }
+        let value = values[index];
+        match of {
+            "|u1" => bytes.push(value as u8),
+            "<u2" => bytes.extend((value as u16).to_le_bytes()),
+            ">u2" => bytes.extend((value as u16).to_be_bytes()),
+            "<f4" => bytes.extend(value.to_le_bytes()),
+            _ => bytes.extend(value.to_be_bytes()),
+        }
+    }
+    bytes
+}
+
+/// Sides of the arrays.
+const ROWS: usize = 5;
+const COLUMNS: usize = 4;
+pub const BANDS: usize = 12;
+
+/// Arrays of 12 channels in three class folders, of every type and order.
+fn arrays(count: usize) -> Vec<(String, Vec<u8>)> {
+    let types = ["|u1", "<u2", ">u2", "<f4", ">f4"];
+    let file = |number: usize| {
+        let plane = |place: usize| f32::from(value(number, place));
+        let (shape, values): (_, Vec<f32>) = if number % 2 == 0 {
+            ([BANDS, ROWS, COLUMNS], (0..BANDS * ROWS * COLUMNS).map(plane).collect())
+        } else {
+            let place = |at: usize| at % BANDS * ROWS * COLUMNS + at / BANDS;
+            ([ROWS, COLUMNS, BANDS], (0..BANDS * ROWS * COLUMNS).map(|at| plane(place(at))).collect())
+        };
+        let bytes = npy(types[number % types.len()], number % 4 > 1, &shape, &values);
+        (format!("arrays/{}/{number:02}.npy", ["a", "b", "c"][label(number)]), bytes)
+    };
+    (0..count).map(file).collect()
+}
+
+/// Of `count` numbers, first all of the first class.
+fn by_class(count: usize) -> Vec<usize> {
+    (0..3).flat_map(|class| (0..count).filter(move |number| label(*number) == class)).collect()
+}
+
 /// One of every kind.
 pub fn sources() -> Vec<Made> {
     let named = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
@@ -85,7 +144,7 @@ pub fn sources() -> Vec<Made> {
             files: batches.chain([names]).collect(),
             text: "cifar10(\"ROOT\")",
             spec: |root| SourceSpec::Cifar { kind: CifarKind::Cifar10, path: root.to_owned(), split: Split::Train },
-            pictures: 15,
+            pictures: (0..15).collect(),
             channels: 3,
             classes: ten,
         },
@@ -94,7 +153,7 @@ pub fn sources() -> Vec<Made> {
             files: vec![("cifar-100-binary/test.bin".to_owned(), cifar(2, 0..14))],
             text: "cifar100(\"ROOT\", split: \"val\")",
             spec: |root| SourceSpec::Cifar { kind: CifarKind::Cifar100, path: root.to_owned(), split: Split::Val },
-            pictures: 14,
+            pictures: (0..14).collect(),
             channels: 3,
             classes: numbers(100),
         },
@@ -106,7 +165,7 @@ pub fn sources() -> Vec<Made> {
                 images: format!("{root}/train-images"),
                 labels: Some(format!("{root}/train-labels")),
             },
-            pictures: 20,
+            pictures: (0..20).collect(),
             channels: 1,
             classes: numbers(3),
         },
@@ -118,9 +177,33 @@ pub fn sources() -> Vec<Made> {
                 images: format!("{root}/pictures.gz"),
                 labels: Some(format!("{root}/labels.gz")),
             },
-            pictures: 20,
+            pictures: (0..20).collect(),
             channels: 1,
             classes: numbers(3),
+        },
+        Made {
+            name: "npy",
+            files: arrays(20),
+            text: "npy(\"ROOT/arrays\", range: 0..255)",
+            spec: |root| SourceSpec::Npy { path: format!("{root}/arrays"), range: Some((0.0, 255.0)), layout: None },
+            pictures: by_class(20),
+            channels: BANDS,
+            classes: named(&["a", "b", "c"]),
+        },
+        Made {
+            name: "npy of a layout",
+            files: (0..8)
+                .map(|number| {
+                    let values: Vec<f32> = (0..36).map(|place| f32::from(value(number, place)) / 255.0).collect();
+                    // Of three axes of three, that of the channels cannot be told.
+                    (format!("{}/{number}.npy", ["a", "b", "c"][label(number)]), npy("<f4", false, &[3, 4, 3], &values))
+                })
+                .collect(),
+            text: "npy(\"ROOT\", layout: \"chw\")",
+            spec: |root| SourceSpec::Npy { path: root.to_owned(), range: None, layout: Some(ArrayLayout::Chw) },
+            pictures: by_class(8),
+            channels: 3,
+            classes: named(&["a", "b", "c"]),
         },
     ]
 }

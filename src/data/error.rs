@@ -7,7 +7,6 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use super::decode::READ;
 use super::unknown_classes::UnknownClasses;
 use crate::diag::Code;
 
@@ -42,11 +41,14 @@ pub enum DataError {
         help: String,
     },
     /// `passed` says what it holds instead.
-    #[error("folder `{}` holds no {READ} picture", path.display())]
-    EmptyFolder { path: PathBuf, passed: Vec<String> },
+    #[error("folder `{}` holds no {formats} {noun}", path.display())]
+    EmptyFolder { path: PathBuf, formats: &'static str, noun: &'static str, passed: Vec<String> },
     /// Pictures beside class folders: a label for some of them only.
-    #[error("folder `{}` holds both {pictures} pictures and {folders} folders of pictures", path.display())]
-    Mixed { path: PathBuf, pictures: usize, folders: usize },
+    #[error("folder `{}` holds both {pictures} {noun}s and {folders} folders of {noun}s", path.display())]
+    Mixed { path: PathBuf, pictures: usize, folders: usize, noun: &'static str },
+    /// Of a source whose pictures have colour or are gray, and nothing else.
+    #[error("pictures of `{call}` have {found} channel{}, `data.channels` says {channels}", if *found == 1 { "" } else { "s" })]
+    NoSuchChannels { call: &'static str, found: usize, channels: usize },
     #[error("unknown split `{split}` of digits, which has `train` and `val`")]
     UnknownSplit { split: String },
     #[error("batch of {batch} pictures, but source `{source_name}` has only {len}")]
@@ -90,6 +92,7 @@ impl DataError {
             DataError::NotAFile { .. } | DataError::WrongFormat { .. } => Code::DataWrongFormat,
             DataError::EmptyFolder { .. } => Code::DataEmptyFolder,
             DataError::Mixed { .. } => Code::DataMixedFolder,
+            DataError::NoSuchChannels { .. } => Code::DataChannels,
             DataError::BatchTooLarge { .. } | DataError::AccumulationTooLong { .. } => Code::DataTooFewPictures,
             DataError::TooManyBroken { .. } => Code::DataTooManyBroken,
             DataError::UnknownClasses { .. } => Code::DataUnknownClasses,
@@ -118,14 +121,15 @@ impl DataError {
             DataError::NotAFolder { path } => {
                 path.parent().filter(|p| !p.as_os_str().is_empty()).map(|p| format!("try `{}`", p.display()))
             }
-            DataError::EmptyFolder { passed, .. } => {
-                let wanted = "put pictures in PATH/CLASS/, or directly in PATH if they have no labels";
-                let found: Vec<&str> = passed.iter().map(String::as_str).chain([wanted]).collect();
+            DataError::EmptyFolder { passed, noun, .. } => {
+                let wanted = format!("put {noun}s in PATH/CLASS/, or directly in PATH if they have no labels");
+                let found: Vec<&str> = passed.iter().map(String::as_str).chain([&*wanted]).collect();
                 Some(found.join("\n"))
             }
-            DataError::Mixed { .. } => {
-                Some("move the loose pictures into a class folder, or all of them into one folder".to_owned())
+            DataError::Mixed { noun, .. } => {
+                Some(format!("move the loose {noun}s into a class folder, or all of them into one folder"))
             }
+            DataError::NoSuchChannels { found, .. } => Some(format!("write `channels = {found}` in `data`")),
             DataError::UnknownSplit { split } => ["train", "val"]
                 .into_iter()
                 .find(|name| split.starts_with(&name[..1]))

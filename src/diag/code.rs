@@ -69,6 +69,7 @@ codes! {
     DataWrongFormat = "data::wrong_format",
     DataEmptyFolder = "data::empty_folder",
     DataMixedFolder = "data::mixed_folder",
+    DataChannels = "data::channels",
     DataUnreadable = "data::unreadable",
     DataTooFewPictures = "data::too_few_pictures",
     DataTooManyBroken = "data::too_many_broken",

@@ -1,7 +1,7 @@
 //! Sources of pictures, as `data` calls them: paths, splits, ranges.
 
 use crate::diag::{Code, Diagnostic};
-use crate::spec::{CifarKind, ShapesSpec, SourceSpec, Split};
+use crate::spec::{ArrayLayout, CifarKind, ShapesSpec, SourceSpec, Split};
 
 use super::args::{Bag, Builtin, wrong_type};
 use super::paths;
@@ -14,6 +14,7 @@ pub const SOURCES: &[Builtin] = &[
     Builtin { name: "digits", params: &["split?"], make: digits },
     Builtin { name: "idx", params: &["path", "labels?"], make: idx },
     Builtin { name: "image_folder", params: &["path", "range?"], make: image_folder },
+    Builtin { name: "npy", params: &["path", "range?", "layout?"], make: npy },
     Builtin { name: "shapes", params: SHAPES, make: shapes },
 ];
 
@@ -29,6 +30,26 @@ fn cifar(source: &str, kind: CifarKind, bag: &Bag) -> Made {
 fn idx(bag: &Bag) -> Made {
     let labels = bag.get("labels").map(|_| path("idx", bag, "labels")).transpose()?;
     Ok(Kind::NewSource(SourceSpec::Idx { images: path("idx", bag, "path")?, labels }))
+}
+
+fn npy(bag: &Bag) -> Made {
+    let path = path("npy", bag, "path")?;
+    let range = bag.get("range").map(|_| bag.float_range("range", (0.0, 1.0))).transpose()?;
+    if let (Some((low, high)), Some(value)) = (range, bag.get("range")) {
+        if !(low < high && (high - low).is_finite()) {
+            let message = format!("`range` of `npy` is {value}: two numbers, the second above the first");
+            return Err(Diagnostic::new(Code::OutOfRange, message)
+                .label(value.span, "out of range")
+                .help("write `range: 0..10000`"));
+        }
+    }
+    let layout = match (bag.get("layout"), bag.string("layout")?.as_deref()) {
+        (None, _) => None,
+        (_, Some("hwc")) => Some(ArrayLayout::Hwc),
+        (_, Some("chw")) => Some(ArrayLayout::Chw),
+        (Some(value), _) => return Err(wrong_type("`layout` of `npy`", value, "\"hwc\" or \"chw\"")),
+    };
+    Ok(Kind::NewSource(SourceSpec::Npy { path, range, layout }))
 }
 
 /// The argument `name` of `source`, a path that some system opens as it stands.

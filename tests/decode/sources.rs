@@ -81,7 +81,7 @@ fn try_mutations(count: usize, seed: u64) {
 
 #[test]
 fn no_file_brings_a_source_down() {
-    try_mutations(300, 3);
+    try_mutations(200, 3);
 }
 
 /// `cargo test --release --test decode -- --ignored --nocapture`: 10,000 of each.

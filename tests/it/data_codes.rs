@@ -50,6 +50,7 @@ fn the_page_of_data_is_what_runs_say() {
                 &[("train      = digits(\"train\")", "train      = cifar10(\"data\", split: \"val\")")],
             ),
         ),
+        (Code::DataChannels, said(|_| (), &[("channels   = 1", "channels   = 12")])),
         (
             Code::DataEmptyFolder,
             said(|place| (0..3).for_each(|n| file(&place.join(format!("data/train/a/{n}.heic")), b"")), &[FOLDER]),

@@ -14,6 +14,7 @@
 
 mod accumulate;
 mod as_written;
+mod bands;
 mod bench;
 mod bf16;
 mod cases;

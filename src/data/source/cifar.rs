@@ -176,7 +176,7 @@ impl Source for Cifar {
         let (red, rest) = planes.split_at(SIDE * SIDE);
         let (green, blue) = rest.split_at(SIDE * SIDE);
         let pixels = red.iter().zip(green).zip(blue).flat_map(|((red, green), blue)| [*red, *green, *blue]);
-        Ok(Image::new(SIDE, SIDE, 3, pixels.collect()).into_channels(self.channels))
+        Image::new(SIDE, SIDE, 3, pixels.collect()).into_channels(self.channels)
     }
 
     fn label(&self, index: usize) -> Option<i64> {

@@ -143,7 +143,7 @@ impl Source for Idx {
 
     fn image(&self, index: usize) -> Result<Image, String> {
         let pixels = &self.pixels[index * self.height * self.width..][..self.height * self.width];
-        Ok(Image::new(self.height, self.width, 1, pixels.to_vec()).into_channels(self.channels))
+        Image::new(self.height, self.width, 1, pixels.to_vec()).into_channels(self.channels)
     }
 
     fn label(&self, index: usize) -> Option<i64> {

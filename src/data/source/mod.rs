@@ -4,6 +4,7 @@
 
 mod cifar;
 mod digits;
+mod files;
 mod fingerprint;
 mod folder;
 mod identity;
@@ -11,6 +12,9 @@ mod idx;
 mod labels;
 mod listing;
 mod litter;
+mod noticed;
+mod npy;
+mod npy_header;
 mod passed;
 mod shapes;
 mod similar;
@@ -24,7 +28,7 @@ pub use labels::join;
 
 use super::decode::Reading;
 use super::{DataError, Image};
-use crate::spec::SourceSpec;
+use crate::spec::{CifarKind, SourceSpec};
 
 /// A numbered set of pictures, which many threads read at once.
 pub trait Source: Send + Sync {
@@ -87,11 +91,14 @@ pub fn describe(name: &str, source: &dyn Source) -> Vec<String> {
     lines.map(|line| format!("{name}: {line}")).collect()
 }
 
-/// Opens the source that `spec` names; its pictures will have `channels` channels, 1 or 3, and at most `max_pixels` pixels.
+/// Opens the source that `spec` names; its pictures will have `channels` channels and at most `max_pixels` pixels.
 ///
 /// # Errors
 /// Where a folder or file is missing, unreadable, empty, of another format or of mixed layout, or a split has an unknown name.
 pub fn open(spec: &SourceSpec, channels: usize, max_pixels: usize) -> Result<Arc<dyn Source>, DataError> {
+    if let (Some((call, found)), false) = (channels_of(spec), matches!(channels, 1 | 3)) {
+        return Err(DataError::NoSuchChannels { call, found, channels });
+    }
     Ok(match spec {
         SourceSpec::Cifar { kind, path, split } => {
             Arc::new(cifar::Cifar::open(Path::new(path), *kind, *split, channels)?)
@@ -105,8 +112,24 @@ pub fn open(spec: &SourceSpec, channels: usize, max_pixels: usize) -> Result<Arc
             let labels = labels.as_deref().map(Path::new);
             Arc::new(idx::Idx::open(Path::new(images), labels, channels, max_pixels)?)
         }
+        SourceSpec::Npy { path, range, layout } => {
+            let settings = npy::Settings { channels, max_pixels, range: *range, layout: *layout };
+            Arc::new(npy::Npy::open(Path::new(path), settings)?)
+        }
         SourceSpec::Shapes(spec) => Arc::new(shapes::Shapes::open(spec, channels)),
     })
+}
+
+/// What a source is called, and how many channels its pictures have, where that is known without a look at them.
+fn channels_of(spec: &SourceSpec) -> Option<(&'static str, usize)> {
+    match spec {
+        SourceSpec::Cifar { kind: CifarKind::Cifar10, .. } => Some(("cifar10", 3)),
+        SourceSpec::Cifar { kind: CifarKind::Cifar100, .. } => Some(("cifar100", 3)),
+        SourceSpec::Digits { .. } => Some(("digits", 1)),
+        SourceSpec::Idx { .. } => Some(("idx", 1)),
+        SourceSpec::Shapes(_) => Some(("shapes", 3)),
+        SourceSpec::ImageFolder { .. } | SourceSpec::Npy { .. } => None,
+    }
 }
 
 /// Refuses what is no folder.
