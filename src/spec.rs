@@ -127,6 +127,8 @@ pub enum SourceSpec {
     /// Arrays that NumPy saved, in folders as pictures are. `range`: what of the values becomes black and white; by default all of
     /// whole numbers, and 0 to 1 of floats. `layout`: told by the number of channels where it is not said.
     Npy { path: String, range: Option<(f64, f64)>, layout: Option<ArrayLayout> },
+    /// Tar files as WebDataset has them: one, those of a range in braces (`{000..999}.tar`), or all of a folder.
+    TarShards { path: String, range: Option<(u16, u16)>, shuffle: Shuffle },
     /// Rendered objects.
     Shapes(ShapesSpec),
 }
@@ -145,6 +147,15 @@ pub struct ShapesSpec {
     pub rotation: f64,
     pub background: f64,
     pub texture: f64,
+}
+
+/// How the order of an epoch is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Shuffle {
+    /// From all pictures.
+    All,
+    /// Shards are, and then pictures within a window that goes over them.
+    Shards,
 }
 
 /// Axes of an array of a picture.

@@ -6,7 +6,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use cmae::spec::{ArrayLayout, CifarKind, SourceSpec, Split};
+use cmae::spec::{ArrayLayout, CifarKind, Shuffle, SourceSpec, Split};
 
 /// A source and the files that it is read from.
 pub struct Made {
@@ -125,6 +125,54 @@ fn arrays(count: usize) -> Vec<(String, Vec<u8>)> {
     (0..count).map(file).collect()
 }
 
+/// A PNG of 6 × 5 pixels whose planes hold `value`.
+pub fn png(number: usize) -> Vec<u8> {
+    let picture = image::RgbImage::from_fn(6, 5, |x, y| {
+        image::Rgb([0, 1, 2].map(|channel| value(number, channel * 30 + (y * 6 + x) as usize)))
+    });
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    picture.write_to(&mut bytes, image::ImageFormat::Png).expect("memory takes it");
+    bytes.into_inner()
+}
+
+/// A tar file of entries.
+pub fn tar<'a>(entries: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (name, bytes) in entries {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        builder.append_data(&mut header, name, bytes).expect("memory takes it");
+    }
+    builder.into_inner().expect("memory takes it")
+}
+
+/// Pictures `numbers` as WebDataset writes them, with what else may stand in a shard.
+fn shard(numbers: std::ops::Range<usize>) -> Vec<u8> {
+    let mut files = vec![("README".to_owned(), b"no sample".to_vec())];
+    for number in numbers {
+        // One name is longer than a header holds.
+        let key =
+            if number == 3 { format!("{}/{number:06}", "long/".repeat(40)) } else { format!("train/{number:06}") };
+        let label = if number % 2 == 0 {
+            (format!("{key}.cls"), format!("{}\n", label(number)).into_bytes())
+        } else {
+            (format!("{key}.json"), format!("{{\"label\": {}, \"caption\": \"x\"}}", label(number)).into_bytes())
+        };
+        // Masks and captions stand beside.
+        files.extend([(format!("{key}.seg.png"), png(99)), (format!("{key}.png"), png(number)), label]);
+    }
+    tar(files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())))
+}
+
+fn shards() -> Vec<(String, Vec<u8>)> {
+    [0..5, 5..11, 11..12, 12..20]
+        .into_iter()
+        .enumerate()
+        .map(|(number, range)| (format!("s/x-{:02}.tar", number + 8), shard(range)))
+        .collect()
+}
+
 /// Of `count` numbers, first all of the first class.
 fn by_class(count: usize) -> Vec<usize> {
     (0..3).flat_map(|class| (0..count).filter(move |number| label(*number) == class)).collect()
@@ -180,6 +228,32 @@ pub fn sources() -> Vec<Made> {
             pictures: (0..20).collect(),
             channels: 1,
             classes: numbers(3),
+        },
+        Made {
+            name: "tar_shards",
+            files: shards(),
+            text: "tar_shards(\"ROOT/s/x-{08..11}.tar\")",
+            spec: |root| SourceSpec::TarShards {
+                path: format!("{root}/s/x-{{08..11}}.tar"),
+                range: None,
+                shuffle: Shuffle::All,
+            },
+            pictures: (0..20).collect(),
+            channels: 3,
+            classes: numbers(3),
+        },
+        Made {
+            name: "tar_shards by shards",
+            files: shards().into_iter().chain([("s/classes.txt".to_owned(), b"cat\ndog\nemu\n".to_vec())]).collect(),
+            text: "tar_shards(\"ROOT/s\", range: 0..65535, shuffle: \"shards\")",
+            spec: |root| SourceSpec::TarShards {
+                path: format!("{root}/s"),
+                range: Some((0, 65535)),
+                shuffle: Shuffle::Shards,
+            },
+            pictures: (0..20).collect(),
+            channels: 3,
+            classes: named(&["cat", "dog", "emu"]),
         },
         Made {
             name: "npy",

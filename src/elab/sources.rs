@@ -1,7 +1,7 @@
 //! Sources of pictures, as `data` calls them: paths, splits, ranges.
 
 use crate::diag::{Code, Diagnostic};
-use crate::spec::{ArrayLayout, CifarKind, ShapesSpec, SourceSpec, Split};
+use crate::spec::{ArrayLayout, CifarKind, ShapesSpec, Shuffle, SourceSpec, Split};
 
 use super::args::{Bag, Builtin, wrong_type};
 use super::paths;
@@ -16,6 +16,7 @@ pub const SOURCES: &[Builtin] = &[
     Builtin { name: "image_folder", params: &["path", "range?"], make: image_folder },
     Builtin { name: "npy", params: &["path", "range?", "layout?"], make: npy },
     Builtin { name: "shapes", params: SHAPES, make: shapes },
+    Builtin { name: "tar_shards", params: &["path", "range?", "shuffle?"], make: tar_shards },
 ];
 
 const SHAPES: &[&str] =
@@ -52,6 +53,16 @@ fn npy(bag: &Bag) -> Made {
     Ok(Kind::NewSource(SourceSpec::Npy { path, range, layout }))
 }
 
+fn tar_shards(bag: &Bag) -> Made {
+    let path = path("tar_shards", bag, "path")?;
+    let shuffle = match (bag.get("shuffle"), bag.string("shuffle")?.as_deref()) {
+        (None, _) | (_, Some("all")) => Shuffle::All,
+        (_, Some("shards")) => Shuffle::Shards,
+        (Some(value), _) => return Err(wrong_type("`shuffle` of `tar_shards`", value, "\"all\" or \"shards\"")),
+    };
+    Ok(Kind::NewSource(SourceSpec::TarShards { path, range: levels("tar_shards", bag)?, shuffle }))
+}
+
 /// The argument `name` of `source`, a path that some system opens as it stands.
 fn path(source: &str, bag: &Bag, name: &str) -> Result<String, Diagnostic> {
     let path = bag.string(name)?.map_or_else(String::new, |p| p.to_string());
@@ -71,7 +82,10 @@ fn digits(bag: &Bag) -> Made {
 }
 
 fn image_folder(bag: &Bag) -> Made {
-    Ok(Kind::NewSource(SourceSpec::ImageFolder { path: path("image_folder", bag, "path")?, range: levels(bag)? }))
+    Ok(Kind::NewSource(SourceSpec::ImageFolder {
+        path: path("image_folder", bag, "path")?,
+        range: levels("image_folder", bag)?,
+    }))
 }
 
 fn split(source: &str, bag: &Bag) -> Result<Split, Diagnostic> {
@@ -83,8 +97,8 @@ fn split(source: &str, bag: &Bag) -> Result<Split, Diagnostic> {
 }
 
 /// Two 16-bit values, of which the second is above the first.
-fn levels(bag: &Bag) -> Result<Option<(u16, u16)>, Diagnostic> {
-    let what = "`range` of `image_folder`";
+fn levels(source: &str, bag: &Bag) -> Result<Option<(u16, u16)>, Diagnostic> {
+    let what = &format!("`range` of `{source}`");
     let Some(value) = bag.get("range") else { return Ok(None) };
     let Kind::Range(range) = &value.kind else {
         let top = value.whole().filter(|top| (1..=65535).contains(top));

@@ -13,7 +13,7 @@ use cmae::diag::Diagnostics;
 use cmae::graph::{InputDecl, InputKind};
 use cmae::op::Type;
 use cmae::source::Sources;
-use cmae::spec::{CifarKind, Interpolation, MAX_PIXELS, SourceSpec, Split, ViewFrom, ViewOp, ViewSpec};
+use cmae::spec::{CifarKind, Interpolation, MAX_PIXELS, Shuffle, SourceSpec, Split, ViewFrom, ViewOp, ViewSpec};
 
 use crate::command::root;
 use crate::made::{self, Made, gzip, label, value, write};
@@ -220,4 +220,44 @@ fn what_is_wrong_with_idx_files_is_said() {
     assert_eq!((source.len(), source.label(1), source.classes().len()), (2, None, 0));
     let large = source::open(&spec, 1, 2).err().expect("3 pixels are more");
     assert!(matches!(large, DataError::WrongFormat { .. }), "{large}");
+}
+
+#[test]
+fn what_is_wrong_with_shards_is_said() {
+    let spec =
+        |root: &str| SourceSpec::TarShards { path: format!("{root}/{{0..1}}.tar"), range: None, shuffle: Shuffle::All };
+    let png = made::png(1);
+    let whole = made::tar([("a.png", &*png), ("a.cls", b"1")]);
+    let cases: [(Vec<u8>, &str, &str); 8] = [
+        (vec![0; 10], "`ROOT/1.tar` is no shard that is read: 10 bytes are no tar file", "get it anew"),
+        (
+            gzip(&(0..9000).map(|place| value(place, place * place)).collect::<Vec<_>>()),
+            "it is compressed",
+            "decompress it: `gunzip \"ROOT/1.tar\"`",
+        ),
+        (whole[..1100].to_vec(), "ends early", "get it anew"),
+        (whole[..1024].to_vec(), "ends early", "get it anew"),
+        ([&[7; 1024], &whole[..]].concat(), "damaged", "get it anew"),
+        (made::tar([("a.png", &*png), ("a.cls", b"dog")]), "`a.cls` holds no number of a class", "get it anew"),
+        (made::tar([("a.png", &*png)]), "`a` has no label, and others have one", "write a `.cls` for each picture"),
+        (made::tar([("a.png", &*png), ("a.cls", b"2000000000")]), "of a million classes at most", "from 0"),
+    ];
+    for (bytes, message, help) in cases {
+        let found = said(spec, 3, |root| {
+            write(&root.join("0.tar"), &whole);
+            write(&root.join("1.tar"), &bytes);
+        });
+        assert!(found.0.contains(message) && found.1.contains(help), "{message}: {found:?}");
+    }
+    let found = said(spec, 3, |root| write(&root.join("0.tar"), &whole));
+    assert_eq!(found.0, "file `ROOT/1.tar` does not exist");
+    let folder = |root: &str| SourceSpec::TarShards { path: root.to_owned(), range: None, shuffle: Shuffle::All };
+    assert_eq!(said(folder, 3, |_| ()).0, "folder `ROOT` holds no tar shard");
+    let found = said(folder, 3, |root| write(&root.join("x.tar"), &made::tar([("a.cls", &b"1"[..])])));
+    assert_eq!(found.1.lines().next(), Some("1 sample holds no picture: `x.tar/a`"));
+    let found = said(folder, 3, |root| {
+        write(&root.join("x.tar"), &whole);
+        write(&root.join("classes.txt"), b"cat\n");
+    });
+    assert!(found.0.ends_with("it has 1 lines, and a picture has label 1"), "{found:?}");
 }

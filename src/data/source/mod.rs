@@ -17,7 +17,9 @@ mod npy;
 mod npy_header;
 mod passed;
 mod shapes;
+mod shard_index;
 mod similar;
+mod tar_shards;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -71,6 +73,11 @@ pub trait Source: Send + Sync {
         Fingerprint::of(self)
     }
 
+    /// Where groups of pictures end that are best read one after the other, in rising order; empty where any order is as good.
+    fn groups(&self) -> &[usize] {
+        &[]
+    }
+
     /// Whether the source as a whole is still there: asked when a picture cannot be read.
     fn check(&self) -> Result<(), DataError> {
         Ok(())
@@ -116,6 +123,10 @@ pub fn open(spec: &SourceSpec, channels: usize, max_pixels: usize) -> Result<Arc
             let settings = npy::Settings { channels, max_pixels, range: *range, layout: *layout };
             Arc::new(npy::Npy::open(Path::new(path), settings)?)
         }
+        SourceSpec::TarShards { path, range, shuffle } => {
+            let reading = Reading { channels, max_pixels, range: *range };
+            Arc::new(tar_shards::TarShards::open(path, reading, *shuffle)?)
+        }
         SourceSpec::Shapes(spec) => Arc::new(shapes::Shapes::open(spec, channels)),
     })
 }
@@ -128,7 +139,7 @@ fn channels_of(spec: &SourceSpec) -> Option<(&'static str, usize)> {
         SourceSpec::Digits { .. } => Some(("digits", 1)),
         SourceSpec::Idx { .. } => Some(("idx", 1)),
         SourceSpec::Shapes(_) => Some(("shapes", 3)),
-        SourceSpec::ImageFolder { .. } | SourceSpec::Npy { .. } => None,
+        SourceSpec::ImageFolder { .. } | SourceSpec::Npy { .. } | SourceSpec::TarShards { .. } => None,
     }
 }
 
@@ -145,8 +156,14 @@ fn is_folder(path: &Path) -> Result<(), DataError> {
 
 /// All bytes of a file, which takes no more memory than it is long.
 fn read_file(path: &Path) -> Result<Vec<u8>, DataError> {
+    is_file(path)?;
+    std::fs::read(path).map_err(|source| DataError::Io { path: path.to_owned(), source })
+}
+
+/// Refuses what is no file.
+fn is_file(path: &Path) -> Result<(), DataError> {
     if path.is_file() {
-        std::fs::read(path).map_err(|source| DataError::Io { path: path.to_owned(), source })
+        Ok(())
     } else if path.exists() {
         Err(DataError::NotAFile { path: path.to_owned() })
     } else {
