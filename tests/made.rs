@@ -113,7 +113,7 @@ fn arrays(count: usize) -> Vec<(String, Vec<u8>)> {
     let types = ["|u1", "<u2", ">u2", "<f4", ">f4"];
     let file = |number: usize| {
         let plane = |place: usize| f32::from(value(number, place));
-        let (shape, values): (_, Vec<f32>) = if number % 2 == 0 {
+        let (shape, values): (_, Vec<f32>) = if number.is_multiple_of(2) {
             ([BANDS, ROWS, COLUMNS], (0..BANDS * ROWS * COLUMNS).map(plane).collect())
         } else {
             let place = |at: usize| at % BANDS * ROWS * COLUMNS + at / BANDS;
@@ -133,6 +133,54 @@ pub fn png(number: usize) -> Vec<u8> {
     let mut bytes = std::io::Cursor::new(Vec::new());
     picture.write_to(&mut bytes, image::ImageFormat::Png).expect("memory takes it");
     bytes.into_inner()
+}
+
+/// A TIFF of one picture without compression, whose values are `value(number, channel · pixels + pixel)` times `factor`.
+pub fn tiff(number: usize, bands: usize, bits: u16, by_plane: bool, turned: bool) -> Vec<u8> {
+    let (height, width) = (3, 2);
+    let pixels = height * width;
+    let mut data = Vec::new();
+    for at in 0..bands * pixels {
+        let place = if by_plane { at } else { at % bands * pixels + at / bands };
+        let level = u16::from(value(number, place));
+        match bits {
+            8 => data.push(level as u8),
+            _ => data.extend((level * 257).to_le_bytes()),
+        }
+    }
+    let planes = if by_plane { bands } else { 1 };
+    let plane = data.len() / planes;
+    // Lists lie behind the directory, the pixels behind them.
+    let entries = 11;
+    let lists = 8 + 2 + 12 * entries + 4;
+    let (offsets, counts) = (lists + 2 * bands, lists + 2 * bands + 4 * planes);
+    let begin = counts + 4 * planes;
+    let mut bytes = b"II*\0\x08\0\0\0".to_vec();
+    bytes.extend((entries as u16).to_le_bytes());
+    let mut entry = |tag: u16, kind: u16, count: usize, value: usize| {
+        bytes.extend(tag.to_le_bytes());
+        bytes.extend(kind.to_le_bytes());
+        bytes.extend((count as u32).to_le_bytes());
+        bytes.extend((value as u32).to_le_bytes());
+    };
+    let strip = |list: usize, one: usize| if planes == 1 { one } else { list };
+    entry(256, 3, 1, width);
+    entry(257, 3, 1, height);
+    entry(258, 3, bands, if bands > 2 { lists } else { usize::from(bits) * 0x10001 });
+    entry(259, 3, 1, 1);
+    entry(262, 3, 1, 1);
+    entry(273, 4, planes, strip(offsets, begin));
+    entry(274, 3, 1, if turned { 6 } else { 1 });
+    entry(277, 3, 1, bands);
+    entry(278, 3, 1, height);
+    entry(279, 4, planes, strip(counts, plane));
+    entry(284, 3, 1, if by_plane { 2 } else { 1 });
+    bytes.extend([0; 4]);
+    (0..bands).for_each(|_| bytes.extend(bits.to_le_bytes()));
+    (0..planes).for_each(|number| bytes.extend(((begin + number * plane) as u32).to_le_bytes()));
+    (0..planes).for_each(|_| bytes.extend((plane as u32).to_le_bytes()));
+    bytes.extend(data);
+    bytes
 }
 
 /// A tar file of entries.
@@ -254,6 +302,20 @@ pub fn sources() -> Vec<Made> {
             pictures: (0..20).collect(),
             channels: 3,
             classes: named(&["cat", "dog", "emu"]),
+        },
+        Made {
+            name: "image_folder of bands",
+            files: (0..9)
+                .map(|number| {
+                    let bytes = tiff(number, BANDS, [8, 16][number % 2], number % 3 == 1, false);
+                    (format!("{}/{number}.tif", ["a", "b", "c"][label(number)]), bytes)
+                })
+                .collect(),
+            text: "image_folder(\"ROOT\")",
+            spec: |root| SourceSpec::ImageFolder { path: root.to_owned(), range: None },
+            pictures: by_class(9),
+            channels: BANDS,
+            classes: named(&["a", "b", "c"]),
         },
         Made {
             name: "npy",

@@ -36,13 +36,13 @@ fn idx(bag: &Bag) -> Made {
 fn npy(bag: &Bag) -> Made {
     let path = path("npy", bag, "path")?;
     let range = bag.get("range").map(|_| bag.float_range("range", (0.0, 1.0))).transpose()?;
-    if let (Some((low, high)), Some(value)) = (range, bag.get("range")) {
-        if !(low < high && (high - low).is_finite()) {
-            let message = format!("`range` of `npy` is {value}: two numbers, the second above the first");
-            return Err(Diagnostic::new(Code::OutOfRange, message)
-                .label(value.span, "out of range")
-                .help("write `range: 0..10000`"));
-        }
+    if let (Some((low, high)), Some(value)) = (range, bag.get("range"))
+        && !(low < high && (high - low).is_finite())
+    {
+        let message = format!("`range` of `npy` is {value}: two numbers, the second above the first");
+        return Err(Diagnostic::new(Code::OutOfRange, message)
+            .label(value.span, "out of range")
+            .help("write `range: 0..10000`"));
     }
     let layout = match (bag.get("layout"), bag.string("layout")?.as_deref()) {
         (None, _) => None,

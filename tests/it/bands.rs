@@ -14,54 +14,6 @@ use crate::command::{fail, run, succeed};
 use crate::made::{self, npy, value, write};
 use crate::runs::text;
 
-/// A TIFF of one picture without compression, whose values are `value(0, channel · pixels + pixel)` times `factor`.
-fn tiff(bands: usize, bits: u16, by_plane: bool, turned: bool) -> Vec<u8> {
-    let (height, width) = (3, 2);
-    let pixels = height * width;
-    let mut data = Vec::new();
-    for at in 0..bands * pixels {
-        let place = if by_plane { at } else { at % bands * pixels + at / bands };
-        let level = u16::from(value(0, place));
-        match bits {
-            8 => data.push(level as u8),
-            _ => data.extend((level * 257).to_le_bytes()),
-        }
-    }
-    let planes = if by_plane { bands } else { 1 };
-    let plane = data.len() / planes;
-    // Lists lie behind the directory, the pixels behind them.
-    let entries = 11;
-    let lists = 8 + 2 + 12 * entries + 4;
-    let (offsets, counts) = (lists + 2 * bands, lists + 2 * bands + 4 * planes);
-    let begin = counts + 4 * planes;
-    let mut bytes = b"II*\0\x08\0\0\0".to_vec();
-    bytes.extend((entries as u16).to_le_bytes());
-    let mut entry = |tag: u16, kind: u16, count: usize, value: usize| {
-        bytes.extend(tag.to_le_bytes());
-        bytes.extend(kind.to_le_bytes());
-        bytes.extend((count as u32).to_le_bytes());
-        bytes.extend((value as u32).to_le_bytes());
-    };
-    let strip = |list: usize, one: usize| if planes == 1 { one } else { list };
-    entry(256, 3, 1, width);
-    entry(257, 3, 1, height);
-    entry(258, 3, bands, if bands > 2 { lists } else { usize::from(bits) * 0x10001 });
-    entry(259, 3, 1, 1);
-    entry(262, 3, 1, 1);
-    entry(273, 4, planes, strip(offsets, begin));
-    entry(274, 3, 1, if turned { 6 } else { 1 });
-    entry(277, 3, 1, bands);
-    entry(278, 3, 1, height);
-    entry(279, 4, planes, strip(counts, plane));
-    entry(284, 3, 1, if by_plane { 2 } else { 1 });
-    bytes.extend([0; 4]);
-    (0..bands).for_each(|_| bytes.extend(bits.to_le_bytes()));
-    (0..planes).for_each(|number| bytes.extend(((begin + number * plane) as u32).to_le_bytes()));
-    (0..planes).for_each(|_| bytes.extend((plane as u32).to_le_bytes()));
-    bytes.extend(data);
-    bytes
-}
-
 fn reading(channels: usize) -> Reading {
     Reading { channels, max_pixels: MAX_PIXELS, range: None }
 }
@@ -72,7 +24,7 @@ fn the_bands_of_a_tiff_are_channels() {
         [(12, 8, false), (12, 16, false), (12, 8, true), (5, 16, true), (4, 8, false), (2, 8, false)]
     {
         let what = format!("{bands} bands of {bits} bits, by plane: {by_plane}");
-        let decoded = decode(&tiff(bands, bits, by_plane, false), reading(bands));
+        let decoded = decode(&made::tiff(0, bands, bits, by_plane, false), reading(bands));
         let image = decoded.unwrap_or_else(|reason| panic!("{what}: {reason}")).image;
         assert_eq!((image.height, image.width, image.channels), (3, 2, bands), "{what}");
         let expected: Vec<u8> = (0..6 * bands).map(|at| value(0, at % bands * 6 + at / bands)).collect();
@@ -95,15 +47,15 @@ fn alpha_is_a_fourth_channel_and_what_is_not_there_is_not_made() {
         (&png, 4, "a picture of 3 channels where `data.channels` says 4"),
         (&jpeg, 12, "a picture of 3 channels where `data.channels` says 12"),
         (&encoded(alpha, ImageFormat::Png), 5, "a picture of 3 channels where `data.channels` says 5"),
-        (&tiff(12, 8, false, false), 4, "a picture of 12 bands where `data.channels` says 4"),
-        (&tiff(12, 8, true, true), 12, "it lies turned"),
-        (&tiff(12, 8, true, false)[..300], 12, "ends early"),
+        (&made::tiff(0, 12, 8, false, false), 4, "a picture of 12 bands where `data.channels` says 4"),
+        (&made::tiff(0, 12, 8, true, true), 12, "it lies turned"),
+        (&made::tiff(0, 12, 8, true, false)[..300], 12, "ends early"),
     ];
     for (bytes, channels, message) in cases {
         let reason = decode(bytes, reading(channels)).expect_err(message);
         assert!(reason.starts_with(message), "{message}: {reason}");
     }
-    assert!(decode(&tiff(12, 8, false, false), reading(3)).is_err(), "twelve bands are no colour");
+    assert!(decode(&made::tiff(0, 12, 8, false, false), reading(3)).is_err(), "twelve bands are no colour");
 }
 
 #[test]
@@ -183,6 +135,7 @@ fn twelve_channels_are_trained_on_and_exported() {
         "train.epochs=2",
         "model.encoder.embed_dim=32",
         "model.encoder.depth=1",
+        "evaluate.knn.k=5",
     ];
     sizes.into_iter().chain(sets.iter().map(String::as_str)).for_each(|set| arguments.extend(["--set", set]));
     succeed(&arguments);

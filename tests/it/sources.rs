@@ -115,6 +115,9 @@ fn a_picture_is_itself_however_often_it_is_opened_and_a_source_is_known_where_it
     });
 }
 
+/// Writes the files of a source below a root.
+type Prepare<'a> = &'a dyn Fn(&Path);
+
 /// What is said of a source whose files are as `prepare` leaves them: the message without its place, and the help.
 fn said(spec: impl Fn(&str) -> SourceSpec, channels: usize, prepare: impl Fn(&Path)) -> (String, String) {
     let place = tempfile::tempdir().expect("a temporary folder");
@@ -130,7 +133,7 @@ fn said(spec: impl Fn(&str) -> SourceSpec, channels: usize, prepare: impl Fn(&Pa
 #[test]
 fn what_is_wrong_with_files_of_cifar_is_said() {
     let ten = |root: &str| SourceSpec::Cifar { kind: CifarKind::Cifar10, path: root.to_owned(), split: Split::Val };
-    let cases: [(&str, &dyn Fn(&Path), &str, &str); 6] = [
+    let cases: [(&str, Prepare<'_>, &str, &str); 6] = [
         (
             "nothing",
             &|_| (),

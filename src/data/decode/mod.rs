@@ -47,6 +47,14 @@ pub struct Reading {
     pub range: Option<(u16, u16)>,
 }
 
+impl Reading {
+    /// Bytes of a file beyond which it is no picture: two a value, of four values a pixel at the least for alpha and what is not
+    /// read, and some for what is no pixel.
+    pub fn most_bytes(self) -> u64 {
+        2 * (self.max_pixels as u64 * self.channels.max(4) as u64) + (64 << 20)
+    }
+}
+
 /// A picture, and where its 16-bit values were lost on 8 bits.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decoded {

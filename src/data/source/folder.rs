@@ -10,12 +10,6 @@ use super::noticed::{Noticed, Of};
 use super::{DataError, Identity, Image, Source};
 use crate::data::decode::{self, Reading};
 
-/// Bytes of a file: so many a value that is allowed, and some for what is no pixel. Longer ones are no pictures.
-const BYTES_A_VALUE: u64 = 2;
-/// Four values a pixel at the least, for alpha and what is not read.
-const VALUES: u64 = 4;
-const BYTES_ASIDE: u64 = 64 << 20;
-
 /// Pictures that are looked at as a source is opened, for values of 16 bits.
 const LOOKED_AT: usize = 16;
 
@@ -54,8 +48,7 @@ impl Source for ImageFolder {
     }
 
     fn image(&self, index: usize) -> Result<Image, String> {
-        let values = self.reading.max_pixels as u64 * VALUES.max(self.reading.channels as u64);
-        let bytes = self.files.bytes(index, BYTES_A_VALUE * values + BYTES_ASIDE)?;
+        let bytes = self.files.bytes(index, self.reading.most_bytes())?;
         let decode::Decoded { image, deep } = decode::decode(&bytes, self.reading)?;
         if let Some(deep) = deep {
             let call = format!("image_folder(\"{}\"", self.files.root().display());

@@ -37,8 +37,9 @@ impl Noticed {
             ));
         } else if !clipped && !std::mem::replace(&mut seen.few, true) {
             // The full range of so many bits, where they are whole.
-            let (low, top) = match least >= 0.0 && greatest >= 1.0 && greatest.fract() == 0.0 {
-                true => (0.0, (greatest + 1.0).log2().ceil().exp2() - 1.0),
+            let is_whole = least >= 0.0 && (1.0..=65535.0).contains(&greatest) && greatest.fract() == 0.0;
+            let (low, top) = match is_whole {
+                true => (0.0, f64::from((greatest as u32 + 1).next_power_of_two() - 1)),
                 false => (least, greatest),
             };
             seen.news.push(format!(

@@ -131,16 +131,18 @@ impl Index {
 
 /// A tar file ends with blocks of zeros; one that was cut between two files would be read as whole.
 fn check_ends(file: &mut File, length: u64) -> Result<(), String> {
-    let mut block = [0; BLOCK as usize];
-    let mut read = |from: SeekFrom| file.seek(from).and_then(|_| file.read_exact(&mut block)).map(|()| block);
+    let text = |error: std::io::Error| error.to_string();
+    let mut head = Vec::new();
+    file.by_ref().take(2).read_to_end(&mut head).map_err(text)?;
+    if head == [0x1f, 0x8b] {
+        return Err("it is compressed, and pictures are read out of its order".to_owned());
+    }
     if length < 2 * BLOCK {
         return Err(format!("{length} bytes are no tar file"));
     }
-    let text = |error: std::io::Error| error.to_string();
-    if read(SeekFrom::Start(0)).map_err(text)?.starts_with(&[0x1f, 0x8b]) {
-        return Err("it is compressed, and pictures are read out of its order".to_owned());
-    }
-    if read(SeekFrom::End(-(BLOCK as i64))).map_err(text)?.iter().any(|byte| *byte != 0) {
+    let mut last = [0; BLOCK as usize];
+    file.seek(SeekFrom::End(-(BLOCK as i64))).and_then(|_| file.read_exact(&mut last)).map_err(text)?;
+    if last.iter().any(|byte| *byte != 0) {
         return Err("ends early: cut, or not written to its end".to_owned());
     }
     file.seek(SeekFrom::Start(0)).map(drop).map_err(text)

@@ -26,10 +26,6 @@ const CLASSES: &str = "classes.txt";
 /// Shards that one range in braces may name.
 const MOST: u64 = 1_000_000;
 
-/// Bytes of a picture's file: so many a pixel that is allowed, and some for what is no pixel.
-const BYTES_A_PIXEL: u64 = 8;
-const BYTES_ASIDE: u64 = 64 << 20;
-
 pub(super) struct TarShards {
     pattern: String,
     shards: Vec<Shard>,
@@ -86,7 +82,7 @@ impl TarShards {
     fn bytes(&self, index: usize) -> Result<Vec<u8>, String> {
         let (at, ..) = self.place(index);
         let Sample { offset, length, .. } = self.sample(index);
-        let limit = BYTES_A_PIXEL * self.reading.max_pixels as u64 + BYTES_ASIDE;
+        let limit = self.reading.most_bytes();
         if u64::from(length) > limit {
             return Err(format!("{length} bytes are more than the {limit} that `data.max_pixels` allows"));
         }
