@@ -93,7 +93,7 @@ pub struct DataSpec {
     pub sources: Vec<(String, SourceSpec)>,
     /// Samples of an optimizer step.
     pub batch_size: usize,
-    /// Channels of every decoded image: 1 or 3.
+    /// Channels of every decoded image.
     pub channels: usize,
     /// Batches that may stand ready before they are asked for.
     pub prefetch_batches: usize,
@@ -121,6 +121,8 @@ impl DataSpec {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum SourceSpec {
+    /// The binary version of CIFAR-10 or CIFAR-100, whose files lie in `path`.
+    Cifar { kind: CifarKind, path: String, split: Split },
     /// The embedded handwritten digits; `split` is `train` or `val`.
     Digits { split: String },
     /// `path/CLASS/**/FILE`, or `path/FILE` without classes; classes are the sorted folder names. `range`: what of 16-bit
@@ -130,6 +132,13 @@ pub enum SourceSpec {
         #[serde(default)]
         range: Option<(u16, u16)>,
     },
+    /// Files as MNIST's: pictures, and labels where they have some.
+    Idx { images: String, labels: Option<String> },
+    /// Arrays that NumPy saved, in folders as pictures are. `range`: what of the values becomes black and white; by default all of
+    /// whole numbers, and 0 to 1 of floats. `layout`: told by the number of channels where it is not said.
+    Npy { path: String, range: Option<(f64, f64)>, layout: Option<ArrayLayout> },
+    /// Tar files as WebDataset has them: one, those of a range in braces (`{000..999}.tar`), or all of a folder.
+    TarShards { path: String, range: Option<(u16, u16)>, shuffle: Shuffle },
     /// Rendered objects.
     Shapes(ShapesSpec),
 }
@@ -148,6 +157,30 @@ pub struct ShapesSpec {
     pub rotation: f64,
     pub background: f64,
     pub texture: f64,
+}
+
+/// How the order of an epoch is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Shuffle {
+    /// From all pictures.
+    All,
+    /// Shards are, and then pictures within a window that goes over them.
+    Shards,
+}
+
+/// Axes of an array of a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ArrayLayout {
+    /// Row, column, channel.
+    Hwc,
+    /// Channel, row, column.
+    Chw,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CifarKind {
+    Cifar10,
+    Cifar100,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use super::decode::READ;
 use super::unknown_classes::UnknownClasses;
 use crate::diag::Code;
 
@@ -24,12 +23,32 @@ pub enum DataError {
     FolderGone { path: PathBuf },
     #[error("`{}` is a file, not a folder", path.display())]
     NotAFolder { path: PathBuf },
+    #[error("file `{}` does not exist", path.display())]
+    FileNotFound {
+        path: PathBuf,
+        /// A sibling with a similar name, as the whole path.
+        similar: Option<PathBuf>,
+    },
+    #[error("`{}` is no file", path.display())]
+    NotAFile { path: PathBuf },
+    /// Of a source that is read from other files than pictures.
+    #[error("`{}` is no {kind}: {reason}", path.display())]
+    WrongFormat {
+        path: PathBuf,
+        kind: &'static str,
+        reason: String,
+        /// What to do about it.
+        help: String,
+    },
     /// `passed` says what it holds instead.
-    #[error("folder `{}` holds no {READ} picture", path.display())]
-    EmptyFolder { path: PathBuf, passed: Vec<String> },
+    #[error("folder `{}` holds no {formats} {noun}", path.display())]
+    EmptyFolder { path: PathBuf, formats: &'static str, noun: &'static str, passed: Vec<String> },
     /// Pictures beside class folders: a label for some of them only.
-    #[error("folder `{}` holds both {pictures} pictures and {folders} folders of pictures", path.display())]
-    Mixed { path: PathBuf, pictures: usize, folders: usize },
+    #[error("folder `{}` holds both {pictures} {noun}s and {folders} folders of {noun}s", path.display())]
+    Mixed { path: PathBuf, pictures: usize, folders: usize, noun: &'static str },
+    /// Of a source whose pictures have colour or are gray, and nothing else.
+    #[error("pictures of `{call}` have {found} channel{}, `data.channels` says {channels}", if *found == 1 { "" } else { "s" })]
+    NoSuchChannels { call: &'static str, found: usize, channels: usize },
     #[error("unknown split `{split}` of digits, which has `train` and `val`")]
     UnknownSplit { split: String },
     #[error("batch of {batch} pictures, but source `{source_name}` has only {len}")]
@@ -59,11 +78,15 @@ impl DataError {
     /// Its section of the page about data.
     pub fn code(&self) -> Code {
         match self {
-            DataError::FolderNotFound { .. } | DataError::UnknownSplit { .. } => Code::DataNotFound,
+            DataError::FolderNotFound { .. } | DataError::FileNotFound { .. } | DataError::UnknownSplit { .. } => {
+                Code::DataNotFound
+            }
             DataError::FolderGone { .. } => Code::DataGone,
             DataError::NotAFolder { .. } => Code::DataNotAFolder,
+            DataError::NotAFile { .. } | DataError::WrongFormat { .. } => Code::DataWrongFormat,
             DataError::EmptyFolder { .. } => Code::DataEmptyFolder,
             DataError::Mixed { .. } => Code::DataMixedFolder,
+            DataError::NoSuchChannels { .. } => Code::DataChannels,
             DataError::BatchTooLarge { .. } => Code::DataTooFewPictures,
             DataError::TooManyBroken { .. } => Code::DataTooManyBroken,
             DataError::UnknownClasses { .. } => Code::DataUnknownClasses,
@@ -77,26 +100,30 @@ impl DataError {
     /// What the user may do about it.
     pub fn help(&self) -> Option<String> {
         match self {
-            DataError::FolderNotFound { similar: Some(similar), .. } => {
+            DataError::FolderNotFound { similar: Some(similar), .. }
+            | DataError::FileNotFound { similar: Some(similar), .. } => {
                 Some(format!("did you mean `{}`?", similar.display()))
             }
-            DataError::FolderNotFound { similar: None, .. } => {
+            DataError::FolderNotFound { similar: None, .. } | DataError::FileNotFound { similar: None, .. } => {
                 Some("a relative path starts at the folder the command runs in".to_owned())
             }
+            DataError::NotAFile { .. } => Some("name the file itself, plain or compressed by gzip".to_owned()),
+            DataError::WrongFormat { help, .. } => Some(help.clone()),
             DataError::FolderGone { .. } => Some(
                 "put it back or mount it again, then go on with --resume: nothing was trained without it".to_owned(),
             ),
             DataError::NotAFolder { path } => {
                 path.parent().filter(|p| !p.as_os_str().is_empty()).map(|p| format!("try `{}`", p.display()))
             }
-            DataError::EmptyFolder { passed, .. } => {
-                let wanted = "put pictures in PATH/CLASS/, or directly in PATH if they have no labels";
-                let found: Vec<&str> = passed.iter().map(String::as_str).chain([wanted]).collect();
+            DataError::EmptyFolder { passed, noun, .. } => {
+                let wanted = format!("put {noun}s in PATH/CLASS/, or directly in PATH if they have no labels");
+                let found: Vec<&str> = passed.iter().map(String::as_str).chain([&*wanted]).collect();
                 Some(found.join("\n"))
             }
-            DataError::Mixed { .. } => {
-                Some("move the loose pictures into a class folder, or all of them into one folder".to_owned())
+            DataError::Mixed { noun, .. } => {
+                Some(format!("move the loose {noun}s into a class folder, or all of them into one folder"))
             }
+            DataError::NoSuchChannels { found, .. } => Some(format!("write `channels = {found}` in `data`")),
             DataError::UnknownSplit { split } => ["train", "val"]
                 .into_iter()
                 .find(|name| split.starts_with(&name[..1]))

@@ -1,4 +1,4 @@
-//! A decoded picture: 8-bit, interleaved, with one channel or three.
+//! A decoded picture: 8-bit, interleaved, of any number of channels.
 //!
 //! **Invariant:** `data` holds `height · width · channels` values, row by row, all channels of a pixel side by side;
 //! neither side is zero. Picture files become this form (`decode`) as Pillow's `convert("RGB")` or `convert("L")` make them.
@@ -27,15 +27,19 @@ impl Image {
         Image::new(self.height, self.width, self.channels, data)
     }
 
-    /// With `channels` channels, 1 or 3: colour to luma, or gray three times.
-    pub fn into_channels(self, channels: usize) -> Image {
+    /// With `channels` channels: as it is, or colour to luma, or gray three times.
+    ///
+    /// # Errors
+    /// Where no other channels can be made of those that are there.
+    pub fn into_channels(self, channels: usize) -> Result<Image, String> {
         let data = match (self.channels, channels) {
-            (from, to) if from == to => return self,
+            (from, to) if from == to => return Ok(self),
             (3, 1) => self.data.chunks_exact(3).map(luma).collect(),
             (1, 3) => self.data.iter().flat_map(|&v| [v; 3]).collect(),
-            (from, to) => panic!("an image has 1 or 3 channels: {from} to {to}"),
+            (1, to) => return Err(format!("a picture of 1 channel where `data.channels` says {to}")),
+            (from, to) => return Err(format!("a picture of {from} channels where `data.channels` says {to}")),
         };
-        Image::new(self.height, self.width, channels, data)
+        Ok(Image::new(self.height, self.width, channels, data))
     }
 }
 

@@ -38,6 +38,9 @@ const IN_FLIGHT: usize = 2;
 /// Bytes of batches that may be ahead of the one that is computed; one is, whatever it takes.
 const AHEAD_BYTES: u64 = 1 << 31;
 
+/// Pictures that are drawn from at once where a source has groups: those of some shards of a usual size.
+const WINDOW: usize = 8192;
+
 /// Images tried in the place of broken ones, for one sample.
 const REPLACEMENTS: usize = 20;
 
@@ -126,7 +129,7 @@ pub fn rate(
     count: usize,
 ) -> Option<f64> {
     let plan = SamplePlan::new(views, inputs, options.pictures).ok()?;
-    let order = permutation(options.seed, 0, plan.source().unwrap_or("train"), source.len());
+    let order = permutation(options.seed, 0, plan.source().unwrap_or("train"), source);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads.max(1)).build().ok()?;
     let key = |index: usize| Key { seed: options.seed, epoch: 0, sample: index as u64 };
     let draws = |index: &u32| draw(source, &plan, *index as usize, key(*index as usize)).is_ok();
@@ -287,7 +290,7 @@ impl Order {
     fn places(&mut self, step: u64) -> Vec<Place> {
         let (epoch, within) = (step / self.steps_per_epoch, (step % self.steps_per_epoch) as usize);
         if self.current.as_ref().is_none_or(|(current, _)| *current != epoch) {
-            self.current = Some((epoch, permutation(self.shared.seed, epoch, &self.name, self.shared.source.len())));
+            self.current = Some((epoch, permutation(self.shared.seed, epoch, &self.name, &*self.shared.source)));
         }
         let order = self.current.as_ref().map_or(&[][..], |(_, order)| order);
         let rows = &order[within * self.batch_size..(within + 1) * self.batch_size];
@@ -295,14 +298,28 @@ impl Order {
     }
 }
 
-/// Fisher and Yates: the order of `0..len` in an epoch.
-fn permutation(seed: u64, epoch: u64, name: &str, len: usize) -> Vec<u32> {
-    let mut order: Vec<u32> = (0..len as u32).collect();
+/// The order of a source's pictures in an epoch: any, or where it has groups, that of the groups, and then any within each
+/// [`WINDOW`] of pictures. So a group is read from its begin to its end with few others beside it.
+fn permutation(seed: u64, epoch: u64, name: &str, source: &dyn Source) -> Vec<u32> {
     let mut stream = Key { seed, epoch, sample: 0 }.stream(&format!("order.{name}"));
-    for last in (1..len).rev() {
+    let mut order: Vec<u32> = (0..source.len() as u32).collect();
+    if source.groups().is_empty() {
+        shuffle(&mut order, &mut stream);
+        return order;
+    }
+    let mut groups: Vec<usize> = (0..source.groups().len()).collect();
+    shuffle(&mut groups, &mut stream);
+    let begin = |group: usize| group.checked_sub(1).map_or(0, |before| source.groups()[before]) as u32;
+    order = groups.into_iter().flat_map(|group| begin(group)..source.groups()[group] as u32).collect();
+    order.chunks_mut(WINDOW).for_each(|window| shuffle(window, &mut stream));
+    order
+}
+
+/// Fisher and Yates.
+fn shuffle<T>(order: &mut [T], stream: &mut impl Draw) {
+    for last in (1..order.len()).rev() {
         order.swap(last, stream.below(last as u64 + 1) as usize);
     }
-    order
 }
 
 /// A batch whose samples come in, in any order.
@@ -407,4 +424,58 @@ fn make(shared: &Shared, place: Place) -> Made {
 pub(super) fn draw(source: &dyn Source, plan: &SamplePlan, index: usize, key: Key) -> Result<Rows, String> {
     let read = || source.image(index).and_then(|image| plan.draw(&image, key));
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err("the decoder failed on it".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Image;
+    use crate::data::source::Identity;
+
+    /// Groups of 1000 pictures, of which none is read.
+    struct Grouped(Vec<usize>);
+
+    impl Source for Grouped {
+        fn len(&self) -> usize {
+            30_000
+        }
+        fn image(&self, _: usize) -> Result<Image, String> {
+            Err("there is none".to_owned())
+        }
+        fn label(&self, _: usize) -> Option<i64> {
+            None
+        }
+        fn classes(&self) -> &[String] {
+            &[]
+        }
+        fn name(&self, index: usize) -> String {
+            index.to_string()
+        }
+        fn identity(&self, index: usize) -> Identity {
+            Identity::of_text(&self.name(index))
+        }
+        fn groups(&self) -> &[usize] {
+            &self.0
+        }
+    }
+
+    #[test]
+    fn groups_are_read_one_after_the_other_and_every_picture_once() {
+        let by_group = Grouped((1..=30).map(|group| group * 1000).collect());
+        let of = |epoch: u64, source: &Grouped| permutation(7, epoch, "train", source);
+        let order = of(0, &by_group);
+        let mut sorted = order.clone();
+        sorted.sort_unstable();
+        assert!(sorted.into_iter().eq(0..30_000));
+        let groups = |order: &[u32]| {
+            let of_each = order.iter().map(|index| index / 1000);
+            of_each.collect::<std::collections::BTreeSet<_>>().len()
+        };
+        // Whole ones and a part at either end.
+        assert!(order.chunks(WINDOW).all(|window| groups(window) <= WINDOW / 1000 + 2));
+        // Within a window they are mixed, and their order is another in another epoch.
+        assert!(groups(&order[..100]) > 5);
+        assert!(order != of(1, &by_group) && order == of(0, &by_group));
+        assert!(groups(&of(0, &Grouped(Vec::new()))[..WINDOW]) == 30, "without groups it is drawn from all");
+    }
 }

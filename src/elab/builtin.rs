@@ -10,7 +10,7 @@ use crate::syntax::ast::Argument;
 use super::args::{Bag, Builtin, Slot, wrong_type};
 use super::scope::Scope;
 use super::value::{Kind, Value};
-use super::{Checked, Machine, lists, number, settings, views};
+use super::{Checked, Machine, lists, number, settings, sources, views};
 
 /// Initial values that take no argument.
 const PLAIN_INITS: &[(&str, Init)] =
@@ -33,7 +33,7 @@ const STATIC: &[Builtin] = &[
     Builtin { name: "pair", params: &["x"], make: pair },
 ];
 /// Everything that is made of static values alone.
-const CALLED: [&[Builtin]; 4] = [INITS, STATIC, views::STEPS, settings::SETTINGS];
+const CALLED: [&[Builtin]; 5] = [INITS, STATIC, views::STEPS, sources::SOURCES, settings::SETTINGS];
 /// What needs the evaluator itself: modules, tensors, the place of the call.
 const OF_THE_MACHINE: &[(&str, Call)] = &[
     ("ema", |machine, called| machine.call_ema(called)),

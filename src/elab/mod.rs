@@ -28,6 +28,7 @@ mod scope;
 mod section;
 mod settings;
 mod signature;
+mod sources;
 mod tensors;
 mod train;
 mod unused;

@@ -10,8 +10,8 @@ use super::Machine;
 use super::scope::Scope;
 use super::value::{Kind, Value};
 
-/// Refuses a path that no system opens as it is written, or only one does.
-pub fn openable(path: &str, span: Span) -> Result<(), Diagnostic> {
+/// Refuses a path that no system opens as it is written, or only one does; `call` writes the call with one that fits.
+pub fn openable(path: &str, span: Span, call: impl Fn(&str) -> String) -> Result<(), Diagnostic> {
     let (message, label, fitting) = if path.is_empty() {
         ("a path is empty", "no path", "data/train".to_owned())
     } else if let Some(rest) = path.strip_prefix('~') {
@@ -24,9 +24,7 @@ pub fn openable(path: &str, span: Span) -> Result<(), Diagnostic> {
     } else {
         return Ok(());
     };
-    Err(Diagnostic::new(Code::DataPath, message)
-        .label(span, label)
-        .help(format!("write `image_folder(\"{fitting}\")`")))
+    Err(Diagnostic::new(Code::DataPath, message).label(span, label).help(format!("write `{}`", call(&fitting))))
 }
 
 impl Machine<'_> {

@@ -169,8 +169,7 @@ impl Machine<'_> {
                 let what = format!("`data.{name}`");
                 let result = match (&**name, &value.kind) {
                     ("batch_size", _) => whole(&what, &value).map(|n| spec.batch_size = n),
-                    ("channels", Kind::Int(1 | 3)) => whole(&what, &value).map(|n| spec.channels = n),
-                    ("channels", _) => Err(wrong_type(&what, &value, "1 or 3")),
+                    ("channels", _) => channels(&what, &value).map(|n| spec.channels = n),
                     ("prefetch_batches", _) => whole(&what, &value).map(|n| spec.prefetch_batches = n),
                     ("max_broken", _) => super::args::as_ratio(&what, &value).map(|r| spec.max_broken = r),
                     ("max_pixels", _) => max_pixels(&what, &value).map(|n| spec.max_pixels = n),
@@ -263,6 +262,17 @@ impl Machine<'_> {
                 None
             }
         }
+    }
+}
+
+/// Of hyperspectral cameras, some hundred.
+fn channels(what: &str, value: &Value) -> Result<usize, Diagnostic> {
+    const MOST: usize = 4096;
+    match whole(what, value)? {
+        n if n <= MOST => Ok(n),
+        _ => Err(Diagnostic::new(Code::OutOfRange, format!("{what} is {value}, more than {MOST}"))
+            .label(value.span, "out of range")
+            .help("write `channels = 3`, or as many as your arrays have")),
     }
 }
 

@@ -1,17 +1,13 @@
-//! Settings that are called: sources, optimizers, clipping, schedules.
+//! Settings that are called: optimizers, clipping, schedules.
 
 use crate::diag::{Code, Diagnostic, suggest};
-use crate::spec::{Clip, Duration, End, Optimizer, Schedule, ShapesSpec, SourceSpec, Split, Tick};
+use crate::spec::{Clip, Duration, End, Optimizer, Schedule, Tick};
 
 use super::args::{Bag, Builtin, wrong_type};
-use super::paths;
 use super::value::{Kind, Value};
 
 /// Settings that are called; `knn` and `reconstructions` are entries of `evaluate`.
 pub const SETTINGS: &[Builtin] = &[
-    Builtin { name: "digits", params: &["split?"], make: digits },
-    Builtin { name: "image_folder", params: &["path", "range?"], make: image_folder },
-    Builtin { name: "shapes", params: SHAPES, make: shapes },
     Builtin { name: "adamw", params: &["betas?", "eps?", "weight_decay?"], make: adamw },
     Builtin { name: "sgd", params: &["momentum?", "weight_decay?", "nesterov?"], make: sgd },
     Builtin {
@@ -30,24 +26,7 @@ pub const SETTINGS: &[Builtin] = &[
     Builtin { name: "steps", params: &["base", "per?", "warmup?", "warmup_from?", "factor?", "at"], make: steps },
 ];
 
-const SHAPES: &[&str] =
-    &["split?", "count?", "size?", "classes?", "color?", "position?", "scale?", "rotation?", "background?", "texture?"];
-
 type Made = Result<Kind, Diagnostic>;
-
-fn digits(bag: &Bag) -> Made {
-    let split = match split("digits", bag)? {
-        Split::Train => "train",
-        Split::Val => "val",
-    };
-    Ok(Kind::NewSource(SourceSpec::Digits { split: split.to_owned() }))
-}
-
-fn image_folder(bag: &Bag) -> Made {
-    let path = bag.string("path")?.map_or_else(String::new, |p| p.to_string());
-    paths::openable(&path, bag.get("path").map_or(bag.call, |value| value.span))?;
-    Ok(Kind::NewSource(SourceSpec::ImageFolder { path, range: levels(bag)? }))
-}
 
 fn adamw(bag: &Bag) -> Made {
     let read = Read { callee: "adamw", bag };
@@ -209,55 +188,6 @@ impl Read<'_> {
             Some(_) => Ok(Kind::SchedulePer(schedule, self.bag.float("per", 256.0)?)),
         }
     }
-}
-
-fn split(source: &str, bag: &Bag) -> Result<Split, Diagnostic> {
-    match (bag.get("split"), bag.string("split")?.as_deref()) {
-        (None, _) | (_, Some("train")) => Ok(Split::Train),
-        (_, Some("val")) => Ok(Split::Val),
-        (Some(value), _) => Err(wrong_type(&format!("`split` of `{source}`"), value, "\"train\" or \"val\"")),
-    }
-}
-
-/// Two 16-bit values, of which the second is above the first.
-fn levels(bag: &Bag) -> Result<Option<(u16, u16)>, Diagnostic> {
-    let what = "`range` of `image_folder`";
-    let Some(value) = bag.get("range") else { return Ok(None) };
-    let Kind::Range(range) = &value.kind else {
-        let top = value.whole().filter(|top| (1..=65535).contains(top));
-        let help = top.map(|top| format!("write `range: 0..{top}`"));
-        return Err(wrong_type(what, value, "a range of values such as 0..4095").maybe_help(help));
-    };
-    let (Some(low), Some(high)) = (range.0.whole(), range.1.whole()) else {
-        return Err(wrong_type(what, value, "a range of whole numbers such as 0..4095"));
-    };
-    match (u16::try_from(low), u16::try_from(high)) {
-        (Ok(low), Ok(high)) if low < high => Ok(Some((low, high))),
-        _ => {
-            let message = format!("{what} is {value}: two values of 16 bits, 0 to 65535, the second above the first");
-            Err(Diagnostic::new(Code::OutOfRange, message)
-                .label(value.span, "out of range")
-                .help("write `range: 0..4095` for pictures of 12 bits"))
-        }
-    }
-}
-
-fn shapes(bag: &Bag) -> Made {
-    let split = split("shapes", bag)?;
-    let spec = ShapesSpec {
-        split,
-        count: bag.count("count", if split == Split::Train { 8000 } else { 1000 })?,
-        size: bag.size("size")?.unwrap_or((48, 48)),
-        classes: bag.count("classes", 10)?,
-        // At these a small encoder learns within minutes what raw pixels do not show: see docs/shapes.md.
-        color: bag.ratio("color", 0.5)?,
-        position: bag.ratio("position", 1.0)?,
-        scale: bag.ratio("scale", 0.5)?,
-        rotation: bag.ratio("rotation", 0.2)?,
-        background: bag.ratio("background", 1.0)?,
-        texture: bag.ratio("texture", 0.0)?,
-    };
-    Ok(Kind::NewSource(SourceSpec::Shapes(spec)))
 }
 
 /// The schedule of a value, its peak scaled by `batch_size / per` where it says `per`. `end: 1e-6` is no part of that:

@@ -313,8 +313,10 @@ fn extend(view: &mut ViewSpec, step: &Step, parent: Span) -> Result<(), Diagnost
             .help("move `normalize` to the end"));
     }
     let mut op = step.op.clone();
-    if needs_colour(&op) && view.channels == 1 {
-        return Err(Diagnostic::new(Code::ColourMissing, "a colour operation on images of 1 channel")
+    if needs_colour(&op) && view.channels != 3 {
+        let plural = if view.channels == 1 { "" } else { "s" };
+        let message = format!("a colour operation on images of {} channel{plural}", view.channels);
+        return Err(Diagnostic::new(Code::ColourMissing, message)
             .label(step.span, "needs 3 channels")
             .help("remove it, or write `channels = 3` in `data`"));
     }

@@ -32,8 +32,6 @@ pub enum PicturesError {
     Shape { name: &'static str, found: [usize; 4], expected: [usize; 4] },
     #[error("`{name}` of shape {shape:?} has {found} values")]
     Length { name: &'static str, shape: [usize; 4], found: usize },
-    #[error("pictures have {0} channels (help: 1 and 3 can be drawn)")]
-    Channels(usize),
     #[error("pictures of shape {0:?} hold no pixel")]
     Empty([usize; 4]),
     #[error("{channels} channels, but {mean} means and {std} standard deviations")]
@@ -41,7 +39,7 @@ pub enum PicturesError {
 }
 
 /// The grid of `original | masked | reconstructed`, one sample to a row, in the colours of before the normalisation
-/// by `mean` and `std` (of values in 0..=1), clamped.
+/// by `mean` and `std` (of values in 0..=1), clamped. Of more than three channels the first three are drawn, of two the first.
 pub fn grid(
     original: Pictures<'_>,
     masked: Pictures<'_>,
@@ -60,10 +58,7 @@ pub fn grid(
             return Err(PicturesError::Length { name, shape, found: pictures.data.len() });
         }
     }
-    if channels != 1 && channels != 3 {
-        return Err(PicturesError::Channels(channels));
-    }
-    if batch * height * width == 0 {
+    if batch * channels * height * width == 0 {
         return Err(PicturesError::Empty(shape));
     }
     if mean.len() != channels || std.len() != channels {
@@ -109,7 +104,7 @@ fn colour(pictures: &Pictures<'_>, sample: usize, y: usize, x: usize, mean: &[f6
         (value * 255.0).round().clamp(0.0, 255.0) as u8
     };
     match channels {
-        1 => Rgb([level(0); 3]),
+        1 | 2 => Rgb([level(0); 3]),
         _ => Rgb([level(0), level(1), level(2)]),
     }
 }

@@ -44,6 +44,14 @@ fn the_page_of_data_is_what_runs_say() {
         (Code::DataNotFound, said(|_| (), &[FOLDER])),
         (Code::DataNotAFolder, said(|place| file(&place.join("data/train"), b"PK\x03\x04"), &[FOLDER])),
         (
+            Code::DataWrongFormat,
+            said(
+                |place| file(&place.join("data/test_batch.bin"), &[0; 6000]),
+                &[("train      = digits(\"train\")", "train      = cifar10(\"data\", split: \"val\")")],
+            ),
+        ),
+        (Code::DataChannels, said(|_| (), &[("channels   = 1", "channels   = 12")])),
+        (
             Code::DataEmptyFolder,
             said(|place| (0..3).for_each(|n| file(&place.join(format!("data/train/a/{n}.heic")), b"")), &[FOLDER]),
         ),

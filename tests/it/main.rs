@@ -6,7 +6,7 @@
 //! cargo test --release --test it as_written -- --ignored --nocapture          a step of every pipeline at its full size
 //! cargo test --release --test it generators:: -- --ignored --nocapture        texts drawn at random (CMAE_INPUTS=1000000)
 //! cargo test --release --test it xla_offline:: -- --ignored --nocapture      a step compiled for an H100 that is not here
-//! cargo test --release --test decode -- --ignored --nocapture                 damaged pictures, 10,000 of each format
+//! cargo test --release --test decode -- --ignored --nocapture                 damaged pictures and sources, 10,000 of each format
 //! .ci/miri                                                                    unsafe code under Miri, on nightly
 //! ```
 
@@ -14,6 +14,7 @@
 
 mod accumulate;
 mod as_written;
+mod bands;
 mod bench;
 mod bf16;
 mod bytes;
@@ -40,6 +41,8 @@ mod judging;
 mod lang;
 mod layers;
 mod loader;
+#[path = "../made.rs"]
+mod made;
 mod masks;
 mod methods;
 mod ops;
@@ -57,6 +60,7 @@ mod runs;
 mod schedules;
 mod shapes;
 mod soak;
+mod sources;
 mod states;
 mod streams;
 mod sweeps;

@@ -6,6 +6,7 @@
 //! **Invariant:** whatever the bytes are, the answer is a whole picture or a clause that says why there is none. Nothing panics,
 //! and no more memory is taken than [`Reading::max_pixels`] allow: a picture's size is read and judged before its pixels are.
 
+mod bands;
 mod format;
 mod levels;
 mod whole;
@@ -24,7 +25,7 @@ use zune_jpeg::zune_core::options::DecoderOptions;
 use super::Image;
 
 pub use format::{READ, begins_as_picture, is_picture, may_be_deep};
-pub use levels::Deep;
+pub use levels::{Deep, levels_of};
 
 /// Longest side: the tables of a resize are as long. No camera or scanner comes near.
 const MAX_SIDE: u64 = 1 << 20;
@@ -37,12 +38,21 @@ const PIXEL: u64 = 16;
 /// How files are read.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Reading {
-    /// Channels that a picture shall have, 1 or 3.
+    /// Channels that a picture shall have. Colour becomes gray and gray colour; others must be there: four as alpha of a picture
+    /// or as bands of a TIFF, any number as its bands.
     pub channels: usize,
     /// Larger pictures are broken.
     pub max_pixels: usize,
     /// 16-bit values that become black and white; all of them where it is `None`.
     pub range: Option<(u16, u16)>,
+}
+
+impl Reading {
+    /// Bytes of a file beyond which it is no picture: two a value, of four values a pixel at the least for alpha and what is not
+    /// read, and some for what is no pixel.
+    pub fn most_bytes(self) -> u64 {
+        2 * (self.max_pixels as u64 * self.channels.max(4) as u64) + (64 << 20)
+    }
 }
 
 /// A picture, and where its 16-bit values were lost on 8 bits.
@@ -54,7 +64,7 @@ pub struct Decoded {
 
 /// Decodes a file, whose format its first bytes tell: the first picture of those that hold several.
 ///
-/// The EXIF orientation is applied, alpha is dropped, and 16-bit values are rounded to 8 bits. CMYK and YCCK become
+/// The EXIF orientation is applied, alpha is dropped unless four channels are wanted, and 16-bit values are rounded to 8 bits. CMYK and YCCK become
 /// RGB as in Adobe's files, which store them inverted.
 ///
 /// # Errors
@@ -67,6 +77,10 @@ pub fn decode(bytes: &[u8], reading: Reading) -> Result<Decoded, String> {
 
 fn read(bytes: &[u8], reading: Reading) -> Result<Decoded, String> {
     let format = format::of(bytes)?;
+    if format == ImageFormat::Tiff && !matches!(reading.channels, 1 | 3) {
+        whole::check(format, bytes)?;
+        return bands::tiff(bytes, reading);
+    }
     let (picture, orientation) = match format {
         ImageFormat::Jpeg => jpeg(&whole::jpeg(bytes)?, reading)?,
         _ => {
@@ -74,28 +88,31 @@ fn read(bytes: &[u8], reading: Reading) -> Result<Decoded, String> {
             other(format, bytes, reading)?
         }
     };
-    let (pixels, deep) = levels::to_8_bits(picture, reading.range);
+    let alpha = reading.channels == 4;
+    let (pixels, deep) = levels::to_8_bits(picture, reading.range, alpha);
     let mut picture = pixels;
     picture.apply_orientation(orientation);
     let (height, width) = (picture.height() as usize, picture.width() as usize);
-    let image = if picture.color().has_color() {
+    let image = if alpha && picture.color() == ColorType::Rgba8 {
+        Image::new(height, width, 4, picture.into_rgba8().into_raw())
+    } else if picture.color().has_color() {
         Image::new(height, width, 3, picture.into_rgb8().into_raw())
     } else {
         Image::new(height, width, 1, picture.into_luma8().into_raw())
     };
-    Ok(Decoded { image: image.into_channels(reading.channels), deep })
+    Ok(Decoded { image: image.into_channels(reading.channels)?, deep })
 }
 
 /// Whether a picture of this size is read.
-fn fits(width: u64, height: u64, reading: Reading) -> Result<(), String> {
+pub fn fits(width: u64, height: u64, max_pixels: usize) -> Result<(), String> {
     if width == 0 || height == 0 {
         return Err(format!("{width} x {height} pixels are no picture"));
     }
     if width.max(height) > MAX_SIDE {
         return Err(format!("{width} x {height} pixels: a side is longer than {MAX_SIDE}"));
     }
-    if width * height > reading.max_pixels as u64 {
-        return Err(format!("{width} x {height} pixels are more than `data.max_pixels`, {}", reading.max_pixels));
+    if width * height > max_pixels as u64 {
+        return Err(format!("{width} x {height} pixels are more than `data.max_pixels`, {max_pixels}"));
     }
     Ok(())
 }
@@ -106,7 +123,7 @@ fn jpeg(bytes: &[u8], reading: Reading) -> Result<(DynamicImage, Orientation), S
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
     decoder.decode_headers().map_err(jpeg_error)?;
     let (width, height) = decoder.dimensions().ok_or("its header names no size")?;
-    fits(width as u64, height as u64, reading)?;
+    fits(width as u64, height as u64, reading.max_pixels)?;
     let gray = matches!(decoder.input_colorspace(), Some(ColorSpace::Luma));
     let wanted = if gray { ColorSpace::Luma } else { ColorSpace::RGB };
     decoder.set_options(options.jpeg_set_out_colorspace(wanted));
@@ -135,11 +152,11 @@ fn other(format: ImageFormat, bytes: &[u8], reading: Reading) -> Result<(Dynamic
     if format == ImageFormat::Png {
         // The only decoder that takes its limits before it has told the size.
         let (width, height) = whole::png_size(bytes)?;
-        fits(width, height, reading)?;
+        fits(width, height, reading.max_pixels)?;
         limits.max_alloc = Some(ASIDE + PIXEL * width * height);
     }
     if format == ImageFormat::WebP {
-        whole::webp_sizes(bytes).into_iter().try_for_each(|(width, height)| fits(width, height, reading))?;
+        whole::webp_sizes(bytes).into_iter().try_for_each(|(width, height)| fits(width, height, reading.max_pixels))?;
     }
     let bytes = whole::Watched::new(bytes);
     // Formats without an end mark were not checked: there, a decoder that wants more than there is has missed pixels.
@@ -151,7 +168,7 @@ fn other(format: ImageFormat, bytes: &[u8], reading: Reading) -> Result<(Dynamic
     reader.limits(limits.clone());
     let mut decoder = reader.into_decoder().map_err(error)?;
     let (width, height) = decoder.dimensions();
-    fits(width.into(), height.into(), reading)?;
+    fits(width.into(), height.into(), reading.max_pixels)?;
     limits.max_alloc = Some(ASIDE + PIXEL * u64::from(width) * u64::from(height));
     decoder.set_limits(limits).map_err(error)?;
     if matches!(decoder.color_type(), ColorType::Rgb32F | ColorType::Rgba32F) {

@@ -39,7 +39,7 @@ impl Source for Digits {
 
     fn image(&self, index: usize) -> Result<Image, String> {
         let pixels = &self.pixels[index * SIDE * SIDE..][..SIDE * SIDE];
-        Ok(Image::new(SIDE, SIDE, 1, pixels.to_vec()).into_channels(self.channels))
+        Image::new(SIDE, SIDE, 1, pixels.to_vec()).into_channels(self.channels)
     }
 
     fn label(&self, index: usize) -> Option<i64> {

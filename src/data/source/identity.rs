@@ -31,6 +31,11 @@ impl Identity {
         Identity::of(&[b"path ", resolved.as_os_str().as_encoded_bytes()])
     }
 
+    /// Of the picture `number` of those that the file of this identity holds.
+    pub fn part(self, number: u64) -> Identity {
+        Identity::of(&[b"part ", &self.0, &number.to_le_bytes()])
+    }
+
     fn of(parts: &[&[u8]]) -> Identity {
         let mut hasher = blake3::Hasher::new();
         for part in parts {

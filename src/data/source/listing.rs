@@ -37,10 +37,50 @@ pub struct Folder {
     pub names: Vec<Box<OsStr>>,
 }
 
-/// Lists all below `root`, which is a folder: `root/CLASS/**/FILE`, or `root/FILE`.
-pub fn list(root: &Path) -> Result<Listing, DataError> {
+/// What files are taken for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Wanted {
+    #[default]
+    Pictures,
+    /// `.npy`.
+    Arrays,
+}
+
+impl Wanted {
+    /// What messages call one of them.
+    pub fn noun(self) -> &'static str {
+        match self {
+            Wanted::Pictures => "picture",
+            Wanted::Arrays => "array",
+        }
+    }
+
+    /// As in "no jpeg or png picture".
+    pub fn formats(self) -> &'static str {
+        match self {
+            Wanted::Pictures => decode::READ,
+            Wanted::Arrays => "npy",
+        }
+    }
+
+    /// Pictures by their ending; a file without one is opened, for some collections are named by numbers or sums alone.
+    fn is(self, folder: &Path, name: &OsStr) -> bool {
+        match self {
+            Wanted::Arrays => Path::new(name).extension().is_some_and(|ending| ending.eq_ignore_ascii_case("npy")),
+            Wanted::Pictures => decode::is_picture(Path::new(name)).unwrap_or_else(|| {
+                let mut head = Vec::new();
+                let read = fs::File::open(folder.join(name)).and_then(|file| file.take(12).read_to_end(&mut head));
+                read.is_ok() && decode::begins_as_picture(&head)
+            }),
+        }
+    }
+}
+
+/// Lists all that is wanted below `root`, which is a folder: `root/CLASS/**/FILE`, or `root/FILE`.
+pub fn list(root: &Path, wanted: Wanted) -> Result<Listing, DataError> {
     let real = fs::canonicalize(root).map_err(|source| DataError::Io { path: root.to_owned(), source })?;
-    let mut walk = Walk { root: root.to_owned(), real: real.clone(), ..Walk::default() };
+    let passed = Passed::new(wanted.noun());
+    let mut walk = Walk { wanted, root: root.to_owned(), real: real.clone(), passed, ..Walk::default() };
     walk.list(PathBuf::new(), real)?;
     walk.follow()?;
     Ok(walk.finish())
@@ -70,6 +110,7 @@ struct FileLink {
 
 #[derive(Default)]
 struct Walk {
+    wanted: Wanted,
     root: PathBuf,
     /// Without links.
     real: PathBuf,
@@ -111,7 +152,7 @@ impl Walk {
                     links.push((index, real.clone(), name));
                 } else if !kind.is_file() {
                     self.passed.add(Kind::Special, &path.join(&name));
-                } else if is_picture(&full, &name) {
+                } else if self.wanted.is(&full, &name) {
                     names.push(name.into_boxed_os_str());
                 } else {
                     self.passed.add_file(&path.join(&name));
@@ -144,7 +185,7 @@ impl Walk {
                     self.passed.add(Kind::LinkToFolder, &path);
                     self.list(path, target)?;
                 }
-                Target::File(parent, file) if is_picture(&real, &name) => {
+                Target::File(parent, file) if self.wanted.is(&real, &name) => {
                     self.file_links.push(FileLink { holder, name, target: (parent, file) });
                 }
                 Target::File(..) => self.passed.add_file(&path),
@@ -261,13 +302,4 @@ enum Target {
     /// Number of its folder, and its name there.
     File(u32, OsString),
     Special,
-}
-
-/// By its ending; a file without one is opened, for some collections are named by numbers or sums alone.
-fn is_picture(folder: &Path, name: &OsStr) -> bool {
-    decode::is_picture(Path::new(name)).unwrap_or_else(|| {
-        let mut head = Vec::new();
-        let read = fs::File::open(folder.join(name)).and_then(|file| file.take(12).read_to_end(&mut head));
-        read.is_ok() && decode::begins_as_picture(&head)
-    })
 }

@@ -2,15 +2,24 @@
 //!
 //! **Invariant:** a source never changes once opened; index `i` is the same picture in every run, on every machine.
 
+mod cifar;
 mod digits;
+mod files;
 mod fingerprint;
 mod folder;
 mod identity;
+mod idx;
 mod labels;
 mod listing;
 mod litter;
+mod noticed;
+mod npy;
+mod npy_header;
 mod passed;
 mod shapes;
+mod shard_index;
+mod similar;
+mod tar_shards;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,7 +30,7 @@ pub use labels::join;
 
 use super::decode::Reading;
 use super::{DataError, Image};
-use crate::spec::SourceSpec;
+use crate::spec::{CifarKind, SourceSpec};
 
 /// A numbered set of pictures, which many threads read at once.
 pub trait Source: Send + Sync {
@@ -64,6 +73,11 @@ pub trait Source: Send + Sync {
         Fingerprint::of(self)
     }
 
+    /// Where groups of pictures end that are best read one after the other, in rising order; empty where any order is as good.
+    fn groups(&self) -> &[usize] {
+        &[]
+    }
+
     /// Whether the source as a whole is still there: asked when a picture cannot be read.
     fn check(&self) -> Result<(), DataError> {
         Ok(())
@@ -84,17 +98,75 @@ pub fn describe(name: &str, source: &dyn Source) -> Vec<String> {
     lines.map(|line| format!("{name}: {line}")).collect()
 }
 
-/// Opens the source that `spec` names; its pictures will have `channels` channels, 1 or 3, and at most `max_pixels` pixels.
+/// Opens the source that `spec` names; its pictures will have `channels` channels and at most `max_pixels` pixels.
 ///
 /// # Errors
-/// Where a folder is missing, unreadable, empty, or of mixed layout, or a split has an unknown name.
+/// Where a folder or file is missing, unreadable, empty, of another format or of mixed layout, or a split has an unknown name.
 pub fn open(spec: &SourceSpec, channels: usize, max_pixels: usize) -> Result<Arc<dyn Source>, DataError> {
+    if let (Some((call, found)), false) = (channels_of(spec), matches!(channels, 1 | 3)) {
+        return Err(DataError::NoSuchChannels { call, found, channels });
+    }
     Ok(match spec {
+        SourceSpec::Cifar { kind, path, split } => {
+            Arc::new(cifar::Cifar::open(Path::new(path), *kind, *split, channels)?)
+        }
         SourceSpec::Digits { split } => Arc::new(digits::Digits::open(split, channels)?),
         SourceSpec::ImageFolder { path, range } => {
             let reading = Reading { channels, max_pixels, range: *range };
             Arc::new(folder::ImageFolder::open(Path::new(path), reading)?)
         }
+        SourceSpec::Idx { images, labels } => {
+            let labels = labels.as_deref().map(Path::new);
+            Arc::new(idx::Idx::open(Path::new(images), labels, channels, max_pixels)?)
+        }
+        SourceSpec::Npy { path, range, layout } => {
+            let settings = npy::Settings { channels, max_pixels, range: *range, layout: *layout };
+            Arc::new(npy::Npy::open(Path::new(path), settings)?)
+        }
+        SourceSpec::TarShards { path, range, shuffle } => {
+            let reading = Reading { channels, max_pixels, range: *range };
+            Arc::new(tar_shards::TarShards::open(path, reading, *shuffle)?)
+        }
         SourceSpec::Shapes(spec) => Arc::new(shapes::Shapes::open(spec, channels)),
     })
+}
+
+/// What a source is called, and how many channels its pictures have, where that is known without a look at them.
+fn channels_of(spec: &SourceSpec) -> Option<(&'static str, usize)> {
+    match spec {
+        SourceSpec::Cifar { kind: CifarKind::Cifar10, .. } => Some(("cifar10", 3)),
+        SourceSpec::Cifar { kind: CifarKind::Cifar100, .. } => Some(("cifar100", 3)),
+        SourceSpec::Digits { .. } => Some(("digits", 1)),
+        SourceSpec::Idx { .. } => Some(("idx", 1)),
+        SourceSpec::Shapes(_) => Some(("shapes", 3)),
+        SourceSpec::ImageFolder { .. } | SourceSpec::Npy { .. } | SourceSpec::TarShards { .. } => None,
+    }
+}
+
+/// Refuses what is no folder.
+fn is_folder(path: &Path) -> Result<(), DataError> {
+    if path.is_dir() {
+        Ok(())
+    } else if path.exists() {
+        Err(DataError::NotAFolder { path: path.to_owned() })
+    } else {
+        Err(DataError::FolderNotFound { path: path.to_owned(), similar: similar::similar(path, Path::is_dir) })
+    }
+}
+
+/// All bytes of a file, which takes no more memory than it is long.
+fn read_file(path: &Path) -> Result<Vec<u8>, DataError> {
+    is_file(path)?;
+    std::fs::read(path).map_err(|source| DataError::Io { path: path.to_owned(), source })
+}
+
+/// Refuses what is no file.
+fn is_file(path: &Path) -> Result<(), DataError> {
+    if path.is_file() {
+        Ok(())
+    } else if path.exists() {
+        Err(DataError::NotAFile { path: path.to_owned() })
+    } else {
+        Err(DataError::FileNotFound { path: path.to_owned(), similar: similar::similar(path, Path::is_file) })
+    }
 }

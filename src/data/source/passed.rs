@@ -1,7 +1,6 @@
 //! What a folder holds beside its pictures: counted, with an example of each kind, so that nothing is left out in silence.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::Path;
 
 /// Why something is not among the pictures, or came there by another way; in the order in which it is told.
@@ -33,13 +32,22 @@ const UNREAD: [&str; 40] = [
 
 /// A count of each kind, and the first by name as an example.
 #[derive(Debug, Clone, Default)]
-pub struct Passed(BTreeMap<Kind, (usize, String)>);
+pub struct Passed {
+    kinds: BTreeMap<Kind, (usize, String)>,
+    /// What the others are called.
+    noun: &'static str,
+}
 
 impl Passed {
+    /// Beside what is called `noun`.
+    pub fn new(noun: &'static str) -> Passed {
+        Passed { kinds: BTreeMap::new(), noun }
+    }
+
     /// Counts `path`, which is as the user shall read it.
     pub fn add(&mut self, kind: Kind, path: &Path) {
         let path = path.display().to_string();
-        let (count, example) = self.0.entry(kind).or_insert_with(|| (0, path.clone()));
+        let (count, example) = self.kinds.entry(kind).or_insert_with(|| (0, path.clone()));
         *count += 1;
         // The order of a folder's entries is not the same everywhere.
         if path < *example {
@@ -50,17 +58,19 @@ impl Passed {
     /// Counts a file that is not taken for a picture.
     pub fn add_file(&mut self, path: &Path) {
         let ending = path.extension().unwrap_or_default();
-        let unread = UNREAD.iter().find(|known| ending.eq_ignore_ascii_case(known));
+        // What ends otherwise than an array is no array that is not read.
+        let unread = UNREAD.iter().filter(|_| self.noun == "picture").find(|known| ending.eq_ignore_ascii_case(known));
         self.add(unread.map_or(Kind::OtherFile, |ending| Kind::Unread(ending)), path);
     }
 
     /// A line for each kind.
     pub fn lines(&self) -> Vec<String> {
-        self.0.iter().map(|(kind, (count, example))| line(kind, *count, example).to_string()).collect()
+        let line = |(kind, (count, example)): (&Kind, &(usize, String))| line(kind, *count, example, self.noun);
+        self.kinds.iter().map(line).collect()
     }
 }
 
-fn line<'a>(kind: &'a Kind, count: usize, example: &'a str) -> impl fmt::Display + use<'a> {
+fn line(kind: &Kind, count: usize, example: &str, noun: &str) -> String {
     let (one, many) = match kind {
         Kind::EmptyClass => ("folder without a picture is no class", "folders without a picture are no classes"),
         Kind::MergedClass => (
@@ -79,6 +89,7 @@ fn line<'a>(kind: &'a Kind, count: usize, example: &'a str) -> impl fmt::Display
         Kind::SeenAlready => ("link leads to what is read already", "links lead to what is read already"),
     };
     let ending = if let Kind::Unread(ending) = kind { format!("{ending} ") } else { String::new() };
+    let (one, many) = (one.replace("picture", noun), many.replace("picture", noun));
     match count {
         1 => format!("1 {ending}{one}: `{example}`"),
         _ => format!("{count} {ending}{many}, such as `{example}`"),

@@ -1,7 +1,8 @@
 //! Steps that change a pixel's colour, each by itself or by the mean of the picture.
 //!
 //! **Invariant:** bit for bit what torchvision computes on `uint8` tensors: in f32, clamped to 0..=255 and truncated.
-//! One-channel images have no colour: saturation, hue and grayscale leave them as they are.
+//! Images of other than three channels have no colour: saturation, hue and grayscale leave them as they are, and the gray of
+//! `contrast` is the mean of all their values.
 
 use crate::data::Image;
 use crate::spec::Scaling;
@@ -19,7 +20,8 @@ pub fn contrast(mut image: Image, factor: f64) -> Image {
         3 => image.data.chunks_exact(3).map(|rgb| f64::from(gray(rgb))).sum(),
         _ => image.data.iter().map(|&v| f64::from(v)).sum(),
     };
-    let mean = (sum / (image.height * image.width) as f64) as f32;
+    let values = if image.channels == 3 { image.data.len() / 3 } else { image.data.len() };
+    let mean = (sum / values as f64) as f32;
     let table = levels(|v| blend(v, mean, factor));
     image.data.iter_mut().for_each(|v| *v = table[usize::from(*v)]);
     image

@@ -80,6 +80,9 @@ pub fn resize(image: &Image, size: (usize, usize), interpolation: Interpolation)
 /// # Panics
 /// For a window that is empty or leaves `size`.
 pub fn resized_window(image: &Image, size: (usize, usize), window: Window, interpolation: Interpolation) -> Image {
+    if !matches!(image.channels, 1 | 3) {
+        return by_channel(image, |plane| resized_window(plane, size, window, interpolation));
+    }
     let Window { top, left, height, width } = window;
     assert!(height > 0 && width > 0 && top + height <= size.0 && left + width <= size.1, "{window:?} of {size:?}");
     let pixel = match image.channels {
@@ -117,6 +120,20 @@ pub fn resized_window(image: &Image, size: (usize, usize), window: Window, inter
     let across = pass(seen, (count, image.width), [0.0, from_column, count as f64, columns], (count, width));
     let part = [from_row - first as f64, 0.0, rows, width as f64];
     Image::new(height, width, image.channels, pass(&across, (count, width), part, (height, width)))
+}
+
+/// Each channel by itself, as a picture of one.
+fn by_channel(image: &Image, of_plane: impl Fn(&Image) -> Image) -> Image {
+    let channels = image.channels;
+    let planes: Vec<Image> = (0..channels)
+        .map(|channel| {
+            let plane = image.data.iter().skip(channel).step_by(channels).copied().collect();
+            of_plane(&Image::new(image.height, image.width, 1, plane))
+        })
+        .collect();
+    let (height, width) = (planes[0].height, planes[0].width);
+    let data = (0..height * width).flat_map(|pixel| planes.iter().map(move |plane| plane.data[pixel]));
+    Image::new(height, width, channels, data.collect())
 }
 
 /// Where `part` pixels from `at` on, of `whole`, come from among `source` pixels: their begin and how many they are.

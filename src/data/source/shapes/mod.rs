@@ -105,7 +105,7 @@ impl Source for Shapes {
         let (height, width) = self.spec.size;
         let coverage = paint::coverage(&self.outlines[self.class(index)], &placed, height, width);
         let pixels = paint::pixels(&coverage, (height, width), object, background, &texture);
-        Ok(Image::new(height, width, 3, pixels).into_channels(self.channels))
+        Image::new(height, width, 3, pixels).into_channels(self.channels)
     }
 
     fn label(&self, index: usize) -> Option<i64> {

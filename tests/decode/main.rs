@@ -3,6 +3,11 @@
 #![allow(unsafe_code, reason = "an allocator is unsafe to write")]
 #![allow(clippy::disallowed_macros, reason = "the test runner catches what is printed")]
 
+#[path = "../made.rs"]
+#[allow(dead_code, reason = "the other test binary reads them")]
+mod made;
+mod sources;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -119,22 +124,22 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         ("progressive jpeg", jpeg(&picture, |encoder| encoder.set_progressive(true))),
         ("jpeg with restarts", jpeg(&picture, |encoder| encoder.set_restart_interval(3))),
         ("gray jpeg", encoded(gray, ImageFormat::Jpeg)),
-        ("subsampled jpeg", include_bytes!("pictures/subsampled.jpg").to_vec()),
+        ("subsampled jpeg", include_bytes!("../pictures/subsampled.jpg").to_vec()),
         ("png", encoded(picture.clone(), ImageFormat::Png)),
         ("16-bit png", encoded(deep.clone(), ImageFormat::Png)),
-        ("palette png", include_bytes!("pictures/palette.png").to_vec()),
+        ("palette png", include_bytes!("../pictures/palette.png").to_vec()),
         ("lossless webp", lossless),
-        ("lossy webp", include_bytes!("pictures/lossy.webp").to_vec()),
-        ("webp with alpha", include_bytes!("pictures/alpha.webp").to_vec()),
-        ("animated webp", include_bytes!("pictures/animated.webp").to_vec()),
+        ("lossy webp", include_bytes!("../pictures/lossy.webp").to_vec()),
+        ("webp with alpha", include_bytes!("../pictures/alpha.webp").to_vec()),
+        ("animated webp", include_bytes!("../pictures/animated.webp").to_vec()),
         ("gif", encoded(picture.clone(), ImageFormat::Gif)),
         ("animated gif", animated),
         ("bmp", encoded(picture.clone(), ImageFormat::Bmp)),
         ("tiff", encoded(picture, ImageFormat::Tiff)),
         ("16-bit tiff", encoded(deep, ImageFormat::Tiff)),
-        ("lzw tiff", include_bytes!("pictures/lzw.tif").to_vec()),
-        ("deflate tiff", include_bytes!("pictures/deflate16.tif").to_vec()),
-        ("packbits tiff", include_bytes!("pictures/packbits.tif").to_vec()),
+        ("lzw tiff", include_bytes!("../pictures/lzw.tif").to_vec()),
+        ("deflate tiff", include_bytes!("../pictures/deflate16.tif").to_vec()),
+        ("packbits tiff", include_bytes!("../pictures/packbits.tif").to_vec()),
     ]
 }
 

@@ -1,0 +1,101 @@
+//! Files of pictures below a folder, by number: what the sources share whose pictures are a file each.
+//!
+//! **Invariant:** an index does not hang on the file system ([`listing`]). Only names are read at first; a file is opened
+//! when its picture is asked for.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::listing::{self, Folder, Wanted};
+use super::{DataError, Identity};
+
+pub struct Files {
+    root: PathBuf,
+    folders: Vec<Folder>,
+    /// For each folder, how many pictures lie in it and those before it.
+    ends: Vec<usize>,
+    classes: Vec<String>,
+    passed: Vec<String>,
+}
+
+impl Files {
+    /// Lists `root/CLASS/**/FILE`, or `root/FILE` where the pictures lie in `root` itself.
+    pub fn list(root: &Path, wanted: Wanted) -> Result<Files, DataError> {
+        super::is_folder(root)?;
+        let listing::Listing { classes, folders, passed } = listing::list(root, wanted)?;
+        let passed = passed.lines();
+        let in_root = folders.iter().find(|folder| folder.class.is_none()).map(|folder| folder.names.len());
+        let (path, noun) = (root.to_owned(), wanted.noun());
+        match (in_root, classes.len()) {
+            (None, 0) => return Err(DataError::EmptyFolder { path, formats: wanted.formats(), noun, passed }),
+            (None, _) | (Some(_), 0) => {}
+            (Some(pictures), folders) => return Err(DataError::Mixed { path, pictures, folders, noun }),
+        }
+        let ends = folders.iter().scan(0, |end, folder| {
+            *end += folder.names.len();
+            Some(*end)
+        });
+        Ok(Files { root: path, ends: ends.collect(), folders, classes, passed })
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub fn len(&self) -> usize {
+        self.ends.last().copied().unwrap_or(0)
+    }
+
+    pub fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    pub fn passed(&self) -> &[String] {
+        &self.passed
+    }
+
+    /// The folder of a picture and its name there.
+    fn place(&self, index: usize) -> (&Folder, &OsStr) {
+        let at = self.ends.partition_point(|end| *end <= index);
+        let folder = &self.folders[at];
+        (folder, &folder.names[index + folder.names.len() - self.ends[at]])
+    }
+
+    pub fn path(&self, index: usize) -> PathBuf {
+        let (folder, name) = self.place(index);
+        self.root.join(&folder.path).join(name)
+    }
+
+    /// From the root.
+    pub fn name(&self, index: usize) -> String {
+        let (folder, name) = self.place(index);
+        folder.path.join(name).display().to_string()
+    }
+
+    pub fn label(&self, index: usize) -> Option<i64> {
+        self.place(index).0.class.map(|class| class as i64)
+    }
+
+    pub fn identity(&self, index: usize) -> Identity {
+        Identity::of_file(&self.path(index))
+    }
+
+    /// All bytes of a file, `limit` at most.
+    pub fn bytes(&self, index: usize, limit: u64) -> Result<Vec<u8>, String> {
+        let text = |error: std::io::Error| error.to_string();
+        let file = File::open(self.path(index)).map_err(text)?;
+        let length = file.metadata().map_err(text)?.len();
+        if length > limit {
+            return Err(format!("{length} bytes are more than the {limit} that `data.max_pixels` allows"));
+        }
+        let mut bytes = Vec::with_capacity(length as usize);
+        file.take(limit).read_to_end(&mut bytes).map_err(text)?;
+        Ok(bytes)
+    }
+
+    pub fn check(&self) -> Result<(), DataError> {
+        if self.root.is_dir() { Ok(()) } else { Err(DataError::FolderGone { path: self.root.clone() }) }
+    }
+}

@@ -1,0 +1,326 @@
+//! Tar files of pictures, as WebDataset has them: many shards, each read where its index says that a picture lies.
+//!
+//! Since any picture can be read at any time, the loader's order is that of every other source: drawn from all pictures, and a
+//! run that is taken up again goes on where it was. `shuffle: "shards"` keeps reads together instead, for disks and networks on
+//! which that is faster: see `Order` in `loader`.
+//!
+//! **Invariant:** pictures stand in the order of the shards' names and of each shard's files.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rayon::prelude::*;
+
+use super::noticed::{Noticed, Of};
+use super::shard_index::{Index, Sample};
+use super::{DataError, Identity, Image, Source};
+use crate::data::decode::{self, Reading};
+use crate::spec::Shuffle;
+
+/// Shards that are open at once: systems allow a process some hundred files.
+const OPEN: usize = 64;
+/// Beside them, names of their classes, a line each.
+const CLASSES: &str = "classes.txt";
+/// Shards that one range in braces may name.
+const MOST: u64 = 1_000_000;
+
+pub(super) struct TarShards {
+    pattern: String,
+    shards: Vec<Shard>,
+    /// Pictures of each shard and those before it.
+    ends: Vec<usize>,
+    classes: Vec<String>,
+    passed: Vec<String>,
+    reading: Reading,
+    shuffle: Shuffle,
+    open: Mutex<VecDeque<(usize, Arc<File>)>>,
+    noticed: Noticed,
+}
+
+struct Shard {
+    path: PathBuf,
+    identity: Identity,
+    index: Index,
+}
+
+impl TarShards {
+    /// Indexes the shards that `pattern` names: a tar file, ranges in braces (`{000..999}.tar`), or all of a folder.
+    pub(super) fn open(pattern: &str, reading: Reading, shuffle: Shuffle) -> Result<TarShards, DataError> {
+        let paths = paths(pattern)?;
+        let shards: Vec<Shard> = paths.into_par_iter().map(Shard::read).collect::<Result<_, _>>()?;
+        let ends: Vec<usize> = (shards.iter())
+            .scan(0, |end, shard| {
+                *end += shard.index.samples().len();
+                Some(*end)
+            })
+            .collect();
+        let passed = without_picture(&shards);
+        if ends.last().is_none_or(|len| *len == 0) {
+            let path = PathBuf::from(pattern);
+            return Err(DataError::EmptyFolder { path, formats: decode::READ, noun: "picture", passed });
+        }
+        let classes = classes(&shards)?;
+        let (open, noticed) = (Mutex::default(), Noticed::default());
+        let pattern = pattern.to_owned();
+        Ok(TarShards { pattern, shards, ends, classes, passed, reading, shuffle, open, noticed })
+    }
+
+    /// Number of the shard, the shard, and the number of the picture there.
+    fn place(&self, index: usize) -> (usize, &Shard, usize) {
+        let at = self.ends.partition_point(|end| *end <= index);
+        let shard = &self.shards[at];
+        (at, shard, index + shard.index.samples().len() - self.ends[at])
+    }
+
+    fn sample(&self, index: usize) -> Sample {
+        let (_, shard, number) = self.place(index);
+        shard.index.samples()[number]
+    }
+
+    fn bytes(&self, index: usize) -> Result<Vec<u8>, String> {
+        let (at, ..) = self.place(index);
+        let Sample { offset, length, .. } = self.sample(index);
+        let limit = self.reading.most_bytes();
+        if u64::from(length) > limit {
+            return Err(format!("{length} bytes are more than the {limit} that `data.max_pixels` allows"));
+        }
+        let file = self.file(at).map_err(|error| error.to_string())?;
+        let mut bytes = vec![0; length as usize];
+        read_at(&file, &mut bytes, offset).map_err(|error| error.to_string())?;
+        Ok(bytes)
+    }
+
+    /// The shard `at`, which stays open until others were read since.
+    fn file(&self, at: usize) -> std::io::Result<Arc<File>> {
+        let lock = || self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = lock().iter().find(|(number, _)| *number == at).map(|(_, file)| file.clone());
+        if let Some(file) = known {
+            return Ok(file);
+        }
+        let file = Arc::new(File::open(&self.shards[at].path)?);
+        let mut open = lock();
+        open.push_back((at, file.clone()));
+        if open.len() > OPEN {
+            open.pop_front();
+        }
+        Ok(file)
+    }
+}
+
+/// Reads without moving where others read from.
+#[cfg(unix)]
+fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, bytes, offset)
+}
+
+/// The same where reading moves the file's place: by a handle of its own.
+#[cfg(not(unix))]
+fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> std::io::Result<()> {
+    use std::io::{Read, Seek, SeekFrom};
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _held = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut file = file;
+    file.seek(SeekFrom::Start(offset))?;
+    file.read_exact(bytes)
+}
+
+impl Shard {
+    fn read(path: PathBuf) -> Result<Shard, DataError> {
+        super::is_file(&path)?;
+        match Index::read(&path) {
+            Ok(index) => Ok(Shard { identity: Identity::of_file(&path), path, index }),
+            Err(reason) => {
+                let help = if reason.starts_with("it is compressed") {
+                    format!("decompress it: `gunzip \"{}\"`", path.display())
+                } else {
+                    "write or get it anew, or leave it out of the range".to_owned()
+                };
+                Err(DataError::WrongFormat { path, kind: "shard that is read", reason, help })
+            }
+        }
+    }
+
+    /// The last part of its path.
+    fn name(&self) -> std::borrow::Cow<'_, str> {
+        self.path.file_name().unwrap_or_default().to_string_lossy()
+    }
+}
+
+/// A line on the samples in which there is no picture.
+fn without_picture(shards: &[Shard]) -> Vec<String> {
+    let count: usize = shards.iter().map(|shard| shard.index.without_picture.0).sum();
+    let first = shards.iter().find(|shard| shard.index.without_picture.0 > 0);
+    let Some(shard) = first else { return Vec::new() };
+    let example = format!("{}/{}", shard.name(), shard.index.without_picture.1);
+    vec![match count {
+        1 => format!("1 sample holds no picture: `{example}`"),
+        _ => format!("{count} samples hold no picture, such as `{example}`"),
+    }]
+}
+
+/// Names of the classes: as a file beside the first shard has them, else numbers; none where no picture has a label.
+fn classes(shards: &[Shard]) -> Result<Vec<String>, DataError> {
+    let wrong = |path: &Path, kind, reason, help: &str| {
+        Err(DataError::WrongFormat { path: path.to_owned(), kind, reason, help: help.to_owned() })
+    };
+    let most = shards.iter().flat_map(|shard| shard.index.samples()).map(|sample| sample.label).max().unwrap_or(-1);
+    if most < 0 {
+        return Ok(Vec::new());
+    }
+    for shard in shards {
+        if let Some(number) = shard.index.samples().iter().position(|sample| sample.label < 0) {
+            let reason = format!("`{}` has no label, and others have one", shard.index.key(number));
+            return wrong(&shard.path, "shard that is read", reason, "write a `.cls` for each picture, or for none");
+        }
+    }
+    let Ok(count) = usize::try_from(most).map(|most| most + 1) else { return Ok(Vec::new()) };
+    let path = shards[0].path.with_file_name(CLASSES);
+    if path.is_file() {
+        let text = String::from_utf8_lossy(&super::read_file(&path)?).into_owned();
+        let names: Vec<String> = text.lines().map(str::to_owned).collect();
+        if names.len() < count {
+            let reason = format!("it has {} lines, and a picture has label {most}", names.len());
+            return wrong(&path, "list of classes", reason, "write a line for each class, or remove it");
+        }
+        return Ok(names);
+    }
+    // Labels that are hashes or the like would make more names than there are pictures by far.
+    if count > 1 << 20 {
+        let reason = format!("a picture has label {most}, of a million classes at most");
+        return wrong(&shards[0].path, "shard that is read", reason, "number the classes from 0");
+    }
+    Ok((0..count).map(|class| class.to_string()).collect())
+}
+
+/// The files that a pattern names, in its order.
+fn paths(pattern: &str) -> Result<Vec<PathBuf>, DataError> {
+    let path = Path::new(pattern);
+    if !path.is_dir() {
+        return Ok(expand(pattern)?.into_iter().map(PathBuf::from).collect());
+    }
+    let error = |source| DataError::Io { path: path.to_owned(), source };
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(error)? {
+        let file = entry.map_err(error)?.path();
+        if file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("tar")) {
+            found.push(file);
+        }
+    }
+    found.sort();
+    if found.is_empty() {
+        let (path, passed) = (path.to_owned(), Vec::new());
+        return Err(DataError::EmptyFolder { path, formats: "tar", noun: "shard", passed });
+    }
+    Ok(found)
+}
+
+/// Each range in braces, `{000..999}`, counted through with as many digits as its ends have.
+fn expand(pattern: &str) -> Result<Vec<String>, DataError> {
+    let Some((before, rest)) = pattern.split_once('{') else { return Ok(vec![pattern.to_owned()]) };
+    let range = rest.split_once('}').and_then(|(range, after)| {
+        let (first, last) = range.split_once("..")?;
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let ends = (first.parse::<u64>().ok()?, last.parse::<u64>().ok()?);
+        (is_number(first) && is_number(last) && ends.0 <= ends.1 && ends.1 - ends.0 < MOST).then_some((
+            ends,
+            first.len(),
+            after,
+        ))
+    });
+    let Some(((first, last), digits, after)) = range else {
+        return Err(DataError::WrongFormat {
+            path: pattern.into(),
+            kind: "path of shards",
+            reason: "braces hold two numbers, the first no larger, such as `{000..999}`".to_owned(),
+            help: "write `tar_shards(\"PATH/{000..999}.tar\")`".to_owned(),
+        });
+    };
+    let behind = expand(after)?;
+    if (last - first + 1).saturating_mul(behind.len() as u64) > MOST {
+        return Err(DataError::WrongFormat {
+            path: pattern.into(),
+            kind: "path of shards",
+            reason: format!("it names more than {MOST} files"),
+            help: "name fewer".to_owned(),
+        });
+    }
+    let numbered =
+        (first..=last).flat_map(|number| behind.iter().map(move |after| format!("{before}{number:0digits$}{after}")));
+    Ok(numbered.collect())
+}
+
+impl Source for TarShards {
+    fn len(&self) -> usize {
+        self.ends.last().copied().unwrap_or(0)
+    }
+
+    fn image(&self, index: usize) -> Result<Image, String> {
+        let decode::Decoded { image, deep } = decode::decode(&self.bytes(index)?, self.reading)?;
+        if let Some(deep) = deep {
+            let (low, high) = self.reading.range.unwrap_or((0, u16::MAX));
+            let call = format!("tar_shards(\"{}\"", self.pattern);
+            let of = Of { call: &call, range: (low.into(), high.into()), kind: ", of 16 bits," };
+            self.noticed.note(&self.name(index), deep, &of);
+        }
+        Ok(image)
+    }
+
+    fn label(&self, index: usize) -> Option<i64> {
+        Some(self.sample(index).label.into()).filter(|label| *label >= 0)
+    }
+
+    fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    fn name(&self, index: usize) -> String {
+        let (_, shard, number) = self.place(index);
+        format!("{}/{}", shard.name(), shard.index.key(number))
+    }
+
+    fn passed(&self) -> &[String] {
+        &self.passed
+    }
+
+    fn noticed(&self) -> Vec<String> {
+        self.noticed.take()
+    }
+
+    fn identity(&self, index: usize) -> Identity {
+        let (_, shard, number) = self.place(index);
+        shard.identity.part(shard.index.samples()[number].offset)
+    }
+
+    fn groups(&self) -> &[usize] {
+        if self.shuffle == Shuffle::Shards { &self.ends } else { &[] }
+    }
+
+    fn check(&self) -> Result<(), DataError> {
+        let folder = self.shards.first().and_then(|shard| shard.path.parent());
+        match folder.filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
+            Some(folder) => Err(DataError::FolderGone { path: folder.to_owned() }),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn braces_are_counted_through() {
+        let expanded = |pattern: &str| expand(pattern).map_err(|error| error.to_string());
+        assert_eq!(expanded("a.tar"), Ok(vec!["a.tar".to_owned()]));
+        assert_eq!(
+            expanded("s-{08..11}.tar").map(|all| all.join(" ")),
+            Ok("s-08.tar s-09.tar s-10.tar s-11.tar".to_owned())
+        );
+        assert_eq!(expanded("{0..1}/{5..6}").map(|all| all.join(" ")), Ok("0/5 0/6 1/5 1/6".to_owned()));
+        for wrong in ["{a..b}.tar", "{3..1}.tar", "{0..9", "{0,1}.tar", "{0..99999999}", "{0..9999}{0..9999}"] {
+            assert!(expand(wrong).is_err(), "{wrong}");
+        }
+    }
+}
