@@ -75,7 +75,7 @@ fn draw_others(frame: &mut Frame<'_>, state: &State, area: Rect) {
     chart(frame, cells[0], &format!(" learning rate {rate}"), &state.learning_rate, Color::Blue, &[], number);
     let mut speed = state.speed.map_or_else(String::new, |speed| format!("{speed:.0} "));
     if let Some(idle) = state.accelerator_idle {
-        speed += &format!("idle {} ", percent(idle));
+        speed += &format!("idle {:.0} % ", 100.0 * idle);
     }
     let newest_first: Vec<u64> = state.speeds.iter().rev().copied().collect();
     let bars = Sparkline::default()
@@ -222,8 +222,9 @@ mod tests {
 
     #[test]
     fn an_accelerator_that_waits_is_shown() {
-        let state = State { accelerator_idle: Some(0.125), ..half_way() };
-        assert!(screen(&state, 80, 20).contains("┌ images/s 325 idle 12.5 %"), "{}", screen(&state, 80, 20));
+        let state = State { accelerator_idle: Some(0.13), ..half_way() };
+        let shown = screen(&state, 80, 20);
+        assert!(shown.contains("┌ images/s 325 idle 13 % ┐"), "{shown}");
     }
 
     #[test]
