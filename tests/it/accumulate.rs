@@ -20,7 +20,24 @@ use crate::methods::{Method, batch, compile, page, sets_of, start, trainer_from}
 const COUPLED: [&str; 1] = ["sim_vitb"];
 
 /// Pipelines whose losses are means over samples.
-const ONCE: [&str; 1] = ["mae_vitb"];
+const ONCE: [&str; 16] = [
+    "beit_vitb",
+    "cae_vitb",
+    "cim_revdet_vitb",
+    "cim_vitb",
+    "crossmae_vitb",
+    "data2vec_vitb",
+    "dino_vitb",
+    "ibot_vitb",
+    "ijepa_vitb",
+    "mae_vitb",
+    "maskfeat_vitb",
+    "peco_tokenizer",
+    "peco_vitb",
+    "pixel_tokenizer",
+    "simmim_vitb",
+    "vq_tokenizer",
+];
 
 /// In f64. What keeps samples apart is computed alike, so that two runs differ by how sums are grouped: a gradient adds up
 /// at most 16 samples · 17 tokens · 4 views · 4 calls ≈ 4e3 terms, each sum off by that many roundings of 1.1e-16 of its

@@ -54,7 +54,8 @@ fn norm(values: impl Iterator<Item = f64>) -> f64 {
 /// A number of bf16 is off by 2⁻⁹ of itself at most. Weights are one of six operands of a layer's three products; were all as
 /// sensitive and their errors independent, all together would change √6 times as much as weights that are rounded once. What
 /// lies far from that is no rounding: a factor of 4 leaves room for layers that are more sensitive to what flows through
-/// them, as batch norm over a handful of samples is. A tokenizer's choice between codes that are nearly as near may fall to the
+/// them, as batch norm over a handful of samples is. A step for NVIDIA rounds the three results too, and with a stream in bf16 a sum
+/// and that of its gradients: nine and eleven values for six, so that as much room is 4 · √(9 / 6) and 4 · √(11 / 6). A tokenizer's choice between codes that are nearly as near may fall to the
 /// other: one of some dozens of tokens, 0.04.
 #[test]
 fn it_is_f32_within_its_rounding_on_every_pipeline() {
@@ -75,24 +76,27 @@ fn it_is_f32_within_its_rounding_on_every_pipeline() {
         let is_on_xla = ON_XLA.contains(&name.as_str());
         let xla = crate::xla::backend().filter(|_| is_on_xla);
         let named = ["cpu"].into_iter().chain(xla);
-        let mut all: Vec<_> = named.map(|backend| (backend, results(backend, program, &arena, inputs, true))).collect();
-        for (backend, bf16_residual) in [("xla for NVIDIA", false), ("xla for NVIDIA, stream in bf16", true)] {
+        let mut all: Vec<_> =
+            named.map(|backend| (backend, 6.0, results(backend, program, &arena, inputs, true))).collect();
+        let nvidia = [("xla for NVIDIA", 9.0, false), ("xla for NVIDIA, stream in bf16", 11.0, true)];
+        for (backend, values, bf16_residual) in nvidia {
             let Some(nvidia) = is_on_xla.then(for_nvidia).flatten() else { continue };
             let request = Request { gradients: true, bf16: true, bf16_residual, ..Request::default() };
-            all.push((backend, results_of(nvidia, program, &arena, inputs, request)));
+            all.push((backend, values, results_of(nvidia, program, &arena, inputs, request)));
         }
-        for (at, (_, rounded)) in all.iter().enumerate().skip(1) {
+        for (at, (.., rounded)) in all.iter().enumerate().skip(1) {
             assert!(
-                all[..at].iter().all(|(_, other)| other.gradients != rounded.gradients),
+                all[..at].iter().all(|(.., other)| other.gradients != rounded.gradients),
                 "{name}: nothing else rounds"
             );
         }
-        for (backend, rounded) in &all {
+        for (backend, values, rounded) in &all {
             let found = off(rounded);
             println!(
                 "{name} on {backend}: gradients are off by {found:.1e}, by {measure:.1e} where weights alone are rounded"
             );
-            assert!(found > 0.0 && found <= 4.0 * measure + flips, "{name} on {backend}: {found:e} for {measure:e}");
+            let room = 4.0 * f64::sqrt(values / 6.0);
+            assert!(found > 0.0 && found <= room * measure + flips, "{name} on {backend}: {found:e} for {measure:e}");
             for (a, b) in exact.losses.iter().zip(&rounded.losses) {
                 assert!((a - b).abs() <= 0.02 * a.abs().max(1.0), "{name} on {backend}: the loss is {a}, in bf16 {b}");
             }

@@ -104,6 +104,15 @@ fn the_cost_of_a_run_is_told_before_it() {
     assert!((number("run_seconds") - 630.0 * number("step_seconds")).abs() < 1e-6 * number("run_seconds"));
     assert_eq!(number("memory_bytes"), number("stored_bytes") + number("values_bytes") + number("batches_bytes"));
     // Nothing has the memory for that.
-    let (code, _, error) = run(&["show", "cost", "pipelines/mae_vitl.cmae", "--set", "data.batch_size=1048576"]);
-    assert!(code == 1 && error.starts_with("graph::memory_missing: a batch of 1048576"), "{error}");
+    let many = [
+        "show",
+        "cost",
+        "pipelines/mae_vitl.cmae",
+        "--set",
+        "train.micro_batch=131072",
+        "--set",
+        "data.batch_size=131072",
+    ];
+    let (code, _, error) = run(&many);
+    assert!(code == 1 && error.starts_with("graph::memory_missing: a batch of 131072"), "{error}");
 }
