@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn the_largest_divisor_that_fits_is_taken() {
-        for (limit, samples) in [(66, Some(32)), (34, Some(32)), (33, Some(24)), (7, Some(4)), (3, Some(1)), (2, None)]
+        for (limit, samples) in [(66, Some(48)), (34, Some(32)), (33, Some(24)), (7, Some(4)), (3, Some(1)), (2, None)]
         {
             let found = largest(96, 96, takes(96 * GB), limit * GB, &mut measured).expect("nothing fails");
             assert_eq!(found.map(|(samples, _)| samples), samples, "{limit} GB");
