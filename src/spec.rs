@@ -95,7 +95,7 @@ pub struct DataSpec {
     pub batch_size: usize,
     /// Channels of every decoded image.
     pub channels: usize,
-    /// Batches that may stand ready before they are asked for.
+    /// Batches that may stand ready before they are asked for; fewer where 2 GiB have no room for them.
     pub prefetch_batches: usize,
     /// Share of broken images past which training stops, but for a few, unless it is 0: others stand in for them. An evaluation,
     /// where none does, leaves them out and says how many.

@@ -13,9 +13,9 @@ use cmae::graph::build::Compiled;
 use cmae::run::memory::machine_memory;
 use cmae::source::Sources;
 use cmae::spec::Precision;
-use cmae::train::fit::{self, Fit, Takes, bytes_text};
+use cmae::train::fit::{self, Fit, FitError, Takes, bytes_text};
 
-use super::output;
+use super::output::{self, errln};
 
 /// Options of every subcommand that compiles a pipeline.
 #[derive(clap::Args, Clone, Debug)]
@@ -121,13 +121,28 @@ pub fn fitted<E: Compute>(program: &Program, backend: &mut dyn Backend<E>) -> Re
     Ok((program, fit))
 }
 
-/// The same for the `cpu` backend on this machine.
+/// The same for the `cpu` backend on this machine. What does not fit here is shown all the same, uncut, and said.
 pub fn fitted_for_cpu(program: &Program) -> Result<(Program, Fit), String> {
-    let (program, fit) = match program.spec.train.precision {
-        Precision::F32 | Precision::Bf16 => fitted::<f32>(program, &mut *cpu::cpu())?,
-        Precision::F64 => fitted::<f64>(program, &mut *cpu::cpu())?,
+    match program.spec.train.precision {
+        Precision::F32 | Precision::Bf16 => shown::<f32>(program, cpu::cpu()),
+        Precision::F64 => shown::<f64>(program, cpu::cpu()),
+    }
+}
+
+fn shown<E: Compute>(program: &Program, mut backend: Box<dyn Backend<E>>) -> Result<(Program, Fit), String> {
+    let mut of = |machine| {
+        let mut program = program.clone();
+        let fit = fit::fit(&mut program, &mut *backend, machine)?;
+        Ok((program, fit.expect("the `cpu` backend says what a run takes")))
     };
-    Ok((program, fit.expect("the `cpu` backend says what a run takes")))
+    let fitted = match of(machine_memory()) {
+        Err(error @ FitError::TooLarge(_)) => {
+            errln!("warning: on this machine it would not run: {error}");
+            of(None)
+        }
+        fitted => fitted,
+    };
+    fitted.map_err(|error| error.to_string())
 }
 
 /// A run's memory, in a line for people.

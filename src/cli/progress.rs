@@ -9,7 +9,7 @@ use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::output::{self, errln};
 use super::passes::Pace;
-use super::speed::Speed;
+use super::speed::{Speed, rounded};
 
 /// Lines of losses in a whole run.
 const LINES: u64 = 20;
@@ -52,7 +52,7 @@ impl Watch for Progress {
         self.sums.iter_mut().zip(line.losses).for_each(|(sum, (_, value))| *sum += value);
         self.count += 1;
         let speed = self.speed.images_per_second();
-        let mut rate = speed.map_or_else(String::new, |speed| format!("  {speed:.0} images/s"));
+        let mut rate = speed.map_or_else(String::new, |speed| format!("  {} images/s", rounded(speed)));
         if let Some(idle) = self.speed.accelerator_idle() {
             rate += &format!("  accelerator idle {:.0} %", 100.0 * idle);
         }

@@ -8,6 +8,11 @@ use cmae::train::StepLine;
 /// Steps that the shown speed is taken over.
 const STEPS: usize = 50;
 
+/// Images a second for people: a network that takes seconds for one has a digit behind the point.
+pub fn rounded(speed: f64) -> String {
+    if speed < 10.0 { format!("{speed:.1}") } else { format!("{speed:.0}") }
+}
+
 #[derive(Default)]
 pub struct Speed {
     /// Seconds of the last steps, waiting for their batches included, and the share of them that the accelerator had none.

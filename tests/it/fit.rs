@@ -115,4 +115,7 @@ fn the_cost_of_a_run_is_told_before_it() {
     ];
     let (code, _, error) = run(&many);
     assert!(code == 1 && error.starts_with("graph::memory_missing: a batch of 131072"), "{error}");
+    // A summary is one all the same.
+    let (code, text, error) = run(&[&["show", "summary"], &many[2..]].concat());
+    assert!(code == 0 && text.contains("\nmemory: ") && error.contains("graph::memory_missing"), "{text}{error}");
 }

@@ -6,6 +6,7 @@
 //! cargo test --release --test it as_written -- --ignored --nocapture          a step of every pipeline at its full size
 //! cargo test --release --test it generators:: -- --ignored --nocapture        texts drawn at random (CMAE_INPUTS=1000000)
 //! cargo test --release --test it xla_offline:: -- --ignored --nocapture      a step compiled for an H100 that is not here
+//! cargo test --release --test it xla:: -- --ignored --nocapture                every pipeline in f64 on a device
 //! cargo test --release --test decode -- --ignored --nocapture                 damaged pictures and sources, 10,000 of each format
 //! .ci/miri                                                                    unsafe code under Miri, on nightly
 //! ```

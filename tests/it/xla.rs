@@ -193,8 +193,10 @@ fn what_is_computed_again_is_not_kept() {
     assert!(2 * again < kept, "{again} of {kept} bytes");
 }
 
-/// Losses and gradients of every pipeline in f64, beside those of `cpu`.
+/// Losses and gradients of every pipeline in f64, beside those of `cpu`. In the suite the references and the learning of every pipeline
+/// go through the same programs.
 #[test]
+#[ignore = "compiles every pipeline once more"]
 fn every_pipeline_agrees_with_cpu() {
     let Some(xla) = backend() else { return };
     crate::cpu::each_pipeline(|method, program, arena, inputs| {

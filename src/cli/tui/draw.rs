@@ -16,6 +16,7 @@ use ratatui::symbols::Marker;
 use ratatui::text::Line;
 use ratatui::widgets::{Axis, Block, Chart, Dataset, Gauge, GraphType, Paragraph, RenderDirection, Sparkline};
 
+use super::super::speed::rounded;
 use super::state::{Curve, State};
 
 /// Columns that a curve needs to be one.
@@ -73,7 +74,7 @@ fn draw_others(frame: &mut Frame<'_>, state: &State, area: Rect) {
     let cells = Layout::horizontal(vec![Constraint::Fill(1); if judged { 3 } else { 2 }]).split(area);
     let rate = state.learning_rate.last().map_or_else(String::new, |rate| format!("{rate:.2e} "));
     chart(frame, cells[0], &format!(" learning rate {rate}"), &state.learning_rate, Color::Blue, &[], number);
-    let mut speed = state.speed.map_or_else(String::new, |speed| format!("{speed:.0} "));
+    let mut speed = state.speed.map_or_else(String::new, |speed| format!("{} ", rounded(speed)));
     if let Some(idle) = state.accelerator_idle {
         speed += &format!("idle {:.0} % ", 100.0 * idle);
     }
