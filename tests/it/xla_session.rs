@@ -304,12 +304,14 @@ fn what_does_not_fit_the_device_is_refused() {
 #[test]
 fn a_footprint_is_the_compilers() {
     let Some(name) = crate::xla::backend() else { return };
-    let of = |sets: &[&str]| {
-        let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
-        let program = compile("bench/mae_tiny64", &sets);
+    let page = page();
+    let method = page.methods.iter().find(|method| method.pipeline == "mae_vitb").expect("it is there");
+    let of = |more: &[&str]| {
+        let more = more.iter().map(|set| (*set).to_owned());
+        let program = compile("mae_vitb", &sets_of(&page, method).into_iter().chain(more).collect::<Vec<_>>());
         let mut backend = f32::backend(name).expect("the plugin is there");
         backend.footprint(&program).expect("it compiles").expect("the plugin says")
     };
-    let (whole, parts) = (of(&["data.batch_size=16"]), of(&["data.batch_size=16", "train.micro_batch=4"]));
+    let (whole, parts) = (of(&["data.batch_size=64"]), of(&["data.batch_size=64", "train.micro_batch=8"]));
     assert!(parts.values < whole.values && whole.stored > 0, "{whole:?} {parts:?}");
 }
