@@ -1,7 +1,5 @@
 //! What a run takes of the memory that its backend computes in, known before its first step.
 
-use crate::op::DType;
-
 /// Bytes of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Footprint {
@@ -24,13 +22,5 @@ pub enum Whose {
 impl Footprint {
     pub fn bytes(&self) -> u64 {
         self.stored.saturating_add(self.values)
-    }
-}
-
-/// Bytes of an element, where floats take `float`.
-pub(super) fn element_bytes(dtype: DType, float: usize) -> usize {
-    match dtype {
-        DType::Float => float,
-        DType::Int => size_of::<i64>(),
     }
 }

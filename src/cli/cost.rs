@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cmae::backend::{Backend, Compute};
+use cmae::backend::{Backend, Compute, Whose};
 use cmae::data::loader::{self, LoaderOptions};
 use cmae::data::source;
 use cmae::graph::{Program, flops};
@@ -143,9 +143,14 @@ impl Cost {
         if on_device { self.step.seconds.max(loading) } else { self.step.seconds + loading }
     }
 
+    /// Whether something else computes than what loads.
+    fn is_on_device(&self) -> bool {
+        !self.fit.is_some_and(|fit| fit.takes.footprint.memory == Whose::Machine)
+    }
+
     fn print(&self, program: &Program, backend: &str, threads: usize, as_json: bool) {
         let (spec, batch) = (&program.spec, program.spec.data.batch_size);
-        let on_device = backend == "xla" || backend == "dfdx-cuda";
+        let on_device = self.is_on_device();
         let seconds = self.step_seconds(program, on_device);
         let pictures = self.data.as_ref().map(|data| data.pictures);
         let steps_per_epoch = pictures.map(|pictures| (pictures / batch) as u64);

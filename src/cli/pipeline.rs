@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use cmae::backend::cpu;
 use cmae::backend::xla::Compiling;
-use cmae::backend::{Backend, BackendError, Compute, Request, Whose, XlaOptions};
+use cmae::backend::{Backend, BackendError, Compute, Request, XlaOptions};
 use cmae::data::source;
 use cmae::diag::{Code, Diagnostic, Diagnostics, render};
 use cmae::elab::Set;
@@ -13,7 +13,7 @@ use cmae::graph::build::Compiled;
 use cmae::run::memory::machine_memory;
 use cmae::source::Sources;
 use cmae::spec::Precision;
-use cmae::train::fit::{self, Fit, FitError, Takes, bytes_text};
+use cmae::train::fit::{self, Fit, FitError, bytes_text};
 
 use super::output::{self, errln};
 
@@ -146,20 +146,11 @@ fn shown<E: Compute>(program: &Program, mut backend: Box<dyn Backend<E>>) -> Res
 }
 
 /// A run's memory, in a line for people.
-pub fn memory_line(fit: &Fit) -> String {
-    let Fit { takes, has, .. } = fit;
-    let Takes { footprint, batches } = takes;
-    let (whose, loaded) = match footprint.memory {
-        Whose::Machine => ("this machine", format!(", {} for batches that are loaded", bytes_text(*batches))),
-        Whose::Device { .. } => ("the device", String::new()),
-    };
-    let of = has.map_or_else(String::new, |has| format!(" of the {} that {whose} has for it", bytes_text(has)));
-    format!(
-        "{}{of}: {} for tensors, gradients and moments, {} for values{loaded}",
-        bytes_text(takes.bytes()),
-        bytes_text(footprint.stored),
-        bytes_text(footprint.values),
-    )
+pub fn memory_line(Fit { takes, has, .. }: &Fit) -> String {
+    match has {
+        Some(has) => format!("{takes}; {} has {} for it", takes.whose(), bytes_text(*has)),
+        None => takes.to_string(),
+    }
 }
 
 /// Draws diagnostics as stderr allows.

@@ -49,6 +49,27 @@ impl Takes {
             Whose::Device { .. } => self.footprint.bytes(),
         }
     }
+
+    /// Whose memory it is, in words.
+    pub fn whose(&self) -> &'static str {
+        match self.footprint.memory {
+            Whose::Machine => "this machine",
+            Whose::Device { .. } => "the device",
+        }
+    }
+}
+
+/// `18.0 GB: 4.7 GB for tensors, gradients and moments, 3.5 GB for values, 9.9 GB for batches that are loaded`.
+impl std::fmt::Display for Takes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Footprint { stored, values, memory } = self.footprint;
+        let [all, stored, values] = [self.bytes(), stored, values].map(bytes_text);
+        write!(f, "{all}: {stored} for tensors, gradients and moments, {values} for values")?;
+        match memory {
+            Whose::Machine => write!(f, ", {} for batches that are loaded", bytes_text(self.batches)),
+            Whose::Device { .. } => Ok(()),
+        }
+    }
 }
 
 /// Why a run cannot be fitted.
@@ -73,20 +94,9 @@ pub struct TooLarge {
 impl std::fmt::Display for TooLarge {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let TooLarge { batch, micro_batch, takes, has, help } = self;
-        let Takes { footprint, batches } = takes;
         let how = if micro_batch == batch { String::new() } else { format!(" in micro-batches of {micro_batch}") };
-        let (whose, loaded) = match footprint.memory {
-            Whose::Machine => ("this machine", format!(", {} for batches that are loaded", bytes_text(*batches))),
-            Whose::Device { .. } => ("the device", String::new()),
-        };
-        write!(
-            f,
-            "a batch of {batch}{how} takes {}: {} for tensors, gradients and moments, {} for values{loaded}; {whose} has {} for it (help: {help})",
-            bytes_text(takes.bytes()),
-            bytes_text(footprint.stored),
-            bytes_text(footprint.values),
-            bytes_text(*has),
-        )
+        let (whose, has) = (takes.whose(), bytes_text(*has));
+        write!(f, "a batch of {batch}{how} takes {takes}; {whose} has {has} for it (help: {help})")
     }
 }
 

@@ -4,7 +4,7 @@ use crate::backend::{BackendError, Footprint, Whose};
 use crate::graph::accumulate::{Micro, Parts};
 use crate::graph::step::Body;
 use crate::graph::{Graph, Layout, Program};
-use crate::op::Type;
+use crate::op::{DType, Type};
 use crate::plan::{PartRequests, Request};
 use crate::tensor::Element;
 
@@ -46,5 +46,9 @@ pub fn footprint<E: Element>(
 
 /// Bytes of a value.
 pub fn bytes_of<E: Element>(ty: &Type) -> usize {
-    ty.elements() * crate::backend::footprint::element_bytes(ty.dtype, size_of::<E>())
+    ty.elements()
+        * match ty.dtype {
+            DType::Float => size_of::<E>(),
+            DType::Int => size_of::<i64>(),
+        }
 }
