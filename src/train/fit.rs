@@ -221,7 +221,8 @@ fn too_large(batch: usize, micro_batch: usize, takes: Takes, has: u64, fits: Opt
         Some(samples) => format!("--set train.micro_batch={samples}"),
         None if takes.footprint.bytes() <= has => {
             let fits = batch as f64 * (has - takes.footprint.bytes()) as f64 / takes.batches.max(1) as f64;
-            format!("--set data.batch_size={}, for a batch is held as a whole", (fits as usize).max(1))
+            let power = 1_usize << (fits as usize).max(1).ilog2();
+            format!("--set data.batch_size={power}, for a batch is held as a whole")
         }
         None => "a smaller model, or --set train.recompute=blocks".to_owned(),
     };
