@@ -1,0 +1,93 @@
+//! The `evaluate` section: what is judged, on how many pictures, how often.
+
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::Duration;
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct EvaluateSpec {
+    pub knn: Option<KnnSpec>,
+    pub reconstructions: Option<ReconstructionsSpec>,
+}
+
+/// Weighted kNN (Wu et al. 2018): votes exp(cosine / temperature) of the `k` nearest of `bank`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KnnSpec {
+    pub bank: String,
+    pub queries: String,
+    pub k: usize,
+    pub temperature: f64,
+    pub every: Duration,
+    /// Pictures of the bank that vote, and queries that are classified.
+    #[serde(default)]
+    pub bank_limit: Limit,
+    #[serde(default)]
+    pub query_limit: Limit,
+    /// Of those of the bank, the pictures that vote on what a model has to beat: raw pixels and the untrained encoder.
+    #[serde(default = "baseline_limit")]
+    pub baseline_limit: Limit,
+}
+
+/// Pictures of a bank that baselines take where nothing is said: with more their accuracy hardly changes, and each evaluation that
+/// takes a run up again waits for them.
+pub const BASELINE_LIMIT: Limit = Limit::Count(50_000);
+
+/// Of runs that were started before there was such a limit.
+fn baseline_limit() -> Limit {
+    BASELINE_LIMIT
+}
+
+/// How many of some pictures are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub enum Limit {
+    /// So many, or all where there are fewer.
+    Count(usize),
+    /// That part of them, above 0 and up to 1.
+    Share(f64),
+}
+
+impl Default for Limit {
+    fn default() -> Limit {
+        Limit::Share(1.0)
+    }
+}
+
+impl Limit {
+    /// Of `pictures`: at least one, where there is one.
+    pub fn of(self, pictures: usize) -> usize {
+        let taken = match self {
+            Limit::Count(count) => count,
+            Limit::Share(share) => (share * pictures as f64).round() as usize,
+        };
+        taken.max(1).min(pictures)
+    }
+}
+
+impl FromStr for Limit {
+    type Err = String;
+
+    /// As it is written: `50000` or `10%`.
+    fn from_str(text: &str) -> Result<Limit, String> {
+        let limit = match text.strip_suffix('%') {
+            Some(percent) => percent.trim().parse().ok().map(|percent: f64| Limit::Share(percent / 100.0)),
+            None => text.trim().parse().ok().map(Limit::Count),
+        };
+        match limit {
+            Some(limit @ Limit::Count(1..)) => Ok(limit),
+            Some(limit @ Limit::Share(share)) if share > 0.0 && share <= 1.0 => Ok(limit),
+            _ => Err("it is neither a count of pictures such as 50000 nor a share such as 10%".to_owned()),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReconstructionsSpec {
+    pub count: usize,
+    pub every: Duration,
+    /// The view whose mean and std turn the pictures back into colours.
+    pub view: String,
+    /// The source that the pictures are taken from.
+    pub source: String,
+}
