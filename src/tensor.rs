@@ -6,6 +6,8 @@ use std::fmt::{Debug, Display};
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 use std::sync::Arc;
 
+use rayon::prelude::*;
+
 use crate::op::{DType, Type};
 use crate::spec::Scaling;
 
@@ -89,12 +91,40 @@ pub struct Levels {
 }
 
 impl Levels {
-    /// The numbers, in the same order.
-    pub fn floats(&self) -> Vec<f32> {
-        let channels = self.scaling.mean.len();
+    /// To be read in place.
+    pub fn view(&self) -> LevelsView<'_> {
         let plane = self.tensor.shape.iter().skip(2).product::<usize>().max(1);
-        let planes = self.tensor.data.chunks(plane).enumerate();
-        planes.flat_map(|(at, plane)| plane.iter().copied().map(self.scaling.of_channel(at % channels))).collect()
+        LevelsView { bytes: &self.tensor.data, plane, scaling: &self.scaling }
+    }
+}
+
+/// Some or all of the pictures of [`Levels`].
+#[derive(Debug, Clone, Copy)]
+pub struct LevelsView<'a> {
+    /// Plane after plane, of each picture all channels.
+    pub bytes: &'a [u8],
+    /// Values of a plane.
+    pub plane: usize,
+    pub scaling: &'a Scaling,
+}
+
+impl LevelsView<'_> {
+    /// Fills `to`, which is as long, with the numbers in the same order: those of f32, whatever `E` is.
+    pub fn write<E: Element>(self, to: &mut [E]) {
+        let channels = self.scaling.mean.len();
+        let planes = to.par_chunks_mut(self.plane).zip(self.bytes.par_chunks(self.plane)).enumerate();
+        planes.for_each(|(at, (to, bytes))| {
+            let number = self.scaling.of_channel(at % channels);
+            let table: [E; 256] = std::array::from_fn(|level| E::from_f64(f64::from(number(level as u8))));
+            to.iter_mut().zip(bytes).for_each(|(to, level)| *to = table[usize::from(*level)]);
+        });
+    }
+
+    /// The numbers, in the same order.
+    pub fn numbers<E: Element>(self) -> Vec<E> {
+        let mut numbers = vec![E::default(); self.bytes.len()];
+        self.write(&mut numbers);
+        numbers
     }
 }
 
@@ -110,12 +140,23 @@ pub enum InputValue {
     Levels(Levels),
 }
 
+/// The values of one input, read where they lie.
+#[derive(Debug, Clone, Copy)]
+pub enum Filling<'a> {
+    Float(&'a [f32]),
+    Double(&'a [f64]),
+    Int(&'a [i64]),
+    Levels(LevelsView<'a>),
+}
+
 /// Inputs of a graph by name.
 #[derive(Debug, Clone, Copy)]
 pub struct Inputs<'a> {
     pub batch: &'a [(String, InputValue)],
     /// What the batch does not bring, such as scheduled numbers; where both have a name, the batch's counts.
     pub others: &'a [(String, InputValue)],
+    /// The micro-batch that is read of what has a block for each, counted from 0; `None` where the graph takes all samples.
+    pub micro: Option<usize>,
 }
 
 /// Why an input cannot fill its place in a graph.
@@ -132,9 +173,18 @@ pub enum InputError {
 }
 
 impl<'a> Inputs<'a> {
+    pub fn new(batch: &'a [(String, InputValue)], others: &'a [(String, InputValue)]) -> Self {
+        Inputs { batch, others, micro: None }
+    }
+
     /// Of a batch that brings them all.
     pub fn of_batch(batch: &'a [(String, InputValue)]) -> Self {
-        Inputs { batch, others: &[] }
+        Inputs::new(batch, &[])
+    }
+
+    /// The same for a graph that takes micro-batch `micro`.
+    pub fn of_micro(self, micro: usize) -> Self {
+        Inputs { micro: Some(micro), ..self }
     }
 
     pub fn get(&self, name: &str) -> Result<&'a InputValue, InputError> {
@@ -142,8 +192,9 @@ impl<'a> Inputs<'a> {
         found.map(|(_, value)| value).ok_or_else(|| InputError::Missing { name: name.to_owned() })
     }
 
-    /// What fills input `name` of a graph, which is of type `ty`: of its type, its shape, and whole.
-    pub fn filling(&self, name: &str, ty: &Type) -> Result<&'a InputValue, InputError> {
+    /// What fills input `name` of a graph, which is of type `ty`: of its type, its shape, and whole. Of a batch's value that is as
+    /// large as all micro-batches, the block of the one that is read.
+    pub fn filling(&self, name: &str, ty: &Type) -> Result<Filling<'a>, InputError> {
         let value = self.get(name)?;
         let (dtype, shape, len) = match value {
             InputValue::Float(tensor) => (DType::Float, &tensor.shape, tensor.data.len()),
@@ -157,13 +208,28 @@ impl<'a> Inputs<'a> {
         if dtype != ty.dtype {
             return Err(InputError::Type { name: name(), found: of(dtype), expected: of(ty.dtype) });
         }
-        if shape != expected {
+        let all = shape.iter().product();
+        let begin = match self.micro {
+            _ if shape == expected => Some(0),
+            Some(micro) if shape.get(1..) == expected.get(1..) => Some(micro * wanted),
+            _ => None,
+        };
+        let Some(begin) = begin.filter(|begin| begin + wanted <= all) else {
             return Err(InputError::Shape { name: name(), found: shape.clone(), expected: expected.clone() });
+        };
+        if len != all {
+            return Err(InputError::Cut { name: name(), found: len, shape: shape.clone(), expected: all });
         }
-        if len != wanted {
-            return Err(InputError::Cut { name: name(), found: len, shape: shape.clone(), expected: wanted });
-        }
-        Ok(value)
+        let range = begin..begin + wanted;
+        Ok(match value {
+            InputValue::Float(tensor) => Filling::Float(&tensor.data[range]),
+            InputValue::Double(tensor) => Filling::Double(&tensor.data[range]),
+            InputValue::Int(tensor) => Filling::Int(&tensor.data[range]),
+            InputValue::Levels(levels) => {
+                let view = levels.view();
+                Filling::Levels(LevelsView { bytes: &view.bytes[range], ..view })
+            }
+        })
     }
 }
 

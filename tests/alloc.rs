@@ -100,7 +100,7 @@ fn compile(pipeline: &str) -> Program {
 
 fn batches(program: &Program) -> Vec<Vec<(String, InputValue)>> {
     let data = &program.spec.data;
-    let options = LoaderOptions { seed: 3, threads: 1, prefetch: 1, max_broken: 0.0, pictures: Pictures::Floats };
+    let options = LoaderOptions { seed: 3, threads: 1, prefetch: 1, max_broken: 0.0, pictures: Pictures::Levels };
     let source = source::open(data.source("train").expect("every pipeline has one"), data.channels, data.max_pixels);
     let source = source.expect("digits are embedded");
     let (views, inputs) = (&program.spec.views, &program.train.inputs);

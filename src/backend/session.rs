@@ -13,7 +13,7 @@ use super::finite::all_finite;
 use super::{BackendError, Results};
 use crate::graph::{Graph, Layout, Program};
 use crate::spec::Clock;
-use crate::tensor::{Element, InputValue, Inputs, OutputValue, Pictures};
+use crate::tensor::{Element, InputValue, Inputs, OutputValue};
 
 /// When a step is made: what schedules go by.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -110,11 +110,6 @@ pub trait Session<E: Element> {
         Vec::new()
     }
 
-    /// In which form its steps take pictures best: asked by who loads them. Either is taken.
-    fn pictures(&self) -> Pictures {
-        Pictures::Floats
-    }
-
     /// Makes ready what the first step needs, so that its time can be told apart, and a step that cannot be made is told.
     fn prepare(&mut self) -> Result<(), BackendError>;
 
@@ -131,7 +126,7 @@ pub trait Session<E: Element> {
         others: &[(String, InputValue)],
         at: Moment,
     ) -> Result<Option<Stepped<E>>, StepError> {
-        self.step(Inputs { batch: &batch, others }, at, Wanted::default()).map(Some)
+        self.step(Inputs::new(&batch, others), at, Wanted::default()).map(Some)
     }
 
     /// What was begun and not given yet. To be asked for before anything else is, but another step.

@@ -129,7 +129,7 @@ fn data(program: &Program, threads: usize) -> Option<Data> {
         threads,
         prefetch: 1,
         max_broken: spec.data.max_broken,
-        pictures: Pictures::Floats,
+        pictures: Pictures::Levels,
     };
     let per_second = loader::rate(&*source, &spec.views, &program.train.inputs, loader_options, PICTURES);
     Some(Data { pictures, per_second })

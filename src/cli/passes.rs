@@ -36,6 +36,17 @@ impl Pace {
         Some(text(pass, now.duration_since(*begun).as_secs_f64()))
     }
 
+    /// The same of a list of `files` of a source, of which nobody knows how many there are; `None` at its end.
+    pub fn listing(&mut self, source: &str, files: Option<usize>) -> Option<String> {
+        let Some(files) = files else {
+            self.pass = None;
+            return None;
+        };
+        let now = Instant::now();
+        self.pass.get_or_insert_with(|| (source.to_owned(), now, now));
+        Some(format!("{source}: {files} files listed"))
+    }
+
     /// Whether it is time for another line.
     pub fn is_due(&mut self) -> bool {
         let Some((_, _, told)) = &mut self.pass else { return false };

@@ -34,8 +34,21 @@ impl Progress {
 }
 
 impl Watch for Progress {
+    fn listing(&mut self, source: &str, files: Option<usize>) {
+        if output::is_terminal() && self.bar.is_hidden() {
+            self.bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            self.bar.set_style(ProgressStyle::with_template("{msg}").expect("the template is constant and right"));
+        }
+        let text = self.pace.listing(source, files).unwrap_or_default();
+        if self.bar.is_hidden() && self.pace.is_due() {
+            errln!("{text}");
+        }
+        self.bar.set_message(text);
+    }
+
     fn begin(&mut self, step: u64, total_steps: u64, batch_size: usize) {
         self.total_steps = total_steps;
+        self.bar.finish_and_clear();
         if output::is_terminal() {
             let style = ProgressStyle::with_template("{bar:24} step {pos}/{len}  {msg}")
                 .expect("the template is constant and right");

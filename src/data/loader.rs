@@ -1,24 +1,24 @@
 //! The training loader: batches that stand ready before they are asked for.
 //!
 //! ```text
-//! coordinator ──spawn──▶ rayon pool: decode, views ──unbounded channel──▶ coordinator ──bounded channel──▶ consumer
-//!      ▲  one task a sample, at most IN_FLIGHT batches' worth                │ batches in order
-//!      └───────────────────────────────────────────────────────────────────┘
+//! maker ──a task a sample──▶ rayon pool: decode, views, written to the sample's place in the batch
+//!   └──a bounded channel a maker──▶ consumer, who takes from one maker after the other
 //! ```
-//! No task of the pool ever blocks: results go into an unbounded channel, and the coordinator, a thread of its own,
-//! submits a batch only when fewer than [`IN_FLIGHT`] are being made, and puts a sample into its batch as it comes. What is ahead is
-//! bounded by `prefetch` + [`IN_FLIGHT`] batches, and by [`AHEAD_BYTES`].
+//! A maker is a thread that makes each n-th batch, and waits while the pool works. No task of the pool ever blocks or waits for
+//! another, so a batch is done as soon as its last sample is. What is ahead is bounded by `prefetch` + [`MAKERS`] batches, and by
+//! [`AHEAD_BYTES`]. Batches are whole: what joins samples wants them twice, and in bytes 4,096 samples of two views of 224 pixels are
+//! 1.2 GB. Micro-batches are read where they lie ([`Inputs::of_micro`](crate::tensor::Inputs::of_micro)).
 //!
 //! **Invariant:** the sequence of batches hangs on the seed and the source, never on timing or the number of threads.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
+use crossbeam::channel::{Receiver, TryRecvError, bounded};
 use rayon::prelude::*;
 
 use super::batch::{Filling, batch_bytes, batch_key};
@@ -33,7 +33,7 @@ use crate::tensor::{InputValue, Pictures};
 
 /// Batches that are being made at once, where memory allows for it: the pool works on the next while the last samples of one are
 /// still out.
-const IN_FLIGHT: usize = 2;
+const MAKERS: usize = 2;
 
 /// Bytes of batches that may be ahead of the one that is computed; one is, whatever it takes.
 const AHEAD_BYTES: u64 = 1 << 31;
@@ -88,9 +88,8 @@ pub struct Counters {
 pub struct Loader {
     source: Arc<dyn Source>,
     max_broken: f64,
-    /// `None` once dropped.
-    ready: Option<Receiver<TrainBatch>>,
-    coordinator: Option<JoinHandle<()>>,
+    /// The n-th batch comes from the maker n modulo their number; none once dropped.
+    makers: Vec<(Receiver<TrainBatch>, JoinHandle<()>)>,
     stop: Arc<AtomicBool>,
     counters: Counters,
     broken: BTreeMap<usize, String>,
@@ -109,14 +108,15 @@ pub fn steps_per_epoch(source: &dyn Source, source_name: &str, batch_size: usize
 }
 
 /// Batches, made or being made, that are ahead of the one that is computed.
-fn ahead(inputs: &[InputDecl], prefetch: usize) -> usize {
-    let fit = AHEAD_BYTES / batch_bytes(inputs).max(1);
-    (fit as usize).clamp(1, prefetch.max(1) + IN_FLIGHT)
+fn ahead(batch_bytes: u64, prefetch: usize) -> usize {
+    let fit = AHEAD_BYTES / batch_bytes.max(1);
+    (fit as usize).clamp(1, prefetch.max(1) + MAKERS)
 }
 
-/// Bytes that the loader holds at most, with the batch that is computed: fewer where pictures are not normalised yet.
-pub fn held_bytes(inputs: &[InputDecl], prefetch: usize) -> u64 {
-    batch_bytes(inputs) * (ahead(inputs, prefetch) as u64 + 1)
+/// Bytes that the loader holds at most, with the batch that is computed.
+pub fn held_bytes(inputs: &[InputDecl], views: &[ViewSpec], prefetch: usize) -> u64 {
+    let bytes = batch_bytes(inputs, views);
+    bytes * (ahead(bytes, prefetch) as u64 + 1)
 }
 
 /// Samples a second that `count` pictures of the source become, drawn by as many threads as the loader has; `None` where none can
@@ -138,28 +138,13 @@ pub fn rate(
     (drawn > 0).then(|| drawn as f64 / start.elapsed().as_secs_f64())
 }
 
-/// A sample's place in the run.
-#[derive(Clone, Copy)]
-struct Place {
-    step: u64,
-    row: usize,
-    epoch: u64,
-    index: usize,
-}
-
-/// What a task of the pool sends back.
-struct Made {
-    place: Place,
-    /// Rows and the index of the image that they show; `None` where all were broken.
-    sample: Option<(Rows, usize)>,
-    broken: Vec<(usize, String)>,
-}
-
-/// What every task needs.
+/// What makers and tasks need.
 struct Shared {
     source: Arc<dyn Source>,
     plan: SamplePlan,
     inputs: Vec<InputDecl>,
+    order: Order,
+    pool: rayon::ThreadPool,
     seed: u64,
     stop: Arc<AtomicBool>,
 }
@@ -178,31 +163,39 @@ impl Loader {
         let name = plan.source().unwrap_or("train").to_owned();
         let steps_per_epoch = steps_per_epoch(&*source, &name, batch_size)?;
         let stop = Arc::new(AtomicBool::new(false));
-        let shared = Arc::new(Shared {
-            source: source.clone(),
-            plan,
-            inputs: inputs.to_vec(),
-            seed: options.seed,
-            stop: stop.clone(),
-        });
-        let ahead = ahead(inputs, options.prefetch);
-        let in_flight = ahead.min(IN_FLIGHT);
-        let (sender, ready) = bounded(ahead - in_flight);
+        let threads = |error: &dyn std::fmt::Display| DataError::Threads { message: error.to_string() };
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(options.threads.max(1))
             .thread_name(|i| format!("cmae-loader-{i}"))
             .build()
-            .map_err(|error| DataError::Threads { message: error.to_string() })?;
-        let order = Order { shared: shared.clone(), name, batch_size, steps_per_epoch, current: None };
-        let coordinator = std::thread::Builder::new()
-            .name("cmae-loader".to_owned())
-            .spawn(move || coordinate(&shared, &pool, order, steps, in_flight, &sender))
-            .map_err(|error| DataError::Threads { message: error.to_string() })?;
+            .map_err(|error| threads(&error))?;
+        let ahead = ahead(batch_bytes(inputs, views), options.prefetch);
+        let order = Order { seed: options.seed, name, batch_size, steps_per_epoch, epochs: Mutex::default() };
+        let shared = Arc::new(Shared {
+            source: source.clone(),
+            plan,
+            inputs: inputs.to_vec(),
+            order,
+            pool,
+            seed: options.seed,
+            stop: stop.clone(),
+        });
+        let count = ahead.min(MAKERS);
+        let maker = |which: usize| {
+            // Each holds one batch beside those in its channel.
+            let (sender, ready) = bounded((ahead - which).div_ceil(count) - 1);
+            let (shared, steps) = (shared.clone(), (steps.start + which as u64..steps.end).step_by(count));
+            let batches = move || {
+                // Nobody takes them once the loader is dropped.
+                steps.map(|step| make(&shared, step)).try_for_each(|batch| sender.send(batch?).ok());
+            };
+            let thread = std::thread::Builder::new().name("cmae-batches".to_owned()).spawn(batches);
+            Ok((ready, thread.map_err(|error| threads(&error))?))
+        };
         Ok(Loader {
             source,
             max_broken: options.max_broken,
-            ready: Some(ready),
-            coordinator: Some(coordinator),
+            makers: (0..count).map(maker).collect::<Result<_, _>>()?,
             stop,
             counters: Counters::default(),
             broken: BTreeMap::new(),
@@ -212,7 +205,8 @@ impl Loader {
 
     /// The next batch, waited for where it is not ready; `None` after the last.
     pub fn next_batch(&mut self) -> Option<Result<TrainBatch, DataError>> {
-        let ready = self.ready.as_ref()?;
+        let maker = self.counters.batches as usize % self.makers.len().max(1);
+        let (ready, _) = self.makers.get(maker)?;
         let batch = match ready.try_recv() {
             Ok(batch) => {
                 self.counters.ready += 1;
@@ -266,35 +260,44 @@ impl Loader {
 
 impl Drop for Loader {
     fn drop(&mut self) {
-        // Tasks that wait in the pool end at once, and the coordinator finds its channel closed.
+        // Tasks that wait in the pool end at once, and makers find their channels closed.
         self.stop.store(true, Ordering::Relaxed);
-        self.ready = None;
-        if let Some(coordinator) = self.coordinator.take() {
+        let (channels, threads): (Vec<_>, Vec<_>) = self.makers.drain(..).unzip();
+        drop(channels);
+        for thread in threads {
             // Its panic, were there one, has been printed; there is nobody left to tell.
-            let _ = coordinator.join();
+            let _ = thread.join();
         }
     }
 }
 
 /// Which image stands at which place of the run.
 struct Order {
-    shared: Arc<Shared>,
+    seed: u64,
     name: String,
     batch_size: usize,
     steps_per_epoch: u64,
-    /// An epoch and its permutation.
-    current: Option<(u64, Vec<u32>)>,
+    /// Epochs with their permutations: that at hand, and the next where some maker has begun it.
+    epochs: Mutex<VecDeque<(u64, Arc<Vec<u32>>)>>,
 }
 
 impl Order {
-    fn places(&mut self, step: u64) -> Vec<Place> {
+    /// The epoch of a step, and the images of its batch.
+    fn images(&self, step: u64, source: &dyn Source) -> (u64, Vec<usize>) {
         let (epoch, within) = (step / self.steps_per_epoch, (step % self.steps_per_epoch) as usize);
-        if self.current.as_ref().is_none_or(|(current, _)| *current != epoch) {
-            self.current = Some((epoch, permutation(self.shared.seed, epoch, &self.name, &*self.shared.source)));
-        }
-        let order = self.current.as_ref().map_or(&[][..], |(_, order)| order);
-        let rows = &order[within * self.batch_size..(within + 1) * self.batch_size];
-        rows.iter().enumerate().map(|(row, index)| Place { step, row, epoch, index: *index as usize }).collect()
+        // Nothing panics that holds the lock but for want of memory, and then nothing goes on.
+        let mut epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
+        let order = match epochs.iter().find(|(number, _)| *number == epoch) {
+            Some((_, order)) => order.clone(),
+            None => {
+                let order = Arc::new(permutation(self.seed, epoch, &self.name, source));
+                epochs.truncate(1);
+                epochs.push_front((epoch, order.clone()));
+                order
+            }
+        };
+        let images = &order[within * self.batch_size..(within + 1) * self.batch_size];
+        (epoch, images.iter().map(|index| *index as usize).collect())
     }
 }
 
@@ -322,102 +325,60 @@ fn shuffle<T>(order: &mut [T], stream: &mut impl Draw) {
     }
 }
 
-/// A batch whose samples come in, in any order.
-struct Growing<'a> {
-    filling: Filling<'a>,
-    /// Of each sample, the image that it shows, where one was found.
-    indices: Vec<Option<usize>>,
-    broken: Vec<Vec<(usize, String)>>,
-    missing: usize,
-}
-
-impl<'a> Growing<'a> {
-    fn new(inputs: &'a [InputDecl], samples: usize) -> Self {
-        let (indices, broken) = (vec![None; samples], vec![Vec::new(); samples]);
-        Growing { filling: Filling::new(inputs), indices, broken, missing: samples }
+/// The batch of a step; `None` once nobody wants it.
+fn make(shared: &Shared, step: u64) -> Option<TrainBatch> {
+    let (epoch, images) = shared.order.images(step, &*shared.source);
+    let mut filling = Filling::new(&shared.inputs, &shared.plan.scalings());
+    let mut samples: Vec<Sample> = images.iter().map(|_| Sample::default()).collect();
+    let places = filling.places(samples.len());
+    shared.pool.in_place_scope_fifo(|scope| {
+        for ((image, sample), mut places) in images.iter().zip(&mut samples).zip(places) {
+            scope.spawn_fifo(move |_| {
+                if let Some(rows) = sample.draw(shared, *image, epoch) {
+                    places.put(&rows);
+                }
+            });
+        }
+    });
+    if shared.stop.load(Ordering::Relaxed) {
+        return None;
     }
-
-    fn put(&mut self, made: Made) {
-        let row = made.place.row;
-        if let Some((rows, index)) = made.sample {
-            self.filling.put(row, &rows);
-            self.indices[row] = Some(index);
-        }
-        self.broken[row] = made.broken;
-        self.missing -= 1;
-    }
-}
-
-fn coordinate(
-    shared: &Arc<Shared>,
-    pool: &rayon::ThreadPool,
-    mut order: Order,
-    steps: std::ops::Range<u64>,
-    in_flight: usize,
-    ready: &Sender<TrainBatch>,
-) {
-    let (sender, results) = unbounded::<Made>();
-    let mut growing: VecDeque<Growing<'_>> = VecDeque::new();
-    let (mut submitted, mut delivered) = (steps.start, steps.start);
-    while delivered < steps.end {
-        while submitted < steps.end && growing.len() < in_flight {
-            let places = order.places(submitted);
-            growing.push_back(Growing::new(&shared.inputs, places.len()));
-            for place in places {
-                let (shared, sender) = (shared.clone(), sender.clone());
-                pool.spawn(move || {
-                    // The receiver is gone only when the loader is.
-                    let _ = sender.send(make(&shared, place));
-                });
-            }
-            submitted += 1;
-        }
-        let Ok(made) = results.recv() else { return };
-        if shared.stop.load(Ordering::Relaxed) {
-            return;
-        }
-        let batch = &mut growing[(made.place.step - delivered) as usize];
-        batch.put(made);
-        while growing.front().is_some_and(|batch| batch.missing == 0) {
-            let Some(batch) = growing.pop_front() else { break };
-            if ready.send(finish(shared, batch, delivered)).is_err() {
-                return;
-            }
-            delivered += 1;
-        }
-    }
-}
-
-fn finish(shared: &Shared, batch: Growing<'_>, step: u64) -> TrainBatch {
-    let Growing { filling, indices: found, broken, .. } = batch;
-    let indices: Vec<usize> = found.iter().copied().flatten().collect();
-    let complete = indices.len() == found.len();
+    let indices: Vec<usize> = samples.iter().filter_map(|sample| sample.image).collect();
+    let complete = indices.len() == samples.len();
     let labels: Vec<i64> = indices.iter().map(|index| shared.source.label(*index).unwrap_or(-1)).collect();
     let inputs = if complete { filling.finish(&labels, batch_key(shared.seed, step)) } else { Vec::new() };
-    TrainBatch { inputs, indices, broken: broken.concat(), complete }
+    Some(TrainBatch { inputs, indices, broken: samples.into_iter().flat_map(|s| s.broken).collect(), complete })
 }
 
-/// The sample at a place; where its image is broken, that of another image, drawn by the place's key.
-fn make(shared: &Shared, place: Place) -> Made {
-    let mut made = Made { place, sample: None, broken: Vec::new() };
-    let (seed, epoch) = (shared.seed, place.epoch);
-    let mut others = Key { seed, epoch, sample: place.index as u64 }.stream("replacement");
-    let mut index = place.index;
-    for _ in 0..=REPLACEMENTS {
-        if shared.stop.load(Ordering::Relaxed) {
-            break;
-        }
-        let key = Key { seed, epoch, sample: index as u64 };
-        match draw(&*shared.source, &shared.plan, index, key) {
-            Ok(rows) => {
-                made.sample = Some((rows, index));
-                break;
+/// What a sample of a batch became.
+#[derive(Default)]
+struct Sample {
+    /// The image that it shows; `None` where all were broken.
+    image: Option<usize>,
+    broken: Vec<(usize, String)>,
+}
+
+impl Sample {
+    /// Draws `image`; where it is broken, another, by the key of `image`.
+    fn draw(&mut self, shared: &Shared, image: usize, epoch: u64) -> Option<Rows> {
+        let key = |image: usize| Key { seed: shared.seed, epoch, sample: image as u64 };
+        let mut others = key(image).stream("replacement");
+        let mut index = image;
+        for _ in 0..=REPLACEMENTS {
+            if shared.stop.load(Ordering::Relaxed) {
+                return None;
             }
-            Err(reason) => made.broken.push((index, reason)),
+            match draw(&*shared.source, &shared.plan, index, key(index)) {
+                Ok(rows) => {
+                    self.image = Some(index);
+                    return Some(rows);
+                }
+                Err(reason) => self.broken.push((index, reason)),
+            }
+            index = others.below(shared.source.len() as u64) as usize;
         }
-        index = others.below(shared.source.len() as u64) as usize;
+        None
     }
-    made
 }
 
 /// Reads and draws one sample; a decoder's panic on a damaged file is one more way for a file to be broken.

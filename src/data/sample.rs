@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::batch::Scalings;
 use super::error::DataError;
 use super::image::Image;
 use super::mask;
@@ -133,6 +134,15 @@ impl SamplePlan {
     /// The data source that the views start from; `None` where all are recipes.
     pub fn source(&self) -> Option<&str> {
         self.source.as_deref()
+    }
+
+    /// How the pictures are scaled that it gives in bytes: an entry for each input.
+    pub fn scalings(&self) -> Scalings {
+        let scaling = |input: &Filled| match (input, self.pictures) {
+            (Filled::View(index), Pictures::Levels) => self.views[*index].scaling.clone(),
+            _ => None,
+        };
+        self.inputs.iter().map(scaling).collect()
     }
 
     /// Draws a sample of `image`.

@@ -27,7 +27,7 @@ pub(super) const FILES: [&str; 9] = [
 /// What the folder of a sweep holds, and that of a run never.
 pub(super) const SWEEP: &str = "sweep.ron";
 /// Folders in it, which are the run's with all that is in them.
-pub(super) const FOLDERS: [&str; 4] = ["checkpoints", "reconstructions", "events", "programs"];
+pub(super) const FOLDERS: [&str; 5] = ["checkpoints", "reconstructions", "events", "programs", "sources"];
 
 /// A run's folder on disk.
 #[derive(Debug)]

@@ -40,6 +40,7 @@ pub mod row_file;
 mod saver;
 pub mod settings;
 pub mod shell;
+mod source_lists;
 pub mod started;
 pub mod sweep;
 pub mod tensor_file;

@@ -16,7 +16,7 @@ use crate::data::random::RandomBatches;
 use crate::graph::{Program, flops};
 use crate::run::memory::peak_memory;
 use crate::spec::{Clock, Precision};
-use crate::tensor::Element;
+use crate::tensor::{Element, Pictures};
 
 /// Steps whose time is told by kind, where as many are timed.
 const STEPS_BY_KIND: usize = 3;
@@ -82,7 +82,7 @@ pub fn bench<E: Element>(
     let tensors = init::initialise(&program.layout, program.spec.train.seed);
     let session = backend.open(program, tensors)?;
     let (inputs, views) = (&program.train.inputs, &program.spec.views);
-    let batches = RandomBatches::of_views(inputs, views, batch_size, program.spec.train.seed, session.pictures());
+    let batches = RandomBatches::of_views(inputs, views, batch_size, program.spec.train.seed, Pictures::Levels);
     let mut bench = Bench { trainer: Trainer::new(program, session, clock), batches, losses: Vec::new() };
     let build_ms = milliseconds(start.elapsed());
     let plan_ms = bench.prepare()?;

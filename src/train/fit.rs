@@ -172,7 +172,7 @@ fn takes<E: Element>(
     let before = std::mem::replace(&mut program.spec.train.micro_batch, MicroBatch::Of(samples));
     let found = backend.footprint(program);
     program.spec.train.micro_batch = before;
-    let batches = loader::held_bytes(&program.train.inputs, program.spec.data.prefetch_batches);
+    let batches = loader::held_bytes(&program.train.inputs, &program.spec.views, program.spec.data.prefetch_batches);
     match found {
         Ok(footprint) => Ok(Some(footprint.map(|footprint| Takes { footprint, batches }))),
         Err(BackendError::Step(NoStep::Split(SplitError::Coupled(_)))) => Ok(None),

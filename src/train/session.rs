@@ -26,7 +26,7 @@ use crate::run::memory::resident_memory;
 use crate::run::metrics::evaluations;
 use crate::run::{Metrics, RunFolder, Saver, Started};
 use crate::spec::Clock;
-use crate::tensor::Element;
+use crate::tensor::{Element, Pictures};
 
 /// Broken pictures of a batch that are told by name.
 const BROKEN_NAMED: usize = 10;
@@ -135,7 +135,7 @@ impl<'a, E: Element> Training<'a, E> {
     ) -> Result<Self, SessionError> {
         let spec = &program.spec;
         // Every source is opened before anything is written: a folder that is missing shows at once.
-        let sources = Sources::open(program)?;
+        let sources = Sources::open(program, folder, watch)?;
         sources.describe().iter().for_each(|line| watch.say(line));
         let judge = match &spec.evaluate.knn {
             Some(knn) if program.features.is_some() => {
@@ -174,6 +174,7 @@ impl<'a, E: Element> Training<'a, E> {
         trainer.session.offer_programs(programs);
         trainer.session.prepare().map_err(StepError::from)?;
         folder.write_program(text, program)?;
+        sources.keep(folder)?;
         let compiled = keep_programs(folder, &mut *trainer.session)?;
         if saved.is_some() && compiled {
             watch.say(
@@ -235,7 +236,7 @@ impl<'a, E: Element> Training<'a, E> {
             threads: options.threads,
             prefetch: spec.data.prefetch_batches,
             max_broken: spec.data.max_broken,
-            pictures: self.trainer.session.pictures(),
+            pictures: Pictures::Levels,
         };
         let steps = self.trainer.step..self.total_steps;
         let in_train = |error| SessionError::Data { source_name: "train".to_owned(), error };

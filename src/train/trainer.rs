@@ -60,8 +60,7 @@ impl<'p, E: Element> Trainer<'p, E> {
     ) -> Result<StepReport<E>, StepError> {
         self.fill_schedules();
         self.start_states(inputs)?;
-        let (at, inputs) =
-            (Moment { step: self.step, clock: self.clock }, Inputs { batch: inputs, others: &self.scheduled });
+        let (at, inputs) = (Moment { step: self.step, clock: self.clock }, Inputs::new(inputs, &self.scheduled));
         let stepped = self.session.step(inputs, at, wanted)?;
         self.step += 1;
         Ok(self.report(stepped))
@@ -114,7 +113,7 @@ impl<'p, E: Element> Trainer<'p, E> {
         if self.step > 0 || !self.fresh_states || program.train.initial.is_empty() {
             return Ok(());
         }
-        let values = self.session.first_values(Inputs { batch: inputs, others: &self.scheduled })?;
+        let values = self.session.first_values(Inputs::new(inputs, &self.scheduled))?;
         let mut tensors = self.session.tensors()?.to_vec();
         for (initial, value) in program.train.initial.iter().zip(&values) {
             if let (OutputValue::Float(rows), Some((decl, range))) = (value, program.layout.get(&initial.path)) {

@@ -21,6 +21,8 @@ pub trait Watch {
     fn step(&mut self, step: &StepLine<'_>);
     /// After each line of metrics, as it was written.
     fn logged(&mut self, _line: &Value) {}
+    /// While the files of a source are listed: how many it were; `None` at its end.
+    fn listing(&mut self, _source: &str, _files: Option<usize>) {}
     /// Once, before the first step: the pictures of `data.train`.
     fn counted(&mut self, _pictures: usize) {}
     /// While pictures are looked at: how far that is, after each batch and at its end.

@@ -105,7 +105,7 @@ fn a_loader_s_bytes_are_its_numbers() {
                     in_bytes += 1;
                     let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
                     assert_eq!(tensor.shape, levels.tensor.shape, "{pipeline}: {name}");
-                    assert!(bits(&tensor.data) == bits(&levels.floats()), "{pipeline}: {name}");
+                    assert!(bits(&tensor.data) == bits(&levels.view().numbers::<f32>()), "{pipeline}: {name}");
                 }
                 _ => assert!(a == b, "{pipeline}: {name}"),
             }

@@ -82,7 +82,7 @@ fn runs_leave_nothing_behind() {
         let mut backend = f64::backend("cpu").expect("every build has it");
         let mut results = Results::default();
         let mut bits = Vec::new();
-        let inputs = Inputs { batch: inputs, others: &[] };
+        let inputs = Inputs::new(inputs, &[]);
         for _ in 0..2 {
             backend
                 .run_into(&program.train, &program.layout, arena, inputs, &request, &mut results)

@@ -39,6 +39,7 @@ mod init;
 mod inspect;
 mod ir;
 mod judging;
+mod kept_lists;
 mod lang;
 mod layers;
 mod loader;

@@ -38,7 +38,7 @@ use super::{Backend, BackendError, Footprint, Request, Results, Session};
 use crate::graph::{Graph, Layout, Node, Program, TensorDecl, ValueId};
 use crate::op::{DType, Op};
 use crate::plan::{self, Plan, Space, Step, Target, Work};
-use crate::tensor::{HostTensor, InputValue, Inputs, OutputValue};
+use crate::tensor::{Filling, HostTensor, Inputs, OutputValue};
 use memory::Memory;
 use step::Prepared;
 
@@ -300,18 +300,13 @@ fn fill<E: Real>(
     name: &str,
     inputs: Inputs<'_>,
 ) -> Result<(), BackendError> {
-    let value = inputs.filling(name, &node.ty)?;
-    match value {
-        InputValue::Float(tensor) => {
-            floats.iter_mut().zip(&tensor.data).for_each(|(to, from)| *to = E::from_f64(f64::from(*from)));
+    match inputs.filling(name, &node.ty)? {
+        Filling::Float(values) => {
+            floats.iter_mut().zip(values).for_each(|(to, from)| *to = E::from_f64(f64::from(*from)));
         }
-        InputValue::Double(tensor) => {
-            floats.iter_mut().zip(&tensor.data).for_each(|(to, from)| *to = E::from_f64(*from));
-        }
-        InputValue::Int(tensor) => ids.copy_from_slice(&tensor.data),
-        InputValue::Levels(levels) => {
-            floats.iter_mut().zip(levels.floats()).for_each(|(to, from)| *to = E::from_f64(f64::from(from)));
-        }
+        Filling::Double(values) => floats.iter_mut().zip(values).for_each(|(to, from)| *to = E::from_f64(*from)),
+        Filling::Int(values) => ids.copy_from_slice(values),
+        Filling::Levels(levels) => levels.write(floats),
     }
     Ok(())
 }

@@ -32,7 +32,7 @@ use super::{Backend, BackendError, Footprint, Request, Results, Session};
 use crate::graph::{Graph, Layout, Node, Program, prune};
 use crate::op::Op;
 use crate::spec::Recompute;
-use crate::tensor::{Element, HostTensor, InputValue, Inputs, OutputValue};
+use crate::tensor::{Element, Filling, HostTensor, Inputs, OutputValue};
 
 pub type Flat<E, D> = Tensor<(usize,), E, D>;
 type Traced<S, E, D> = Tensor<S, E, D, OwnedTape<E, D>>;
@@ -347,9 +347,9 @@ fn input<E: Element + Dtype, D: Kernels<E>>(
     let place = |message| BackendError::Op { op: "input", scope: name.to_owned(), message };
     let mut upload = |data: Vec<E>| context.upload(data).map(Value::Float).map_err(place);
     match value {
-        InputValue::Float(tensor) => upload(tensor.data.iter().map(|v| constant(f64::from(*v))).collect()),
-        InputValue::Double(tensor) => upload(tensor.data.iter().map(|v| constant(*v)).collect()),
-        InputValue::Int(tensor) => Ok(Value::Int(tensor.data.clone())),
-        InputValue::Levels(levels) => upload(levels.floats().into_iter().map(|v| constant(f64::from(v))).collect()),
+        Filling::Float(values) => upload(values.iter().map(|v| constant(f64::from(*v))).collect()),
+        Filling::Double(values) => upload(values.iter().map(|v| constant(*v)).collect()),
+        Filling::Int(values) => Ok(Value::Int(values.to_vec())),
+        Filling::Levels(levels) => upload(levels.numbers()),
     }
 }

@@ -10,10 +10,10 @@ use rayon::prelude::*;
 use super::CHUNK;
 use crate::backend::{Backend, BackendError, Results};
 use crate::graph::accumulate::{Micro, Parts, gradient_of};
-use crate::graph::{Graph, InputDecl, InputKind, Layout};
+use crate::graph::{Graph, Layout};
 use crate::op::{DType, Type};
 use crate::plan::{PartRequests, Request};
-use crate::tensor::{Element, HostTensor, InputError, InputValue, Inputs, Levels, OutputValue};
+use crate::tensor::{Element, HostTensor, InputValue, Inputs, OutputValue};
 
 /// The parts of a step with their memory, which steps share.
 pub struct Accumulation<E> {
@@ -24,8 +24,8 @@ pub struct Accumulation<E> {
     outputs: Vec<String>,
     /// All tensors of the coupled part, by its layout.
     arena: Vec<E>,
-    /// Inputs of the micro-batch that runs.
-    inputs: Vec<(String, InputValue)>,
+    /// What the micro-batch that runs takes in beside its block of the batch: scheduled numbers, and gradients of joined values.
+    others: Vec<(String, InputValue)>,
     /// Joined ids of the whole batch, and what its other inputs beside the batch's are.
     ids: Vec<(String, InputValue)>,
     micro: Results<E>,
@@ -50,7 +50,7 @@ impl<E: Element> Accumulation<E> {
             count,
             outputs,
             arena: vec![E::default(); parts.layout.total_len],
-            inputs: Vec::new(),
+            others: Vec::new(),
             ids: Vec::new(),
             micro: Results::default(),
             coupled: Results::default(),
@@ -118,11 +118,13 @@ impl<E: Element> Accumulation<E> {
             joined.iter().filter(|(_, ty)| ty.dtype == DType::Int).map(|(name, ty)| (name.clone(), ids(ty))).collect();
         let mut whole: Vec<OutputValue<E>> = apart.iter().map(|(_, ty)| empty(ty)).collect();
         for micro in 0..self.count {
-            blocks(&forward.inputs, inputs, micro, &mut self.inputs)?;
+            self.others.clear();
+            self.others.extend_from_slice(inputs.others);
             if let Micro::Once { both, .. } = how {
-                joined_gradients(both, own, &self.coupled.gradients, micro, &mut self.inputs);
+                joined_gradients(both, own, &self.coupled.gradients, micro, &mut self.others);
             }
-            backend.run_into(forward, layout, arena, Inputs::of_batch(&self.inputs), &request, &mut self.micro)?;
+            let inputs = Inputs::new(inputs.batch, &self.others).of_micro(micro);
+            backend.run_into(forward, layout, arena, inputs, &request, &mut self.micro)?;
             if request.gradients {
                 add(gradients, &self.micro.gradients);
             }
@@ -188,9 +190,11 @@ impl<E: Element> Accumulation<E> {
         };
         let request = PartRequests::new(&self.parts, request).backward;
         for micro in 0..self.count {
-            blocks(&backward.inputs, inputs, micro, &mut self.inputs)?;
-            joined_gradients(backward, own, &self.coupled.gradients, micro, &mut self.inputs);
-            backend.run_into(backward, layout, arena, Inputs::of_batch(&self.inputs), &request, &mut self.micro)?;
+            self.others.clear();
+            self.others.extend_from_slice(inputs.others);
+            joined_gradients(backward, own, &self.coupled.gradients, micro, &mut self.others);
+            let inputs = Inputs::new(inputs.batch, &self.others).of_micro(micro);
+            backend.run_into(backward, layout, arena, inputs, &request, &mut self.micro)?;
             add(gradients, &self.micro.gradients);
         }
         Ok(())
@@ -220,38 +224,6 @@ fn add<E: Element>(sum: &mut [E], values: &[E]) {
     sum.par_chunks_mut(CHUNK).zip(values.par_chunks(CHUNK)).for_each(|(sum, values)| {
         sum.iter_mut().zip(values).for_each(|(s, v)| *s = E::from_f64(s.to_f64() + v.to_f64()));
     });
-}
-
-/// The inputs `wanted` of micro-batch `micro`: its block of what has one for each sample, all of what all samples share.
-fn blocks(
-    wanted: &[InputDecl],
-    inputs: Inputs<'_>,
-    micro: usize,
-    into: &mut Vec<(String, InputValue)>,
-) -> Result<(), BackendError> {
-    into.clear();
-    for decl in wanted.iter().filter(|decl| decl.kind != InputKind::Joined) {
-        let value = match inputs.get(&decl.name)? {
-            InputValue::Float(tensor) => InputValue::Float(block(tensor, decl, micro)?),
-            InputValue::Double(tensor) => InputValue::Double(block(tensor, decl, micro)?),
-            InputValue::Int(tensor) => InputValue::Int(block(tensor, decl, micro)?),
-            InputValue::Levels(Levels { tensor, scaling }) => {
-                let (tensor, scaling) = (block(tensor, decl, micro)?, scaling.clone());
-                InputValue::Levels(Levels { tensor, scaling })
-            }
-        };
-        into.push((decl.name.clone(), value));
-    }
-    Ok(())
-}
-
-fn block<T: Copy>(whole: &HostTensor<T>, decl: &InputDecl, micro: usize) -> Result<HostTensor<T>, BackendError> {
-    let (shape, len) = (decl.ty.shape.clone(), decl.ty.elements());
-    let start = if whole.shape == shape { 0 } else { micro * len };
-    match whole.data.get(start..start + len) {
-        Some(data) => Ok(HostTensor { shape, data: data.to_vec() }),
-        None => Err(InputError::Shape { name: decl.name.clone(), found: whole.shape.clone(), expected: shape }.into()),
-    }
 }
 
 fn ids(ty: &Type) -> InputValue {

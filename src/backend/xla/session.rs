@@ -24,7 +24,7 @@ use crate::graph::{Graph, Program};
 use crate::op::DType;
 use crate::plan::{self, Request};
 use crate::spec::Scaling;
-use crate::tensor::{Element, HostTensor, InputValue, Inputs, OutputValue, Pictures};
+use crate::tensor::{Element, HostTensor, InputValue, Inputs, OutputValue};
 
 /// Evaluation graphs that are kept compiled.
 const EVALUATIONS: usize = 4;
@@ -217,7 +217,7 @@ impl<'p, E: Number> XlaSession<'p, E> {
         if !is_made {
             self.pending = None;
             self.updates = updates;
-            return Err(self.culprit(Inputs { batch: &batch, others: &others }, at)?);
+            return Err(self.culprit(Inputs::new(&batch, &others), at)?);
         }
         let device = self.clock.read(&begun.timed);
         Ok(Stepped { step: at.step + 1, results, gradient_norm, update_time: Duration::ZERO, device })
@@ -333,10 +333,6 @@ impl<E: Number> Session<E> for XlaSession<'_, E> {
         self.programs.fresh()
     }
 
-    fn pictures(&self) -> Pictures {
-        Pictures::Levels
-    }
-
     fn prepare(&mut self) -> Result<(), BackendError> {
         self.make_slots()?;
         self.load(Wanted::default(), scalings(self.program)).map(drop)
@@ -361,7 +357,7 @@ impl<E: Number> Session<E> for XlaSession<'_, E> {
         at: Moment,
     ) -> Result<Option<Stepped<E>>, StepError> {
         let updates = self.updates.clone();
-        let begun = self.begin(Inputs { batch: &batch, others }, at, Wanted::default())?;
+        let begun = self.begin(Inputs::new(&batch, others), at, Wanted::default())?;
         self.was_made = begun.is_made.clone();
         let numbers = self.numbers.as_ref().expect("a step was begun with them");
         numbers.count(at.step, &at.clock, &mut self.updates);

@@ -4,7 +4,7 @@ use super::lower::{Scalar, TensorType};
 use super::pjrt::{Buffer, Client, HostElement};
 use crate::backend::BackendError;
 use crate::op::{DType, Type};
-use crate::tensor::{Element, InputValue, Inputs};
+use crate::tensor::{Element, Filling, Inputs};
 
 /// An element type that programs have.
 pub trait Number: Element + HostElement {
@@ -30,14 +30,10 @@ pub(super) fn upload_input<E: Number>(
     let wanted = Type { dtype, shape: ty.shape.clone() };
     let numbers = |values: Vec<E>| client.upload_values(0, &ty.shape, &values);
     Ok(match inputs.filling(name, &wanted)? {
-        InputValue::Float(tensor) => numbers(tensor.data.iter().map(|value| E::from_f64(f64::from(*value))).collect())?,
-        InputValue::Double(tensor) => numbers(tensor.data.iter().map(|value| E::from_f64(*value)).collect())?,
-        InputValue::Int(tensor) => client.upload_values(0, &ty.shape, &tensor.data)?,
-        InputValue::Levels(levels) if ty.scalar == Scalar::U8 => {
-            client.upload_values(0, &ty.shape, &levels.tensor.data)?
-        }
-        InputValue::Levels(levels) => {
-            numbers(levels.floats().into_iter().map(|value| E::from_f64(f64::from(value))).collect())?
-        }
+        Filling::Float(values) => numbers(values.iter().map(|value| E::from_f64(f64::from(*value))).collect())?,
+        Filling::Double(values) => numbers(values.iter().map(|value| E::from_f64(*value)).collect())?,
+        Filling::Int(values) => client.upload_values(0, &ty.shape, values)?,
+        Filling::Levels(levels) if ty.scalar == Scalar::U8 => client.upload_values(0, &ty.shape, levels.bytes)?,
+        Filling::Levels(levels) => numbers(levels.numbers())?,
     })
 }

@@ -124,6 +124,11 @@ impl Watch for Tui {
         }
     }
 
+    fn listing(&mut self, source: &str, files: Option<usize>) {
+        let text = self.pace.listing(source, files);
+        self.update(|state| state.pass = text);
+    }
+
     fn pass(&mut self, pass: &Pass<'_>) {
         let text = self.pace.text(pass);
         self.update(|state| state.pass = text);

@@ -7,9 +7,11 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
+use super::kept::{self, Kept};
 use super::listing::{self, Folder, Wanted};
-use super::{DataError, Identity};
+use super::{DataError, Identity, Opening, Writes};
 
 pub struct Files {
     root: PathBuf,
@@ -18,14 +20,30 @@ pub struct Files {
     ends: Vec<usize>,
     classes: Vec<String>,
     passed: Vec<String>,
+    wanted: Wanted,
+    /// Of the folders, where they were listed now and the list may be kept.
+    stamps: Option<Vec<(PathBuf, SystemTime)>>,
 }
 
 impl Files {
     /// Lists `root/CLASS/**/FILE`, or `root/FILE` where the pictures lie in `root` itself.
-    pub fn list(root: &Path, wanted: Wanted) -> Result<Files, DataError> {
+    pub fn list(root: &Path, wanted: Wanted, opening: Opening<'_>) -> Result<Files, DataError> {
         super::is_folder(root)?;
-        let listing::Listing { classes, folders, passed } = listing::list(root, wanted)?;
-        let passed = passed.lines();
+        if let Some(Kept { classes, folders, passed }) = opening.kept.and_then(|path| kept::read(path, root, wanted)) {
+            return Files::of(root, wanted, (classes, folders, passed), None);
+        }
+        let begun = SystemTime::now();
+        let listing::Listing { classes, folders, passed, stamps } = listing::list(root, wanted, opening.listed)?;
+        let stamps = stamps.filter(|stamps| kept::can_be_kept(&folders, stamps, begun));
+        Files::of(root, wanted, (classes, folders, passed.lines()), stamps)
+    }
+
+    fn of(
+        root: &Path,
+        wanted: Wanted,
+        (classes, folders, passed): (Vec<String>, Vec<Folder>, Vec<String>),
+        stamps: Option<Vec<(PathBuf, SystemTime)>>,
+    ) -> Result<Files, DataError> {
         let in_root = folders.iter().find(|folder| folder.class.is_none()).map(|folder| folder.names.len());
         let (path, noun) = (root.to_owned(), wanted.noun());
         match (in_root, classes.len()) {
@@ -37,7 +55,14 @@ impl Files {
             *end += folder.names.len();
             Some(*end)
         });
-        Ok(Files { root: path, ends: ends.collect(), folders, classes, passed })
+        Ok(Files { root: path, ends: ends.collect(), folders, classes, passed, wanted, stamps })
+    }
+
+    /// What writes the list, for [`Opening::kept`]; `None` where it was taken from there, or cannot be kept.
+    pub fn keeps(&self) -> Option<Writes<'_>> {
+        let stamps = self.stamps.as_deref()?;
+        let list = (self.classes.as_slice(), self.folders.as_slice(), self.passed.as_slice());
+        Some(Box::new(move |to| kept::write(&self.root, self.wanted, list, stamps, to)))
     }
 
     pub fn root(&self) -> &Path {
@@ -60,7 +85,7 @@ impl Files {
     fn place(&self, index: usize) -> (&Folder, &OsStr) {
         let at = self.ends.partition_point(|end| *end <= index);
         let folder = &self.folders[at];
-        (folder, &folder.names[index + folder.names.len() - self.ends[at]])
+        (folder, folder.names.get(index + folder.names.len() - self.ends[at]))
     }
 
     pub fn path(&self, index: usize) -> PathBuf {

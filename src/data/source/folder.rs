@@ -7,7 +7,7 @@ use std::path::Path;
 use super::files::Files;
 use super::listing::Wanted;
 use super::noticed::{Noticed, Of};
-use super::{DataError, Identity, Image, Source};
+use super::{DataError, Identity, Image, Opening, Source, Writes};
 use crate::data::decode::{self, Reading};
 
 /// Pictures that are looked at as a source is opened, for values of 16 bits.
@@ -21,8 +21,8 @@ pub(super) struct ImageFolder {
 
 impl ImageFolder {
     /// Lists `root/CLASS/**/FILE`, or `root/FILE` where the pictures lie in `root` itself.
-    pub(super) fn open(root: &Path, reading: Reading) -> Result<ImageFolder, DataError> {
-        let files = Files::list(root, Wanted::Pictures)?;
+    pub(super) fn open(root: &Path, reading: Reading, opening: Opening<'_>) -> Result<ImageFolder, DataError> {
+        let files = Files::list(root, Wanted::Pictures, opening)?;
         let source = ImageFolder { files, reading, noticed: Noticed::default() };
         source.look();
         Ok(source)
@@ -85,5 +85,9 @@ impl Source for ImageFolder {
 
     fn check(&self) -> Result<(), DataError> {
         self.files.check()
+    }
+
+    fn keeps(&self) -> Option<Writes<'_>> {
+        self.files.keeps()
     }
 }

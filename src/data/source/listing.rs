@@ -1,20 +1,25 @@
 //! What lies below a folder, by class.
 //!
-//! Real folders are listed first, then links are followed: a picture that is reached both ways keeps its real place.
+//! Real folders are listed first, many at once, then links are followed: a picture that is reached both ways keeps its real place.
 //!
 //! **Invariant:** the list hangs on names and links alone, never on the order of the file system. Only names are read: no entry
 //! is looked at but links, and files whose name has no ending.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::SystemTime;
 
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization;
 
 use super::DataError;
 use super::litter::is_litter;
+use super::names::Names;
 use super::passed::{Kind, Passed};
 use crate::data::decode;
 
@@ -25,6 +30,8 @@ pub struct Listing {
     /// Sorted by class, then by path.
     pub folders: Vec<Folder>,
     pub passed: Passed,
+    /// When each folder that was looked into was last changed; `None` where that does not tell all that the list hangs on.
+    pub stamps: Option<Vec<(PathBuf, SystemTime)>>,
 }
 
 /// Pictures that lie side by side.
@@ -34,13 +41,12 @@ pub struct Folder {
     /// Index of the class; `None` for the root.
     pub class: Option<usize>,
     /// Sorted.
-    pub names: Vec<Box<OsStr>>,
+    pub names: Names,
 }
 
 /// What files are taken for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Wanted {
-    #[default]
     Pictures,
     /// `.npy`.
     Arrays,
@@ -76,11 +82,25 @@ impl Wanted {
     }
 }
 
-/// Lists all that is wanted below `root`, which is a folder: `root/CLASS/**/FILE`, or `root/FILE`.
-pub fn list(root: &Path, wanted: Wanted) -> Result<Listing, DataError> {
+/// Lists all that is wanted below `root`, which is a folder: `root/CLASS/**/FILE`, or `root/FILE`. `listed` counts as it goes.
+pub fn list(root: &Path, wanted: Wanted, listed: &AtomicUsize) -> Result<Listing, DataError> {
     let real = fs::canonicalize(root).map_err(|source| DataError::Io { path: root.to_owned(), source })?;
     let passed = Passed::new(wanted.noun());
-    let mut walk = Walk { wanted, root: root.to_owned(), real: real.clone(), passed, ..Walk::default() };
+    let stamps = Some(Vec::new());
+    let mut walk = Walk {
+        wanted,
+        listed,
+        root: root.to_owned(),
+        real: real.clone(),
+        folders: Vec::new(),
+        seen: HashMap::new(),
+        links: VecDeque::new(),
+        file_links: Vec::new(),
+        parents: Vec::new(),
+        parent_of: HashMap::new(),
+        passed,
+        stamps,
+    };
     walk.list(PathBuf::new(), real)?;
     walk.follow()?;
     Ok(walk.finish())
@@ -98,7 +118,18 @@ fn normal(name: &OsStr) -> String {
 struct Walked {
     /// From the root.
     path: PathBuf,
-    names: Vec<Box<OsStr>>,
+    /// Sorted.
+    names: Names,
+}
+
+/// What one folder holds.
+struct Entries {
+    /// Sorted.
+    names: Names,
+    folders: Vec<OsString>,
+    links: Vec<OsString>,
+    passed: Passed,
+    changed: Option<SystemTime>,
 }
 
 /// A link to a picture: the folder that holds it, its name, and what it leads to.
@@ -108,9 +139,9 @@ struct FileLink {
     target: (u32, OsString),
 }
 
-#[derive(Default)]
-struct Walk {
+struct Walk<'l> {
     wanted: Wanted,
+    listed: &'l AtomicUsize,
     root: PathBuf,
     /// Without links.
     real: PathBuf,
@@ -124,46 +155,77 @@ struct Walk {
     parents: Vec<PathBuf>,
     parent_of: HashMap<PathBuf, u32>,
     passed: Passed,
+    stamps: Option<Vec<(PathBuf, SystemTime)>>,
 }
 
-impl Walk {
-    /// Reads `path` (from the root), which is `real` without links, and all real folders below.
+impl Walk<'_> {
+    /// Reads `path` (from the root), which is `real` without links, and all real folders below: those that lie equally deep at once.
     fn list(&mut self, path: PathBuf, real: PathBuf) -> Result<(), DataError> {
         let mut waiting = vec![(path, real)];
         let mut links = Vec::new();
-        while let Some((path, real)) = waiting.pop() {
-            if self.seen.contains_key(&real) {
-                self.passed.add(Kind::SeenAlready, &path);
-                continue;
-            }
-            let index = self.folders.len();
-            self.seen.insert(real.clone(), index);
-            let full = self.root.join(&path);
-            let error = |source| DataError::Io { path: full.clone(), source };
-            let mut names: Vec<Box<OsStr>> = Vec::new();
-            for entry in fs::read_dir(&full).map_err(error)? {
-                let entry = entry.map_err(error)?;
-                let (name, kind) = (entry.file_name(), entry.file_type().map_err(error)?);
-                if is_litter(&name) {
-                    self.passed.add(Kind::Litter, &path.join(&name));
-                } else if kind.is_dir() {
-                    waiting.push((path.join(&name), real.join(&name)));
-                } else if kind.is_symlink() {
-                    links.push((index, real.clone(), name));
-                } else if !kind.is_file() {
-                    self.passed.add(Kind::Special, &path.join(&name));
-                } else if self.wanted.is(&full, &name) {
-                    names.push(name.into_boxed_os_str());
-                } else {
-                    self.passed.add_file(&path.join(&name));
+        while !waiting.is_empty() {
+            let (seen, passed) = (&self.seen, &mut self.passed);
+            waiting.retain(|(path, real)| {
+                let is_new = !seen.contains_key(real);
+                if !is_new {
+                    passed.add(Kind::SeenAlready, path);
                 }
+                is_new
+            });
+            let walk = &*self;
+            let read: Vec<Entries> =
+                waiting.par_iter().map(|(path, _)| walk.entries(path)).collect::<Result<_, _>>()?;
+            for ((path, real), entries) in std::mem::take(&mut waiting).into_iter().zip(read) {
+                let Entries { names, folders, links: linked, passed, changed } = entries;
+                let index = self.folders.len();
+                self.seen.insert(real.clone(), index);
+                self.passed.join(passed);
+                self.stamp(self.root.join(&path), changed);
+                links.extend(linked.into_iter().map(|name| (index, real.clone(), name)));
+                waiting.extend(folders.into_iter().map(|name| (path.join(&name), real.join(&name))));
+                self.folders.push(Walked { path, names });
             }
-            self.folders.push(Walked { path, names });
         }
         // The first by name wins where two lead to the same.
         links.sort_by(|a, b| (&self.folders[a.0].path, &a.2).cmp(&(&self.folders[b.0].path, &b.2)));
         self.links.extend(links);
         Ok(())
+    }
+
+    /// What lies in the folder `path` (from the root).
+    fn entries(&self, path: &Path) -> Result<Entries, DataError> {
+        let full = self.root.join(path);
+        let error = |source| DataError::Io { path: full.clone(), source };
+        // Before it is read: what comes in between shows.
+        let changed = changed(&full);
+        let mut names = Names::default();
+        let (mut folders, mut links, mut passed) = (Vec::new(), Vec::new(), self.passed.like());
+        for entry in fs::read_dir(&full).map_err(error)? {
+            let entry = entry.map_err(error)?;
+            let (name, kind) = (entry.file_name(), entry.file_type().map_err(error)?);
+            if is_litter(&name) {
+                passed.add(Kind::Litter, &path.join(&name));
+            } else if kind.is_dir() {
+                folders.push(name);
+            } else if kind.is_symlink() {
+                links.push(name);
+            } else if !kind.is_file() {
+                passed.add(Kind::Special, &path.join(&name));
+            } else if self.wanted.is(&full, &name) {
+                names.push(&name);
+                self.listed.fetch_add(1, Ordering::Relaxed);
+            } else {
+                passed.add_file(&path.join(&name));
+            }
+        }
+        Ok(Entries { names: names.sorted(), folders, links, passed, changed })
+    }
+
+    fn stamp(&mut self, folder: PathBuf, changed: Option<SystemTime>) {
+        match (&mut self.stamps, changed) {
+            (Some(stamps), Some(changed)) => stamps.push((folder, changed)),
+            _ => self.stamps = None,
+        }
     }
 
     /// Follows links, and those that they lead to, until there are no more.
@@ -172,6 +234,8 @@ impl Walk {
             let path = self.folders[holder].path.join(&name);
             let Ok(target) = self.resolve(&real, &name) else {
                 self.passed.add(Kind::LinkToNothing, &path);
+                // What it names may come while the folder of the link stays as it is.
+                self.stamps = None;
                 continue;
             };
             match target {
@@ -187,6 +251,7 @@ impl Walk {
                 }
                 Target::File(parent, file) if self.wanted.is(&real, &name) => {
                     self.file_links.push(FileLink { holder, name, target: (parent, file) });
+                    self.listed.fetch_add(1, Ordering::Relaxed);
                 }
                 Target::File(..) => self.passed.add_file(&path),
                 Target::Special => self.passed.add(Kind::Special, &path),
@@ -216,7 +281,8 @@ impl Walk {
                 return Ok(is(kind, path, Some((parent, name))));
             }
         }
-        // A link to a link.
+        // A link to a link: those between lie in folders that nobody looks into.
+        self.stamps = None;
         let path = fs::canonicalize(&link)?;
         let kind = fs::symlink_metadata(&path)?.file_type();
         let file = match (path.parent(), path.file_name()) {
@@ -232,6 +298,8 @@ impl Walk {
             return Ok(*number);
         }
         let real = fs::canonicalize(path)?;
+        // What a link leads to may go while the folder of the link stays as it is.
+        self.stamp(real.clone(), changed(&real));
         let known = self.parent_of.get(&real).copied();
         let number = known.unwrap_or_else(|| {
             self.parents.push(real.clone());
@@ -243,28 +311,23 @@ impl Walk {
     }
 
     fn finish(mut self) -> Listing {
-        self.folders.iter_mut().for_each(|folder| folder.names.sort());
         // Links to pictures come last: what is listed for real is known now.
         let mut linked: HashSet<(u32, OsString)> = HashSet::new();
-        let mut added: Vec<(usize, Box<OsStr>)> = Vec::new();
+        let mut added: BTreeMap<usize, Vec<OsString>> = BTreeMap::new();
         for FileLink { holder, name, target } in std::mem::take(&mut self.file_links) {
             let path = &self.parents[target.0 as usize];
-            let listed = self.seen.get(path).is_some_and(|folder| {
-                self.folders[*folder].names.binary_search_by(|name| (**name).cmp(&target.1)).is_ok()
-            });
+            let listed = self.seen.get(path).is_some_and(|folder| self.folders[*folder].names.holds(&target.1));
             if listed || !linked.insert(target) {
                 self.passed.add(Kind::SeenAlready, &self.folders[holder].path.join(name));
             } else {
-                added.push((holder, name.into_boxed_os_str()));
+                added.entry(holder).or_default().push(name);
             }
         }
-        let mut grown: Vec<usize> = Vec::new();
-        for (holder, name) in added {
-            self.folders[holder].names.push(name);
-            grown.push(holder);
+        for (folder, added) in added {
+            let names = &mut self.folders[folder].names;
+            added.iter().for_each(|name| names.push(name));
+            *names = names.sorted();
         }
-        grown.dedup();
-        grown.into_iter().for_each(|folder| self.folders[folder].names.sort());
         self.by_class()
     }
 
@@ -292,8 +355,13 @@ impl Walk {
             .map(|Walked { path, names }| Folder { class: class(&path), path, names })
             .collect();
         folders.sort_by(|a, b| (a.class, &a.path).cmp(&(b.class, &b.path)));
-        Listing { classes: full, folders, passed: self.passed }
+        Listing { classes: full, folders, passed: self.passed, stamps: self.stamps }
     }
+}
+
+/// When what a folder holds was last changed; `None` where the system does not tell.
+pub fn changed(folder: &Path) -> Option<SystemTime> {
+    fs::metadata(folder).and_then(|metadata| metadata.modified()).ok()
 }
 
 enum Target {

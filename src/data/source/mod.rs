@@ -9,9 +9,11 @@ mod fingerprint;
 mod folder;
 mod identity;
 mod idx;
+mod kept;
 mod labels;
 mod listing;
 mod litter;
+mod names;
 mod noticed;
 mod npy;
 mod npy_header;
@@ -21,8 +23,10 @@ mod shard_index;
 mod similar;
 mod tar_shards;
 
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 pub use fingerprint::Fingerprint;
 pub use identity::{Identity, identities};
@@ -78,6 +82,11 @@ pub trait Source: Send + Sync {
         &[]
     }
 
+    /// What writes down what opening it took long to find out, for [`Opening::kept`]; `None` where there is nothing to be kept.
+    fn keeps(&self) -> Option<Writes<'_>> {
+        None
+    }
+
     /// Whether the source as a whole is still there: asked when a picture cannot be read.
     fn check(&self) -> Result<(), DataError> {
         Ok(())
@@ -98,11 +107,33 @@ pub fn describe(name: &str, source: &dyn Source) -> Vec<String> {
     lines.map(|line| format!("{name}: {line}")).collect()
 }
 
+/// Writes to a file.
+pub type Writes<'s> = Box<dyn FnMut(&mut dyn Write) -> std::io::Result<()> + 's>;
+
+/// How a source is opened, beside what it is.
+#[derive(Clone, Copy)]
+pub struct Opening<'o> {
+    /// Counts files as they are listed.
+    pub listed: &'o AtomicUsize,
+    /// A file that [`Source::keeps`] has written: taken up where it is this source's and still true.
+    pub kept: Option<&'o Path>,
+}
+
+/// As [`open_as`], anew.
+pub fn open(spec: &SourceSpec, channels: usize, max_pixels: usize) -> Result<Arc<dyn Source>, DataError> {
+    open_as(spec, channels, max_pixels, Opening { listed: &AtomicUsize::new(0), kept: None })
+}
+
 /// Opens the source that `spec` names; its pictures will have `channels` channels and at most `max_pixels` pixels.
 ///
 /// # Errors
 /// Where a folder or file is missing, unreadable, empty, of another format or of mixed layout, or a split has an unknown name.
-pub fn open(spec: &SourceSpec, channels: usize, max_pixels: usize) -> Result<Arc<dyn Source>, DataError> {
+pub fn open_as(
+    spec: &SourceSpec,
+    channels: usize,
+    max_pixels: usize,
+    opening: Opening<'_>,
+) -> Result<Arc<dyn Source>, DataError> {
     if let (Some((call, found)), false) = (channels_of(spec), matches!(channels, 1 | 3)) {
         return Err(DataError::NoSuchChannels { call, found, channels });
     }
@@ -113,7 +144,7 @@ pub fn open(spec: &SourceSpec, channels: usize, max_pixels: usize) -> Result<Arc
         SourceSpec::Digits { split } => Arc::new(digits::Digits::open(split, channels)?),
         SourceSpec::ImageFolder { path, range } => {
             let reading = Reading { channels, max_pixels, range: *range };
-            Arc::new(folder::ImageFolder::open(Path::new(path), reading)?)
+            Arc::new(folder::ImageFolder::open(Path::new(path), reading, opening)?)
         }
         SourceSpec::Idx { images, labels } => {
             let labels = labels.as_deref().map(Path::new);
@@ -121,7 +152,7 @@ pub fn open(spec: &SourceSpec, channels: usize, max_pixels: usize) -> Result<Arc
         }
         SourceSpec::Npy { path, range, layout } => {
             let settings = npy::Settings { channels, max_pixels, range: *range, layout: *layout };
-            Arc::new(npy::Npy::open(Path::new(path), settings)?)
+            Arc::new(npy::Npy::open(Path::new(path), settings, opening)?)
         }
         SourceSpec::TarShards { path, range, shuffle } => {
             let reading = Reading { channels, max_pixels, range: *range };

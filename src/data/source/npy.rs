@@ -8,7 +8,7 @@ use super::files::Files;
 use super::listing::Wanted;
 use super::noticed::{Noticed, Of};
 use super::npy_header::{self, Header, Type};
-use super::{DataError, Identity, Image, Source};
+use super::{DataError, Identity, Image, Opening, Source, Writes};
 use crate::data::decode;
 use crate::spec::ArrayLayout;
 
@@ -39,8 +39,8 @@ pub(super) struct Settings {
 
 impl Npy {
     /// Lists `root/CLASS/**/FILE.npy`, or `root/FILE.npy`.
-    pub(super) fn open(root: &Path, settings: Settings) -> Result<Npy, DataError> {
-        let source = Npy { files: Files::list(root, Wanted::Arrays)?, settings, noticed: Noticed::default() };
+    pub(super) fn open(root: &Path, settings: Settings, opening: Opening<'_>) -> Result<Npy, DataError> {
+        let source = Npy { files: Files::list(root, Wanted::Arrays, opening)?, settings, noticed: Noticed::default() };
         // What is lost is told before it is trained on; an array that is broken is told when it is met.
         let count = LOOKED_AT.min(source.len());
         (0..count).for_each(|i| drop(source.image(i * source.len() / count)));
@@ -173,5 +173,9 @@ impl Source for Npy {
 
     fn check(&self) -> Result<(), DataError> {
         self.files.check()
+    }
+
+    fn keeps(&self) -> Option<Writes<'_>> {
+        self.files.keeps()
     }
 }

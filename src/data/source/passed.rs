@@ -44,6 +44,22 @@ impl Passed {
         Passed { kinds: BTreeMap::new(), noun }
     }
 
+    /// Nothing yet, beside the same.
+    pub fn like(&self) -> Passed {
+        Passed::new(self.noun)
+    }
+
+    /// Adds what was counted apart.
+    pub fn join(&mut self, other: Passed) {
+        for (kind, (more, path)) in other.kinds {
+            let (count, example) = self.kinds.entry(kind).or_insert_with(|| (0, path.clone()));
+            *count += more;
+            if path < *example {
+                *example = path;
+            }
+        }
+    }
+
     /// Counts `path`, which is as the user shall read it.
     pub fn add(&mut self, kind: Kind, path: &Path) {
         let path = path.display().to_string();
