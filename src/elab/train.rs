@@ -51,7 +51,7 @@ impl Machine<'_> {
             rules: Vec::new(),
             precision: Precision::F32,
             recompute: Recompute::None,
-            residual: Residual::F32,
+            residual: Residual::Bf16,
             checkpoint_every: Duration::Epochs(1.0),
             keep: 3,
             log_every_steps: 1,

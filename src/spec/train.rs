@@ -74,7 +74,7 @@ pub struct TrainSpec {
     pub rules: Vec<ParameterRule>,
     /// `precision = f32`: of parameters, gradients and moments. Sums over many of them are in f64.
     pub precision: Precision,
-    /// `residual = f32` or `bf16`: what sums along the residual stream are stored in. Heard where `precision` is `bf16`, by the
+    /// `residual = bf16` (the default) or `f32`: what sums along the residual stream are stored in. Heard where `precision` is `bf16`, by the
     /// `xla` backend on NVIDIA; all else keeps them in f32.
     #[serde(default)]
     pub residual: Residual,

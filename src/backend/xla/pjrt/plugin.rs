@@ -29,6 +29,19 @@ impl fmt::Debug for Plugin {
 /// Tables of plugins that were told to begin: each is told once in a process.
 static BEGUN: Mutex<Vec<usize>> = Mutex::new(Vec::new());
 
+/// The variable by which XLA's libraries learn from which severity on they write to stderr: 0 all, 2 errors.
+const LOG_LEVEL: &str = "TF_CPP_MIN_LOG_LEVEL";
+
+/// Keeps what plugins have to say of themselves from the user's terminal, such as each kernel's registers; errors come back by the
+/// C API. Who has set the variable hears what he asked for.
+fn quieten() {
+    if std::env::var_os(LOG_LEVEL).is_none() {
+        // SAFETY: what else reads the environment in this process is Rust's, behind the lock that this call takes, but for plugins
+        // that were loaded before, which have set the variable already.
+        unsafe { std::env::set_var(LOG_LEVEL, "2") };
+    }
+}
+
 impl Plugin {
     /// Loads the library at `path` into this process, where it stays. Its own start code runs: as with a program that is
     /// started, whoever names the file trusts it.
@@ -36,6 +49,7 @@ impl Plugin {
         let load = |reason: String| PjrtError::Load { path: path.to_owned(), reason };
         // A plain name would be looked up in the system's folders for libraries.
         let file = std::fs::canonicalize(path).map_err(|error| load(error.to_string()))?;
+        quieten();
         // SAFETY: start code of the library runs, which is what the user asked for by naming it.
         let library = unsafe { libloading::Library::new(&file) }.map_err(|error| load(reason(&error, &file)))?;
         // Threads of a plugin outlive its client, so the library is never closed.
