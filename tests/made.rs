@@ -251,7 +251,8 @@ pub const TABLE: Table = Table {
 
 /// Pictures `numbers` as a file of Parquet, with a dictionary that holds the first of them and two rows a page.
 pub fn parquet(table: &Table, numbers: std::ops::Range<usize>) -> Vec<u8> {
-    use parquet::data_type::{ByteArray, ByteArrayType, Int32Type, Int64Type};
+    use parquet::column::writer::ColumnWriter;
+    use parquet::data_type::ByteArray;
     use parquet::file::metadata::KeyValue;
     use parquet::file::properties::WriterProperties;
     use parquet::file::writer::SerializedFileWriter;
@@ -282,43 +283,40 @@ pub fn parquet(table: &Table, numbers: std::ops::Range<usize>) -> Vec<u8> {
     let numbers: Vec<usize> = numbers.collect();
     for rows in numbers.chunks(table.rows) {
         let mut group = writer.next_row_group().expect("the one before is closed");
+        let label = |row: &usize| (table.label_of)(*row);
         while let Some(mut column) = group.next_column().expect("the one before is closed") {
-            let pictures: Vec<Option<Vec<u8>>> = rows.iter().map(|number| (table.picture)(*number)).collect();
-            let labels: Vec<Option<i64>> = rows.iter().map(|number| (table.label_of)(*number)).collect();
-            let full = if table.nested { 2 } else { 1 };
-            // A picture's path is there in every second row.
-            let levels: Vec<i16> = match column.untyped() {
-                parquet::column::writer::ColumnWriter::ByteArrayColumnWriter(typed) => {
+            let written = match column.untyped() {
+                ColumnWriter::ByteArrayColumnWriter(typed) => {
                     let is_path = typed.get_descriptor().name() == "path";
-                    let values: Vec<Option<ByteArray>> = match is_path {
-                        true => rows.iter().map(|row| row.is_multiple_of(2).then(|| "a.png".into())).collect(),
-                        false => pictures.into_iter().map(|bytes| bytes.map(ByteArray::from)).collect(),
+                    let value = |row: &usize| match is_path {
+                        true => row.is_multiple_of(2).then(|| ByteArray::from("a.png")),
+                        false => (table.picture)(*row).map(ByteArray::from),
                     };
-                    let levels: Vec<i16> = values.iter().map(|value| full - i16::from(value.is_none())).collect();
-                    let values: Vec<ByteArray> = values.into_iter().flatten().collect();
-                    typed.write_batch(&values, Some(&levels), None).expect("memory takes it");
-                    levels
+                    let (levels, values) = levelled(rows.iter().map(value), if table.nested { 2 } else { 1 });
+                    typed.write_batch(&values, Some(&levels), None)
                 }
-                _ => labels.iter().map(|label| label.is_some().into()).collect(),
+                ColumnWriter::Int64ColumnWriter(typed) => {
+                    let (levels, values) = levelled(rows.iter().map(label), 1);
+                    typed.write_batch(&values, Some(&levels), None)
+                }
+                ColumnWriter::Int32ColumnWriter(typed) => {
+                    let values: Vec<i32> = rows.iter().filter_map(label).map(|label| label as i32).collect();
+                    typed.write_batch(&values, None, None)
+                }
+                _ => unreachable!("the schemas above have no other columns"),
             };
-            let labels = labels.into_iter().flatten();
-            match column.untyped() {
-                parquet::column::writer::ColumnWriter::Int64ColumnWriter(_) => {
-                    let values: Vec<i64> = labels.collect();
-                    let typed = column.typed::<Int64Type>();
-                    typed.write_batch(&values, Some(&levels), None).expect("memory takes it");
-                }
-                parquet::column::writer::ColumnWriter::Int32ColumnWriter(_) => {
-                    let values: Vec<i32> = labels.map(|label| label as i32).collect();
-                    column.typed::<Int32Type>().write_batch(&values, None, None).expect("memory takes it");
-                }
-                _ => drop(column.typed::<ByteArrayType>()),
-            }
+            written.expect("memory takes it");
             column.close().expect("memory takes it");
         }
         group.close().expect("memory takes it");
     }
     writer.into_inner().expect("memory takes it")
+}
+
+/// How deep each value is there, `full` where all of it is, and the values that are.
+fn levelled<T>(values: impl Iterator<Item = Option<T>>, full: i16) -> (Vec<i16>, Vec<T>) {
+    let values: Vec<Option<T>> = values.collect();
+    (values.iter().map(|value| full - i16::from(value.is_none())).collect(), values.into_iter().flatten().collect())
 }
 
 /// Of `count` numbers, first all of the first class.

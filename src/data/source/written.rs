@@ -61,8 +61,12 @@ fn shapes(spec: &ShapesSpec) -> String {
     let ShapesSpec { split, count, size, classes, color, position, scale, rotation, background, texture } = spec;
     let split = if *split == Split::Train { "train" } else { "val" };
     let (height, width) = size;
+    // Nine decimals are more than anybody writes, and few enough that 0.07 is 7 % and no 7.000000000000001 %.
+    let [color, position, scale, rotation, background, texture] =
+        [color, position, scale, rotation, background, texture]
+            .map(|ratio| format!("{}%", (ratio * 1e11).round() / 1e9));
     format!(
-        "shapes(\"{split}\", count: {count}, size: ({height}px, {width}px), classes: {classes}, color: {color:?}, position: \
-         {position:?}, scale: {scale:?}, rotation: {rotation:?}, background: {background:?}, texture: {texture:?})"
+        "shapes(\"{split}\", count: {count}, size: ({height}px, {width}px), classes: {classes}, color: {color}, position: \
+         {position}, scale: {scale}, rotation: {rotation}, background: {background}, texture: {texture})"
     )
 }

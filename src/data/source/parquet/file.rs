@@ -290,3 +290,25 @@ impl Reading {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_million_rows_stay_below_a_gigabyte_even_with_a_page_for_each() {
+        assert!((size_of::<DataPage>() + size_of::<i32>()) * 10_000_000 < 1 << 30);
+    }
+
+    #[test]
+    fn a_schema_that_lies_deep_in_itself_is_refused() {
+        // A list of so many structures, each with one child, the last with none.
+        let schema = |count: u8| {
+            let one = |children: u8| vec![0x55, 2 * children, 0];
+            let all: Vec<u8> = (1..count).flat_map(|_| one(1)).chain(one(0)).collect();
+            [vec![0x29, 0xfc, count], all, vec![0]].concat()
+        };
+        assert_eq!(check_depth(&schema(20)), Ok(()));
+        assert_eq!(check_depth(&schema(100)), Err(Fault::Wrong));
+    }
+}

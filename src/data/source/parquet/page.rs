@@ -256,3 +256,53 @@ pub fn by_dictionary(encoding: i64) -> Result<bool, &'static str> {
         _ => Err("an encoding of no known name"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A whole number as the protocol has it.
+    fn number(value: u32) -> Vec<u8> {
+        let (mut left, mut bytes) = (u64::from(value) << 1, Vec::new());
+        while left >= 0x80 {
+            bytes.push(left as u8 | 0x80);
+            left >>= 7;
+        }
+        bytes.push(left as u8);
+        bytes
+    }
+
+    /// The head of a page of the kind with this number, by plain values.
+    fn written(kind: u32, unpacked: u32, packed: u32, values: u32) -> Vec<u8> {
+        let field = |head: u8, value: u32| [vec![head], number(value)].concat();
+        // What says more of it is the fifth field, or the seventh.
+        let part = if kind == 2 { 0x4c } else { 0x2c };
+        let sizes = [field(0x15, kind), field(0x15, unpacked), field(0x15, packed)].concat();
+        [sizes, vec![part], field(0x15, values), field(0x15, 0), vec![0, 0]].concat()
+    }
+
+    #[test]
+    fn a_head_says_what_lies_behind_it_and_one_that_lies_takes_no_memory() {
+        let bytes = written(0, 5000, 700, 9);
+        let found = head(&bytes).expect("it is one");
+        let kind = Kind::Data;
+        assert_eq!(found, Head { kind, length: bytes.len(), packed: 700, unpacked: 5000, values: 9, encoding: 0 });
+        assert_eq!(check(&found, Compression::SNAPPY), Ok(()));
+        for (head_of, codec, reason) in [
+            (written(0, 5000, 700, 9), Compression::UNCOMPRESSED, "damaged: 700 bytes of a page are no 5000"),
+            (
+                written(0, i32::MAX as u32, 700, 9),
+                Compression::SNAPPY,
+                "damaged: 700 bytes of a page are no 2147483647",
+            ),
+            (written(0, i32::MAX as u32, 1 << 28, 9), Compression::SNAPPY, "a page takes 2147483647 bytes"),
+            (written(2, 100, 100, 26), Compression::UNCOMPRESSED, "damaged: 26 values are no dictionary of 100 bytes"),
+            (written(0, 100, 100, 2), Compression::LZO, "which is not read"),
+        ] {
+            let found = check(&head(&head_of).expect("it is one"), codec).expect_err("it lies");
+            assert!(found.contains(reason), "{found}");
+        }
+        assert_eq!(head(&bytes[..bytes.len() - 1]), Err(Fault::Short));
+        assert_eq!(head(&[0]), Err(Fault::Wrong), "it says nothing");
+    }
+}
