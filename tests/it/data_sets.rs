@@ -63,7 +63,7 @@ fn what_lies_at_a_path_is_recognised() {
             3
         };
         let opened = source::open(&spec, channels, MAX_PIXELS);
-        assert!(opened.is_ok_and(|source| source.len() > 0), "{name} is opened as {expected}");
+        assert!(opened.is_ok_and(|source| !source.is_empty()), "{name} is opened as {expected}");
     }
     // MNIST's own names, compressed.
     let (idx, place) = made("compressed idx");

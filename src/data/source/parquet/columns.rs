@@ -60,7 +60,7 @@ fn pictures(schema: &SchemaDescriptor, name: &str, call: &str) -> Result<usize, 
             "its column `{name}` holds {}, and pictures are bytes, or a structure with `bytes`",
             kind(field)
         ),
-        help: proposed(schema, call, "image", |field| is_of_pictures(field)),
+        help: proposed(schema, call, "image", is_of_pictures),
     })
 }
 
