@@ -5,6 +5,7 @@
 use std::fs;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 
 use cmae::spec::{ArrayLayout, CifarKind, Shuffle, SourceSpec, Split};
 
@@ -221,6 +222,103 @@ fn shards() -> Vec<(String, Vec<u8>)> {
         .collect()
 }
 
+/// How a file of Parquet is written.
+pub struct Table {
+    /// Columns of a structure `{bytes, path}` and of ClassLabel, as Hugging Face has them; else of bytes and of 32 bits.
+    pub nested: bool,
+    pub image: &'static str,
+    pub label: &'static str,
+    pub compression: parquet::basic::Compression,
+    /// Rows of a group.
+    pub rows: usize,
+    /// Names of the classes in the metadata.
+    pub classes: &'static [&'static str],
+    /// What stands in the place of picture `number`; nothing where it is null.
+    pub picture: fn(usize) -> Option<Vec<u8>>,
+    pub label_of: fn(usize) -> Option<i64>,
+}
+
+pub const TABLE: Table = Table {
+    nested: true,
+    image: "image",
+    label: "label",
+    compression: parquet::basic::Compression::SNAPPY,
+    rows: 4,
+    classes: &["cat", "dog", "emu"],
+    picture: |number| Some(png(number)),
+    label_of: |number| Some(label(number) as i64),
+};
+
+/// Pictures `numbers` as a file of Parquet, with a dictionary that holds the first of them and two rows a page.
+pub fn parquet(table: &Table, numbers: std::ops::Range<usize>) -> Vec<u8> {
+    use parquet::column::writer::ColumnWriter;
+    use parquet::data_type::ByteArray;
+    use parquet::file::metadata::KeyValue;
+    use parquet::file::properties::WriterProperties;
+    use parquet::file::writer::SerializedFileWriter;
+
+    let Table { image, label, .. } = table;
+    let schema = match table.nested {
+        true => format!(
+            "message schema {{ optional group {image} {{ optional binary bytes; optional binary path (UTF8); }} optional int64 \
+             {label}; }}"
+        ),
+        false => format!("message schema {{ required int32 {label}; optional binary {image}; }}"),
+    };
+    let schema = parquet::schema::parser::parse_message_type(&schema).expect("it is one");
+    let features = serde_json::json!({ "info": { "features": {
+        *image: { "_type": "Image" },
+        *label: { "names": table.classes, "_type": "ClassLabel" },
+    } } });
+    let known = KeyValue::new("huggingface".to_owned(), features.to_string());
+    let properties = WriterProperties::builder()
+        .set_compression(table.compression)
+        .set_data_page_row_count_limit(2)
+        .set_write_batch_size(1)
+        .set_dictionary_page_size_limit(300)
+        .set_key_value_metadata((!table.classes.is_empty()).then(|| vec![known]))
+        .build();
+    let mut writer =
+        SerializedFileWriter::new(Vec::new(), Arc::new(schema), Arc::new(properties)).expect("memory takes it");
+    let numbers: Vec<usize> = numbers.collect();
+    for rows in numbers.chunks(table.rows) {
+        let mut group = writer.next_row_group().expect("the one before is closed");
+        let label = |row: &usize| (table.label_of)(*row);
+        while let Some(mut column) = group.next_column().expect("the one before is closed") {
+            let written = match column.untyped() {
+                ColumnWriter::ByteArrayColumnWriter(typed) => {
+                    let is_path = typed.get_descriptor().name() == "path";
+                    let value = |row: &usize| match is_path {
+                        true => row.is_multiple_of(2).then(|| ByteArray::from("a.png")),
+                        false => (table.picture)(*row).map(ByteArray::from),
+                    };
+                    let (levels, values) = levelled(rows.iter().map(value), if table.nested { 2 } else { 1 });
+                    typed.write_batch(&values, Some(&levels), None)
+                }
+                ColumnWriter::Int64ColumnWriter(typed) => {
+                    let (levels, values) = levelled(rows.iter().map(label), 1);
+                    typed.write_batch(&values, Some(&levels), None)
+                }
+                ColumnWriter::Int32ColumnWriter(typed) => {
+                    let values: Vec<i32> = rows.iter().filter_map(label).map(|label| label as i32).collect();
+                    typed.write_batch(&values, None, None)
+                }
+                _ => unreachable!("the schemas above have no other columns"),
+            };
+            written.expect("memory takes it");
+            column.close().expect("memory takes it");
+        }
+        group.close().expect("memory takes it");
+    }
+    writer.into_inner().expect("memory takes it")
+}
+
+/// How deep each value is there, `full` where all of it is, and the values that are.
+fn levelled<T>(values: impl Iterator<Item = Option<T>>, full: i16) -> (Vec<i16>, Vec<T>) {
+    let values: Vec<Option<T>> = values.collect();
+    (values.iter().map(|value| full - i16::from(value.is_none())).collect(), values.into_iter().flatten().collect())
+}
+
 /// Of `count` numbers, first all of the first class.
 fn by_class(count: usize) -> Vec<usize> {
     (0..3).flat_map(|class| (0..count).filter(move |number| label(*number) == class)).collect()
@@ -302,6 +400,59 @@ pub fn sources() -> Vec<Made> {
             pictures: (0..20).collect(),
             channels: 3,
             classes: named(&["cat", "dog", "emu"]),
+        },
+        Made {
+            name: "parquet",
+            files: [0..9, 9..13]
+                .into_iter()
+                .enumerate()
+                .map(|(number, rows)| (format!("p/train-{number:05}-of-00002.parquet"), parquet(&TABLE, rows)))
+                .collect(),
+            text: "parquet(\"ROOT/p\")",
+            spec: |root| SourceSpec::Parquet {
+                path: format!("{root}/p"),
+                image: "image".to_owned(),
+                label: None,
+                range: None,
+                shuffle: Shuffle::All,
+            },
+            pictures: (0..13).collect(),
+            channels: 3,
+            classes: named(&["cat", "dog", "emu"]),
+        },
+        Made {
+            name: "parquet by row groups",
+            files: [0..5, 5..16]
+                .into_iter()
+                .enumerate()
+                .map(|(number, rows)| {
+                    let compression = [
+                        parquet::basic::Compression::UNCOMPRESSED,
+                        parquet::basic::Compression::GZIP(Default::default()),
+                    ][number];
+                    let table = Table {
+                        nested: false,
+                        image: "img",
+                        label: "fine",
+                        compression,
+                        rows: 5,
+                        classes: &[],
+                        ..TABLE
+                    };
+                    (format!("{number}.parquet"), parquet(&table, rows))
+                })
+                .collect(),
+            text: "parquet(\"ROOT/{0..1}.parquet\", image: \"img\", label: \"fine\", range: 0..65535, shuffle: \"shards\")",
+            spec: |root| SourceSpec::Parquet {
+                path: format!("{root}/{{0..1}}.parquet"),
+                image: "img".to_owned(),
+                label: Some("fine".to_owned()),
+                range: Some((0, 65535)),
+                shuffle: Shuffle::Shards,
+            },
+            pictures: (0..16).collect(),
+            channels: 3,
+            classes: numbers(3),
         },
         Made {
             name: "image_folder of bands",

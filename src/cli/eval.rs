@@ -30,7 +30,7 @@ enum How {
 struct Knn {
     #[command(flatten)]
     chosen: Chosen,
-    /// Labelled pictures that vote: a folder, or a source of the pipeline. By default the pipeline's.
+    /// Labelled pictures that vote: where they lie, as `cmaec data check PATH` takes it, or a source of the pipeline. By default the pipeline's.
     #[arg(long, value_name = "PATH")]
     bank: Option<String>,
     /// Labelled pictures that are classified.

@@ -20,7 +20,7 @@ use super::trained::Chosen;
 pub struct Args {
     #[command(flatten)]
     chosen: Chosen,
-    /// A folder of pictures, or a source of the pipeline, such as `data.val`.
+    /// Where pictures lie, as `cmaec data check PATH` takes it, or a source of the pipeline, such as `data.val`.
     #[arg(long, value_name = "PATH")]
     data: String,
     /// A plain file; one that is there is written over, unless it is a run's.

@@ -6,6 +6,7 @@ mod bench;
 mod check;
 mod compile;
 mod cost;
+mod data;
 mod devices;
 mod eval;
 mod explain;
@@ -57,6 +58,7 @@ enum Command {
     Export(export::Args),
     Report(report::Args),
     Inspect(inspect::Args),
+    Data(data::Args),
     Explain(explain::Args),
 }
 
@@ -73,6 +75,7 @@ pub fn main() -> ExitCode {
         Command::Export(args) => export::main(args),
         Command::Report(args) => report::main(args),
         Command::Inspect(args) => inspect::main(args),
+        Command::Data(args) => data::main(args),
         Command::Verify(args) => verify::main(args),
         Command::Explain(args) => explain::main(args),
     };

@@ -7,8 +7,8 @@ use cmae::data::source::{self, Source};
 use cmae::eval::Named;
 use cmae::graph::Program;
 use cmae::run::{Checkpoint, RunError, RunFolder};
-use cmae::spec::SourceSpec;
 
+use super::data::in_words;
 use super::output::errln;
 
 /// Which run, and what of it.
@@ -61,7 +61,7 @@ impl Trained {
         Ok(Named { name: text.to_owned(), source: self.source(text)? })
     }
 
-    /// The source that `text` names: one of the pipeline's (`data.val`), or a folder of pictures.
+    /// The source that `text` names: one of the pipeline's (`data.val`), or what lies at that path.
     pub fn source(&self, text: &str) -> Result<Arc<dyn Source>, String> {
         let data = &self.program.spec.data;
         let spec = match text.strip_prefix("data.") {
@@ -69,12 +69,9 @@ impl Trained {
                 let known: Vec<String> = data.sources.iter().map(|(name, _)| format!("data.{name}")).collect();
                 format!("the run has no source `{text}`\nhelp: it has {}", known.join(", "))
             })?,
-            None => SourceSpec::ImageFolder { path: text.to_owned(), range: None },
+            None => source::recognise(text).map_err(|error| in_words(&error))?,
         };
-        let source = source::open(&spec, data.channels, data.max_pixels).map_err(|error| match error.help() {
-            Some(help) => format!("{error}\nhelp: {help}"),
-            None => error.to_string(),
-        })?;
+        let source = source::open(&spec, data.channels, data.max_pixels).map_err(|error| in_words(&error))?;
         source::describe(text, &*source).iter().for_each(|line| errln!("{line}"));
         Ok(source)
     }

@@ -116,7 +116,12 @@ impl DataError {
                 path.parent().filter(|p| !p.as_os_str().is_empty()).map(|p| format!("try `{}`", p.display()))
             }
             DataError::EmptyFolder { passed, noun, .. } => {
-                let wanted = format!("put {noun}s in PATH/CLASS/, or directly in PATH if they have no labels");
+                let wanted = match *noun {
+                    "picture" | "array" => {
+                        format!("put {noun}s in PATH/CLASS/, or directly in PATH if they have no labels")
+                    }
+                    _ => format!("name the folder that its {noun}s lie in"),
+                };
                 let found: Vec<&str> = passed.iter().map(String::as_str).chain([&*wanted]).collect();
                 Some(found.join("\n"))
             }

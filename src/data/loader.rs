@@ -319,7 +319,7 @@ fn permutation(seed: u64, epoch: u64, name: &str, source: &dyn Source) -> Vec<u3
 }
 
 /// Fisher and Yates.
-fn shuffle<T>(order: &mut [T], stream: &mut impl Draw) {
+pub(super) fn shuffle<T>(order: &mut [T], stream: &mut impl Draw) {
     for last in (1..order.len()).rev() {
         order.swap(last, stream.below(last as u64 + 1) as usize);
     }

@@ -7,10 +7,12 @@ pub mod evaluation;
 pub mod image;
 pub mod loader;
 pub mod mask;
+pub mod pack;
 pub mod random;
 pub mod rng;
 pub mod sample;
 pub mod source;
+pub mod survey;
 mod unknown_classes;
 pub mod view;
 

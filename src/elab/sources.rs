@@ -15,6 +15,7 @@ pub const SOURCES: &[Builtin] = &[
     Builtin { name: "idx", params: &["path", "labels?"], make: idx },
     Builtin { name: "image_folder", params: &["path", "range?"], make: image_folder },
     Builtin { name: "npy", params: &["path", "range?", "layout?"], make: npy },
+    Builtin { name: "parquet", params: &["path", "image?", "label?", "range?", "shuffle?"], make: parquet },
     Builtin { name: "shapes", params: SHAPES, make: shapes },
     Builtin { name: "tar_shards", params: &["path", "range?", "shuffle?"], make: tar_shards },
 ];
@@ -53,14 +54,28 @@ fn npy(bag: &Bag) -> Made {
     Ok(Kind::NewSource(SourceSpec::Npy { path, range, layout }))
 }
 
+fn parquet(bag: &Bag) -> Made {
+    Ok(Kind::NewSource(SourceSpec::Parquet {
+        path: path("parquet", bag, "path")?,
+        image: bag.string("image")?.map_or_else(|| "image".to_owned(), |name| name.to_string()),
+        label: bag.string("label")?.map(|name| name.to_string()),
+        range: levels("parquet", bag)?,
+        shuffle: shuffle("parquet", bag)?,
+    }))
+}
+
 fn tar_shards(bag: &Bag) -> Made {
     let path = path("tar_shards", bag, "path")?;
-    let shuffle = match (bag.get("shuffle"), bag.string("shuffle")?.as_deref()) {
-        (None, _) | (_, Some("all")) => Shuffle::All,
-        (_, Some("shards")) => Shuffle::Shards,
-        (Some(value), _) => return Err(wrong_type("`shuffle` of `tar_shards`", value, "\"all\" or \"shards\"")),
-    };
-    Ok(Kind::NewSource(SourceSpec::TarShards { path, range: levels("tar_shards", bag)?, shuffle }))
+    let (range, shuffle) = (levels("tar_shards", bag)?, shuffle("tar_shards", bag)?);
+    Ok(Kind::NewSource(SourceSpec::TarShards { path, range, shuffle }))
+}
+
+fn shuffle(source: &str, bag: &Bag) -> Result<Shuffle, Diagnostic> {
+    match (bag.get("shuffle"), bag.string("shuffle")?.as_deref()) {
+        (None, _) | (_, Some("all")) => Ok(Shuffle::All),
+        (_, Some("shards")) => Ok(Shuffle::Shards),
+        (Some(value), _) => Err(wrong_type(&format!("`shuffle` of `{source}`"), value, "\"all\" or \"shards\"")),
+    }
 }
 
 /// The argument `name` of `source`, a path that some system opens as it stands.

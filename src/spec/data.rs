@@ -52,6 +52,9 @@ pub enum SourceSpec {
     /// Arrays that NumPy saved, in folders as pictures are. `range`: what of the values becomes black and white; by default all of
     /// whole numbers, and 0 to 1 of floats. `layout`: told by the number of channels where it is not said.
     Npy { path: String, range: Option<(f64, f64)>, layout: Option<ArrayLayout> },
+    /// Files of Parquet as Hugging Face's `datasets` writes them: one, those of a range in braces, or all below a folder. `image` and
+    /// `label` are columns; where no label is named, that of the name `label` is read if it is there.
+    Parquet { path: String, image: String, label: Option<String>, range: Option<(u16, u16)>, shuffle: Shuffle },
     /// Tar files as WebDataset has them: one, those of a range in braces (`{000..999}.tar`), or all of a folder.
     TarShards { path: String, range: Option<(u16, u16)>, shuffle: Shuffle },
     /// Rendered objects.
@@ -79,7 +82,7 @@ pub struct ShapesSpec {
 pub enum Shuffle {
     /// From all pictures.
     All,
-    /// Shards are, and then pictures within a window that goes over them.
+    /// Shards, or row groups, are, and then pictures within a window that goes over them.
     Shards,
 }
 

@@ -73,8 +73,10 @@ fn try_mutations(count: usize, seed: u64) {
             }
             let most = MOST.get() - before;
             // A picture's header may claim what the limit on pixels allows, whatever its file is.
-            let decodes =
-                matches!(made.spec(place.path()), SourceSpec::ImageFolder { .. } | SourceSpec::TarShards { .. });
+            let decodes = matches!(
+                made.spec(place.path()),
+                SourceSpec::ImageFolder { .. } | SourceSpec::Parquet { .. } | SourceSpec::TarShards { .. }
+            );
             let aside = if decodes { MOST_BYTES } else { ASIDE as isize };
             assert!(most <= aside + (EACH * length) as isize, "{} {number}: {most} bytes of {length}", made.name);
             write(&place.path().join(name), bytes);

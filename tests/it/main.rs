@@ -27,6 +27,7 @@ mod command;
 mod copies;
 mod cpu;
 mod data_codes;
+mod data_sets;
 mod docs;
 mod eval;
 mod events;

@@ -17,7 +17,7 @@ use cmae::spec::{CifarKind, Interpolation, MAX_PIXELS, Shuffle, SourceSpec, Spli
 use cmae::tensor::Pictures;
 
 use crate::command::root;
-use crate::made::{self, Made, gzip, label, value, write};
+use crate::made::{self, Made, TABLE, Table, gzip, label, value, write};
 use crate::runs::text;
 
 fn open(made: &Made, root: &Path) -> Arc<dyn Source> {
@@ -63,6 +63,27 @@ fn the_language_spells_each() {
         let compiled = compiled.unwrap_or_else(|_| panic!("{written}: {:?}", diagnostics.list()));
         assert_eq!(compiled.program.spec.data.source("train"), Some(&made.spec(place)), "{written}");
     });
+}
+
+#[test]
+fn what_a_source_is_written_as_is_read_back() {
+    let spec = |written: &str, channels: usize| {
+        let settings = [format!("data.train={written}"), format!("data.channels={channels}")];
+        let (mut sources, mut diagnostics) = (Sources::new(), Diagnostics::default());
+        let pipeline = root("pipelines/quickstart.cmae");
+        let compiled =
+            cmae::compile(&mut sources, &mut diagnostics, &pipeline, &settings.map(|set| set.as_str().into()));
+        let compiled = compiled.unwrap_or_else(|_| panic!("{written}: {:?}", diagnostics.list()));
+        compiled.program.spec.data.source("train").cloned().expect("it has one")
+    };
+    let made: Vec<(SourceSpec, usize)> =
+        made::sources().iter().map(|made| (made.spec(Path::new("my \"own\" pictures")), made.channels)).collect();
+    let embedded = ["digits(\"val\")", "shapes(\"val\", count: 70, color: 7%, size: (40px, 48px))"];
+    let embedded = embedded.map(|text| (spec(text, if text.starts_with('d') { 1 } else { 3 }), 1));
+    for (source, channels) in made.into_iter().chain(embedded) {
+        let written = source::written(&source);
+        assert_eq!(spec(&written, channels), source, "{written}");
+    }
 }
 
 fn batches(made: &Made, place: &Path, threads: usize, steps: std::ops::Range<u64>) -> Vec<TrainBatch> {
@@ -264,4 +285,100 @@ fn what_is_wrong_with_shards_is_said() {
         write(&root.join("classes.txt"), b"cat\n");
     });
     assert!(found.0.ends_with("it has 1 lines, and a picture has label 1"), "{found:?}");
+}
+
+#[test]
+fn what_is_wrong_with_files_of_parquet_is_said() {
+    let spec = |root: &str| SourceSpec::Parquet {
+        path: format!("{root}/{{0..1}}.parquet"),
+        image: "image".to_owned(),
+        label: None,
+        range: None,
+        shuffle: Shuffle::All,
+    };
+    let whole = made::parquet(&TABLE, 0..4);
+    let end = whole.len();
+    let with_footer_of = |size: u32| [&whole[..end - 8], &size.to_le_bytes(), b"PAR1"].concat();
+    let of = |table: Table| made::parquet(&table, 4..8);
+    let cases: [(Vec<u8>, &str, &str); 12] = [
+        (vec![0; 10], "`ROOT/1.parquet` is no Parquet file of pictures: 10 bytes are no Parquet file", "get it anew"),
+        (vec![7; 40], "it does not begin with `PAR1`", "get it anew"),
+        (whole[..end - 1].to_vec(), "ends early: cut", "get it anew"),
+        (with_footer_of(u32::MAX), "damaged: a footer of 4294967295 bytes", "get it anew"),
+        (with_footer_of(5), "damaged", "get it anew"),
+        (
+            of(Table { image: "img", ..TABLE }),
+            "it has no column `image`, but `img` (pictures), `label` (whole numbers)",
+            "write `parquet(\"ROOT/{0..1}.parquet\", image: \"img\")`",
+        ),
+        (
+            of(Table { image: "pixels", label: "image", ..TABLE }),
+            "its column `image` holds whole numbers, and pictures are bytes, or a structure with `bytes`",
+            "image: \"pixels\")`",
+        ),
+        (
+            of(Table { label_of: |number| (number != 6).then_some(1), ..TABLE }),
+            "its row 2 has no label, and others have one",
+            "a label for each picture, or for none",
+        ),
+        (of(Table { label: "fine", ..TABLE }), "its pictures have no labels, and those of others have", "leave it out"),
+        (of(Table { classes: &["cat", "dog"], ..TABLE }), "its classes have other names", "of one set"),
+        (of(Table { label_of: |_| Some(3), ..TABLE }), "it names 3 classes, and a row has label 3", "get it anew"),
+        (of(Table { label_of: |_| Some(1 << 40), ..TABLE }), "a row has label 1099511627776", "anew"),
+    ];
+    for (bytes, message, help) in cases {
+        let found = said(spec, 3, |root| {
+            write(&root.join("0.parquet"), &whole);
+            write(&root.join("1.parquet"), &bytes);
+        });
+        assert!(found.0.contains(message) && found.1.contains(help), "{message}: {found:?}");
+    }
+    let asked = |image: &str, label: &str| {
+        let spec = |root: &str| SourceSpec::Parquet {
+            path: format!("{root}/0.parquet"),
+            image: image.to_owned(),
+            label: Some(label.to_owned()),
+            range: None,
+            shuffle: Shuffle::All,
+        };
+        said(spec, 3, |root| write(&root.join("0.parquet"), &whole))
+    };
+    let found = asked("image", "fine");
+    assert!(found.0.contains("it has no column `fine`") && found.1.contains("label: \"label\")`"), "{found:?}");
+    let found = asked("image", "image");
+    assert!(found.0.ends_with("its column `image` holds pictures, and labels are whole numbers"), "{found:?}");
+    let folder = |root: &str| SourceSpec::Parquet {
+        path: root.to_owned(),
+        image: "image".to_owned(),
+        label: None,
+        range: None,
+        shuffle: Shuffle::All,
+    };
+    assert_eq!(said(folder, 3, |_| ()).0, "folder `ROOT` holds no parquet file");
+    let found = said(folder, 3, |root| {
+        for name in ["train-00000-of-00002", "train-00001-of-00002", "test-00000-of-00001"] {
+            write(&root.join(format!("data/{name}.parquet")), &whole);
+        }
+    });
+    assert!(found.0.ends_with("it holds files of several splits: test, train"), "{found:?}");
+    assert_eq!(found.1, "write `parquet(\"ROOT/data/train-{00000..00001}-of-00002.parquet\")`");
+    // Of one split, at any depth, in the order of their names; without labels there are no classes, and a null is a broken picture.
+    let place = tempfile::tempdir().expect("a temporary folder");
+    let table = Table {
+        label_of: |number| (number < 4).then_some(-1),
+        picture: |number| (number != 5).then(|| made::png(number)),
+        ..TABLE
+    };
+    for (number, folder) in ["b", "a/deep"].into_iter().enumerate() {
+        let name = format!("{folder}/train-0000{number}-of-00002.parquet");
+        write(&place.path().join(name), &made::parquet(&table, 4 * number..4 * number + 4));
+    }
+    let source = source::open(&folder(text(place.path())), 3, MAX_PIXELS).expect("it is whole");
+    assert_eq!((source.len(), source.label(1), source.classes().len()), (8, None, 0));
+    assert_eq!(source.name(1), "a/deep/train-00001-of-00002.parquet/1");
+    assert_eq!(
+        source.image(1).err().as_deref(),
+        Some("it has no bytes: its row is null, or names a file that was not embedded")
+    );
+    assert_eq!(source.image(0).map(|image| image.data[0]), Ok(value(4, 0)));
 }

@@ -87,6 +87,22 @@ pub fn of(bytes: &[u8]) -> Result<ImageFormat, String> {
     }
 }
 
+/// How the name of a file that begins so usually ends.
+///
+/// # Errors
+/// What it is instead.
+pub fn ending(bytes: &[u8]) -> Result<&'static str, String> {
+    Ok(match of(bytes)? {
+        ImageFormat::Jpeg => "jpg",
+        ImageFormat::Png => "png",
+        ImageFormat::WebP => "webp",
+        ImageFormat::Gif => "gif",
+        ImageFormat::Bmp => "bmp",
+        // All that is read is listed above.
+        _ => "tif",
+    })
+}
+
 fn instead(head: &[u8]) -> String {
     if head.is_empty() {
         return "an empty file".to_owned();

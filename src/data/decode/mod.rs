@@ -24,7 +24,7 @@ use zune_jpeg::zune_core::options::DecoderOptions;
 
 use super::Image;
 
-pub use format::{READ, begins_as_picture, is_picture, may_be_deep};
+pub use format::{READ, begins_as_picture, ending, is_picture, may_be_deep};
 pub use levels::{Deep, levels_of};
 
 /// Longest side: the tables of a resize are as long. No camera or scanner comes near.

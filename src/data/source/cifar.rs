@@ -66,6 +66,20 @@ struct Batch {
     bytes: Vec<u8>,
 }
 
+/// Which set lies in `root` or in the archive's folder below it, and the split that is read first; `None` where neither does.
+pub(super) fn lies_in(root: &Path) -> Option<(CifarKind, Split)> {
+    [(CifarKind::Cifar10, &CIFAR10), (CifarKind::Cifar100, &CIFAR100)].into_iter().find_map(|(kind, layout)| {
+        let folder = layout.lies_in(root)?;
+        // Names such as `train.bin` are others' too.
+        let holds = |name: &str| {
+            let length = std::fs::metadata(folder.join(name)).map_or(0, |found| found.len());
+            length > 0 && length.is_multiple_of(layout.record() as u64)
+        };
+        let splits = [(Split::Train, layout.train[0]), (Split::Val, layout.val[0])];
+        splits.into_iter().find(|(_, name)| holds(name)).map(|(split, _)| (kind, split))
+    })
+}
+
 impl Cifar {
     /// Opens the files of a split in `root`, or in the folder below it that the archive unpacks to.
     pub(super) fn open(root: &Path, kind: CifarKind, split: Split, channels: usize) -> Result<Cifar, DataError> {
@@ -106,7 +120,7 @@ impl Layout {
         self.labels + PIXELS
     }
 
-    /// Whether this is the set that lies in `root` or in the archive's folder below it.
+    /// Where this set lies: in `root`, or in the archive's folder below it.
     fn lies_in(&self, root: &Path) -> Option<PathBuf> {
         let first = |folder: &Path| [self.train[0], self.val[0]].iter().any(|name| folder.join(name).is_file());
         [root.to_owned(), root.join(self.folder)].into_iter().find(|folder| first(folder))

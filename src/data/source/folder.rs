@@ -59,6 +59,10 @@ impl Source for ImageFolder {
         Ok(image)
     }
 
+    fn file(&self, index: usize) -> Option<Result<Vec<u8>, String>> {
+        Some(self.files.bytes(index, self.reading.most_bytes()))
+    }
+
     fn label(&self, index: usize) -> Option<i64> {
         self.files.label(index)
     }

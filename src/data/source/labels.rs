@@ -44,8 +44,8 @@ pub fn join(bank: &dyn Source, other: &dyn Source, names: (&str, &str)) -> Resul
     })))
 }
 
-/// Pictures of each class.
-fn counts(source: &dyn Source) -> Vec<usize> {
+/// Pictures of each class, by its number; empty where pictures have none.
+pub fn counts(source: &dyn Source) -> Vec<usize> {
     let mut counts = vec![0; source.classes().len()];
     for index in 0..source.len() {
         if let Some(count) = source.label(index).and_then(|label| counts.get_mut(label as usize)) {

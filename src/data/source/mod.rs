@@ -17,11 +17,16 @@ mod names;
 mod noticed;
 mod npy;
 mod npy_header;
+mod opened;
+mod parquet;
 mod passed;
+mod pattern;
+mod recognise;
 mod shapes;
 mod shard_index;
 mod similar;
 mod tar_shards;
+mod written;
 
 use std::io::Write;
 use std::path::Path;
@@ -30,7 +35,10 @@ use std::sync::atomic::AtomicUsize;
 
 pub use fingerprint::Fingerprint;
 pub use identity::{Identity, identities};
-pub use labels::join;
+pub use labels::{counts, join};
+pub use recognise::recognise;
+pub use tar_shards::CLASSES;
+pub use written::written;
 
 use super::decode::Reading;
 use super::{DataError, Image};
@@ -67,6 +75,14 @@ pub trait Source: Send + Sync {
     /// What there is to say of pictures that were read since the last call: each kind of it once.
     fn noticed(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// The file of the picture, byte for byte; `None` where it has none: pixels among others, or arrays.
+    ///
+    /// # Errors
+    /// Why it cannot be read: one clause, without its name.
+    fn file(&self, _index: usize) -> Option<Result<Vec<u8>, String>> {
+        None
     }
 
     /// What the picture is, whatever source it is read by.
@@ -154,6 +170,11 @@ pub fn open_as(
             let settings = npy::Settings { channels, max_pixels, range: *range, layout: *layout };
             Arc::new(npy::Npy::open(Path::new(path), settings, opening)?)
         }
+        SourceSpec::Parquet { path, image, label, range, shuffle } => {
+            let reading = Reading { channels, max_pixels, range: *range };
+            let names = parquet::Names { image: image.clone(), label: label.clone() };
+            Arc::new(parquet::Parquet::open(path, &names, reading, *shuffle)?)
+        }
         SourceSpec::TarShards { path, range, shuffle } => {
             let reading = Reading { channels, max_pixels, range: *range };
             Arc::new(tar_shards::TarShards::open(path, reading, *shuffle)?)
@@ -170,7 +191,10 @@ fn channels_of(spec: &SourceSpec) -> Option<(&'static str, usize)> {
         SourceSpec::Digits { .. } => Some(("digits", 1)),
         SourceSpec::Idx { .. } => Some(("idx", 1)),
         SourceSpec::Shapes(_) => Some(("shapes", 3)),
-        SourceSpec::ImageFolder { .. } | SourceSpec::Npy { .. } | SourceSpec::TarShards { .. } => None,
+        SourceSpec::ImageFolder { .. }
+        | SourceSpec::Npy { .. }
+        | SourceSpec::Parquet { .. }
+        | SourceSpec::TarShards { .. } => None,
     }
 }
 

@@ -6,25 +6,22 @@
 //!
 //! **Invariant:** pictures stand in the order of the shards' names and of each shard's files.
 
-use std::collections::VecDeque;
-use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
 
 use super::noticed::{Noticed, Of};
+use super::opened::Opened;
+use super::pattern::{self, Kind};
 use super::shard_index::{Index, Sample};
 use super::{DataError, Identity, Image, Source};
 use crate::data::decode::{self, Reading};
 use crate::spec::Shuffle;
 
-/// Shards that are open at once: systems allow a process some hundred files.
-const OPEN: usize = 64;
 /// Beside them, names of their classes, a line each.
-const CLASSES: &str = "classes.txt";
-/// Shards that one range in braces may name.
-const MOST: u64 = 1_000_000;
+pub const CLASSES: &str = "classes.txt";
+
+pub(super) const SHARDS: Kind = Kind { ending: "tar", noun: "shard", call: "tar_shards", below: false };
 
 pub(super) struct TarShards {
     pattern: String,
@@ -35,7 +32,7 @@ pub(super) struct TarShards {
     passed: Vec<String>,
     reading: Reading,
     shuffle: Shuffle,
-    open: Mutex<VecDeque<(usize, Arc<File>)>>,
+    opened: Opened,
     noticed: Noticed,
 }
 
@@ -48,7 +45,7 @@ struct Shard {
 impl TarShards {
     /// Indexes the shards that `pattern` names: a tar file, ranges in braces (`{000..999}.tar`), or all of a folder.
     pub(super) fn open(pattern: &str, reading: Reading, shuffle: Shuffle) -> Result<TarShards, DataError> {
-        let paths = paths(pattern)?;
+        let paths = pattern::paths(pattern, SHARDS)?;
         let shards: Vec<Shard> = paths.into_par_iter().map(Shard::read).collect::<Result<_, _>>()?;
         let ends: Vec<usize> = (shards.iter())
             .scan(0, |end, shard| {
@@ -62,9 +59,9 @@ impl TarShards {
             return Err(DataError::EmptyFolder { path, formats: decode::READ, noun: "picture", passed });
         }
         let classes = classes(&shards)?;
-        let (open, noticed) = (Mutex::default(), Noticed::default());
+        let (opened, noticed) = (Opened::default(), Noticed::default());
         let pattern = pattern.to_owned();
-        Ok(TarShards { pattern, shards, ends, classes, passed, reading, shuffle, open, noticed })
+        Ok(TarShards { pattern, shards, ends, classes, passed, reading, shuffle, opened, noticed })
     }
 
     /// Number of the shard, the shard, and the number of the picture there.
@@ -80,50 +77,14 @@ impl TarShards {
     }
 
     fn bytes(&self, index: usize) -> Result<Vec<u8>, String> {
-        let (at, ..) = self.place(index);
-        let Sample { offset, length, .. } = self.sample(index);
+        let (at, shard, number) = self.place(index);
+        let Sample { offset, length, .. } = shard.index.samples()[number];
         let limit = self.reading.most_bytes();
         if u64::from(length) > limit {
             return Err(format!("{length} bytes are more than the {limit} that `data.max_pixels` allows"));
         }
-        let file = self.file(at).map_err(|error| error.to_string())?;
-        let mut bytes = vec![0; length as usize];
-        read_at(&file, &mut bytes, offset).map_err(|error| error.to_string())?;
-        Ok(bytes)
+        self.opened.read(at, &shard.path, offset, length as usize).map_err(|error| error.to_string())
     }
-
-    /// The shard `at`, which stays open until others were read since.
-    fn file(&self, at: usize) -> std::io::Result<Arc<File>> {
-        let lock = || self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = lock().iter().find(|(number, _)| *number == at).map(|(_, file)| file.clone());
-        if let Some(file) = known {
-            return Ok(file);
-        }
-        let file = Arc::new(File::open(&self.shards[at].path)?);
-        let mut open = lock();
-        open.push_back((at, file.clone()));
-        if open.len() > OPEN {
-            open.pop_front();
-        }
-        Ok(file)
-    }
-}
-
-/// Reads without moving where others read from.
-#[cfg(unix)]
-fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> std::io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, bytes, offset)
-}
-
-/// The same where reading moves the file's place: by a handle of its own.
-#[cfg(not(unix))]
-fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> std::io::Result<()> {
-    use std::io::{Read, Seek, SeekFrom};
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _held = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut file = file;
-    file.seek(SeekFrom::Start(offset))?;
-    file.read_exact(bytes)
 }
 
 impl Shard {
@@ -194,63 +155,6 @@ fn classes(shards: &[Shard]) -> Result<Vec<String>, DataError> {
     Ok((0..count).map(|class| class.to_string()).collect())
 }
 
-/// The files that a pattern names, in its order.
-fn paths(pattern: &str) -> Result<Vec<PathBuf>, DataError> {
-    let path = Path::new(pattern);
-    if !path.is_dir() {
-        return Ok(expand(pattern)?.into_iter().map(PathBuf::from).collect());
-    }
-    let error = |source| DataError::Io { path: path.to_owned(), source };
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(path).map_err(error)? {
-        let file = entry.map_err(error)?.path();
-        if file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("tar")) {
-            found.push(file);
-        }
-    }
-    found.sort();
-    if found.is_empty() {
-        let (path, passed) = (path.to_owned(), Vec::new());
-        return Err(DataError::EmptyFolder { path, formats: "tar", noun: "shard", passed });
-    }
-    Ok(found)
-}
-
-/// Each range in braces, `{000..999}`, counted through with as many digits as its ends have.
-fn expand(pattern: &str) -> Result<Vec<String>, DataError> {
-    let Some((before, rest)) = pattern.split_once('{') else { return Ok(vec![pattern.to_owned()]) };
-    let range = rest.split_once('}').and_then(|(range, after)| {
-        let (first, last) = range.split_once("..")?;
-        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        let ends = (first.parse::<u64>().ok()?, last.parse::<u64>().ok()?);
-        (is_number(first) && is_number(last) && ends.0 <= ends.1 && ends.1 - ends.0 < MOST).then_some((
-            ends,
-            first.len(),
-            after,
-        ))
-    });
-    let Some(((first, last), digits, after)) = range else {
-        return Err(DataError::WrongFormat {
-            path: pattern.into(),
-            kind: "path of shards",
-            reason: "braces hold two numbers, the first no larger, such as `{000..999}`".to_owned(),
-            help: "write `tar_shards(\"PATH/{000..999}.tar\")`".to_owned(),
-        });
-    };
-    let behind = expand(after)?;
-    if (last - first + 1).saturating_mul(behind.len() as u64) > MOST {
-        return Err(DataError::WrongFormat {
-            path: pattern.into(),
-            kind: "path of shards",
-            reason: format!("it names more than {MOST} files"),
-            help: "name fewer".to_owned(),
-        });
-    }
-    let numbered =
-        (first..=last).flat_map(|number| behind.iter().map(move |after| format!("{before}{number:0digits$}{after}")));
-    Ok(numbered.collect())
-}
-
 impl Source for TarShards {
     fn len(&self) -> usize {
         self.ends.last().copied().unwrap_or(0)
@@ -265,6 +169,10 @@ impl Source for TarShards {
             self.noticed.note(&self.name(index), deep, &of);
         }
         Ok(image)
+    }
+
+    fn file(&self, index: usize) -> Option<Result<Vec<u8>, String>> {
+        Some(self.bytes(index))
     }
 
     fn label(&self, index: usize) -> Option<i64> {
@@ -302,25 +210,6 @@ impl Source for TarShards {
         match folder.filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
             Some(folder) => Err(DataError::FolderGone { path: folder.to_owned() }),
             None => Ok(()),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn braces_are_counted_through() {
-        let expanded = |pattern: &str| expand(pattern).map_err(|error| error.to_string());
-        assert_eq!(expanded("a.tar"), Ok(vec!["a.tar".to_owned()]));
-        assert_eq!(
-            expanded("s-{08..11}.tar").map(|all| all.join(" ")),
-            Ok("s-08.tar s-09.tar s-10.tar s-11.tar".to_owned())
-        );
-        assert_eq!(expanded("{0..1}/{5..6}").map(|all| all.join(" ")), Ok("0/5 0/6 1/5 1/6".to_owned()));
-        for wrong in ["{a..b}.tar", "{3..1}.tar", "{0..9", "{0,1}.tar", "{0..99999999}", "{0..9999}{0..9999}"] {
-            assert!(expand(wrong).is_err(), "{wrong}");
         }
     }
 }
