@@ -100,7 +100,9 @@ mod tests {
         assert_eq!(byte((0, None), third, 9), Ok(0), "it is kept");
         assert_eq!(byte((3, Some(0)), third, 3), Ok(3));
         assert_eq!(byte((0, None), third, 9), Ok(9), "it made room");
-        assert!(cache.held().bytes <= BUDGET && cache.held().order.len() == cache.held().slots.len());
+        let held = cache.held();
+        assert!(held.bytes <= BUDGET && held.order.len() == held.slots.len());
+        drop(held);
         assert_eq!(byte((7, None), BUDGET + 1, 7), Ok(7));
         assert!(!cache.held().slots.contains_key(&(7, None)), "it is larger than all of it");
         let failed = cache.page((8, None), 1, || Err("gone".to_owned()));
