@@ -7,9 +7,9 @@ use cmae::data::source::{self, Source};
 use cmae::eval::Named;
 use cmae::graph::Program;
 use cmae::run::{Checkpoint, RunError, RunFolder};
-use cmae::spec::SourceSpec;
 
 use super::output::errln;
+use super::pipeline;
 
 /// Which run, and what of it.
 #[derive(clap::Args)]
@@ -63,18 +63,7 @@ impl Trained {
 
     /// The source that `text` names: one of the pipeline's (`data.val`), or a folder of pictures.
     pub fn source(&self, text: &str) -> Result<Arc<dyn Source>, String> {
-        let data = &self.program.spec.data;
-        let spec = match text.strip_prefix("data.") {
-            Some(name) => data.source(name).cloned().ok_or_else(|| {
-                let known: Vec<String> = data.sources.iter().map(|(name, _)| format!("data.{name}")).collect();
-                format!("the run has no source `{text}`\nhelp: it has {}", known.join(", "))
-            })?,
-            None => SourceSpec::ImageFolder { path: text.to_owned(), range: None },
-        };
-        let source = source::open(&spec, data.channels, data.max_pixels).map_err(|error| match error.help() {
-            Some(help) => format!("{error}\nhelp: {help}"),
-            None => error.to_string(),
-        })?;
+        let source = pipeline::source(&self.program.spec.data, text)?;
         source::describe(text, &*source).iter().for_each(|line| errln!("{line}"));
         Ok(source)
     }

@@ -8,6 +8,7 @@ pub mod image;
 pub mod loader;
 pub mod mask;
 pub mod random;
+pub mod rate;
 pub mod rng;
 pub mod sample;
 pub mod source;

@@ -2,12 +2,15 @@
 //!
 //! Tolerances are the file's advice: torchvision rounds to 8 bits after each step, and between both passes of a resize.
 
+use std::borrow::Cow;
+
 use cmae::data::Image;
 use cmae::data::rng::Key;
 use cmae::data::view::geometry::{Geometry, Window, crop, flip, resize, resized_window};
 use cmae::data::view::{self, Draw, blur, color, normalize};
 use cmae::spec::{Interpolation, Scaling, ViewOp};
 use cmae::verify::Fixture;
+use cmae::wide::at_each_level;
 use serde_json::Value;
 
 use crate::cases::Noise;
@@ -89,7 +92,8 @@ fn jitters_steps_come_in_an_order_that_is_drawn() {
     let mut brightness_first = 0;
     for sample in 0..60 {
         let stream = || Key { seed: 2, epoch: 0, sample }.stream("jitter");
-        let found = view::apply(std::slice::from_ref(&jitter), image.clone(), &mut stream(), &mut Geometry::default());
+        let found =
+            view::apply(std::slice::from_ref(&jitter), Cow::Borrowed(&image), &mut stream(), &mut Geometry::default());
         // What was drawn, in the same sequence: the order by Fisher and Yates, then all four factors.
         let mut draw = stream();
         let mut order = [0, 1, 2, 3];
@@ -145,7 +149,7 @@ fn noise(height: usize, width: usize, channels: usize) -> Image {
 
 fn applied(steps: &[ViewOp], image: Image) -> Result<Image, String> {
     let mut stream = Key { seed: 0, epoch: 0, sample: 0 }.stream("steps");
-    view::apply(steps, image, &mut stream, &mut Geometry::default())
+    view::apply(steps, Cow::Owned(image), &mut stream, &mut Geometry::default())
 }
 
 /// Of a large picture only the pixels that a window shows are computed. The weights of a pass are whole numbers of one
@@ -184,6 +188,30 @@ fn a_window_of_a_resized_picture_is_cut_out_of_the_whole() {
         assert_eq!(sum(&padded), sum(&inner), "{about}: black around");
     }
     assert!(off * 100 < all, "{off} of {all} differ");
+}
+
+/// Vectors of any width, and the ends of rows that fill none, give what one value at a time gives.
+#[test]
+fn steps_give_the_same_bytes_at_every_level_of_the_machine() {
+    type Step = fn(Image) -> Image;
+    let steps: [(&str, Step); 7] = [
+        ("contrast", |image| color::contrast(image, 1.2931)),
+        ("saturation", |image| color::saturation(image, 0.6173)),
+        ("hue", |image| color::hue(image, -0.0937)),
+        ("hue by more than it takes", |image| color::hue(image, 1.7)),
+        ("grayscale", color::grayscale),
+        ("blur", |image| blur::gaussian(image, 1.3, 4)),
+        ("blur of more than the picture", |image| blur::gaussian(image, 9.0, 27)),
+    ];
+    for (height, width) in [(1, 1), (3, 21), (13, 65), (40, 64)] {
+        for channels in [1, 3, 4] {
+            for (name, step) in steps {
+                let mut found: Vec<Image> = Vec::new();
+                at_each_level(|_| found.push(step(noise(height, width, channels))));
+                assert!(found.iter().all(|image| *image == found[0]), "{name} of {height} x {width} x {channels}");
+            }
+        }
+    }
 }
 
 #[test]
