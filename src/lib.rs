@@ -42,6 +42,7 @@ pub mod syntax;
 pub mod tensor;
 pub mod train;
 pub mod verify;
+pub mod wide;
 
 use std::path::Path;
 

@@ -3,8 +3,8 @@
 use rayon::prelude::*;
 
 use super::CHUNK;
-use crate::backend::wide::wide;
 use crate::tensor::Element;
+use crate::wide::wide;
 
 pub(super) fn all_finite<E: Element>(values: &[E]) -> bool {
     values.par_chunks(CHUNK).all(|chunk| {

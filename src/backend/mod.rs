@@ -13,7 +13,6 @@ mod finite;
 mod footprint;
 pub mod host;
 pub mod session;
-pub mod wide;
 pub mod xla;
 
 use std::collections::BTreeMap;

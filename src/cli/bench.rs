@@ -11,6 +11,7 @@ use cmae::spec::Precision;
 use cmae::train::bench::{BenchOptions, Report, bench};
 use serde_json::{Value, json};
 
+use super::bench_loader;
 use super::output::outln;
 use super::pipeline::{self, Engine, Options};
 
@@ -24,7 +25,10 @@ pub enum PrecisionName {
     F64,
 }
 
-/// Times whole training steps of a pipeline on pictures of noise; no data is read and nothing is written.
+/// Times whole training steps of a pipeline on pictures of noise, or its loader on real ones; nothing is written.
+///
+/// Steps read no data, and the loader makes no step: `--loader` tells how many pictures a second are read, decoded and drawn with
+/// all views of the pipeline.
 #[derive(clap::Args)]
 pub struct Args {
     #[arg(value_name = "PIPELINE")]
@@ -46,6 +50,15 @@ pub struct Args {
     /// Prints one line of JSON.
     #[arg(long)]
     json: bool,
+    /// Times the loader alone, without a step.
+    #[arg(long, conflicts_with_all = ["backend", "plugin", "deterministic", "precision", "steps", "warmup"])]
+    loader: bool,
+    /// With --loader, a folder of pictures, or a source of the pipeline.
+    #[arg(long, value_name = "PATH", default_value = "data.train", requires = "loader")]
+    data: String,
+    /// With --loader, pictures that are timed.
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..), requires = "loader")]
+    pictures: u32,
     #[command(flatten)]
     options: Options,
 }
@@ -67,6 +80,9 @@ pub fn main(args: Args) -> Result<(), String> {
     }
     let start = Instant::now();
     let (compiled, _) = options.compile(&args.file)?;
+    if args.loader {
+        return bench_loader::show(&compiled.program, &args.data, threads, args.pictures as usize, args.json);
+    }
     let setting = Setting { threads, compile_ms: start.elapsed().as_secs_f64() * 1e3, memory_before };
     let measure = match compiled.program.spec.train.precision {
         Precision::F32 | Precision::Bf16 => measure::<f32>,

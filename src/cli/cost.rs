@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use cmae::backend::{Backend, Compute, Whose};
-use cmae::data::loader::{self, LoaderOptions};
+use cmae::data::loader::LoaderOptions;
+use cmae::data::rate::rate;
 use cmae::data::source;
 use cmae::graph::{Program, flops};
 use cmae::spec::{Clock, MicroBatch, Precision};
@@ -131,8 +132,8 @@ fn data(program: &Program, threads: usize) -> Option<Data> {
         max_broken: spec.data.max_broken,
         pictures: Pictures::Levels,
     };
-    let per_second = loader::rate(&*source, &spec.views, &program.train.inputs, loader_options, PICTURES);
-    Some(Data { pictures, per_second })
+    let rate = rate(&*source, &spec.views, &program.train.inputs, loader_options, PICTURES).ok().flatten();
+    Some(Data { pictures, per_second: rate.map(|rate| rate.per_second()) })
 }
 
 impl Cost {

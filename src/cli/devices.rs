@@ -6,10 +6,10 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cmae::backend::wide::Level;
 use cmae::backend::xla::pjrt::{Client, PjrtError, Plugin};
 use cmae::backend::xla::plugins::{self, Found, Maker};
 use cmae::backend::{BackendError, Compute};
+use cmae::wide::Level;
 use serde_json::{Value, json};
 
 use super::output::outln;

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage.
 
 mod bench;
+mod bench_loader;
 mod check;
 mod compile;
 mod cost;

@@ -1,20 +1,22 @@
 //! The arguments that every subcommand on a pipeline takes, and compiling with its errors drawn.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use cmae::backend::cpu;
 use cmae::backend::xla::Compiling;
 use cmae::backend::{Backend, BackendError, Compute, Request, XlaOptions};
-use cmae::data::source;
+use cmae::data::source::{self, Source};
 use cmae::diag::{Code, Diagnostic, Diagnostics, render};
 use cmae::elab::Set;
 use cmae::graph::Program;
 use cmae::graph::build::Compiled;
 use cmae::run::memory::machine_memory;
 use cmae::source::Sources;
-use cmae::spec::Precision;
+use cmae::spec::{DataSpec, Precision};
 use cmae::train::fit::{self, Fit, FitError, bytes_text};
 
+use super::data::in_words;
 use super::output::{self, errln};
 
 /// Options of every subcommand that compiles a pipeline.
@@ -66,6 +68,18 @@ pub fn pictures_here(program: &Program) -> Option<usize> {
     let data = &program.spec.data;
     let source = data.source("train").expect("the compiler checks that there is one");
     source::open(source, data.channels, data.max_pixels).ok().map(|opened| opened.len())
+}
+
+/// The source that `text` names: one of the pipeline's (`data.val`), or what lies at that path.
+pub fn source(data: &DataSpec, text: &str) -> Result<Arc<dyn Source>, String> {
+    let spec = match text.strip_prefix("data.") {
+        Some(name) => data.source(name).cloned().ok_or_else(|| {
+            let known: Vec<String> = data.sources.iter().map(|(name, _)| format!("data.{name}")).collect();
+            format!("the pipeline has no source `{text}`\nhelp: it has {}", known.join(", "))
+        })?,
+        None => source::recognise(text).map_err(|error| in_words(&error))?,
+    };
+    source::open(&spec, data.channels, data.max_pixels).map_err(|error| in_words(&error))
 }
 
 /// Starts the threads that compute, one for each core unless a number is given; gives how many.

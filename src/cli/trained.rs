@@ -8,8 +8,8 @@ use cmae::eval::Named;
 use cmae::graph::Program;
 use cmae::run::{Checkpoint, RunError, RunFolder};
 
-use super::data::in_words;
 use super::output::errln;
+use super::pipeline;
 
 /// Which run, and what of it.
 #[derive(clap::Args)]
@@ -63,15 +63,7 @@ impl Trained {
 
     /// The source that `text` names: one of the pipeline's (`data.val`), or what lies at that path.
     pub fn source(&self, text: &str) -> Result<Arc<dyn Source>, String> {
-        let data = &self.program.spec.data;
-        let spec = match text.strip_prefix("data.") {
-            Some(name) => data.source(name).cloned().ok_or_else(|| {
-                let known: Vec<String> = data.sources.iter().map(|(name, _)| format!("data.{name}")).collect();
-                format!("the run has no source `{text}`\nhelp: it has {}", known.join(", "))
-            })?,
-            None => source::recognise(text).map_err(|error| in_words(&error))?,
-        };
-        let source = source::open(&spec, data.channels, data.max_pixels).map_err(|error| in_words(&error))?;
+        let source = pipeline::source(&self.program.spec.data, text)?;
         source::describe(text, &*source).iter().for_each(|line| errln!("{line}"));
         Ok(source)
     }

@@ -9,7 +9,7 @@ use cmae::elab::{Set, evaluate_number};
 use cmae::graph::Program;
 use cmae::spec::Clock;
 use cmae::train::{Trainer, init};
-use cmae::verify::{self, Fixture, Map, Mode, Report, verify_eval, verify_train, with_given};
+use cmae::verify::{self, Fixture, Map, Mode, Report, verify_eval, verify_train, verify_views, with_given};
 
 use super::output::{out, outln};
 use super::pipeline::{self, Engine, Options};
@@ -25,13 +25,16 @@ enum Precision {
 /// Forward pass, losses, gradients, optimizer steps and averaged copies are those of `cmaec run`. Exit code 1 where a
 /// tensor differs by more than its tolerance.
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Args {
+    #[command(subcommand)]
+    what: Option<What>,
     /// The pipeline; the mapping names it where this is left out.
     #[arg(value_name = "PIPELINE")]
     file: Option<PathBuf>,
     /// Reference tensors.
-    #[arg(long, value_name = "FILE.safetensors")]
-    against: PathBuf,
+    #[arg(long, value_name = "FILE.safetensors", required = true)]
+    against: Option<PathBuf>,
     /// Which tensor is which (RON). By default NAME.ron for NAME.safetensors: beside it, in `maps/` beside it, or in
     /// `tests/golden/maps/`.
     #[arg(long, value_name = "FILE.ron")]
@@ -50,15 +53,41 @@ pub struct Args {
     options: Options,
 }
 
+#[derive(clap::Subcommand)]
+enum What {
+    /// Holds view steps against those of torchvision: the file's picture by the steps that its config lists, beside its results.
+    Views {
+        #[arg(value_name = "FILE.safetensors")]
+        file: PathBuf,
+        /// Prints the report as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+fn views(path: &Path, as_json: bool) -> Result<(), String> {
+    let file = Fixture::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let report = verify_views(&file).map_err(|error| format!("{}: {error}", path.display()))?;
+    match as_json {
+        true => outln!("{}", report.json()),
+        false => out!("{}", report.text()),
+    }
+    if report.ok() { Ok(()) } else { Err(report.summary()) }
+}
+
 pub fn main(args: Args) -> Result<(), String> {
+    if let Some(What::Views { file, json }) = &args.what {
+        return views(file, *json);
+    }
+    let against = args.against.as_ref().expect("it is required where there is no subcommand");
     let map_path = match &args.map {
         Some(path) => path.clone(),
-        None => find_map(&args.against)?,
+        None => find_map(against)?,
     };
     let text = std::fs::read_to_string(&map_path)
         .map_err(|error| format!("cannot read the mapping {}: {error}", map_path.display()))?;
     let map = Map::parse(&text).map_err(|error| format!("{}: {error}", map_path.display()))?;
-    let file = Fixture::read(&args.against).map_err(|error| format!("{}: {error}", args.against.display()))?;
+    let file = Fixture::read(against).map_err(|error| format!("{}: {error}", against.display()))?;
     let file = file.renamed(&map.renaming().map_err(|error| format!("{}: {error}", map_path.display()))?);
     let mut config = file.config.0.clone();
     if let Some(config) = config.as_object_mut() {

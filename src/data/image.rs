@@ -22,11 +22,6 @@ impl Image {
         Image { height, width, channels, data }
     }
 
-    /// The same size, with the pixel values that `data` holds.
-    pub(crate) fn with_data(&self, data: Vec<u8>) -> Image {
-        Image::new(self.height, self.width, self.channels, data)
-    }
-
     /// With `channels` channels: as it is, or colour to luma, or gray three times.
     ///
     /// # Errors

@@ -19,9 +19,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, TryRecvError, bounded};
-use rayon::prelude::*;
 
 use super::batch::{Filling, batch_bytes, batch_key};
+use super::decode;
 use super::error::DataError;
 use super::rng::Key;
 use super::sample::{Rows, SamplePlan};
@@ -117,25 +117,6 @@ fn ahead(batch_bytes: u64, prefetch: usize) -> usize {
 pub fn held_bytes(inputs: &[InputDecl], views: &[ViewSpec], prefetch: usize) -> u64 {
     let bytes = batch_bytes(inputs, views);
     bytes * (ahead(bytes, prefetch) as u64 + 1)
-}
-
-/// Samples a second that `count` pictures of the source become, drawn by as many threads as the loader has; `None` where none can
-/// be read.
-pub fn rate(
-    source: &dyn Source,
-    views: &[ViewSpec],
-    inputs: &[InputDecl],
-    options: LoaderOptions,
-    count: usize,
-) -> Option<f64> {
-    let plan = SamplePlan::new(views, inputs, options.pictures).ok()?;
-    let order = permutation(options.seed, 0, plan.source().unwrap_or("train"), source);
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads.max(1)).build().ok()?;
-    let key = |index: usize| Key { seed: options.seed, epoch: 0, sample: index as u64 };
-    let draws = |index: &u32| draw(source, &plan, *index as usize, key(*index as usize)).is_ok();
-    let start = Instant::now();
-    let drawn = pool.install(|| order[..count.min(order.len())].par_iter().filter(|index| draws(index)).count());
-    (drawn > 0).then(|| drawn as f64 / start.elapsed().as_secs_f64())
 }
 
 /// What makers and tasks need.
@@ -303,7 +284,7 @@ impl Order {
 
 /// The order of a source's pictures in an epoch: any, or where it has groups, that of the groups, and then any within each
 /// [`WINDOW`] of pictures. So a group is read from its begin to its end with few others beside it.
-fn permutation(seed: u64, epoch: u64, name: &str, source: &dyn Source) -> Vec<u32> {
+pub(super) fn permutation(seed: u64, epoch: u64, name: &str, source: &dyn Source) -> Vec<u32> {
     let mut stream = Key { seed, epoch, sample: 0 }.stream(&format!("order.{name}"));
     let mut order: Vec<u32> = (0..source.len() as u32).collect();
     if source.groups().is_empty() {
@@ -383,7 +364,12 @@ impl Sample {
 
 /// Reads and draws one sample; a decoder's panic on a damaged file is one more way for a file to be broken.
 pub(super) fn draw(source: &dyn Source, plan: &SamplePlan, index: usize, key: Key) -> Result<Rows, String> {
-    let read = || source.image(index).and_then(|image| plan.draw(&image, key));
+    let read = || {
+        let image = source.image(index)?;
+        let rows = plan.draw(&image, key)?;
+        decode::give_back(image);
+        Ok(rows)
+    };
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err("the decoder failed on it".to_owned()))
 }
 

@@ -9,6 +9,7 @@ pub mod loader;
 pub mod mask;
 pub mod pack;
 pub mod random;
+pub mod rate;
 pub mod rng;
 pub mod sample;
 pub mod source;

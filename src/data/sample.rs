@@ -3,6 +3,7 @@
 //! **Invariant:** a sample hangs on the image and its [`Key`] alone. A view that others derive from is drawn once a
 //! sample, and they all start from that same picture.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::batch::Scalings;
@@ -153,11 +154,11 @@ impl SamplePlan {
         let mut pictures: Vec<(Image, Geometry)> = Vec::with_capacity(self.views.len());
         for view in &self.views {
             let mut stream = key.stream(&view.stream);
-            let (picture, mut geometry) = match view.parent {
-                Some(parent) => pictures[parent].clone(),
-                None => (image.clone(), Geometry::default()),
+            let (parent, mut geometry) = match view.parent.map(|parent| &pictures[parent]) {
+                Some((picture, geometry)) => (picture, *geometry),
+                None => (image, Geometry::default()),
             };
-            let picture = view::apply(&view.ops, picture, &mut stream, &mut geometry)?;
+            let picture = view::apply(&view.ops, Cow::Borrowed(parent), &mut stream, &mut geometry)?;
             pictures.push((picture, geometry));
         }
         let rows = self.inputs.iter().map(|input| match input {

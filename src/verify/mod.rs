@@ -17,6 +17,7 @@ mod problem;
 pub mod report;
 mod steps;
 pub mod tolerance;
+pub mod views;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -32,6 +33,7 @@ pub use map::{Map, Mode};
 pub use problem::Problem;
 pub use report::Report;
 pub use tolerance::Tolerance;
+pub use views::{ViewsReport, verify_views};
 
 use compare::{Absolute, compare};
 use file::{Tensor, Values};

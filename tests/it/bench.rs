@@ -64,6 +64,25 @@ fn a_line_of_json_holds_what_was_measured() {
     }
 }
 
+#[test]
+fn the_loader_is_timed_by_itself() {
+    let file = "pipelines/bench/cmae_tiny64.cmae";
+    let line = succeed(&["bench", file, "--loader", "--json", "--pictures", "24", "--threads", "2"]);
+    let report: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    for (name, expected) in [("threads", 2.0), ("pictures", 24.0), ("broken", 0.0)] {
+        assert_eq!(number(&report, name), expected, "{report}");
+    }
+    let (read, views) = (number(&report, "read_ms"), number(&report, "views_ms"));
+    assert!(read > 0.0 && views > 0.0, "{report}");
+    // Both threads at once are no faster than twice one that works.
+    let (all, one) = (number(&report, "pictures_per_second"), number(&report, "pictures_per_second_of_thread"));
+    assert!((one * (read + views) / 1e3 - 1.0).abs() < 1e-9 && 0.0 < all && all <= 2.05 * one, "{report}");
+    let missing = fail(&["bench", file, "--loader", "--data", "data.tset"]);
+    assert!(missing.contains("the pipeline has no source `data.tset`"), "{missing}");
+    let (code, _, error) = run(&["bench", file, "--data", "data.train"]);
+    assert!(code == 2 && error.contains("--loader"), "{error}");
+}
+
 /// What is of the device is told on it alone: the host's step holds the device's, and the rest is its own.
 #[test]
 fn a_device_is_told_apart_from_the_host() {

@@ -2,11 +2,11 @@
 //! number of threads nor on the vectors of the machine, and its plans share memory.
 
 use cmae::backend::cpu::TARGET;
-use cmae::backend::wide::at_each_level;
 use cmae::backend::{Compute, Request, Results};
 use cmae::graph::Program;
 use cmae::plan::{Space, lower};
 use cmae::tensor::{InputValue, Inputs};
+use cmae::wide::at_each_level;
 
 use crate::methods::{Method, batch, compile, page, sets_of, start};
 

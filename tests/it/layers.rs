@@ -21,7 +21,7 @@ const FLOORS: [&[(&str, &[&str])]; 10] = [
     &[("elab", &[])],
     &[("decl", &["spec", "op"]), ("tensor", &["op", "spec"]), ("syntax", &[]), ("op", &[]), ("spec", &[])],
     &[("diag", &[])],
-    &[("source", &[])],
+    &[("source", &[]), ("wide", &[])],
 ];
 
 /// Files of Rust below `folder` and the module that each is, as names from the crate's root down.

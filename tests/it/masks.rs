@@ -1,5 +1,6 @@
 //! Masks made of blocks, where views lie in their source, and what a mask hides.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use cmae::backend::{Compute, Request};
@@ -247,7 +248,8 @@ fn geometry_says_where_a_view_lies() {
     let mut flips = 0;
     for sample in 0..60 {
         let (mut place, mut draw) = (Geometry::default(), stream(sample));
-        let image = view::apply(&steps, places(120, 160), &mut draw, &mut place).expect("every window fits");
+        let image =
+            view::apply(&steps, Cow::Owned(places(120, 160)), &mut draw, &mut place).expect("every window fits");
         flips += usize::from(place.flipped);
         // The middle pixel, in the coordinates of the source: a pixel's centre lies half a pixel in.
         let (row, column) = (image.height / 2, image.width / 2);
@@ -287,7 +289,8 @@ fn pictures_are_judged_by_their_middle_whatever_their_sides() {
         for source in [(300, 300), (100, 400), (400, 100), (37, 41), (500, 375), (height, width)] {
             let white = Image::new(source.0, source.1, 3, vec![255; source.0 * source.1 * 3]);
             let (mut place, mut draw) = (Geometry::default(), stream(0));
-            let image = view::apply(&steps, white, &mut draw, &mut place).expect("no step wants more than there is");
+            let image = view::apply(&steps, Cow::Owned(white), &mut draw, &mut place)
+                .expect("no step wants more than there is");
             assert_eq!((image.height, image.width), (height, width));
             assert!(image.data.iter().all(|level| *level == 255), "{size} of {source:?} is padded");
             // Seven eighths of the side that is the shorter one, whole pixels aside; of the other no more.

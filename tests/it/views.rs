@@ -1,20 +1,23 @@
 //! View steps against torchvision's, on a photo.
-//!
-//! Tolerances are the file's advice: torchvision rounds to 8 bits after each step, and between both passes of a resize.
+
+use std::borrow::Cow;
 
 use cmae::data::Image;
 use cmae::data::rng::Key;
-use cmae::data::view::geometry::{Geometry, Window, crop, flip, resize, resized_window};
-use cmae::data::view::{self, Draw, blur, color, normalize};
-use cmae::spec::{Interpolation, Scaling, ViewOp};
-use cmae::verify::Fixture;
-use serde_json::Value;
+use cmae::data::view::geometry::{Geometry, Window, crop, resize, resized_window};
+use cmae::data::view::{self, Draw, blur, color};
+use cmae::spec::{Interpolation, ViewOp};
+use cmae::verify::{Fixture, verify_views};
+use cmae::wide::at_each_level;
+use serde_json::{Value, json};
 
 use crate::cases::Noise;
-use crate::command::root;
+use crate::command::{fail, root, succeed};
+
+const FIXTURE: &str = "tests/golden/augment_torchvision.safetensors";
 
 fn fixture() -> Fixture {
-    Fixture::read(&root("tests/golden/augment_torchvision.safetensors")).expect("it is in the repository")
+    Fixture::read(&root(FIXTURE)).expect("it is in the repository")
 }
 
 /// `[C, H, W]` levels as an image.
@@ -26,61 +29,6 @@ fn photo(file: &Fixture) -> Image {
     Image::new(height, width, channels, (0..values.len()).map(at).collect())
 }
 
-/// `[C, H, W]` levels of an image.
-fn planes(image: &Image) -> Vec<f64> {
-    let (channels, pixels) = (image.channels, image.height * image.width);
-    (0..image.data.len()).map(|i| f64::from(image.data[(i % pixels) * channels + i / pixels])).collect()
-}
-
-fn number(arguments: &Value, name: &str) -> f64 {
-    arguments[name].as_f64().expect("the step has this argument")
-}
-
-/// `image` after a step; `Err` holds the normalised values that end a view.
-fn step(name: &str, arguments: &Value, image: Image) -> Result<Image, Vec<f64>> {
-    let factor = |key: &str| number(arguments, &format!("{key}_factor"));
-    let size = |key: &str| number(arguments, key) as usize;
-    let list = |key: &str| -> Vec<f64> {
-        let items = arguments[key].as_array().expect("a list");
-        items.iter().map(|v| v.as_f64().expect("a number")).collect()
-    };
-    Ok(match name {
-        "resized_crop" => {
-            let window = Window { top: size("top"), left: size("left"), height: size("height"), width: size("width") };
-            let interpolation = match arguments["interpolation"].as_str() {
-                Some("bicubic") => Interpolation::Bicubic,
-                _ => Interpolation::Bilinear,
-            };
-            let to = list("size");
-            resize(&crop(&image, window), (to[0] as usize, to[1] as usize), interpolation)
-        }
-        "brightness" => color::brightness(image, factor(name)),
-        "contrast" => color::contrast(image, factor(name)),
-        "saturation" => color::saturation(image, factor(name)),
-        "hue" => color::hue(image, factor(name)),
-        "grayscale" => color::grayscale(image),
-        "solarize" => color::solarize(image, size("threshold") as u8),
-        "hflip" => flip(image),
-        "blur" => blur::gaussian(image, number(arguments, "sigma"), size("kernel_size") / 2),
-        "normalize" => {
-            let scaling = Scaling { mean: list("mean"), std: list("std") };
-            return Err(normalize(&image, &scaling).into_iter().map(f64::from).collect());
-        }
-        other => panic!("the file has a new step `{other}`"),
-    })
-}
-
-/// (largest difference allowed, share of values that may differ by more than a tenth of it, mean).
-fn tolerance(name: &str) -> (f64, f64, f64) {
-    match name {
-        name if name.starts_with("crop_") => (1.0, 0.05, 0.05),
-        name if name.starts_with("jitter_") => (3.0, 1.0, 0.1),
-        "normalize" => (0.02, 1.0, 0.001),
-        "view" => (0.07, 1.0, 0.005),
-        _ => (1.0, 0.01, 0.01),
-    }
-}
-
 /// Brightness before contrast gives another picture than contrast before brightness, and each is as likely.
 #[test]
 fn jitters_steps_come_in_an_order_that_is_drawn() {
@@ -89,7 +37,8 @@ fn jitters_steps_come_in_an_order_that_is_drawn() {
     let mut brightness_first = 0;
     for sample in 0..60 {
         let stream = || Key { seed: 2, epoch: 0, sample }.stream("jitter");
-        let found = view::apply(std::slice::from_ref(&jitter), image.clone(), &mut stream(), &mut Geometry::default());
+        let found =
+            view::apply(std::slice::from_ref(&jitter), Cow::Borrowed(&image), &mut stream(), &mut Geometry::default());
         // What was drawn, in the same sequence: the order by Fisher and Yates, then all four factors.
         let mut draw = stream();
         let mut order = [0, 1, 2, 3];
@@ -109,33 +58,47 @@ fn jitters_steps_come_in_an_order_that_is_drawn() {
 
 #[test]
 fn every_step_is_torchvisions() {
-    let file = fixture();
-    let original = photo(&file);
-    let steps = file.config.0["steps"].as_object().expect("the config lists the steps").clone();
-    assert_eq!(steps.len(), 22);
-    let mut faults = Vec::new();
-    for (name, list) in steps {
-        let mut image = Ok(original.clone());
-        for entry in list.as_array().expect("a list of steps") {
-            let kind = entry[0].as_str().expect("a step has a name");
-            image = image.and_then(|image| step(kind, &entry[1], image));
-        }
-        let found = match image {
-            Ok(image) => planes(&image),
-            Err(values) => values,
-        };
-        let expected = file.tensor(&format!("out.{name}")).expect("each list has a result").values.to_f64();
-        assert_eq!(found.len(), expected.len(), "{name}");
-        let differences: Vec<f64> = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).collect();
-        let (most, share, mean) = tolerance(&name);
-        let largest = differences.iter().copied().fold(0.0, f64::max);
-        let off = differences.iter().filter(|d| **d > most / 10.0).count() as f64 / differences.len() as f64;
-        let average = differences.iter().sum::<f64>() / differences.len() as f64;
-        if largest > most || off > share || average > mean {
-            faults.push(format!("{name}: largest {largest:.3}, {:.2} % differ, mean {average:.4}", 100.0 * off));
-        }
+    let report = verify_views(&fixture()).expect("the file is whole");
+    assert_eq!(report.rows.len(), 26);
+    assert!(report.ok(), "{}", report.text());
+    let line = succeed(&["verify", "views", FIXTURE, "--json"]);
+    let line: Value = serde_json::from_str(&line).expect("one line of JSON");
+    assert_eq!((line["ok"].as_bool(), line["rows"].as_array().map(Vec::len)), (Some(true), Some(26)));
+}
+
+/// A step with an argument that is a little off, one that is not known and one that does not fit are told by name.
+#[test]
+fn steps_that_are_off_fail() {
+    let changed = |name: &str, at: usize, step: Value| {
+        let mut file = fixture();
+        file.config.0["steps"][name][at] = step;
+        verify_views(&file)
+    };
+    for (name, step) in [
+        ("brightness_low", json!(["brightness", { "brightness_factor": 0.6 }])),
+        ("hue_high", json!(["hue", { "hue_factor": 0.08 }])),
+        ("blur_2.0", json!(["blur", { "kernel_size": 15, "sigma": 2.2 }])),
+        ("solarize", json!(["solarize", { "threshold": 140 }])),
+        ("grayscale", json!(["hflip", {}])),
+    ] {
+        let report = changed(name, 0, step).expect("the steps are known");
+        let failed: Vec<&str> = report.rows.iter().filter(|row| !row.ok).map(|row| row.name.as_str()).collect();
+        assert_eq!(failed, [format!("out.{name}")], "{}", report.text());
     }
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    let error = |name: &str, at: usize, step: Value| changed(name, at, step).expect_err("it does not fit").to_string();
+    let unknown = error("hflip", 0, json!(["vflip", {}]));
+    assert!(unknown.starts_with("`hflip`: there is no step `vflip` (help: resized_crop, hflip"), "{unknown}");
+    let wide = json!(["resized_crop", { "top": 0, "left": 150, "height": 9, "width": 11, "size": [8, 8] }]);
+    let outside = error("crop_bicubic_48", 0, wide);
+    assert_eq!(outside, "`crop_bicubic_48`: `width` of `resized_crop` is 11, a whole number that fits is wanted");
+    let late = error("normalize", 0, json!(["normalize", { "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5] }]));
+    assert_eq!(late, "`normalize`: `normalize` follows `normalize`, whose result is no picture of 8 bits");
+    let mut nameless = fixture();
+    nameless.config.0["steps"].as_object_mut().expect("lists by name").remove("view");
+    let error = verify_views(&nameless).expect_err("a result without steps").to_string();
+    assert_eq!(error, "tensor `out.view` is not made by any steps of the file");
+    let of_a_pipeline = fail(&["verify", "views", "tests/golden/mae_hf.safetensors"]);
+    assert!(of_a_pipeline.contains("the file has no picture `input.photo`"), "{of_a_pipeline}");
 }
 
 fn noise(height: usize, width: usize, channels: usize) -> Image {
@@ -145,7 +108,7 @@ fn noise(height: usize, width: usize, channels: usize) -> Image {
 
 fn applied(steps: &[ViewOp], image: Image) -> Result<Image, String> {
     let mut stream = Key { seed: 0, epoch: 0, sample: 0 }.stream("steps");
-    view::apply(steps, image, &mut stream, &mut Geometry::default())
+    view::apply(steps, Cow::Owned(image), &mut stream, &mut Geometry::default())
 }
 
 /// Of a large picture only the pixels that a window shows are computed. The weights of a pass are whole numbers of one
@@ -184,6 +147,30 @@ fn a_window_of_a_resized_picture_is_cut_out_of_the_whole() {
         assert_eq!(sum(&padded), sum(&inner), "{about}: black around");
     }
     assert!(off * 100 < all, "{off} of {all} differ");
+}
+
+/// Vectors of any width, and the ends of rows that fill none, give what one value at a time gives.
+#[test]
+fn steps_give_the_same_bytes_at_every_level_of_the_machine() {
+    type Step = fn(Image) -> Image;
+    let steps: [(&str, Step); 7] = [
+        ("contrast", |image| color::contrast(image, 1.2931)),
+        ("saturation", |image| color::saturation(image, 0.6173)),
+        ("hue", |image| color::hue(image, -0.0937)),
+        ("hue by more than it takes", |image| color::hue(image, 1.7)),
+        ("grayscale", color::grayscale),
+        ("blur", |image| blur::gaussian(image, 1.3, 4)),
+        ("blur of more than the picture", |image| blur::gaussian(image, 9.0, 27)),
+    ];
+    for (height, width) in [(1, 1), (3, 21), (13, 65), (40, 64)] {
+        for channels in [1, 3, 4] {
+            for (name, step) in steps {
+                let mut found: Vec<Image> = Vec::new();
+                at_each_level(|_| found.push(step(noise(height, width, channels))));
+                assert!(found.iter().all(|image| *image == found[0]), "{name} of {height} x {width} x {channels}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -6,9 +6,9 @@
 use super::memory::Views;
 use super::real::Real;
 use super::share;
-use crate::backend::wide::wide;
 use crate::op::Op;
 use crate::plan::{Chain, ChainLimits, Instruction, Pattern};
+use crate::wide::wide;
 
 /// Elements of a run: long enough that choosing the op costs nothing beside it. On a stack of [`LIMITS`]' depth they are 16 KiB
 /// in f32, half of a first-level cache.

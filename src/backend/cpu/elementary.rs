@@ -147,7 +147,7 @@ pub(super) fn normal(x: f32) -> (f32, f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::wide::{at_each_level, wide};
+    use crate::wide::{at_each_level, wide};
 
     /// Every 997th float: some 8,000 of each power of two, subnormal ones, infinities and NaN among them.
     fn floats() -> impl Iterator<Item = f32> {

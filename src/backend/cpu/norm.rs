@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::real::Real;
 use super::reduce::{fold, sum};
 use super::share;
-use crate::backend::wide::wide;
+use crate::wide::wide;
 
 /// Weight and bias, or neither.
 type Affine<'a, E> = Option<(&'a [E], &'a [E])>;

@@ -2,7 +2,7 @@
 
 use super::real::Real;
 use super::share;
-use crate::backend::wide::wide;
+use crate::wide::wide;
 
 /// Partial sums of a long sum, as many as f32 fit into a vector of AVX-512; added up as a tree.
 pub(super) const LANES: usize = 16;

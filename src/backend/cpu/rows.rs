@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::real::Real;
 use super::reduce::{LANES, dot, sum, total};
 use super::share;
-use crate::backend::wide::wide;
+use crate::wide::wide;
 
 /// Calls `work` on pieces of whole rows: (index of the piece's first row, the piece).
 fn by_rows<E: Send>(out: &mut [E], width: usize, work: impl Fn(usize, &mut [E]) + Sync) {

@@ -10,10 +10,10 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::CHUNK;
-use crate::backend::wide::wide;
 use crate::graph::Layout;
 use crate::spec::{Clock, EmaMoment, EmaSpec, Schedule};
 use crate::tensor::Element;
+use crate::wide::wide;
 
 /// A tensor and its averaged copy, by their places in the arena.
 #[derive(Debug, Clone, PartialEq)]

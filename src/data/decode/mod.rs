@@ -9,6 +9,7 @@
 mod bands;
 mod format;
 mod levels;
+mod spare;
 mod whole;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -26,6 +27,7 @@ use super::Image;
 
 pub use format::{READ, begins_as_picture, ending, is_picture, may_be_deep};
 pub use levels::{Deep, levels_of};
+pub use spare::give_back;
 
 /// Longest side: the tables of a resize are as long. No camera or scanner comes near.
 const MAX_SIDE: u64 = 1 << 20;
@@ -127,7 +129,9 @@ fn jpeg(bytes: &[u8], reading: Reading) -> Result<(DynamicImage, Orientation), S
     let gray = matches!(decoder.input_colorspace(), Some(ColorSpace::Luma));
     let wanted = if gray { ColorSpace::Luma } else { ColorSpace::RGB };
     decoder.set_options(options.jpeg_set_out_colorspace(wanted));
-    let pixels = decoder.decode().map_err(jpeg_error)?;
+    let length = decoder.output_buffer_size().ok_or("its header names no size")?;
+    let mut pixels = spare::take(length);
+    decoder.decode_into(&mut pixels).map_err(jpeg_error)?;
     // A damaged EXIF block says nothing about the pixels: the picture is taken as it lies.
     let orientation = decoder.exif().and_then(|exif| Orientation::from_exif_chunk(exif));
     let picture = match gray {

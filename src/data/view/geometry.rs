@@ -4,6 +4,8 @@
 //! rounded to 8 bits between the passes, the kernel stretched when shrinking. A window is cut out before it is resized,
 //! so that no pixel outside of it bears on the result.
 
+use std::cell::RefCell;
+
 use fast_image_resize as fir;
 
 use crate::data::Image;
@@ -63,15 +65,34 @@ impl Geometry {
     }
 }
 
+impl Window {
+    /// All of a picture.
+    pub fn all_of(image: &Image) -> Window {
+        Window { top: 0, left: 0, height: image.height, width: image.width }
+    }
+
+    fn lies_in(self, (height, width): (usize, usize)) -> bool {
+        self.height > 0 && self.width > 0 && self.top + self.height <= height && self.left + self.width <= width
+    }
+}
+
 /// `image` at `size` (height, width).
 ///
 /// # Panics
 /// For a size of zero, which the compiler rejects.
 pub fn resize(image: &Image, size: (usize, usize), interpolation: Interpolation) -> Image {
-    if (image.height, image.width) == size {
-        return image.clone();
+    resized_part(image, Window::all_of(image), size, interpolation)
+}
+
+/// `part` of `image` at `size`, as if it had been cut out before: nothing is copied but what it becomes.
+///
+/// # Panics
+/// For a size of zero, and where the part is empty or leaves the image.
+pub fn resized_part(image: &Image, part: Window, size: (usize, usize), interpolation: Interpolation) -> Image {
+    if (part.height, part.width) == size {
+        return crop(image, part);
     }
-    resized_window(image, size, Window { top: 0, left: 0, height: size.0, width: size.1 }, interpolation)
+    resized(image, part, size, Window { top: 0, left: 0, height: size.0, width: size.1 }, interpolation)
 }
 
 /// `window` of `image` at `size`: the pixels that cutting it out of the whole would give, but for one rounding in either pass,
@@ -80,11 +101,25 @@ pub fn resize(image: &Image, size: (usize, usize), interpolation: Interpolation)
 /// # Panics
 /// For a window that is empty or leaves `size`.
 pub fn resized_window(image: &Image, size: (usize, usize), window: Window, interpolation: Interpolation) -> Image {
+    resized(image, Window::all_of(image), size, window, interpolation)
+}
+
+/// Bytes between the passes that a thread keeps for the next picture: those of 100 Mpixels at a side of 256.
+const KEPT: usize = 1 << 24;
+
+thread_local! {
+    /// What a thread resizes with, again and again: tables, and the rows between the passes.
+    static RESIZER: RefCell<(fir::Resizer, Vec<u8>)> = RefCell::default();
+}
+
+fn resized(image: &Image, part: Window, size: (usize, usize), window: Window, interpolation: Interpolation) -> Image {
     if !matches!(image.channels, 1 | 3) {
-        return by_channel(image, |plane| resized_window(plane, size, window, interpolation));
+        let whole = Window { top: 0, left: 0, ..part };
+        return by_channel(&crop(image, part), |plane| resized(plane, whole, size, window, interpolation));
     }
     let Window { top, left, height, width } = window;
-    assert!(height > 0 && width > 0 && top + height <= size.0 && left + width <= size.1, "{window:?} of {size:?}");
+    assert!(window.lies_in(size), "{window:?} of {size:?}");
+    assert!(part.lies_in((image.height, image.width)), "{part:?} of {} x {}", image.height, image.width);
     let pixel = match image.channels {
         1 => fir::PixelType::U8,
         _ => fir::PixelType::U8x3,
@@ -95,31 +130,55 @@ pub fn resized_window(image: &Image, size: (usize, usize), window: Window, inter
         Interpolation::Bicubic => (fir::FilterType::CatmullRom, 2.0),
         Interpolation::Lanczos => (fir::FilterType::Lanczos3, 3.0),
     };
-    let mut resizer = fir::Resizer::new();
-    // `part` (top, left, height, width) of rows of `from` columns becomes `to`.
-    let mut pass = |data: &[u8], from: (usize, usize), part: [f64; 4], to: (usize, usize)| -> Vec<u8> {
-        let options = fir::ResizeOptions::new()
-            .resize_alg(fir::ResizeAlg::Convolution(filter))
-            .crop(part[1], part[0], part[3], part[2])
-            .use_alpha(false);
-        let source = fir::images::ImageRef::new(from.1 as u32, from.0 as u32, data, pixel)
-            .expect("an image's data is as long as its sides say");
-        let mut target = fir::images::Image::new(to.1 as u32, to.0 as u32, pixel);
-        resizer.resize(&source, &mut target, &options).expect("the part lies within the image, of the same pixel type");
-        target.into_vec()
-    };
-    let (from_row, rows) = span(top, height, size.0, image.height);
-    let (from_column, columns) = span(left, width, size.1, image.width);
+    let (from_row, rows) = span(top, height, size.0, part.height);
+    let (from_column, columns) = span(left, width, size.1, part.width);
     // The rows that the window's see: a filter reaches so far, and a pixel is for rounding.
-    let reach = support * (image.height as f64 / size.0 as f64).max(1.0) + 1.0;
+    let reach = support * (part.height as f64 / size.0 as f64).max(1.0) + 1.0;
     let first = (from_row - reach).max(0.0) as usize;
-    let last = ((from_row + rows + reach).ceil() as usize).min(image.height);
-    let seen = &image.data[first * image.width * image.channels..last * image.width * image.channels];
+    let last = ((from_row + rows + reach).ceil() as usize).min(part.height);
     let count = last - first;
-    // Along the width first, and rounded to 8 bits before the height: as PIL and torchvision do.
-    let across = pass(seen, (count, image.width), [0.0, from_column, count as f64, columns], (count, width));
-    let part = [from_row - first as f64, 0.0, rows, width as f64];
-    Image::new(height, width, image.channels, pass(&across, (count, width), part, (height, width)))
+    let mut data = vec![0; height * width * image.channels];
+    RESIZER.with_borrow_mut(|(resizer, between)| {
+        // `of` (top, left, height, width) of `source` becomes `to`, of so many rows and columns.
+        let mut pass = |source: Pixels<'_>, of: [f64; 4], to: (usize, usize), target: &mut [u8]| {
+            let options = fir::ResizeOptions::new()
+                .resize_alg(fir::ResizeAlg::Convolution(filter))
+                .crop(of[1], of[0], of[3], of[2])
+                .use_alpha(false);
+            let Pixels { data, row_length, part } = source;
+            let rows = data.len() / (row_length * image.channels);
+            let all = fir::images::ImageRef::new(row_length as u32, rows as u32, data, pixel)
+                .expect("an image's data is as long as its sides say");
+            let [top, left, height, width] = [part.top, part.left, part.height, part.width].map(|n| n as u32);
+            let part =
+                fir::images::CroppedImage::new(&all, left, top, width, height).expect("it lies within the image");
+            let mut target = fir::images::Image::from_slice_u8(to.1 as u32, to.0 as u32, target, pixel)
+                .expect("it is as long as its sides say");
+            resizer.resize(&part, &mut target, &options).expect("both are of one pixel type, and the box is within");
+        };
+        let needed = count * width * image.channels;
+        if between.len() < needed {
+            between.resize(needed, 0);
+        }
+        let seen = Window { top: part.top + first, height: count, ..part };
+        // Along the width first, and rounded to 8 bits before the height: as PIL and torchvision do.
+        let source = Pixels { data: &image.data, row_length: image.width, part: seen };
+        pass(source, [0.0, from_column, count as f64, columns], (count, width), &mut between[..needed]);
+        let all = Window { top: 0, left: 0, height: count, width };
+        let source = Pixels { data: &between[..needed], row_length: width, part: all };
+        pass(source, [from_row - first as f64, 0.0, rows, width as f64], (height, width), &mut data);
+        if needed > KEPT {
+            *between = Vec::new();
+        }
+    });
+    Image::new(height, width, image.channels, data)
+}
+
+/// A part of rows of `row_length` pixels.
+struct Pixels<'a> {
+    data: &'a [u8],
+    row_length: usize,
+    part: Window,
 }
 
 /// Each channel by itself, as a picture of one.

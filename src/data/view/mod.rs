@@ -6,8 +6,11 @@
 pub mod blur;
 pub mod color;
 pub mod geometry;
+mod level;
 
 pub use color::{normalize, planes};
+
+use std::borrow::Cow;
 
 use self::geometry::{Geometry, Window};
 use super::Image;
@@ -29,25 +32,40 @@ pub trait Draw {
     fn below(&mut self, n: u64) -> u64;
 }
 
-/// `image` after `steps`; `place` follows where it lies in the source's picture.
+/// `image` after `steps`; `place` follows where it lies in the source's picture. One that is only lent is not copied where a step
+/// makes another of a part of it.
 ///
 /// # Errors
 /// Where the image is too small for a step that cuts a window out of it, or would become too large.
 ///
 /// # Panics
 /// For `Normalize`, whose result is no 8-bit image: see [`normalize`].
-pub fn apply(steps: &[ViewOp], image: Image, draw: &mut dyn Draw, place: &mut Geometry) -> Result<Image, String> {
-    steps.iter().try_fold(Picture::from(image), |picture, op| step(op, picture, draw, place))?.whole()
+pub fn apply(
+    steps: &[ViewOp],
+    image: Cow<'_, Image>,
+    draw: &mut dyn Draw,
+    place: &mut Geometry,
+) -> Result<Image, String> {
+    let start = Picture { image, resize: None };
+    steps.iter().try_fold(start, |picture, op| step(op, picture, draw, place))?.whole()
 }
 
-fn step(op: &ViewOp, picture: Picture, draw: &mut dyn Draw, place: &mut Geometry) -> Result<Picture, String> {
+fn step<'a>(
+    op: &ViewOp,
+    picture: Picture<'a>,
+    draw: &mut dyn Draw,
+    place: &mut Geometry,
+) -> Result<Picture<'a>, String> {
     let whole = picture.size();
     let cut = |place: &mut Geometry, window: Window| place.cut(window, whole);
     Ok(Picture::from(match op {
         ViewOp::RandomResizedCrop { size, scale, ratio, interpolation } => {
             let window = random_window(whole, *scale, *ratio, draw);
             cut(place, window);
-            geometry::resize(&picture.window(window)?, *size, *interpolation)
+            match picture.resize {
+                None => geometry::resized_part(&picture.image, window, *size, *interpolation),
+                Some(_) => geometry::resize(&picture.window(window)?, *size, *interpolation),
+            }
         }
         ViewOp::RandomCrop { scale, ratio } => {
             let window = random_window(whole, *scale, *ratio, draw);
@@ -55,11 +73,11 @@ fn step(op: &ViewOp, picture: Picture, draw: &mut dyn Draw, place: &mut Geometry
             picture.window(window)?
         }
         ViewOp::Resize { size, interpolation } => {
-            return Ok(Picture { image: picture.whole()?, resize: Some((*size, *interpolation)) });
+            return Ok(Picture { image: picture.settled()?, resize: Some((*size, *interpolation)) });
         }
         ViewOp::ResizeCover { size, interpolation } => {
             let size = covering_size(whole, *size);
-            return Ok(Picture { image: picture.whole()?, resize: Some((size, *interpolation)) });
+            return Ok(Picture { image: picture.settled()?, resize: Some((size, *interpolation)) });
         }
         ViewOp::CenterCrop { size } => {
             let at = geometry::center_offset(whole, *size);
@@ -112,29 +130,35 @@ fn step(op: &ViewOp, picture: Picture, draw: &mut dyn Draw, place: &mut Geometry
 
 /// A picture that may still have to be resized: it is when its pixels are wanted, and of a large one only those that a window
 /// shows. So a strip of 1 x 60,000 pixels can be given a short side of 256 and cut, without 15 million rows of 256 in between.
-struct Picture {
-    image: Image,
+struct Picture<'a> {
+    image: Cow<'a, Image>,
     resize: Option<((usize, usize), Interpolation)>,
 }
 
-impl From<Image> for Picture {
+impl From<Image> for Picture<'_> {
     fn from(image: Image) -> Self {
-        Picture { image, resize: None }
+        Picture { image: Cow::Owned(image), resize: None }
     }
 }
 
-impl Picture {
+impl<'a> Picture<'a> {
     /// Height and width.
     fn size(&self) -> (usize, usize) {
         self.resize.map_or((self.image.height, self.image.width), |(size, _)| size)
     }
 
+    /// The picture of its own, to be changed.
     fn whole(self) -> Result<Image, String> {
+        self.settled().map(Cow::into_owned)
+    }
+
+    /// The picture with nothing left to do.
+    fn settled(self) -> Result<Cow<'a, Image>, String> {
         match self.resize {
             None => Ok(self.image),
             Some((size, interpolation)) => {
                 self.bounded(size)?;
-                Ok(geometry::resize(&self.image, size, interpolation))
+                Ok(Cow::Owned(geometry::resize(&self.image, size, interpolation)))
             }
         }
     }
@@ -146,7 +170,7 @@ impl Picture {
                 self.bounded((window.height, window.width))?;
                 Ok(geometry::resized_window(&self.image, size, window, interpolation))
             }
-            _ => Ok(geometry::crop(&self.whole()?, window)),
+            _ => Ok(geometry::crop(&*self.settled()?, window)),
         }
     }
 
@@ -175,7 +199,7 @@ impl Picture {
         if size.0.saturating_mul(size.1) <= MAX_PIXELS {
             return Ok(());
         }
-        let Image { height, width, .. } = self.image;
+        let Image { height, width, .. } = *self.image;
         Err(format!("{width} x {height} pixels become {} x {} by `resize`, more than {MAX_PIXELS}", size.1, size.0))
     }
 }

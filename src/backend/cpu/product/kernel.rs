@@ -1,6 +1,6 @@
 //! Which kernel computes a product, and how its operands lie: what packing, walking and the tiles themselves agree on.
 
-use crate::backend::wide::Level;
+use crate::wide::Level;
 
 /// The kernel for one kind of machine and of operands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(super) const TALLEST: usize = 14;
 pub(super) const WIDEST: usize = 16;
 
 impl Kernel {
-    /// This machine's fastest. Not what [`crate::backend::wide::level`] says, which tests change while others run: kernels differ
+    /// This machine's fastest. Not what [`crate::wide::level`] says, which tests change while others run: kernels differ
     /// in the rounding of products where a machine has no fused multiply-add.
     pub fn best(bf16: bool) -> Self {
         let operands = match bf16 {

@@ -13,7 +13,7 @@
 
 use super::kernel::{Block, Kernel, Left, Operands, Panels, TALLEST, WIDEST};
 use super::vector::{self, Vector};
-use crate::backend::wide::Level;
+use crate::wide::Level;
 
 /// One step of k: a column of the left operand times a row of the right one. A function that is always inlined and loops over
 /// numbers, so that the sums stay in registers in builds that optimize little, tests' among them.

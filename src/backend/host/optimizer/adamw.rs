@@ -1,7 +1,7 @@
 //! AdamW (Loshchilov & Hutter 2019): `p ← p·(1 − lr·wd)`, then Adam's step with bias correction.
 
-use crate::backend::wide::wide;
 use crate::tensor::Element;
+use crate::wide::wide;
 
 /// Numbers of one tensor's update, worked out once in f64. Betas and decay stand as what is added, not as what is kept: of
 /// 1 − 0.999 or 1 − lr·wd f32 would lose digits, and an update is rounded once where it is added.

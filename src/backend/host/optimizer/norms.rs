@@ -1,7 +1,7 @@
 //! Sums of squares over pieces: what clipping and LARS know of a tensor.
 
-use crate::backend::wide::wide;
 use crate::tensor::Element;
+use crate::wide::wide;
 
 /// Partial sums, which the compiler keeps in vectors.
 const LANES: usize = 8;

@@ -4,8 +4,8 @@
 //! A buffer that starts at zero makes the first step PyTorch's, which takes the gradient itself.
 
 use super::Update;
-use crate::backend::wide::wide;
 use crate::tensor::Element;
+use crate::wide::wide;
 
 /// Numbers of one tensor's update.
 #[derive(Debug, Clone, Copy, PartialEq)]

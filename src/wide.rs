@@ -28,7 +28,7 @@ macro_rules! wide {
                 fn avx2$(<$real: $bound>)?($($arg: $ty),*) {
                     body$(::<$real>)?($($arg),*);
                 }
-                use $crate::backend::wide::{Level, level};
+                use $crate::wide::{Level, level};
                 match level() {
                     // SAFETY: `level` answers with no level whose features the machine lacks.
                     Level::Avx512 => return unsafe { avx512$(::<$real>)?($($arg),*) },
