@@ -6,6 +6,7 @@ use std::sync::Arc;
 use cmae::backend::cpu;
 use cmae::backend::xla::Compiling;
 use cmae::backend::{Backend, BackendError, Compute, Request, XlaOptions};
+use cmae::data::DataError;
 use cmae::data::source::{self, Source};
 use cmae::diag::{Code, Diagnostic, Diagnostics, render};
 use cmae::elab::Set;
@@ -16,7 +17,6 @@ use cmae::source::Sources;
 use cmae::spec::{DataSpec, Precision};
 use cmae::train::fit::{self, Fit, FitError, bytes_text};
 
-use super::data::in_words;
 use super::output::{self, errln};
 
 /// Options of every subcommand that compiles a pipeline.
@@ -68,6 +68,14 @@ pub fn pictures_here(program: &Program) -> Option<usize> {
     let data = &program.spec.data;
     let source = data.source("train").expect("the compiler checks that there is one");
     source::open(source, data.channels, data.max_pixels).ok().map(|opened| opened.len())
+}
+
+/// An error with what to do about it.
+pub fn in_words(error: &DataError) -> String {
+    match error.help() {
+        Some(help) => format!("{error}\nhelp: {help}"),
+        None => error.to_string(),
+    }
 }
 
 /// The source that `text` names: one of the pipeline's (`data.val`), or what lies at that path.

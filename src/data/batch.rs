@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::rng::Key;
-use super::sample::{self, Row, Rows};
+use super::sample::{self, Row, Rows, Scalings};
 use crate::decl::{InputDecl, InputKind};
 use crate::op::DType;
 use crate::spec::{Scaling, ViewSpec};
@@ -15,9 +15,6 @@ use crate::tensor::{HostTensor, InputValue, Levels};
 pub fn batch_key(seed: u64, step: u64) -> Key {
     Key { seed, epoch: step, sample: u64::MAX }
 }
-
-/// How the pictures among a graph's inputs are scaled, where they come in bytes: an entry for each input.
-pub type Scalings = Vec<Option<Arc<Scaling>>>;
 
 /// Bytes of a batch of these inputs, pictures in bytes where `views` say how they are scaled.
 pub fn batch_bytes(inputs: &[InputDecl], views: &[ViewSpec]) -> u64 {

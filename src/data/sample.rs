@@ -6,7 +6,6 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::batch::Scalings;
 use super::error::DataError;
 use super::image::Image;
 use super::mask;
@@ -71,6 +70,9 @@ pub enum Row {
     /// A picture's planes, for who normalises it.
     Levels(Vec<u8>, Arc<Scaling>),
 }
+
+/// How the pictures among a graph's inputs are scaled, where they come in bytes: an entry for each input.
+pub type Scalings = Vec<Option<Arc<Scaling>>>;
 
 impl SamplePlan {
     /// The plan for `inputs`, whose views are among `views`; pictures are given in the form of `pictures`.

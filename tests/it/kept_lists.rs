@@ -1,4 +1,4 @@
-//! The list of a folder's files that a run keeps: taken up where it is true, made anew where it is not.
+//! What a run keeps of its sources, the list of a folder's files or the indices of shards: taken up where it is true, made anew where it is not.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use cmae::data::source::{self, Opening, Source};
-use cmae::spec::{MAX_PIXELS, SourceSpec};
+use cmae::spec::{MAX_PIXELS, Shuffle, SourceSpec};
 
 use crate::cases;
 use crate::runs::text;
@@ -36,10 +36,30 @@ fn age(folder: &Path) {
 
 /// The source, and how many files were listed for it.
 fn opened(data: &Path, kept: &Path) -> (Arc<dyn Source>, usize) {
-    let spec = SourceSpec::ImageFolder { path: text(data).to_owned(), range: None };
+    opened_as(&SourceSpec::ImageFolder { path: text(data).to_owned(), range: None }, kept)
+}
+
+fn opened_as(spec: &SourceSpec, kept: &Path) -> (Arc<dyn Source>, usize) {
     let listed = AtomicUsize::new(0);
-    let opened = source::open_as(&spec, 3, MAX_PIXELS, Opening { listed: &listed, kept: Some(kept) });
+    let opened = source::open_as(spec, 3, MAX_PIXELS, Opening { listed: &listed, kept: Some(kept) });
     (opened.unwrap_or_else(|error| panic!("{error}")), listed.load(Ordering::Relaxed))
+}
+
+/// Sees to it that whatever is changed or missing of the file at `kept`, it is as none.
+fn is_checked(kept: &Path, listed: impl Fn() -> usize) {
+    let whole = fs::read(kept).expect("it was written");
+    for at in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        fs::write(kept, bytes).expect("it can be written");
+        assert!(listed() > 0, "byte {at} is another");
+        fs::write(kept, &whole[..at]).expect("it can be written");
+        assert!(listed() > 0, "only {at} bytes are there");
+    }
+    fs::write(kept, [&whole[..], b"."].concat()).expect("it can be written");
+    assert!(listed() > 0, "a byte too many");
+    fs::write(kept, whole).expect("it can be written");
+    assert_eq!(listed(), 0);
 }
 
 /// Writes the list of what is there.
@@ -81,15 +101,50 @@ fn a_list_is_taken_up_until_something_changes() {
     assert!(opened(&moved, &kept).1 > 0, "another folder");
     fs::rename(&moved, &data).expect("it can be moved back");
     assert_eq!(opened(&data, &kept).1, 0);
-    let whole = fs::read(&kept).expect("it was written");
-    for at in 0..whole.len() {
-        let mut bytes = whole.clone();
-        bytes[at] ^= 1;
-        fs::write(&kept, bytes).expect("it can be written");
-        is_listed(&format!("byte {at} is another"));
-        fs::write(&kept, &whole[..at]).expect("it can be written");
-        is_listed(&format!("only {at} bytes are there"));
-    }
+    is_checked(&kept, || opened(&data, &kept).1);
+}
+
+/// The headers of shards are not read again, as long as each is as long as it was and no younger.
+#[test]
+fn indices_of_shards_are_taken_up_until_one_changes() {
+    let out = tempfile::tempdir().expect("a temporary folder");
+    let (data, kept) = (out.path().join("shards"), out.path().join("list"));
+    let age = |name: &str| {
+        let then = SystemTime::now() - Duration::from_secs(3600);
+        let file = File::options().write(true).open(data.join(name)).expect("it is there");
+        file.set_modified(then).expect("its time can be set");
+    };
+    let shard = |name: &str, entries: &[(&str, &[u8])]| {
+        crate::made::write(&data.join(name), &crate::made::tar(entries.iter().copied()));
+        age(name);
+    };
+    shard(
+        "0.tar",
+        &[("a.png", b"1"), ("a.cls", b"0"), ("none.txt", b"-"), ("\u{e4}.png", b"22"), ("\u{e4}.cls", b"1")],
+    );
+    shard("1.tar", &[("c.png", b"333"), ("c.cls", b"1")]);
+    let spec = SourceSpec::TarShards { path: text(&data).to_owned(), range: None, shuffle: Shuffle::All };
+    let (fresh, listed) = opened_as(&spec, &kept);
+    assert_eq!((fresh.len(), listed), (3, 3));
+    let mut file = File::create(&kept).expect("it can be made");
+    fresh.keeps().expect("nothing is new")(&mut file).expect("it can be written");
+    let (again, listed) = opened_as(&spec, &kept);
+    assert_eq!((again.len(), listed), (3, 0));
+    let all =
+        |source: &dyn Source| (0..3).map(|i| (source.name(i), source.label(i), source.identity(i))).collect::<Vec<_>>();
+    assert!(all(&*again) == all(&*fresh) && again.passed() == fresh.passed());
+    assert!(again.fingerprint() == fresh.fingerprint() && again.keeps().is_none());
+    is_checked(&kept, || opened_as(&spec, &kept).1);
+    // As long as before, and younger.
+    shard("1.tar", &[("d.png", b"333"), ("d.cls", b"0")]);
+    let now = SystemTime::now() - Duration::from_secs(60);
+    let file = File::options().write(true).open(data.join("1.tar")).expect("it is there");
+    file.set_modified(now).expect("its time can be set");
+    let (other, listed) = opened_as(&spec, &kept);
+    assert_eq!((other.name(2), listed), ("1.tar/d".to_owned(), 3));
+    fs::copy(data.join("1.tar"), data.join("2.tar")).expect("it can be copied");
+    let (more, _) = opened_as(&spec, &kept);
+    assert!(more.len() == 4 && more.keeps().is_none(), "a shard that was written within these seconds");
 }
 
 #[cfg(unix)]

@@ -6,9 +6,10 @@ mod pack;
 use std::sync::Arc;
 
 use clap::Subcommand;
-use cmae::data::DataError;
 use cmae::data::source::{self, Source};
 use cmae::spec::{MAX_PIXELS, SourceSpec};
+
+use super::pipeline::in_words;
 
 /// Looks into sets of pictures and packs them into shards.
 #[derive(clap::Args)]
@@ -27,14 +28,6 @@ pub fn main(args: Args) -> Result<(), String> {
     match args.what {
         What::Check(args) => check::main(args),
         What::Pack(args) => pack::main(args),
-    }
-}
-
-/// An error with what to do about it.
-pub fn in_words(error: &DataError) -> String {
-    match error.help() {
-        Some(help) => format!("{error}\nhelp: {help}"),
-        None => error.to_string(),
     }
 }
 

@@ -1,28 +1,33 @@
 //! The list of a folder's files, written down: who takes a run up again need not read a million names from a disk far away.
 //!
-//! ```text
-//! one line of JSON: what was listed, the folders, when each was changed ─ names, each ended by a zero byte ─ BLAKE3 of all before
-//! ```
+//! In the file ([`checked`](super::checked)): what was listed, the folders, and when each was changed; then names, each ended by a
+//! zero byte.
+//!
 //! **Invariant:** a list is taken up only where it is whole and no folder that it hangs on was changed since: as names come or go,
 //! the system notes a time with their folder.
 
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use super::checked::{Reader, Writer};
 use super::listing::{Folder, Wanted, changed};
 use super::names::Names;
 
 /// Of the layout of the file.
 const VERSION: u32 = 1;
 
-/// Some systems note times in steps of up to two seconds; a folder that was changed so shortly before it was read may have been
-/// changed again within the same step.
+/// Some systems note times in steps of up to two seconds; what was changed so shortly before it was read may have been changed again
+/// within the same step.
 const STEP: Duration = Duration::from_secs(3);
+
+/// Whether what was last changed at `changed`, and read from `begun` on, shows it when it is changed again.
+pub fn is_settled(changed: SystemTime, begun: SystemTime) -> bool {
+    begun.duration_since(changed).is_ok_and(|age| age >= STEP)
+}
 
 /// What a source of files knows of its folder.
 pub struct Kept {
@@ -45,9 +50,8 @@ struct Header {
 
 /// Whether a list of names can be kept that hangs on folders with these times, and was made from `begun` on.
 pub fn can_be_kept(folders: &[Folder], stamps: &[(PathBuf, SystemTime)], begun: SystemTime) -> bool {
-    let before = |(_, changed): &(PathBuf, SystemTime)| begun.duration_since(*changed).is_ok_and(|age| age >= STEP);
     let is_text = |folder: &Folder| folder.names.are_text() && folder.path.to_str().is_some();
-    stamps.iter().all(before) && folders.iter().all(is_text)
+    stamps.iter().all(|(_, changed)| is_settled(*changed, begun)) && folders.iter().all(is_text)
 }
 
 /// Writes the list of `root`; names are Unicode.
@@ -68,52 +72,31 @@ pub fn write(
         passed: passed.to_vec(),
         stamps: stamps.to_vec(),
     };
-    let mut hasher = blake3::Hasher::new();
-    let mut put = |bytes: &[u8]| {
-        hasher.update(bytes);
-        to.write_all(bytes)
-    };
-    put(&serde_json::to_vec(&header).map_err(io::Error::other)?)?;
-    put(b"\n")?;
-    for folder in folders {
-        for name in folder.names.iter() {
-            put(name.as_encoded_bytes())?;
-            put(&[0])?;
-        }
+    let mut file = Writer::new(to, &header)?;
+    for name in folders.iter().flat_map(|folder| folder.names.iter()) {
+        file.put(name.as_encoded_bytes())?;
+        file.put(&[0])?;
     }
-    to.write_all(hasher.finalize().as_bytes())
+    file.finish()
 }
 
 /// The list of `root` in the file at `path`; `None` where it is another's, is not whole, or is not true any more.
 pub fn read(path: &Path, root: &Path, wanted: Wanted) -> Option<Kept> {
-    let mut file = BufReader::with_capacity(1 << 20, File::open(path).ok()?);
-    let mut hasher = blake3::Hasher::new();
-    let mut bytes = Vec::new();
-    file.read_until(b'\n', &mut bytes).ok()?;
-    hasher.update(&bytes);
-    let header: Header = serde_json::from_slice(&bytes).ok()?;
+    let (header, mut file) = Reader::open::<Header>(path)?;
     if header.version != VERSION || header.wanted != wanted || header.root != root {
         return None;
     }
     if !header.stamps.iter().all(|(folder, before)| changed(folder) == Some(*before)) {
         return None;
     }
-    let mut folders = Vec::with_capacity(header.folders.len());
+    let (mut folders, mut bytes) = (Vec::with_capacity(header.folders.len()), Vec::new());
     for (path, class, count) in header.folders {
         let mut names = Names::default();
         for _ in 0..count {
-            bytes.clear();
-            file.read_until(0, &mut bytes).ok()?;
-            hasher.update(&bytes);
-            names.push(OsStr::new(std::str::from_utf8(bytes.strip_suffix(&[0])?).ok()?));
+            file.until_zero(&mut bytes)?;
+            names.push(OsStr::new(std::str::from_utf8(&bytes).ok()?));
         }
         folders.push(Folder { path, class, names });
     }
-    bytes.clear();
-    file.read_to_end(&mut bytes).ok()?;
-    (hasher.finalize().as_bytes() == bytes.as_slice()).then_some(Kept {
-        classes: header.classes,
-        folders,
-        passed: header.passed,
-    })
+    file.is_whole().then_some(Kept { classes: header.classes, folders, passed: header.passed })
 }

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** a source never changes once opened; index `i` is the same picture in every run, on every machine.
 
+mod checked;
 mod cifar;
 mod digits;
 mod files;
@@ -177,7 +178,7 @@ pub fn open_as(
         }
         SourceSpec::TarShards { path, range, shuffle } => {
             let reading = Reading { channels, max_pixels, range: *range };
-            Arc::new(tar_shards::TarShards::open(path, reading, *shuffle)?)
+            Arc::new(tar_shards::TarShards::open(path, reading, *shuffle, opening)?)
         }
         SourceSpec::Shapes(spec) => Arc::new(shapes::Shapes::open(spec, channels)),
     })

@@ -12,6 +12,7 @@ use std::path::Path;
 
 use tar::Archive;
 
+use super::checked::{Reader, Writer};
 use crate::data::decode;
 
 /// Bytes of a label's file at most: digits, or a document that has it among others.
@@ -116,6 +117,43 @@ impl Index {
         self.keys.push_str(&open.key);
         self.samples.push(Sample { offset, length, label: open.label.unwrap_or(-1), key_end });
         Ok(())
+    }
+
+    /// Writes what [`Index::take`] reads.
+    pub fn put(&self, to: &mut Writer<'_>) -> std::io::Result<()> {
+        for count in [self.samples.len(), self.keys.len(), self.without_picture.0, self.without_picture.1.len()] {
+            to.put(&(count as u64).to_le_bytes())?;
+        }
+        for Sample { offset, length, label, key_end } in &self.samples {
+            to.put(&offset.to_le_bytes())?;
+            to.put(&length.to_le_bytes())?;
+            to.put(&label.to_le_bytes())?;
+            to.put(&key_end.to_le_bytes())?;
+        }
+        to.put(self.keys.as_bytes())?;
+        to.put(self.without_picture.1.as_bytes())
+    }
+
+    /// Takes what [`Index::put`] has written; `None` where that is not what stands there.
+    pub fn take(from: &mut Reader) -> Option<Index> {
+        let mut counts = [0; 4];
+        for count in &mut counts {
+            *count = u64::from_le_bytes(from.array()?);
+        }
+        let [samples, keys, without, example] = counts;
+        let mut index = Index::default();
+        for _ in 0..samples {
+            index.samples.push(Sample {
+                offset: u64::from_le_bytes(from.array()?),
+                length: u32::from_le_bytes(from.array()?),
+                label: i32::from_le_bytes(from.array()?),
+                key_end: u32::from_le_bytes(from.array()?),
+            });
+        }
+        index.samples.shrink_to_fit();
+        index.keys = String::from_utf8(from.bytes(keys)?).ok()?;
+        index.without_picture = (usize::try_from(without).ok()?, String::from_utf8(from.bytes(example)?).ok()?);
+        Some(index)
     }
 
     pub fn samples(&self) -> &[Sample] {

@@ -7,14 +7,19 @@
 //! **Invariant:** pictures stand in the order of the shards' names and of each shard's files.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::time::SystemTime;
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
+use super::checked::{Reader, Writer};
+use super::kept::is_settled;
 use super::noticed::{Noticed, Of};
 use super::opened::Opened;
 use super::pattern::{self, Kind};
 use super::shard_index::{Index, Sample};
-use super::{DataError, Identity, Image, Source};
+use super::{DataError, Identity, Image, Opening, Source, Writes};
 use crate::data::decode::{self, Reading};
 use crate::spec::Shuffle;
 
@@ -34,6 +39,8 @@ pub(super) struct TarShards {
     shuffle: Shuffle,
     opened: Opened,
     noticed: Noticed,
+    /// Of each shard, where they were indexed now and the indices may be kept.
+    stamps: Option<Vec<Stamp>>,
 }
 
 struct Shard {
@@ -42,11 +49,43 @@ struct Shard {
     index: Index,
 }
 
+/// What tells a file from itself with other bytes: its path, its length, and when it was last changed.
+type Stamp = (PathBuf, u64, SystemTime);
+
+/// Of the indices of shards that a run keeps.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    version: u32,
+    shards: Vec<Stamp>,
+}
+
+/// Of the layout of such a file.
+const VERSION: u32 = 1;
+
 impl TarShards {
     /// Indexes the shards that `pattern` names: a tar file, ranges in braces (`{000..999}.tar`), or all of a folder.
-    pub(super) fn open(pattern: &str, reading: Reading, shuffle: Shuffle) -> Result<TarShards, DataError> {
-        let paths = pattern::paths(pattern, SHARDS)?;
-        let shards: Vec<Shard> = paths.into_par_iter().map(Shard::read).collect::<Result<_, _>>()?;
+    pub(super) fn open(
+        pattern: &str,
+        reading: Reading,
+        shuffle: Shuffle,
+        opening: Opening<'_>,
+    ) -> Result<TarShards, DataError> {
+        let (paths, begun) = (pattern::paths(pattern, SHARDS)?, SystemTime::now());
+        let stamps: Option<Vec<Stamp>> = paths.iter().map(|path| stamp(path)).collect();
+        let known = opening.kept.zip(stamps.as_ref()).and_then(|(kept, stamps)| Shard::kept(kept, stamps));
+        let settled = |stamps: &Vec<Stamp>| stamps.iter().all(|(.., changed)| is_settled(*changed, begun));
+        let stamps = stamps.filter(|stamps| known.is_none() && settled(stamps));
+        let shards = match known {
+            Some(shards) => shards,
+            None => paths
+                .into_par_iter()
+                .map(|path| {
+                    let shard = Shard::read(path)?;
+                    opening.listed.fetch_add(shard.index.samples().len(), Ordering::Relaxed);
+                    Ok(shard)
+                })
+                .collect::<Result<Vec<Shard>, DataError>>()?,
+        };
         let ends: Vec<usize> = (shards.iter())
             .scan(0, |end, shard| {
                 *end += shard.index.samples().len();
@@ -61,7 +100,7 @@ impl TarShards {
         let classes = classes(&shards)?;
         let (opened, noticed) = (Opened::default(), Noticed::default());
         let pattern = pattern.to_owned();
-        Ok(TarShards { pattern, shards, ends, classes, passed, reading, shuffle, opened, noticed })
+        Ok(TarShards { pattern, shards, ends, classes, passed, reading, shuffle, opened, noticed, stamps })
     }
 
     /// Number of the shard, the shard, and the number of the picture there.
@@ -87,7 +126,30 @@ impl TarShards {
     }
 }
 
+/// `None` where the system does not tell.
+fn stamp(path: &Path) -> Option<Stamp> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((path.to_owned(), metadata.len(), metadata.modified().ok()?))
+}
+
 impl Shard {
+    /// The shards with these stamps, as the file at `kept` has them; `None` where it is of others, or not whole.
+    fn kept(kept: &Path, stamps: &[Stamp]) -> Option<Vec<Shard>> {
+        let (header, mut file) = Reader::open::<Kept>(kept)?;
+        if header.version != VERSION || header.shards != stamps {
+            return None;
+        }
+        let mut shards = Vec::with_capacity(stamps.len());
+        for (path, ..) in stamps {
+            shards.push(Shard {
+                path: path.clone(),
+                identity: Identity::of_file(path),
+                index: Index::take(&mut file)?,
+            });
+        }
+        file.is_whole().then_some(shards)
+    }
+
     fn read(path: PathBuf) -> Result<Shard, DataError> {
         super::is_file(&path)?;
         match Index::read(&path) {
@@ -199,6 +261,15 @@ impl Source for TarShards {
     fn identity(&self, index: usize) -> Identity {
         let (_, shard, number) = self.place(index);
         shard.identity.part(shard.index.samples()[number].offset)
+    }
+
+    fn keeps(&self) -> Option<Writes<'_>> {
+        let shards = self.stamps.as_ref()?;
+        Some(Box::new(move |to| {
+            let mut file = Writer::new(to, &Kept { version: VERSION, shards: shards.clone() })?;
+            self.shards.iter().try_for_each(|shard| shard.index.put(&mut file))?;
+            file.finish()
+        }))
     }
 
     fn groups(&self) -> &[usize] {
