@@ -1,7 +1,7 @@
 //! Files that a run keeps of its sources: a line of JSON, bytes behind it, and the BLAKE3 sum of both.
 //!
 //! **Invariant:** whatever the bytes of a file are, reading it takes no more memory than the file is long; what was read counts only
-//! once [`Reader::is_whole`] has said so.
+//! once [`Reader::ends_whole`] has said so.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -77,7 +77,7 @@ impl Reader {
     }
 
     /// Whether nothing but the sum of all that was read is left.
-    pub fn is_whole(mut self) -> bool {
+    pub fn ends_whole(mut self) -> bool {
         let mut sum = Vec::new();
         let read = self.file.by_ref().take(blake3::OUT_LEN as u64 + 1).read_to_end(&mut sum);
         read.is_ok() && self.hasher.finalize().as_bytes() == sum.as_slice()

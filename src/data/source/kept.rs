@@ -98,5 +98,5 @@ pub fn read(path: &Path, root: &Path, wanted: Wanted) -> Option<Kept> {
         }
         folders.push(Folder { path, class, names });
     }
-    file.is_whole().then_some(Kept { classes: header.classes, folders, passed: header.passed })
+    file.ends_whole().then_some(Kept { classes: header.classes, folders, passed: header.passed })
 }

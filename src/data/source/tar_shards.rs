@@ -147,7 +147,7 @@ impl Shard {
                 index: Index::take(&mut file)?,
             });
         }
-        file.is_whole().then_some(shards)
+        file.ends_whole().then_some(shards)
     }
 
     fn read(path: PathBuf) -> Result<Shard, DataError> {
