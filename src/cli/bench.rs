@@ -53,7 +53,7 @@ pub struct Args {
     /// Times the loader alone, without a step.
     #[arg(long, conflicts_with_all = ["backend", "plugin", "deterministic", "precision", "steps", "warmup"])]
     loader: bool,
-    /// With --loader, a folder of pictures, or a source of the pipeline.
+    /// With --loader, where pictures lie, as `cmaec data check PATH` takes it, or a source of the pipeline.
     #[arg(long, value_name = "PATH", default_value = "data.train", requires = "loader")]
     data: String,
     /// With --loader, pictures that are timed.

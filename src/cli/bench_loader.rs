@@ -17,7 +17,7 @@ pub fn show(program: &Program, data: &str, threads: usize, pictures: usize, as_j
         threads,
         prefetch: 1,
         max_broken: spec.data.max_broken,
-        pictures: Pictures::Floats,
+        pictures: Pictures::Levels,
     };
     let rate = rate(&*source, &spec.views, &program.train.inputs, options, pictures)
         .map_err(|error| error.to_string())?

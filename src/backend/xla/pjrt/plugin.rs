@@ -36,8 +36,8 @@ const LOG_LEVEL: &str = "TF_CPP_MIN_LOG_LEVEL";
 /// C API. Who has set the variable hears what he asked for.
 fn quieten() {
     if std::env::var_os(LOG_LEVEL).is_none() {
-        // SAFETY: what else reads the environment in this process is Rust's, behind the lock that this call takes, but for plugins
-        // that were loaded before, which have set the variable already.
+        // SAFETY: Rust's own readers of the environment take the lock that this call takes. Others are C's: plugins that are loaded
+        // already, and then the variable is set; this process calls no other library that reads it while threads run.
         unsafe { std::env::set_var(LOG_LEVEL, "2") };
     }
 }
