@@ -80,7 +80,7 @@ fn ask(path: &Path) -> Result<Value, PjrtError> {
     let plugin = Plugin::open(path)?;
     let version = plugin.version().to_string();
     let maker = plugins::find_in(Some(path), &[]).first().map_or(Maker::Other, |found| found.maker);
-    let told = plugin.any_client(1, &maker.sparing()).and_then(|client| told(&client));
+    let told = plugin.any_client(1, &maker.options()).and_then(|client| told(&client));
     let mut answer = told.unwrap_or_else(|error| json!({ "error": error.to_string() }));
     answer["api_version"] = json!(version);
     Ok(answer)

@@ -60,6 +60,7 @@ pub struct Report {
     pub device_planned_mb: Option<f64>,
     /// Initial values, optimizer, batch.
     pub build_ms: f64,
+    /// Of the step's plan, or of its program for a device; `cmaec bench` adds the search for a micro-batch that fits.
     pub plan_ms: f64,
     pub first_step_ms: f64,
     /// By name, in the last timed step.

@@ -30,10 +30,10 @@ fn results(
     results_of(f32::backend(backend).expect("it is there"), program, arena, inputs, request)
 }
 
-/// What a step for NVIDIA rounds, on the device that is here: all of its text but cuDNN's calls.
+/// What a step for NVIDIA rounds, on the device that is here: all of its text, with cuDNN's calls where there is cuDNN.
 fn for_nvidia() -> Option<Box<dyn Backend<f32>>> {
     let client = crate::xla_pjrt::client(1)?;
-    let kernels = Kernels { cudnn_attention: false, ..Kernels::NVIDIA };
+    let kernels = Kernels { cudnn_attention: !client.is_cpu(), ..Kernels::NVIDIA };
     Some(Box::new(Xla::new(client, Compiling { kernels: Some(kernels), ..Compiling::default() })))
 }
 

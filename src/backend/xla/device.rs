@@ -63,5 +63,5 @@ fn opened(plugin: &Found) -> Result<Client, String> {
 
 /// One device of a processor, which would else be cut in four.
 fn open(plugin: &Found) -> Result<Client, PjrtError> {
-    Plugin::open(&plugin.path)?.any_client(1, &plugin.maker.sparing())
+    Plugin::open(&plugin.path)?.any_client(1, &plugin.maker.options())
 }

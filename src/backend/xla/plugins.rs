@@ -69,11 +69,15 @@ impl Maker {
         }
     }
 
-    /// Options with which a client takes no more of the device than it is told to: by default it takes most of its memory at
-    /// once.
-    pub fn sparing(self) -> Vec<CreateOption> {
+    /// Options of a client for training: by default it takes three quarters of the device's memory at once, and never more.
+    ///
+    /// What is left of it holds the device's own context, the code of kernels and the libraries' workspaces, some gigabytes.
+    pub fn options(self) -> Vec<CreateOption> {
         match self {
-            Maker::Nvidia | Maker::Amd => vec![CreateOption::new("preallocate", OptionValue::Bool(false))],
+            Maker::Nvidia | Maker::Amd => vec![
+                CreateOption::new("preallocate", OptionValue::Bool(false)),
+                CreateOption::new("memory_fraction", OptionValue::Float(0.9)),
+            ],
             _ => Vec::new(),
         }
     }
