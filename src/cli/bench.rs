@@ -143,8 +143,8 @@ fn show(program: &Program, backend: &str, precision: &str, setting: &Setting, re
     );
     if let Some(device) = report.device_step_ms {
         outln!(
-            "device    {device:.1} ms of it, the median; the other {:.1} ms are the host's",
-            report.step_ms - device
+            "device    {device:.1} ms of it, the median; for the other {:.1} ms it waits for the host",
+            (report.step_ms - device).max(0.0)
         );
     }
     outln!("images    {:.1} a second", report.images_per_second);

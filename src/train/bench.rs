@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::{Trainer, init};
+use super::{StepReport, Trainer, init};
 use crate::backend::{Backend, BackendError, StepError};
 use crate::data::random::RandomBatches;
 use crate::graph::{Program, flops};
@@ -40,7 +40,8 @@ pub struct Report {
     pub step_ms: f64,
     pub step_ms_min: f64,
     pub step_ms_max: f64,
-    /// What of a step its device takes, where the backend tells: their median. The rest is the host's.
+    /// What of a step its device takes, where the backend tells: their median. For the rest it waits for the host: steps are given to it
+    /// ahead, as in runs.
     pub device_step_ms: Option<f64>,
     /// At the median.
     pub images_per_second: f64,
@@ -79,7 +80,7 @@ pub fn bench<E: Element>(
     let (warmup, steps) = (options.warmup.max(1), options.steps.max(1));
     let start = Instant::now();
     // An epoch is a step: what is frozen for an epoch is not while the clock counts.
-    let clock = Clock { steps_per_epoch: 1.0, total_steps: (warmup + steps + STEPS_BY_KIND) as f64 };
+    let clock = Clock { steps_per_epoch: 1.0, total_steps: (warmup + 1 + steps + STEPS_BY_KIND) as f64 };
     let tensors = init::initialise(&program.layout, program.spec.train.seed);
     let session = backend.open(program, tensors)?;
     let (inputs, views) = (&program.train.inputs, &program.spec.views);
@@ -87,21 +88,29 @@ pub fn bench<E: Element>(
     let mut bench = Bench { trainer: Trainer::new(program, session, clock), batches, losses: Vec::new() };
     let build_ms = milliseconds(start.elapsed());
     let plan_ms = bench.prepare()?;
-    let first_step_ms = bench.step()?.all;
+    let first = bench.step()?;
+    let first_step_ms = first.all;
     for _ in 1..warmup {
         bench.step()?;
     }
+    // As in runs, a device is given the next batch while it makes a step.
+    let is_ahead = first.device.is_some();
+    if is_ahead {
+        bench.step_ahead()?;
+    }
     let (mut times, mut device_times) = (Vec::with_capacity(steps), Vec::with_capacity(steps));
     for _ in 0..steps {
-        let step = bench.step()?;
+        let step = if is_ahead { bench.step_ahead()? } else { bench.step()? };
         times.push(step.all);
         device_times.extend(step.device);
     }
+    // Of the step with this number on every backend, whatever was begun behind it.
+    let names = program.train.losses.iter().map(|(name, _)| name.clone());
+    let losses = names.zip(bench.losses.iter().copied()).collect();
+    bench.settle()?;
     let megabytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let peak_memory_mb = peak_memory().map(megabytes);
     let device = bench.trainer.session.device_bytes().unwrap_or_default();
-    let names = program.train.losses.iter().map(|(name, _)| name.clone());
-    let losses = names.zip(bench.losses.iter().copied()).collect();
     let ops = bench.by_kind(steps.min(STEPS_BY_KIND))?;
     let step_ms = median(&mut times);
     let device_step_ms = (device_times.len() == steps).then(|| median(&mut device_times));
@@ -163,19 +172,39 @@ impl<E: Element> Bench<'_, E> {
         Ok(milliseconds(start.elapsed()))
     }
 
-    /// One step with masks of its own.
+    /// One step with masks of its own, from its begin to its end.
     fn step(&mut self) -> Result<Times, StepError> {
         let start = Instant::now();
         let inputs = self.batches.batch(self.trainer.step);
         let report = self.trainer.step(inputs)?;
-        let time = start.elapsed();
-        self.losses.clone_from(&report.results.losses);
-        self.trainer.session.reuse(report.results);
-        Ok(Times {
-            all: milliseconds(time),
-            update: milliseconds(report.update_time),
-            device: report.device.map(|device| milliseconds(device.busy)),
-        })
+        Ok(self.times(start, Some(report)))
+    }
+
+    /// Begins a step, and waits for the one before it: what a step takes while others surround it.
+    fn step_ahead(&mut self) -> Result<Times, StepError> {
+        let start = Instant::now();
+        let inputs = self.batches.batch(self.trainer.step).to_vec();
+        let report = self.trainer.step_ahead(inputs)?;
+        Ok(self.times(start, report))
+    }
+
+    /// Waits for what was begun.
+    fn settle(&mut self) -> Result<(), StepError> {
+        let start = Instant::now();
+        let report = self.trainer.settle()?;
+        self.times(start, report);
+        Ok(())
+    }
+
+    fn times(&mut self, start: Instant, report: Option<StepReport<E>>) -> Times {
+        let mut times = Times { all: milliseconds(start.elapsed()), update: 0.0, device: None };
+        if let Some(report) = report {
+            times.update = milliseconds(report.update_time);
+            times.device = report.device.map(|device| milliseconds(device.busy));
+            self.losses.clone_from(&report.results.losses);
+            self.trainer.session.reuse(report.results);
+        }
+        times
     }
 
     /// Milliseconds a step by kind, the mean of `steps`.

@@ -83,7 +83,7 @@ fn the_loader_is_timed_by_itself() {
     assert!(code == 2 && error.contains("--loader"), "{error}");
 }
 
-/// What is of the device is told on it alone: the host's step holds the device's, and the rest is its own.
+/// What is of the device is told on it alone.
 #[test]
 fn a_device_is_told_apart_from_the_host() {
     let of_device = ["device_step_ms", "device_gflops", "device_memory_mb", "device_planned_mb"];
@@ -94,8 +94,9 @@ fn a_device_is_told_apart_from_the_host() {
     let Some(xla) = crate::xla::backend() else { return };
     let report = bench("mae_tiny64", &["--backend", xla]);
     let (device, step) = (number(&report, "device_step_ms"), number(&report, "step_ms"));
-    // Each step's part is within it, so the middle ones are as well.
-    assert!(0.0 < device && device < step, "{report}");
+    // Steps overlap: the host waits for one while the next is begun. The slowest holds more than half of the device's part of any, or
+    // the two clocks do not measure the same.
+    assert!(0.0 < device && device < 2.0 * number(&report, "step_ms_max").max(step), "{report}");
     let rate = number(&report, "gflop_per_step") / device * 1e3;
     assert!((number(&report, "device_gflops") / rate - 1.0).abs() < 1e-12, "{report}");
     assert!(number(&report, "gemm_peak_gflops") > 0.0, "{report}");

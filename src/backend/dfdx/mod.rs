@@ -84,9 +84,24 @@ pub fn cuda<E: Element + Dtype>() -> Result<Box<dyn Backend<E>>, BackendError>
 where
     dfdx::prelude::Cuda: Kernels<E>,
 {
-    match dfdx::prelude::Cuda::try_build(0, 0) {
-        Ok(device) => Ok(Box::new(Dfdx { device, name: "dfdx-cuda" })),
-        Err(error) => Err(BackendError::Unavailable { backend: "dfdx-cuda", reason: format!("{error:?}") }),
+    use dfdx::prelude::{Axis, Cuda, TryConcatAlong, ZerosTensor};
+
+    let unavailable = |reason: String| BackendError::Unavailable { backend: "dfdx-cuda", reason };
+    let device = Cuda::try_build(0, 0).map_err(|error| unavailable(format!("{error:?}")))?;
+    // dfdx compiles this kernel where it is used, from files of the machine that it was built on, and panics without them.
+    let joins = || {
+        let part = || device.try_zeros_like(&(1,));
+        let both: Result<Tensor<(usize,), E, Cuda>, _> = (part()?, part()?).try_concat_along(Axis::<0>);
+        both.map(drop)
+    };
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(joins)) {
+        Ok(Ok(())) => Ok(Box::new(Dfdx { device, name: "dfdx-cuda" })),
+        Ok(Err(error)) => Err(unavailable(format!("{error:?}"))),
+        Err(_) => Err(unavailable(
+            "dfdx cannot compile its kernels here (help: cargo build --release --features dfdx-cuda on this very machine: the \
+             binary wants files that were made where it was built)"
+                .to_owned(),
+        )),
     }
 }
 

@@ -17,20 +17,20 @@ const TIMES: usize = 6;
 
 /// FLOP a second of square products by the device's compiler, in bf16 or in `scalar`, in full precision; results are rounded where
 /// those of steps are.
-pub fn product_rate(client: &Client, scalar: Scalar, bf16: bool) -> Result<f64, PjrtError> {
+pub fn product_rate(client: &Client, options: &CompileOptions, scalar: Scalar, bf16: bool) -> Result<f64, PjrtError> {
     let size = if client.is_cpu() { TEST_SIZE } else { SIZE };
     let of = if bf16 { Scalar::Bf16 } else { scalar };
-    let (options, square) = (CompileOptions::default(), TensorType::new([size, size], of));
+    let square = TensorType::new([size, size], of);
     let mut f = Function::new();
     let made = [operand(&mut f, 3, &square), operand(&mut f, 5, &square)];
-    let operands = client.compile(&f.module("operands", 1, &[&made[0], &made[1]]), &options)?.execute(&[], &[])?;
+    let operands = client.compile(&f.module("operands", 1, &[&made[0], &made[1]]), options)?.execute(&[], &[])?;
     let operands: Vec<&Buffer> = operands.iter().collect();
     let mut f = Function::new();
     let [a, b] = [f.argument(square.clone()), f.argument(square)];
     let rounds = bf16 && Kernels::of_platform(client.platform_name()).rounds_results;
     let how = Contraction { batch: [&[], &[]], over: [1, 0] };
     let product = f.dot(&a, &b, how, if rounds { Scalar::Bf16 } else { scalar });
-    let executable = client.compile(&f.module("product", 1, &[&product]), &options)?;
+    let executable = client.compile(&f.module("product", 1, &[&product]), options)?;
     let row = || -> Result<f64, PjrtError> {
         let start = Instant::now();
         for _ in 1..IN_A_ROW {

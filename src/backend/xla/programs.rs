@@ -4,6 +4,7 @@
 //! plugin's file, the device. A plugin may load what another has compiled, and compute something else.
 
 use std::collections::HashMap;
+use std::env;
 
 use super::lower::Kernels;
 use super::pjrt::{Client, CompileOptions, Executable, Flag, MemoryStats};
@@ -34,9 +35,24 @@ pub struct Compiling {
     pub deterministic: bool,
 }
 
+/// How programs are compiled for a platform, by the name that a client gives it.
+///
+/// On NVIDIA products are cuBLAS's, which tries a handful of algorithms for each. With Triton's among them, which it takes if the
+/// flag is left to itself, dozens of kernels are compiled for each product only to be timed: on an H200 with 16 cores `cmae_vitb`
+/// did not start within 80 s, instead of within 25. Who names the flag in `XLA_FLAGS` decides.
+pub fn compile_options(platform: &str) -> CompileOptions {
+    const TRITON: &str = "xla_gpu_enable_triton_gemm";
+    let mut options = CompileOptions::default();
+    let is_named = env::var("XLA_FLAGS").is_ok_and(|flags| flags.contains(TRITON));
+    if platform.eq_ignore_ascii_case("cuda") && !is_named {
+        options.flags.insert(TRITON.to_owned(), Flag::Bool(false));
+    }
+    options
+}
+
 impl Programs {
     pub fn new(client: Client, compiling: Compiling) -> Self {
-        let mut options = CompileOptions::default();
+        let mut options = compile_options(client.platform_name());
         if compiling.deterministic && !client.is_cpu() {
             options.flags.insert("xla_gpu_deterministic_ops".to_owned(), Flag::Bool(true));
         }
@@ -52,6 +68,11 @@ impl Programs {
     /// What is to be kept and was not given yet.
     pub fn fresh(&mut self) -> Vec<(String, Vec<u8>)> {
         std::mem::take(&mut self.fresh)
+    }
+
+    /// How all of them are compiled.
+    pub fn options(&self) -> &CompileOptions {
+        &self.options
     }
 
     /// The program of this text; `what` is the first part of its name.

@@ -3,7 +3,7 @@
 //! For evaluation, for figures on the way, and for tests. Training keeps its tensors on the device.
 
 use super::lower::{Leaf, Module, Scalar, TensorType, module};
-use super::pjrt::{Buffer, Client, CompileOptions, Executable, HostElement};
+use super::pjrt::{Buffer, Client, Executable, HostElement};
 use super::programs::{Compiling, Programs, compile_step, peak};
 use super::session::XlaSession;
 use super::step::{Numbers, scalings};
@@ -57,7 +57,7 @@ impl Xla {
         // Where every value is looked at, every value is made.
         let own = if request.check_finite { None } else { self.compiling.kernels };
         let module = module(&passes, scalar, own.unwrap_or_default(), request.check_finite);
-        let executable = self.client.compile(&module.text, &CompileOptions::default())?;
+        let executable = self.client.compile(&module.text, self.programs.options())?;
         if self.compiled.len() == PROGRAMS {
             self.compiled.remove(0);
         }

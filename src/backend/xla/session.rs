@@ -426,7 +426,7 @@ impl<E: Number> Session<E> for XlaSession<'_, E> {
     }
 
     fn product_rate(&self, bf16: bool) -> Option<f64> {
-        peak::product_rate(&self.client, E::SCALAR, bf16).ok()
+        peak::product_rate(&self.client, self.programs.options(), E::SCALAR, bf16).ok()
     }
 
     fn device_bytes(&self) -> Option<DeviceBytes> {

@@ -44,12 +44,22 @@ pub(super) fn linear(f: &mut Function, x: &Value, weight: &Value, bias: Option<&
     let [out, into] = [weight.shape()[0], weight.shape()[1]];
     let mut shape = x.shape().to_vec();
     let rows = f.reshape(x, &[x.ty.elements() / into, into]);
-    let mut product = dot(f, &rows, weight, Contraction { batch: [&[], &[]], over: [1, 1] }, bf16);
+    let how = Contraction { batch: [&[], &[]], over: [1, 1] };
+    let rounds = bf16 && f.kernels.rounds_results;
+    let mut product = match rounds {
+        true => {
+            let (rows, weight) = (f.convert(&rows, Scalar::Bf16), f.convert(weight, Scalar::Bf16));
+            f.dot(&rows, &weight, how, Scalar::Bf16)
+        }
+        false => dot(f, &rows, weight, how, bf16),
+    };
     if let Some(bias) = bias {
-        let bias = f.along_last(bias, &product);
+        // In the type of the result: so libraries add it within the product's kernel.
+        let bias = f.convert(bias, product.scalar());
+        let bias = f.along_last(&bias, &product);
         product = f.add(&product, &bias);
     }
-    if bf16 && f.kernels.rounds_results {
+    if rounds {
         product = f.stored(&product);
     }
     shape.pop();

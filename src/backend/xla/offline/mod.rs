@@ -15,8 +15,9 @@ pub use cost::Cost;
 pub use target::Target;
 
 use super::lower::{Kernels, Scalar};
-use super::pjrt::{CompileOptions, CreateOption, Flag, MemoryStats, OptionValue, PjrtError, Plugin, Topology};
+use super::pjrt::{CreateOption, Flag, MemoryStats, OptionValue, PjrtError, Plugin, Topology};
 use super::plugins::Maker;
+use super::programs::compile_options;
 use super::step::{Numbers, StepProgram, scalings};
 use crate::backend::BackendError;
 use crate::graph::Program;
@@ -94,7 +95,7 @@ pub fn compile(program: &Program, target: &Target, plugin: &Plugin, folder: &Pat
         CreateOption::new("topology", OptionValue::Text("1x1x1".to_owned())),
     ];
     let topology = Topology::new(plugin, &described).map_err(refused)?;
-    let mut options = CompileOptions::default();
+    let mut options = compile_options(target.platform());
     // There is no device to time choices on: default ones are taken.
     options.flags.insert("xla_gpu_autotune_level".to_owned(), Flag::Int(0));
     options.flags.insert("xla_dump_to".to_owned(), Flag::Text(folder.display().to_string()));

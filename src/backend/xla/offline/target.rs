@@ -55,6 +55,14 @@ impl Target {
             TargetMaker::Amd => Maker::Amd,
         }
     }
+
+    /// As a client of such a device names its platform.
+    pub fn platform(&self) -> &'static str {
+        match self.maker {
+            TargetMaker::Nvidia => "cuda",
+            TargetMaker::Amd => "rocm",
+        }
+    }
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ pub enum PjrtError {
         "the plugin has no `{function}`: it speaks version {version} of PJRT's C API (help: install a newer plugin)"
     )]
     Missing { function: &'static str, version: Version },
-    #[error("{function}: {message} ({code})")]
+    #[error("{function}: {message} ({code}){}", .code.help())]
     Plugin { function: &'static str, code: Code, message: String },
     #[error("{function} gave {what}, which PJRT does not allow")]
     Odd { function: &'static str, what: &'static str },
@@ -90,6 +90,16 @@ pub enum Code {
 }
 
 impl Code {
+    /// What to do about it, where that is known.
+    fn help(self) -> &'static str {
+        match self {
+            Code::ResourceExhausted => {
+                " (help: a smaller train.micro_batch takes less; another process may hold memory of the device)"
+            }
+            _ => "",
+        }
+    }
+
     pub(super) fn of(number: i32) -> Self {
         match number {
             1 => Code::Cancelled,
