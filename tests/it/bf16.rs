@@ -4,10 +4,12 @@ use cmae::backend::cpu::TARGET;
 use cmae::backend::xla::lower::Kernels;
 use cmae::backend::xla::{Compiling, Xla};
 use cmae::backend::{Backend, Compute, Request, Results};
+use cmae::data::random::RandomBatches;
 use cmae::graph::Program;
 use cmae::graph::text::parse;
 use cmae::op::Op;
 use cmae::plan::{Step, lower};
+use cmae::tensor::OutputValue;
 
 use crate::command::succeed;
 use crate::cpu::each_pipeline;
@@ -105,6 +107,34 @@ fn it_is_f32_within_its_rounding_on_every_pipeline() {
             }
         }
     });
+}
+
+/// On NVIDIA, features are computed in the precision of training. A block's four layers round two operands and a result each, its
+/// attention's two products too, and the stream its two sums: 20 roundings of 2⁻⁹ at most, which add up over blocks as independent
+/// errors do.
+#[test]
+fn evaluations_for_nvidia_are_in_the_precision_of_training() {
+    /// Of the pipeline's encoder.
+    const DEPTH: f64 = 3.0;
+    let Some(nvidia) = for_nvidia() else { return };
+    let sets = ["train.precision=bf16".to_owned()];
+    let program = compile("quickstart", &sets);
+    let tensors: Vec<f32> = crate::methods::start(&program, &sets);
+    let graph = program.features.as_ref().expect("it evaluates");
+    let mut batches = RandomBatches::new(&graph.inputs, program.spec.data.batch_size, 1);
+    let batch = batches.batch(0);
+    let features = |backend: Box<dyn Backend<f32>>| {
+        let mut session = backend.open(&program, tensors.clone()).expect("it opens");
+        let found = session.evaluate(graph, batch, &["features".to_owned()]).expect("it runs");
+        let OutputValue::Float(features) = &found[0] else { panic!("features are floats") };
+        features.data.clone()
+    };
+    let exact = features(f32::backend("cpu").expect("it is there"));
+    let rounded = features(nvidia);
+    let off =
+        norm(exact.iter().zip(&rounded).map(|(a, b)| f64::from(a - b))) / norm(exact.iter().map(|x| f64::from(*x)));
+    println!("features are off by {off:.1e} of their norm");
+    assert!(off > 1e-5 && off < f64::sqrt(20.0 * DEPTH) * 2f64.powi(-9), "{off:e}");
 }
 
 #[test]

@@ -19,7 +19,6 @@ pub struct Programs {
     options: CompileOptions,
     /// Of the plugin's file; made when a name is first asked for.
     plugin: Option<String>,
-    /// What steps are written with.
     kernels: Kernels,
     offered: HashMap<String, Vec<u8>>,
     /// Compiled since somebody asked.
@@ -70,6 +69,11 @@ impl Programs {
         std::mem::take(&mut self.fresh)
     }
 
+    /// What steps and evaluations are written with.
+    pub fn kernels(&self) -> Kernels {
+        self.kernels
+    }
+
     /// How all of them are compiled.
     pub fn options(&self) -> &CompileOptions {
         &self.options
@@ -90,6 +94,25 @@ impl Programs {
             self.fresh.push((name, bytes));
         }
         Ok(executable)
+    }
+
+    /// What `write` writes, with its text, for the kernels of the device, compiled.
+    pub fn compile_for_device<T>(
+        &mut self,
+        what: &str,
+        write: impl Fn(Kernels) -> Result<(String, T), BackendError>,
+    ) -> Result<(T, Executable), BackendError> {
+        let (text, written) = write(self.kernels)?;
+        match self.compile(what, &text) {
+            Ok(executable) => Ok((written, executable)),
+            // A library on the device may refuse what others of its versions take: plain ops are taken by all.
+            Err(_) if self.kernels != Kernels::default() => {
+                let (text, written) = write(Kernels::default())?;
+                let executable = self.compile(what, &text)?;
+                Ok((written, executable))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn name(&mut self, what: &str, text: &str) -> Result<String, BackendError> {
@@ -117,18 +140,10 @@ pub fn compile_step<E: Number>(
     wanted: Wanted<'_>,
 ) -> Result<(StepProgram, Executable), BackendError> {
     let step = program.step(wanted.outputs)?;
-    let write = |kernels| StepProgram::new(program, &step, numbers, E::SCALAR, scalings, kernels, wanted.gradients);
-    let text = write(programs.kernels)?;
-    match programs.compile("step", &text.text) {
-        Ok(executable) => Ok((text, executable)),
-        // A library on the device may refuse what others of its versions take: plain ops are taken by all.
-        Err(_) if programs.kernels != Kernels::default() => {
-            let text = write(Kernels::default())?;
-            let executable = programs.compile("step", &text.text)?;
-            Ok((text, executable))
-        }
-        Err(error) => Err(error),
-    }
+    programs.compile_for_device("step", |kernels| {
+        let made = StepProgram::new(program, &step, numbers, E::SCALAR, scalings, kernels, wanted.gradients)?;
+        Ok((made.text.clone(), made))
+    })
 }
 
 /// Bytes of the device that a program takes at one time.

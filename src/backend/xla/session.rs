@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::clock::{Clock, Timed};
-use super::lower::{Kernels, Leaf, Module, Scalar, module};
+use super::lower::{Leaf, Module, Scalar, module};
 use super::peak;
 use super::pjrt::{Buffer, Client, ElementType, Executable};
 use super::programs::{self, Programs, compile_step, fits};
@@ -290,13 +290,20 @@ impl<'p, E: Number> XlaSession<'p, E> {
         if let Some(at) = self.evaluations.iter().position(is_it) {
             return Ok(at);
         }
-        let request = Request { outputs: outputs.to_vec(), ..Request::default() };
+        let kernels = self.programs.kernels();
+        // In the precision of training where that is faster: f32's products would take ten times as long as a step's.
+        let of_step = Request::of_step(self.program, outputs);
+        let (bf16, bf16_residual) = (of_step.bf16 && kernels.rounds_results, of_step.bf16_residual);
+        let request = Request { outputs: outputs.to_vec(), bf16, bf16_residual, ..Request::default() };
         // Losses and monitors of an evaluation graph are not read back.
         let wanted =
             Graph { losses: Vec::new(), monitors: Vec::new(), total: None, updates: Vec::new(), ..graph.clone() };
         let passes = plan::passes(&wanted, &self.program.layout, &request)?;
-        let module = module(&passes, E::SCALAR, Kernels::default(), false);
-        let executable = self.programs.compile("evaluation", &module.text)?;
+        let compiled = self.programs.compile_for_device("evaluation", |kernels| {
+            let module = module(&passes, E::SCALAR, kernels, false);
+            Ok((module.text.clone(), module))
+        });
+        let (module, executable) = compiled?;
         let types = passes.graph.outputs.iter().map(|(_, id)| {
             let ty = &passes.graph.node(*id).ty;
             (ty.dtype, ty.shape.clone())
