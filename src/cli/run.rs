@@ -275,6 +275,17 @@ impl Job<'_> {
         let mut program = run.compiled.program.clone();
         let kept = if args.resume { kept_micro_batch(folder, &program)? } else { None };
         program.spec.train.micro_batch = kept.unwrap_or(program.spec.train.micro_batch);
+        let view: Box<dyn Watch> = match args.tui {
+            true => Box::new(Tui::open(&program.spec.name, folder.metrics(), self.stop.clone())?),
+            false => Box::new(Progress::new(self.stop.clone())),
+        };
+        let mut watch = Reporting::new(view, move |pictures| {
+            let warnings = run.compiled.warnings(Some(pictures));
+            (!warnings.is_empty()).then(|| pipeline::draw(&warnings, &run.sources))
+        });
+        if backend.name() == "xla" {
+            watch.say("compiling the step for the device");
+        }
         let (program, fit) = pipeline::fitted(&program, &mut *backend)?;
         // A checkpoint holds what was imported.
         let needs_imports = !args.imports.is_empty() || !folder.holds_checkpoints();
@@ -287,14 +298,6 @@ impl Job<'_> {
             with: self.imports.to_vec(),
             overrides: run.sets.clone(),
         };
-        let view: Box<dyn Watch> = match args.tui {
-            true => Box::new(Tui::open(&program.spec.name, folder.metrics(), self.stop.clone())?),
-            false => Box::new(Progress::new(self.stop.clone())),
-        };
-        let mut watch = Reporting::new(view, move |pictures| {
-            let warnings = run.compiled.warnings(Some(pictures));
-            (!warnings.is_empty()).then(|| pipeline::draw(&warnings, &run.sources))
-        });
         watch.say(&format!(
             "{}: {:.2} M trained parameters, batches of {}, backend {}, {} threads, in {}",
             program.spec.name,
