@@ -66,6 +66,8 @@ pub enum DataError {
     SeveralSources { first: String, other: String },
     #[error("the loader's threads cannot be started: {message}")]
     Threads { message: String },
+    #[error("a thread of the loader ended after {made} of {of} batches")]
+    ThreadEnded { made: u64, of: u64 },
     #[error("`{}` cannot be read", path.display())]
     Io {
         path: PathBuf,
@@ -92,7 +94,7 @@ impl DataError {
             DataError::UnknownClasses { .. } => Code::DataUnknownClasses,
             DataError::NoneReadable { .. } => Code::DataNoneReadable,
             DataError::SeveralSources { .. } => Code::DataSeveralSources,
-            DataError::Threads { .. } => Code::DataNoThreads,
+            DataError::Threads { .. } | DataError::ThreadEnded { .. } => Code::DataNoThreads,
             DataError::Io { .. } => Code::DataUnreadable,
         }
     }
@@ -141,6 +143,9 @@ impl DataError {
             DataError::NoneReadable { .. } => Some("check that the files are complete pictures".to_owned()),
             DataError::SeveralSources { first, .. } => Some(format!("let every view derive from `data.{first}`")),
             DataError::Threads { .. } => Some("ask for fewer: --threads 2".to_owned()),
+            DataError::ThreadEnded { .. } => {
+                Some("a line above says why, please report it; --resume goes on from the last checkpoint".to_owned())
+            }
             DataError::Io { source, .. } => Some(source.to_string()),
         }
     }

@@ -90,6 +90,8 @@ pub struct Loader {
     max_broken: f64,
     /// The n-th batch comes from the maker n modulo their number; none once dropped.
     makers: Vec<(Receiver<TrainBatch>, JoinHandle<()>)>,
+    /// Batches that were asked for.
+    of: u64,
     stop: Arc<AtomicBool>,
     counters: Counters,
     broken: BTreeMap<usize, String>,
@@ -176,6 +178,7 @@ impl Loader {
         Ok(Loader {
             source,
             max_broken: options.max_broken,
+            of: steps.end.saturating_sub(steps.start),
             makers: (0..count).map(maker).collect::<Result<_, _>>()?,
             stop,
             counters: Counters::default(),
@@ -193,10 +196,10 @@ impl Loader {
                 self.counters.ready += 1;
                 batch
             }
-            Err(TryRecvError::Disconnected) => return None,
+            Err(TryRecvError::Disconnected) => return self.end(),
             Err(TryRecvError::Empty) => {
                 let start = Instant::now();
-                let batch = ready.recv().ok()?;
+                let Ok(batch) = ready.recv() else { return self.end() };
                 self.counters.waited += start.elapsed();
                 batch
             }
@@ -222,6 +225,12 @@ impl Loader {
             }));
         }
         Some(Ok(batch))
+    }
+
+    /// What comes behind the last batch. A maker that failed before is a fault of ours, and must not look like the end of a run.
+    fn end(&self) -> Option<Result<TrainBatch, DataError>> {
+        let (made, of) = (self.counters.batches, self.of);
+        (made < of).then_some(Err(DataError::ThreadEnded { made, of }))
     }
 
     /// Broken pictures that stop nothing.

@@ -20,6 +20,8 @@ struct Levels {
     len: usize,
     broken: Vec<usize>,
     panics: Option<usize>,
+    /// Whose label cannot be told, which no decoder is asked.
+    fails: Option<usize>,
     delay: Duration,
     classes: Vec<String>,
     /// Pictures that were asked for.
@@ -28,7 +30,7 @@ struct Levels {
 
 fn levels(len: usize) -> Levels {
     let (classes, asked) = (vec!["a".into(), "b".into()], AtomicUsize::new(0));
-    Levels { len, broken: Vec::new(), panics: None, delay: Duration::ZERO, classes, asked }
+    Levels { len, broken: Vec::new(), panics: None, fails: None, delay: Duration::ZERO, classes, asked }
 }
 
 impl Source for Levels {
@@ -45,6 +47,7 @@ impl Source for Levels {
         Ok(Image::new(8, 8, 1, (0..64).map(|i| (index * 3 + i) as u8).collect()))
     }
     fn label(&self, index: usize) -> Option<i64> {
+        assert_ne!(self.fails, Some(index), "as a fault of ours might");
         Some((index % 2) as i64)
     }
     fn classes(&self) -> &[String] {
@@ -241,6 +244,18 @@ fn nothing_deadlocks_with_a_narrow_channel_or_when_dropped() {
     until("the end of all tasks", || Arc::strong_count(&slow) == 1);
     // Each of both threads may have been about to ask.
     assert!(slow.asked.load(Ordering::SeqCst) <= asked + 2, "tasks that wait must end at once");
+}
+
+/// A thread of the loader that fails does not look like the end of a run.
+#[test]
+fn a_thread_that_ends_early_is_told() {
+    let mut source = levels(20);
+    source.fails = Some(7);
+    let mut loader = start(source, options(2), 0..10);
+    let found: Vec<_> = std::iter::from_fn(|| loader.next_batch()).take(10).collect();
+    let Some(Err(error)) = found.iter().find(|batch| batch.is_err()) else { panic!("one of ten batches shows it") };
+    let made = found.iter().take_while(|batch| batch.is_ok()).count();
+    assert_eq!(error.to_string(), format!("a thread of the loader ended after {made} of 10 batches"));
 }
 
 #[test]
