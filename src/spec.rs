@@ -22,7 +22,7 @@ pub use train::{
     Clip, EmaMoment, EmaSpec, MicroBatch, Optimizer, ParameterRule, Precision, Recompute, Residual, Role, Selector,
     TrainSpec, glob_matches,
 };
-pub use view::{Interpolation, Scaling, ViewFrom, ViewOp, ViewSpec, covering_size};
+pub use view::{Filling, Interpolation, Scaling, ViewFrom, ViewOp, ViewSpec, covering_size};
 
 /// Everything a pipeline says outside its graph.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -30,6 +30,7 @@ mod terminal;
 mod trained;
 mod tui;
 mod verify;
+mod views;
 
 use std::process::ExitCode;
 

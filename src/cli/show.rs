@@ -9,7 +9,7 @@ use cmae::train::fit::Fit;
 
 use super::output::{out, outln};
 use super::pipeline::{self, Engine, Options};
-use super::{cost, plan, schedule};
+use super::{cost, plan, schedule, views};
 
 #[derive(Clone, Copy, ValueEnum)]
 enum What {
@@ -21,7 +21,7 @@ enum What {
     Ir,
     /// What the `cpu` backend does in a training step, one line each: where values lie, bytes moved, FLOPs.
     Plan,
-    /// Views with their steps and sizes.
+    /// Views with their steps and sizes; drawn as a contact sheet with -o.
     Views,
     /// What a run takes on this machine: memory, the time of a step by a short measurement, epochs and days.
     Cost,
@@ -42,6 +42,8 @@ pub struct Args {
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
     #[command(flatten)]
+    drawing: views::Drawing,
+    #[command(flatten)]
     engine: Engine,
     #[command(flatten)]
     options: Options,
@@ -53,6 +55,9 @@ pub fn main(args: Args) -> Result<(), String> {
     if args.json && !matches!(args.what, What::Plan | What::Cost) {
         return Err("only a plan and the cost are printed as JSON\nhelp: cmaec show plan PIPELINE --json".to_owned());
     }
+    if args.drawing.is_wanted() && !matches!(args.what, What::Views) {
+        return Err("only views are drawn\nhelp: cmaec show views PIPELINE -o FILE.png".to_owned());
+    }
     match args.what {
         What::Cost => return cost::show(&args.file, &program, &args.engine, args.threads, &args.options, args.json),
         What::Plan | What::Summary => {
@@ -63,7 +68,7 @@ pub fn main(args: Args) -> Result<(), String> {
             }
         }
         What::Graph | What::Ir => graph(&program.train),
-        What::Views => views(&program),
+        What::Views => return views::show(&program, &args.drawing),
         What::Schedule => return schedule::show(&program),
     }
     Ok(())
@@ -185,17 +190,4 @@ fn summary(program: &Program, fit: &Fit) {
 
 fn graph(graph: &Graph) {
     out!("{}", cmae::graph::text::print(graph));
-}
-
-fn views(program: &Program) {
-    for view in &program.spec.views {
-        let from = match &view.from {
-            cmae::spec::ViewFrom::Source(name) => format!("data.{name}"),
-            cmae::spec::ViewFrom::View(name) => name.clone(),
-            cmae::spec::ViewFrom::Recipe => "any picture".to_owned(),
-        };
-        let size = view.size.map_or("of the picture".to_owned(), |(h, w)| format!("{h} × {w}"));
-        outln!("{} = {from}, {} channels, size {size}", view.name, view.channels);
-        view.ops.iter().for_each(|op| outln!("  {op:?}"));
-    }
 }

@@ -12,6 +12,7 @@ pub mod random;
 pub mod rate;
 pub mod rng;
 pub mod sample;
+pub mod shown;
 pub mod source;
 pub mod survey;
 mod unknown_classes;

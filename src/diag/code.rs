@@ -55,6 +55,7 @@ codes! {
     ViewTooSmall = "view::too_small",
     ViewOrder = "view::order",
     ColourMissing = "view::colour_missing",
+    GeometryLost = "view::geometry_lost",
     NoLoss = "graph::no_loss",
     NothingTrained = "graph::nothing_trained",
     GraphTooLarge = "graph::too_large",

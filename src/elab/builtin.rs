@@ -240,7 +240,8 @@ impl Machine<'_> {
         let values = self.bind_arguments("op::geometry", &slots, first, arguments, span, scope)?;
         match values.into_iter().flatten().next() {
             Some(Value { kind: Kind::View(index), .. }) => {
-                let result = self.tensors.geometry(&self.views[index], span);
+                let lost = self.geometry_lost(index, span);
+                let result = lost.map_or_else(|| self.tensors.geometry(&self.views[index], span), Err);
                 let tensor = self.check(result)?;
                 Ok(Value::new(Kind::Tensor(tensor), span))
             }

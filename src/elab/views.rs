@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::diag::{Code, Diagnostic};
 use crate::source::Span;
-use crate::spec::{Interpolation, ViewFrom, ViewOp, ViewSpec, covering_size};
+use crate::spec::{Filling, Interpolation, ViewFrom, ViewOp, ViewSpec, covering_size};
 use crate::syntax::ast::Binding;
 
 use super::args::{Bag, Builtin, as_pixels, wrong_type};
@@ -36,6 +36,16 @@ pub const STEPS: &[Builtin] = &[
     Builtin { name: "random_grayscale", params: &["p"], make: |bag| step(bag, random_grayscale) },
     Builtin { name: "gaussian_blur", params: &["sigma"], make: |bag| step(bag, gaussian_blur) },
     Builtin { name: "solarize", params: &["threshold?"], make: |bag| step(bag, solarize) },
+    Builtin {
+        name: "rand_augment",
+        params: &["ops?", "magnitude?", "bins?", "color?"],
+        make: |bag| step(bag, rand_augment),
+    },
+    Builtin {
+        name: "random_erasing",
+        params: &["p?", "scale?", "ratio?", "value?"],
+        make: |bag| step(bag, random_erasing),
+    },
     Builtin { name: "normalize", params: &["statistics?", "mean?", "std?"], make: |bag| step(bag, normalize) },
 ];
 
@@ -49,6 +59,14 @@ fn step(bag: &Bag, make: fn(&Bag) -> Made) -> Result<Kind, Diagnostic> {
 /// The argument `size`, which every step that asks for it must be given.
 fn size(bag: &Bag) -> Result<(usize, usize), Diagnostic> {
     bag.size("size").map(|size| size.unwrap_or((1, 1)))
+}
+
+fn flag(bag: &Bag, name: &str, default: bool) -> Result<bool, Diagnostic> {
+    match bag.get(name) {
+        None => Ok(default),
+        Some(Value { kind: Kind::Bool(flag), .. }) => Ok(*flag),
+        Some(value) => Err(wrong_type(&format!("`{name}`"), value, "true or false")),
+    }
 }
 
 fn random_resized_crop(bag: &Bag) -> Made {
@@ -71,11 +89,7 @@ fn resize(bag: &Bag) -> Made {
     let (size, interpolation) = (size(bag)?, interpolation(bag)?);
     // One length is the short side's, unless told otherwise; two are both sides.
     let one_length = matches!(bag.get("size").map(|v| &v.kind), Some(Kind::Pixels(_)));
-    let cover = match bag.get("cover") {
-        None => one_length,
-        Some(Value { kind: Kind::Bool(cover), .. }) => *cover,
-        Some(value) => return Err(wrong_type("`cover` of `resize`", value, "true or false")),
-    };
+    let cover = flag(bag, "cover", one_length)?;
     Ok(if cover { ViewOp::ResizeCover { size, interpolation } } else { ViewOp::Resize { size, interpolation } })
 }
 
@@ -135,6 +149,41 @@ fn gaussian_blur(bag: &Bag) -> Made {
 
 fn solarize(bag: &Bag) -> Made {
     Ok(ViewOp::Solarize { threshold: bag.count("threshold", 128)?.min(255) as u8 })
+}
+
+fn rand_augment(bag: &Bag) -> Made {
+    let (ops, bins) = (bag.count("ops", 2)?, bag.count("bins", 31)?);
+    let magnitude = match bag.get("magnitude") {
+        // The weakest.
+        Some(Value { kind: Kind::Int(0), .. }) => 0,
+        _ => bag.count("magnitude", 9.min(bins - 1))?,
+    };
+    if magnitude >= bins {
+        let message = format!("`magnitude` of `rand_augment` is {magnitude}, which is none of its {bins} bins");
+        return Err(Diagnostic::new(Code::OutOfRange, message)
+            .label(bag.get("magnitude").map_or(bag.call, |value| value.span), "they are numbered from 0")
+            .help(format!("write `magnitude: {}` or less, or more `bins`", bins - 1)));
+    }
+    Ok(ViewOp::RandAugment { ops, magnitude, bins, color: flag(bag, "color", true)? })
+}
+
+fn random_erasing(bag: &Bag) -> Made {
+    let filling = match bag.get("value") {
+        None => Filling::Level(0),
+        Some(Value { kind: Kind::Str(text), .. }) if &**text == "noise" => Filling::Noise,
+        Some(value) => match value.whole().and_then(|level| u8::try_from(level).ok()) {
+            Some(level) => Filling::Level(level),
+            None => {
+                return Err(wrong_type("`value` of `random_erasing`", value, "a level from 0 to 255, or \"noise\""));
+            }
+        },
+    };
+    Ok(ViewOp::RandomErasing {
+        p: bag.ratio("p", 0.25)?,
+        scale: bag.ratio_range("scale", (0.02, 0.33))?,
+        ratio: bag.float_range("ratio", (0.3, 3.3))?,
+        filling,
+    })
 }
 
 fn normalize(bag: &Bag) -> Made {
@@ -265,6 +314,28 @@ impl Machine<'_> {
         self.check(result)
     }
 
+    /// Why there is no geometry of a view, where a step of it, or of one that it derives from, moves pixels as no box tells.
+    pub fn geometry_lost(&self, index: usize, asked: Span) -> Option<Diagnostic> {
+        let view = &self.views[index];
+        let mut lineage = Some(view);
+        while let Some(of) = lineage {
+            if !of.spec.ops.iter().all(ViewOp::keeps_box) {
+                let message = format!("no box tells where the pixels of the view `{}` come from", view.spec.name);
+                return Some(
+                    Diagnostic::new(Code::GeometryLost, message)
+                        .label(asked, "its geometry is asked for here")
+                        .label(of.span, "`rand_augment` turns and shears pictures")
+                        .help("leave `rand_augment` out of this view, or ask for the geometry of another"),
+                );
+            }
+            lineage = match &of.spec.from {
+                ViewFrom::View(parent) => self.views.iter().find(|view| view.spec.name == *parent),
+                ViewFrom::Source(_) | ViewFrom::Recipe => None,
+            };
+        }
+        None
+    }
+
     /// Gives a view its name; a recipe becomes a view without a source.
     pub fn name_view(&mut self, name: &Arc<str>, value: &Value) -> Checked<Value> {
         let mut view = match &value.kind {
@@ -316,9 +387,11 @@ fn extend(view: &mut ViewSpec, step: &Step, parent: Span) -> Result<(), Diagnost
     if needs_colour(&op) && view.channels != 3 {
         let plural = if view.channels == 1 { "" } else { "s" };
         let message = format!("a colour operation on images of {} channel{plural}", view.channels);
-        return Err(Diagnostic::new(Code::ColourMissing, message)
-            .label(step.span, "needs 3 channels")
-            .help("remove it, or write `channels = 3` in `data`"));
+        let help = match op {
+            ViewOp::RandAugment { .. } => "write `rand_augment(color: false)`, or `channels = 3` in `data`",
+            _ => "remove it, or write `channels = 3` in `data`",
+        };
+        return Err(Diagnostic::new(Code::ColourMissing, message).label(step.span, "needs 3 channels").help(help));
     }
     let fits = |needed: (usize, usize), what: &str| match view.size {
         Some((height, width)) if needed.0 > height || needed.1 > width => {
@@ -368,7 +441,9 @@ fn extend(view: &mut ViewSpec, step: &Step, parent: Span) -> Result<(), Diagnost
         | ViewOp::ColorJitter { .. }
         | ViewOp::RandomGrayscale { .. }
         | ViewOp::GaussianBlur { .. }
-        | ViewOp::Solarize { .. } => {}
+        | ViewOp::Solarize { .. }
+        | ViewOp::RandAugment { .. }
+        | ViewOp::RandomErasing { .. } => {}
     }
     view.ops.push(op);
     Ok(())
@@ -378,6 +453,7 @@ fn needs_colour(op: &ViewOp) -> bool {
     match op {
         ViewOp::ColorJitter { saturation, hue, .. } => *saturation > 0.0 || *hue > 0.0,
         ViewOp::RandomGrayscale { .. } => true,
+        ViewOp::RandAugment { color, .. } => *color,
         ViewOp::RandomApply { ops, .. } => ops.iter().any(needs_colour),
         ViewOp::RandomResizedCrop { .. }
         | ViewOp::RandomCrop { .. }
@@ -389,6 +465,7 @@ fn needs_colour(op: &ViewOp) -> bool {
         | ViewOp::RandomFlip { .. }
         | ViewOp::GaussianBlur { .. }
         | ViewOp::Solarize { .. }
+        | ViewOp::RandomErasing { .. }
         | ViewOp::Normalize { .. } => false,
     }
 }

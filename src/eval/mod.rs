@@ -3,6 +3,7 @@
 //! Before: `train` (or a checkpoint) gives parameters, `data` gives batches. After: `run` logs and draws the figures.
 //! [`quality`] judges features by [`knn`] and [`collapse`], [`features`] makes and writes them, [`pixels`] is what they have to beat,
 //! [`map`] puts them in a plane, [`pass`] tells who waits, [`pictures`] draws reconstructions,
+//! [`sheet`] contact sheets with the masks that [`hidden`] makes,
 //! [`export`] writes a module's weights.
 //!
 //! **Invariant:** nothing here changes parameters; the model is seen only through `Backend<E>` and slices.
@@ -10,12 +11,14 @@
 pub mod collapse;
 pub mod export;
 pub mod features;
+pub mod hidden;
 pub mod knn;
 pub mod map;
 pub mod pass;
 pub mod pictures;
 pub mod pixels;
 pub mod quality;
+pub mod sheet;
 
 pub use features::Features;
 pub use map::FeatureMap;

@@ -15,8 +15,8 @@ use crate::run::tensor_file::write_atomically;
 /// Sides shorter than this are enlarged until they reach it.
 const MIN_SIDE: usize = 128;
 /// Width of the lines between pictures and around them.
-const LINE: usize = 2;
-const LINE_COLOUR: Rgb<u8> = Rgb([255, 255, 255]);
+pub(super) const LINE: usize = 2;
+pub(super) const LINE_COLOUR: Rgb<u8> = Rgb([255, 255, 255]);
 
 /// `[B, C, H, W]` normalised pictures, row-major.
 #[derive(Debug, Clone, Copy)]
@@ -103,6 +103,11 @@ fn colour(pictures: &Pictures<'_>, sample: usize, y: usize, x: usize, mean: &[f6
         // `as` turns NaN into 0: a picture is drawn even where the model has gone astray.
         (value * 255.0).round().clamp(0.0, 255.0) as u8
     };
+    rgb(channels, level)
+}
+
+/// A pixel of `channels` levels: of more than three the first three, of two the first.
+pub(super) fn rgb(channels: usize, level: impl Fn(usize) -> u8) -> Rgb<u8> {
     match channels {
         1 | 2 => Rgb([level(0); 3]),
         _ => Rgb([level(0), level(1), level(2)]),

@@ -9,6 +9,7 @@ pub mod accumulate;
 pub mod build;
 pub mod flops;
 pub mod grad;
+pub mod hiding;
 pub mod masking;
 pub mod outlook;
 pub mod prune;

@@ -18,6 +18,7 @@ use super::shell;
 pub enum Kind {
     Tensors,
     Page,
+    Picture,
 }
 
 impl Kind {
@@ -25,6 +26,7 @@ impl Kind {
         match self {
             Kind::Tensors => "safetensors",
             Kind::Page => "html",
+            Kind::Picture => "png",
         }
     }
 
@@ -32,6 +34,7 @@ impl Kind {
         match self {
             Kind::Tensors => "encoder.safetensors",
             Kind::Page => "report.html",
+            Kind::Picture => "views.png",
         }
     }
 }

@@ -62,6 +62,15 @@ pub enum Interpolation {
     Lanczos,
 }
 
+/// What stands in the place of what is erased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Filling {
+    /// In all channels.
+    Level(u8),
+    /// Each value by itself, uniform over 0..=255.
+    Noise,
+}
+
 /// One step of a view. Images are 8-bit until `Normalize`; ratios and probabilities lie in 0..=1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum ViewOp {
@@ -126,11 +135,49 @@ pub enum ViewOp {
     Solarize {
         threshold: u8,
     },
+    /// `ops` operations drawn from RandAugment's list, at step `magnitude` of `0..bins`; without `color`, none that needs colour.
+    RandAugment {
+        ops: usize,
+        magnitude: usize,
+        bins: usize,
+        color: bool,
+    },
+    /// With probability `p` a box of area share `scale` and aspect (height / width, log-uniform) `ratio` is filled.
+    RandomErasing {
+        p: f64,
+        scale: (f64, f64),
+        ratio: (f64, f64),
+        filling: Filling,
+    },
     /// (v / 255 − mean) / std per channel; as many values as channels.
     Normalize {
         mean: Vec<f64>,
         std: Vec<f64>,
     },
+}
+
+impl ViewOp {
+    /// Whether a box and a mirror tell where the step's pixels come from.
+    pub fn keeps_box(&self) -> bool {
+        match self {
+            ViewOp::RandAugment { .. } => false,
+            ViewOp::RandomApply { ops, .. } => ops.iter().all(ViewOp::keeps_box),
+            ViewOp::RandomResizedCrop { .. }
+            | ViewOp::RandomCrop { .. }
+            | ViewOp::Resize { .. }
+            | ViewOp::ResizeCover { .. }
+            | ViewOp::CenterCrop { .. }
+            | ViewOp::Crop { .. }
+            | ViewOp::RandomShift { .. }
+            | ViewOp::RandomFlip { .. }
+            | ViewOp::ColorJitter { .. }
+            | ViewOp::RandomGrayscale { .. }
+            | ViewOp::GaussianBlur { .. }
+            | ViewOp::Solarize { .. }
+            | ViewOp::RandomErasing { .. }
+            | ViewOp::Normalize { .. } => true,
+        }
+    }
 }
 
 /// The smallest size of the same aspect as `size` that covers `least`: one side is `least`'s, the other, cut to whole pixels as

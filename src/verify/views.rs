@@ -12,12 +12,13 @@ use serde_json::Value;
 
 use super::file::Fixture;
 use crate::data::Image;
+use crate::data::view::augment::{Magnitude, Operation};
 use crate::data::view::geometry::{self, Window};
 use crate::data::view::{blur, color, normalize};
 use crate::spec::{Interpolation, MAX_PIXELS, Scaling};
 
-/// Steps that are known, by torchvision's names.
-const KINDS: [&str; 10] = [
+/// Steps that are known, by torchvision's names; `augment` is an operation of its `RandAugment`.
+const KINDS: [&str; 11] = [
     "resized_crop",
     "hflip",
     "brightness",
@@ -27,6 +28,7 @@ const KINDS: [&str; 10] = [
     "grayscale",
     "blur",
     "solarize",
+    "augment",
     "normalize",
 ];
 
@@ -65,9 +67,12 @@ pub struct Limits {
 impl Limits {
     /// What the files advise in words, by the name of the result. Both libraries round to 8 bits after each step and between the
     /// passes of a resize; a float result shows both roundings: half a level each, the first one spread by the second pass.
-    fn of(group: &str, name: &str) -> Limits {
+    fn of(group: &str, name: &str, steps: &[Value]) -> Limits {
+        let is_augment = |step: &Value| step.get(0).and_then(Value::as_str) == Some("augment");
         let (most, share, mean) = match name.split(['_', '.']).next() {
             _ if group == "out_float" => (1.2, 1.0, 0.35),
+            // Whole numbers, or f32 in the same order of operations.
+            _ if steps.last().is_some_and(is_augment) => (0.0, 0.0, 0.0),
             Some("crop") => (1.0, 0.05, 0.05),
             Some("jitter") => (3.0, 1.0, 0.1),
             Some("normalize") => (0.02, 1.0, 0.001),
@@ -120,7 +125,7 @@ pub fn verify_views(file: &Fixture) -> Result<ViewsReport, ViewsError> {
             expected.iter_mut().for_each(|v| *v = v.clamp(0.0, 255.0));
         }
         let same_shape = shape == reference.shape && values.len() == expected.len();
-        let limits = Limits::of(group, name);
+        let limits = Limits::of(group, name, steps);
         let distances: Vec<f64> = values.iter().zip(&expected).map(|(a, b)| (a - b).abs()).collect();
         let count = distances.len().max(1) as f64;
         let [largest, share, mean] = if same_shape {
@@ -196,6 +201,14 @@ fn applied_one(arguments: &Arguments<'_>, image: Image) -> Result<Image, ViewsEr
             threshold if threshold > 255.0 => image,
             threshold => color::solarize(image, threshold as u8),
         },
+        "augment" => {
+            let (magnitude, bins) = (arguments.whole("magnitude", 0..=1000)?, arguments.whole("bins", 2..=1000)?);
+            if magnitude >= bins {
+                return Err(arguments.wrong("magnitude", "a number below that of `bins`"));
+            }
+            let magnitude = Magnitude { level: magnitude, bins };
+            arguments.operation()?.apply(image, magnitude, arguments.flag("negative")?)
+        }
         "blur" => {
             let kernel = arguments.whole("kernel_size", 1..=4095)?;
             if kernel % 2 == 0 {
@@ -234,6 +247,15 @@ impl Arguments<'_> {
     fn whole(&self, argument: &str, range: std::ops::RangeInclusive<u64>) -> Result<usize, ViewsError> {
         let found = self.values.get(argument).and_then(Value::as_u64).filter(|number| range.contains(number));
         found.map(|number| number as usize).ok_or_else(|| self.wrong(argument, "a whole number that fits"))
+    }
+
+    fn operation(&self) -> Result<Operation, ViewsError> {
+        let name = self.values.get("operation").and_then(Value::as_str);
+        name.and_then(Operation::named).ok_or_else(|| self.wrong("operation", "one of RandAugment's, such as ShearX"))
+    }
+
+    fn flag(&self, argument: &str) -> Result<bool, ViewsError> {
+        self.values.get(argument).and_then(Value::as_bool).ok_or_else(|| self.wrong(argument, "true or false"))
     }
 
     fn window(&self, image: &Image) -> Result<Window, ViewsError> {

@@ -62,6 +62,7 @@ mod report;
 mod runs;
 mod schedules;
 mod shapes;
+mod sheets;
 mod soak;
 mod sources;
 mod states;

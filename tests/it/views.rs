@@ -4,9 +4,10 @@ use std::borrow::Cow;
 
 use cmae::data::Image;
 use cmae::data::rng::Key;
+use cmae::data::view::augment::{Magnitude, Operation};
 use cmae::data::view::geometry::{Geometry, Window, crop, resize, resized_window};
-use cmae::data::view::{self, Draw, blur, color};
-use cmae::spec::{Interpolation, ViewOp};
+use cmae::data::view::{self, Draw, affine, blur, color, tone};
+use cmae::spec::{Filling, Interpolation, ViewOp};
 use cmae::verify::{Fixture, verify_views};
 use cmae::wide::at_each_level;
 use serde_json::{Value, json};
@@ -15,6 +16,7 @@ use crate::cases::Noise;
 use crate::command::{fail, root, succeed};
 
 const FIXTURE: &str = "tests/golden/augment_torchvision.safetensors";
+const RANDOM: &str = "tests/golden/augment_rand.safetensors";
 
 fn fixture() -> Fixture {
     Fixture::read(&root(FIXTURE)).expect("it is in the repository")
@@ -153,12 +155,15 @@ fn a_window_of_a_resized_picture_is_cut_out_of_the_whole() {
 #[test]
 fn steps_give_the_same_bytes_at_every_level_of_the_machine() {
     type Step = fn(Image) -> Image;
-    let steps: [(&str, Step); 7] = [
+    let steps: [(&str, Step); 10] = [
         ("contrast", |image| color::contrast(image, 1.2931)),
         ("saturation", |image| color::saturation(image, 0.6173)),
         ("hue", |image| color::hue(image, -0.0937)),
         ("hue by more than it takes", |image| color::hue(image, 1.7)),
         ("grayscale", color::grayscale),
+        ("sharpness", |image| tone::sharpness(&image, 1.63)),
+        ("turn", |image| affine::rotate(&image, -21.3)),
+        ("shear", |image| affine::shear_x(&image, 0.09)),
         ("blur", |image| blur::gaussian(image, 1.3, 4)),
         ("blur of more than the picture", |image| blur::gaussian(image, 9.0, 27)),
     ];
@@ -184,4 +189,144 @@ fn a_strip_is_resized_where_it_is_seen() {
         let error = applied(std::slice::from_ref(&short), noise(height, width, 3)).expect_err("gigabytes");
         assert!(error.contains(&format!("{width} x {height} pixels become")), "{error}");
     }
+}
+
+/// Every operation at several magnitudes, both ways, on pictures of odd sizes: the same bytes as torchvision's.
+#[test]
+fn every_operation_of_rand_augment_is_torchvisions() {
+    let file = Fixture::read(&root(RANDOM)).expect("it is in the repository");
+    let report = verify_views(&file).expect("the file is whole");
+    assert!(report.ok(), "{}", report.text());
+    assert!(report.rows.iter().all(|row| row.limits.most == 0.0), "{}", report.text());
+    for operation in Operation::ALL {
+        let of = format!("out.{operation:?}_");
+        assert!(report.rows.iter().filter(|row| row.name.starts_with(&of)).count() >= 2, "{operation:?}");
+    }
+    succeed(&["verify", "views", RANDOM]);
+    // A magnitude beside it, and the other way, are told.
+    for (name, key, value) in [("ShearX_0", "magnitude", json!(10)), ("Rotate_0", "negative", json!(true))] {
+        let mut file = Fixture::read(&root(RANDOM)).expect("it is in the repository");
+        file.config.0["steps"][name][1][1][key] = value;
+        let report = verify_views(&file).expect("the steps are known");
+        let failed: Vec<&str> = report.rows.iter().filter(|row| !row.ok).map(|row| row.name.as_str()).collect();
+        assert_eq!(failed, [format!("out.{name}")], "{}", report.text());
+    }
+}
+
+/// Numbers that were written down.
+struct Written {
+    uniform: std::vec::IntoIter<f64>,
+    below: std::vec::IntoIter<u64>,
+}
+
+impl Draw for Written {
+    fn uniform(&mut self) -> f64 {
+        self.uniform.next().expect("there are as many as are drawn")
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        let number = self.below.next().expect("there are as many as are drawn");
+        assert!(number < n, "{number} of {n}");
+        number
+    }
+}
+
+/// The same numbers give the boxes of torchvision's random crops and random erasing.
+#[test]
+fn boxes_are_torchvisions() {
+    let file = Fixture::read(&root(RANDOM)).expect("it is in the repository");
+    let boxes = file.config.0["boxes"].as_array().expect("a list");
+    let (mut drawn, mut none) = (0, 0);
+    for case in boxes {
+        let number = |value: &Value| value.as_f64().expect("a number");
+        let pair = |name: &str| (number(&case[name][0]), number(&case[name][1]));
+        let (height, width) = pair("picture");
+        let (height, width) = (height as usize, width as usize);
+        let expected: Option<Vec<usize>> =
+            case["box"].as_array().map(|sides| sides.iter().map(|side| number(side) as usize).collect());
+        let uniform: Vec<f64> = case["uniform"].as_array().expect("a list").iter().map(number).collect();
+        let corner = expected.iter().flat_map(|sides| [sides[0] as u64, sides[1] as u64]).collect::<Vec<_>>();
+        let is_crop = case["kind"] == "random_resized_crop";
+        // Whether erasing happens is drawn first.
+        let first = if is_crop { Vec::new() } else { vec![0.0] };
+        let uniform = first.into_iter().chain(uniform).collect::<Vec<_>>();
+        let mut draw = Written { uniform: uniform.into_iter(), below: corner.into_iter() };
+        let (scale, ratio) = (pair("scale"), pair("ratio"));
+        let step = if is_crop {
+            let interpolation = Interpolation::Bilinear;
+            ViewOp::RandomResizedCrop { size: (8, 8), scale, ratio, interpolation }
+        } else {
+            ViewOp::RandomErasing { p: 1.0, scale, ratio, filling: Filling::Level(255) }
+        };
+        let mut place = Geometry::default();
+        let picture = Image::new(height, width, 1, vec![9; height * width]);
+        let steps = std::slice::from_ref(&step);
+        let found = view::apply(steps, Cow::Owned(picture), &mut draw, &mut place).expect("it fits");
+        let found: Option<Vec<usize>> = if is_crop {
+            let sides = [place.top * height as f64, place.left * width as f64];
+            let lengths = [place.height * height as f64, place.width * width as f64];
+            Some(sides.into_iter().chain(lengths).map(|side| side.round() as usize).collect())
+        } else {
+            let erased: Vec<usize> = (0..height * width).filter(|pixel| found.data[*pixel] == 255).collect();
+            erased.first().zip(erased.last()).map(|(first, last)| {
+                let (top, left) = (first / width, first % width);
+                let (bottom, right) = (last / width + 1, last % width + 1);
+                assert_eq!(erased.len(), (bottom - top) * (right - left), "one box is erased");
+                vec![top, left, bottom - top, right - left]
+            })
+        };
+        assert_eq!(found, expected, "{case}");
+        if expected.is_some() { drawn += 1 } else { none += 1 }
+    }
+    assert!(drawn >= 30 && none >= 1, "{drawn} boxes, {none} times none");
+}
+
+/// Two operations are what each does behind the other; all are drawn, and each goes both ways.
+#[test]
+fn rand_augment_draws_its_operations() {
+    let image = photo(&Fixture::read(&root(RANDOM)).expect("it is in the repository"));
+    let applied = |uniform: Vec<f64>, below: Vec<u64>, color: bool| {
+        let mut draw = Written { uniform: uniform.into_iter(), below: below.into_iter() };
+        let step = ViewOp::RandAugment { ops: 2, magnitude: 9, bins: 31, color };
+        view::apply(&[step], Cow::Borrowed(&image), &mut draw, &mut Geometry::default()).expect("any size will do")
+    };
+    let magnitude = Magnitude { level: 9, bins: 31 };
+    for (at, operation) in Operation::ALL.into_iter().enumerate() {
+        let signs = if operation.has_sign() { vec![0.5, 0.4] } else { vec![0.4] };
+        let expected = Operation::Rotate.apply(operation.apply(image.clone(), magnitude, true), magnitude, true);
+        assert!(applied(signs, vec![at as u64, 5], true) == expected, "{operation:?}");
+        if operation != Operation::Identity {
+            let other = operation.apply(image.clone(), magnitude, false);
+            assert!(other != image, "{operation:?} changes nothing");
+            assert_eq!(operation.has_sign(), other != operation.apply(image.clone(), magnitude, true), "{operation:?}");
+        }
+    }
+    // Without colour, what follows `Color` moves up.
+    let expected =
+        Operation::Contrast.apply(Operation::Identity.apply(image.clone(), magnitude, false), magnitude, false);
+    assert!(applied(vec![0.6], vec![0, 7], false) == expected);
+}
+
+#[test]
+fn erasing_fills_a_box_with_what_it_is_told() {
+    let erased = |filling: Filling, p: f64, sample: u64| {
+        let step = ViewOp::RandomErasing { p, scale: (0.1, 0.2), ratio: (0.5, 2.0), filling };
+        let mut stream = Key { seed: 3, epoch: 0, sample }.stream("views.erased");
+        let image = Image::new(60, 80, 3, vec![7; 60 * 80 * 3]);
+        view::apply(&[step], Cow::Owned(image), &mut stream, &mut Geometry::default()).expect("it fits")
+    };
+    let (mut changed, mut levels, mut sum) = (0, 0, 0.0);
+    for sample in 0..200 {
+        let count = |image: &Image, is: fn(&u8) -> bool| image.data.iter().filter(|v| is(v)).count();
+        let black = erased(Filling::Level(0), 0.25, sample);
+        let share = count(&black, |v| *v == 0) as f64 / black.data.len() as f64;
+        assert!(share == 0.0 || (0.09..0.21).contains(&share), "{share}");
+        changed += usize::from(share > 0.0);
+        let noise = erased(Filling::Noise, 1.0, sample);
+        let values: Vec<f64> = noise.data.iter().filter(|v| **v != 7).map(|v| f64::from(*v)).collect();
+        levels += values.len();
+        sum += values.iter().sum::<f64>();
+    }
+    assert!((30..=70).contains(&changed), "of 200: {changed}");
+    assert!((sum / levels as f64 - 127.5).abs() < 1.0, "the mean of noise is {}", sum / levels as f64);
 }

@@ -4,7 +4,7 @@
 //! Images of other than three channels have no colour: saturation, hue and grayscale leave them as they are, and the gray of
 //! `contrast` is the mean of all their values.
 
-use super::level::{below, floor};
+use super::level::{below, clamp, floor};
 use crate::data::Image;
 use crate::spec::Scaling;
 use crate::wide::wide;
@@ -114,13 +114,6 @@ fn weights(factor: f64) -> (f32, f32) {
 #[inline(always)]
 fn blend(v: f32, other: f32, (factor, rest): (f32, f32)) -> f32 {
     clamp(rest.mul_add(other, factor * v), 255.0)
-}
-
-/// Within 0..=`most`. `f32::clamp` looks for bounds that are no numbers and keeps loops from becoming vectors.
-#[inline(always)]
-fn clamp(v: f32, most: f32) -> f32 {
-    let v = if v < 0.0 { 0.0 } else { v };
-    if v > most { most } else { v }
 }
 
 /// A pixel's gray, truncated, by torchvision's weights (ITU-R 601, rounded to four digits).

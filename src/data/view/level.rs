@@ -24,6 +24,13 @@ pub fn floor(v: f32) -> f32 {
     if whole > v { whole - 1.0 } else { whole }
 }
 
+/// Within 0..=`most`. `f32::clamp` looks for bounds that are no numbers and keeps loops from becoming vectors.
+#[inline(always)]
+pub fn clamp(v: f32, most: f32) -> f32 {
+    let v = if v < 0.0 { 0.0 } else { v };
+    if v > most { most } else { v }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{below, floor, nearest};

@@ -3,15 +3,20 @@
 //! **Invariant:** the result hangs on the image, the steps and the numbers drawn, and on nothing else. How many numbers
 //! a step draws may depend on what it drew before, never on the time or the thread.
 
+pub mod affine;
+pub mod augment;
 pub mod blur;
 pub mod color;
+mod erase;
 pub mod geometry;
 mod level;
+pub mod tone;
 
 pub use color::{normalize, planes};
 
 use std::borrow::Cow;
 
+use self::augment::Magnitude;
 use self::geometry::{Geometry, Window};
 use super::Image;
 use crate::spec::{Interpolation, MAX_PIXELS, ViewOp, covering_size};
@@ -124,6 +129,15 @@ fn step<'a>(
             blur::gaussian(picture.whole()?, sigma, blur::radius(sigma))
         }
         ViewOp::Solarize { threshold } => color::solarize(picture.whole()?, *threshold),
+        ViewOp::RandAugment { ops, magnitude, bins, color } => {
+            augment::random(picture.whole()?, *ops, Magnitude { level: *magnitude, bins: *bins }, *color, draw)
+        }
+        ViewOp::RandomErasing { p, scale, ratio, filling } => {
+            if draw.uniform() >= *p {
+                return Ok(picture);
+            }
+            erase::random(picture.whole()?, *scale, *ratio, *filling, draw)
+        }
         ViewOp::Normalize { .. } => panic!("normalize ends a view: its result is not an 8-bit image"),
     }))
 }
