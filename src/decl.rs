@@ -16,8 +16,12 @@ pub enum InputKind {
     View { view: String },
     /// Uniform in [0, 1), keyed by (seed, epoch, sample, input name): what masks are drawn from.
     Noise,
-    /// Int `[B]`: class ids of the samples.
+    /// `[B, C, H, W]`: the normalised pictures of a view, each that of the sample before it in the batch, the first that of the last.
+    Beside { view: String },
+    /// Int `[B]`: class ids of the samples, −1 where one has none.
     Label,
+    /// Int `[B]`: those of the samples before them, as [`InputKind::Beside`] has their pictures.
+    LabelBeside,
     /// Uniform in [0, 1) for the batch as a whole, keyed by (seed, step, input name): drop path, sampling, a mask that a
     /// batch shares.
     Random,
@@ -109,7 +113,7 @@ pub struct InputDecl {
 impl InputDecl {
     /// What makes numbers of the bytes that its view, one of `views`, ends in before it is normalised. `None` for what is no picture.
     pub fn scaling(&self, views: &[ViewSpec]) -> Option<Scaling> {
-        let InputKind::View { view } = &self.kind else { return None };
+        let (InputKind::View { view } | InputKind::Beside { view }) = &self.kind else { return None };
         views.iter().find(|spec| spec.name == *view)?.scaling()
     }
 }

@@ -67,6 +67,7 @@ const STDLIB: &[(&str, &str)] = &[
     ("losses.cmae", include_str!("../stdlib/losses.cmae")),
     ("masks.cmae", include_str!("../stdlib/masks.cmae")),
     ("memory.cmae", include_str!("../stdlib/memory.cmae")),
+    ("mixing.cmae", include_str!("../stdlib/mixing.cmae")),
     ("monitors.cmae", include_str!("../stdlib/monitors.cmae")),
     ("pictures.cmae", include_str!("../stdlib/pictures.cmae")),
     ("pooling.cmae", include_str!("../stdlib/pooling.cmae")),

@@ -1,6 +1,6 @@
 //! Batches: the rows of samples side by side, as a graph's inputs take them.
 //!
-//! **Invariant:** row i of every input belongs to the same sample.
+//! **Invariant:** row i of every input belongs to the same sample, but for those that show the sample before it.
 
 use std::sync::Arc;
 
@@ -55,12 +55,13 @@ impl<'a> Filling<'a> {
     /// The places of its `samples` samples, in their order, to be filled in any.
     pub fn places(&mut self, samples: usize) -> Vec<Places<'_>> {
         let mut places: Vec<Places<'_>> = (0..samples).map(|_| Places(Vec::with_capacity(self.values.len()))).collect();
-        for value in &mut self.values {
+        for (input, value) in self.inputs.iter().zip(&mut self.values) {
+            let down = usize::from(matches!(input.kind, InputKind::Beside { .. }));
             match value {
                 None => places.iter_mut().for_each(|places| places.0.push(Place::None)),
-                Some(InputValue::Float(tensor)) => cut(&mut tensor.data, &mut places, Place::Floats),
-                Some(InputValue::Int(tensor)) => cut(&mut tensor.data, &mut places, Place::Ids),
-                Some(InputValue::Levels(levels)) => cut(&mut levels.tensor.data, &mut places, Place::Levels),
+                Some(InputValue::Float(tensor)) => cut(&mut tensor.data, &mut places, down, Place::Floats),
+                Some(InputValue::Int(tensor)) => cut(&mut tensor.data, &mut places, down, Place::Ids),
+                Some(InputValue::Levels(levels)) => cut(&mut levels.tensor.data, &mut places, down, Place::Levels),
                 Some(InputValue::Double(_)) => unreachable!("no batch begins with doubles"),
             }
         }
@@ -74,6 +75,12 @@ impl<'a> Filling<'a> {
             let shape = input.ty.shape.clone();
             let value = match input.kind {
                 InputKind::Label => Some(InputValue::Int(HostTensor { shape, data: labels.to_vec() })),
+                InputKind::LabelBeside => {
+                    let mut data = labels.to_vec();
+                    let one = data.len().min(1);
+                    data.rotate_right(one);
+                    Some(InputValue::Int(HostTensor { shape, data }))
+                }
                 InputKind::Random => {
                     let data = sample::noise(&mut key.stream(&input.name), input.ty.elements());
                     Some(InputValue::Float(HostTensor { shape, data }))
@@ -118,8 +125,11 @@ pub fn assemble(inputs: &[InputDecl], samples: &[&Rows], labels: &[i64], key: Ke
 /// Zeros for all rows of an input; `None` where samples have no rows of it.
 fn zeros(input: &InputDecl, scaling: Option<&Arc<Scaling>>) -> Option<InputValue> {
     match input.kind {
-        InputKind::Schedule(_) | InputKind::Joined | InputKind::Label | InputKind::Random => return None,
+        InputKind::Schedule(_) | InputKind::Joined | InputKind::Label | InputKind::LabelBeside | InputKind::Random => {
+            return None;
+        }
         InputKind::View { .. }
+        | InputKind::Beside { .. }
         | InputKind::Noise
         | InputKind::BlockMask(_)
         | InputKind::MultiBlock(_)
@@ -135,7 +145,10 @@ fn zeros(input: &InputDecl, scaling: Option<&Arc<Scaling>>) -> Option<InputValue
     })
 }
 
-fn cut<'a, T>(all: &'a mut [T], places: &mut [Places<'a>], place: impl Fn(&'a mut [T]) -> Place<'a>) {
-    let row = all.len() / places.len().max(1);
-    places.iter_mut().zip(all.chunks_exact_mut(row.max(1))).for_each(|(places, row)| places.0.push(place(row)));
+/// Gives each sample its row: its own, or the one so many `down`, round the batch.
+fn cut<'a, T>(all: &'a mut [T], places: &mut [Places<'a>], down: usize, place: impl Fn(&'a mut [T]) -> Place<'a>) {
+    let (row, samples) = (all.len() / places.len().max(1), places.len());
+    for (at, row) in all.chunks_exact_mut(row.max(1)).take(samples).enumerate() {
+        places[(at + samples - down) % samples].0.push(place(row));
+    }
 }

@@ -83,7 +83,7 @@ impl SamplePlan {
         let mut needed = vec![false; views.len()];
         let position = |name: &str| views.iter().position(|v| v.name == name);
         for input in inputs {
-            if let InputKind::View { view } | InputKind::Geometry { view } = &input.kind {
+            if let InputKind::View { view } | InputKind::Beside { view } | InputKind::Geometry { view } = &input.kind {
                 let mut at = position(view);
                 while let Some(index) = at {
                     needed[index] = true;
@@ -123,12 +123,16 @@ impl SamplePlan {
         for input in inputs {
             let stream = input.name.clone();
             plan.inputs.push(match &input.kind {
-                InputKind::View { view } => Filled::View(place(view)),
+                InputKind::View { view } | InputKind::Beside { view } => Filled::View(place(view)),
                 InputKind::Geometry { view } => Filled::Geometry(place(view)),
                 InputKind::BlockMask(mask) => Filled::BlockMask { stream, mask: mask.clone() },
                 InputKind::MultiBlock(blocks) => Filled::MultiBlock { stream, blocks: blocks.clone() },
                 InputKind::Noise => Filled::Noise { stream, len: input.ty.shape.iter().skip(1).product() },
-                InputKind::Label | InputKind::Random | InputKind::Schedule(_) | InputKind::Joined => Filled::Elsewhere,
+                InputKind::Label
+                | InputKind::LabelBeside
+                | InputKind::Random
+                | InputKind::Schedule(_)
+                | InputKind::Joined => Filled::Elsewhere,
             });
         }
         Ok(plan)

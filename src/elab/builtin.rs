@@ -34,6 +34,26 @@ const STATIC: &[Builtin] = &[
 ];
 /// Everything that is made of static values alone.
 const CALLED: [&[Builtin]; 5] = [INITS, STATIC, views::STEPS, sources::SOURCES, settings::SETTINGS];
+/// Operations that take a view and not its pictures.
+#[derive(Debug, Clone, Copy)]
+enum OfView {
+    /// Where it lies in its source's picture.
+    Geometry,
+    /// The pictures of the samples before.
+    Beside,
+}
+
+impl OfView {
+    const ALL: [OfView; 2] = [OfView::Geometry, OfView::Beside];
+
+    fn name(self) -> &'static str {
+        match self {
+            OfView::Geometry => "geometry",
+            OfView::Beside => "beside",
+        }
+    }
+}
+
 /// What needs the evaluator itself: modules, tensors, the place of the call.
 const OF_THE_MACHINE: &[(&str, Call)] = &[
     ("ema", |machine, called| machine.call_ema(called)),
@@ -196,8 +216,8 @@ impl Machine<'_> {
     }
 
     fn call_op(&mut self, op: &str, Called { first, arguments, span, scope, .. }: Called<'_>) -> Checked<Value> {
-        if op == "geometry" {
-            return self.call_geometry(first, arguments, span, scope);
+        if let Some(of_view) = OfView::ALL.into_iter().find(|of_view| of_view.name() == op) {
+            return self.call_of_view(of_view, first, arguments, span, scope);
         }
         let Some(signature) = self.tensors.signature(op) else {
             let known = self.tensors.op_names();
@@ -228,26 +248,33 @@ impl Machine<'_> {
         self.check(result)
     }
 
-    /// `op::geometry(view)`: the one operation that takes a view and not its pictures.
-    fn call_geometry(
+    /// `op::NAME(view)` of a view.
+    fn call_of_view(
         &mut self,
+        of_view: OfView,
         first: Option<Value>,
         arguments: &[Argument],
         span: Span,
         scope: &Rc<Scope>,
     ) -> Checked<Value> {
         let slots = [Slot::builtin("view")];
-        let values = self.bind_arguments("op::geometry", &slots, first, arguments, span, scope)?;
+        let op = format!("op::{}", of_view.name());
+        let values = self.bind_arguments(&op, &slots, first, arguments, span, scope)?;
         match values.into_iter().flatten().next() {
             Some(Value { kind: Kind::View(index), .. }) => {
-                let lost = self.geometry_lost(index, span);
-                let result = lost.map_or_else(|| self.tensors.geometry(&self.views[index], span), Err);
+                let result = match of_view {
+                    OfView::Geometry => {
+                        let lost = self.geometry_lost(index, span);
+                        lost.map_or_else(|| self.tensors.geometry(&self.views[index], span), Err)
+                    }
+                    OfView::Beside => self.tensors.beside(&self.views[index], span),
+                };
                 let tensor = self.check(result)?;
                 Ok(Value::new(Kind::Tensor(tensor), span))
             }
             value => {
                 let value = value.unwrap_or(Value::new(Kind::None, span));
-                self.fail(wrong_type("`view` of `op::geometry`", &value, "a view such as views.online"))
+                self.fail(wrong_type(&format!("`view` of `{op}`"), &value, "a view such as views.online"))
             }
         }
     }

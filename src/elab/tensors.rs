@@ -28,6 +28,8 @@ pub trait Tensors {
     fn view(&mut self, view: &View, span: Span) -> Result<Tensor, Diagnostic>;
     /// Where the picture of `view` lies in its source's.
     fn geometry(&mut self, view: &View, span: Span) -> Result<Tensor, Diagnostic>;
+    /// The pictures of `view`, each that of the sample before it.
+    fn beside(&mut self, view: &View, span: Span) -> Result<Tensor, Diagnostic>;
     /// A number that changes over time, as it is at the step.
     fn schedule(&mut self, schedule: &Schedule, span: Span) -> Result<Tensor, Diagnostic>;
     /// The state at `path` starts as the centres that `rounds` of k-means find in `value` of the first batch.
@@ -80,6 +82,9 @@ impl Tensors for NoTensors {
         Err(static_expected(span))
     }
     fn geometry(&mut self, _: &View, span: Span) -> Result<Tensor, Diagnostic> {
+        Err(static_expected(span))
+    }
+    fn beside(&mut self, _: &View, span: Span) -> Result<Tensor, Diagnostic> {
         Err(static_expected(span))
     }
     fn schedule(&mut self, _: &Schedule, span: Span) -> Result<Tensor, Diagnostic> {

@@ -92,6 +92,9 @@ const CALLS: &[Call] = &[
     ),
     op("random", &["shape"], random)
         .about("Of any shape, uniform over [0, 1), for the batch: keyed by seed, step and place in the pipeline."),
+    op("labels", &["beside?"], labels).about(
+        "Int `[B]`: the classes of the samples, −1 where one has none; with `beside: true` of the samples before, as `op::beside`.",
+    ),
     op("block_mask", &["grid", "removed", "min_patches?", "max_patches?", "aspect?", "exact?"], block_mask)
         .about("`[B, N]`, 1 where removed: rectangles of patches, drawn for each sample (`std::masks::block_mask`)."),
     op(
@@ -302,6 +305,15 @@ fn noise(trace: &mut Trace, args: &Args<'_>) -> Read<Tensor> {
 fn random(trace: &mut Trace, args: &Args<'_>) -> Read<Tensor> {
     let ty = Type::float(args.counts("shape")?);
     trace.input("random", InputKind::Random, ty, args.span)
+}
+
+fn labels(trace: &mut Trace, args: &Args<'_>) -> Read<Tensor> {
+    trace.in_training("op::labels", args.span)?;
+    let (name, kind) = match args.flag("beside")? {
+        true => ("beside.labels", InputKind::LabelBeside),
+        false => ("labels", InputKind::Label),
+    };
+    trace.shared_input(name.to_owned(), kind, Type::int([trace.batch]), args.span)
 }
 
 fn block_mask(trace: &mut Trace, args: &Args<'_>) -> Read<Tensor> {

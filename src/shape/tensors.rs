@@ -10,6 +10,35 @@ use crate::source::Span;
 use crate::spec::Schedule;
 use crate::syntax::ast::BinaryOp;
 
+impl Trace {
+    /// Name and shape of a view's pictures.
+    fn pictures(&self, view: &View, span: Span) -> Result<(String, Type), Diagnostic> {
+        let spec = &view.spec;
+        let (Some((height, width)), true) = (spec.size, spec.normalized) else {
+            let (what, help) = if spec.size.is_none() {
+                ("has no fixed size", "end it with `random_resized_crop(…)` or `center_crop(…)`, then `normalize(…)`")
+            } else {
+                ("is not normalized", "end it with `normalize(imagenet)`, or `normalize(mean: …, std: …)`")
+            };
+            return Err(Diagnostic::new(Code::ViewOrder, format!("the view `{}` {what}", spec.name))
+                .label(span, "used as a tensor here")
+                .label(view.span, "defined here")
+                .help(help));
+        };
+        Ok((spec.name.clone(), Type::float([self.batch, spec.channels, height, width])))
+    }
+
+    /// Refuses what only batches of training bring.
+    pub(super) fn in_training(&self, op: &str, span: Span) -> Result<(), Diagnostic> {
+        if self.training {
+            return Ok(());
+        }
+        Err(Diagnostic::new(Code::NotCallable, format!("`{op}` is a matter of training, and this is evaluated"))
+            .label(span, "evaluated too")
+            .help("choose by the mode: `op::beside(views.online) if training else views.online`"))
+    }
+}
+
 impl Tensors for Trace {
     fn signature(&self, op: &str) -> Option<&'static [&'static str]> {
         calls::signature(op)
@@ -115,21 +144,14 @@ impl Tensors for Trace {
     }
 
     fn view(&mut self, view: &View, span: Span) -> Result<Tensor, Diagnostic> {
-        let spec = &view.spec;
-        let (Some((height, width)), true) = (spec.size, spec.normalized) else {
-            let (what, help) = if spec.size.is_none() {
-                ("has no fixed size", "end it with `random_resized_crop(…)` or `center_crop(…)`, then `normalize(…)`")
-            } else {
-                ("is not normalized", "end it with `normalize(imagenet)`, or `normalize(mean: …, std: …)`")
-            };
-            return Err(Diagnostic::new(Code::ViewOrder, format!("the view `{}` {what}", spec.name))
-                .label(span, "used as a tensor here")
-                .label(view.span, "defined here")
-                .help(help));
-        };
-        let name = format!("views.{}", spec.name);
-        let ty = Type::float([self.batch, spec.channels, height, width]);
-        self.shared_input(name, InputKind::View { view: spec.name.clone() }, ty, span)
+        let (name, ty) = self.pictures(view, span)?;
+        self.shared_input(format!("views.{name}"), InputKind::View { view: name }, ty, span)
+    }
+
+    fn beside(&mut self, view: &View, span: Span) -> Result<Tensor, Diagnostic> {
+        self.in_training("op::beside", span)?;
+        let (name, ty) = self.pictures(view, span)?;
+        self.shared_input(format!("beside.{name}"), InputKind::Beside { view: name }, ty, span)
     }
 
     fn geometry(&mut self, view: &View, span: Span) -> Result<Tensor, Diagnostic> {

@@ -210,6 +210,8 @@ fn the_page_of_the_standard_library_is_that_of_its_files() {
 }
 
 /// The one operation that takes a view and not its pictures.
+const BESIDE: &str = "`[B, C, H, W]`: the pictures of a view, each that of the sample before it in the batch, the first that of the last: what a \
+     picture is mixed with (`std::mixing`).";
 const GEOMETRY: &str =
     "`[B, 5]`: where a view lies in its source: top, left, height, width in shares of its sides, 1 where flipped.";
 
@@ -222,12 +224,15 @@ fn the_page_of_the_operations_is_that_of_the_table() {
          differences. The tests keep this page up to date.\n\n",
     );
     let mut names = cmae::shape::op_names();
-    names.push("geometry");
+    names.extend(["geometry", "beside"]);
     names.sort_unstable();
     for name in names {
         let parameters = cmae::shape::op_signature(name).unwrap_or(&["view"]).join(", ");
-        let about =
-            if name == "geometry" { GEOMETRY } else { cmae::shape::op_about(name).expect("each has a row or says it") };
+        let about = match name {
+            "geometry" => GEOMETRY,
+            "beside" => BESIDE,
+            _ => cmae::shape::op_about(name).expect("each has a row or says it"),
+        };
         let _ = writeln!(text, "- `op::{name}({parameters})` {about}");
     }
     expect("docs/ops.md", &text);

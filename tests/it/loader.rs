@@ -89,8 +89,11 @@ fn inputs(batch: usize, window: usize) -> Vec<InputDecl> {
     };
     let noise = |name: &str| InputDecl { name: name.to_owned(), kind: InputKind::Noise, ty: Type::float([batch, 500]) };
     let drop = InputDecl { name: "drop".to_owned(), kind: InputKind::Random, ty: Type::float([3]) };
-    let labels = InputDecl { name: "label".to_owned(), kind: InputKind::Label, ty: Type::int([batch]) };
-    vec![picture("online"), picture("target"), noise("a.noise"), noise("b.noise"), drop, labels]
+    let beside = InputKind::Beside { view: "target".to_owned() };
+    let beside = InputDecl { name: "beside.target".to_owned(), kind: beside, ..picture("target") };
+    let ids = |name: &str, kind| InputDecl { name: name.to_owned(), kind, ty: Type::int([batch]) };
+    let (label_beside, labels) = (ids("beside.label", InputKind::LabelBeside), ids("label", InputKind::Label));
+    vec![picture("online"), picture("target"), beside, noise("a.noise"), noise("b.noise"), drop, label_beside, labels]
 }
 
 fn options(threads: usize) -> LoaderOptions {
@@ -244,6 +247,22 @@ fn nothing_deadlocks_with_a_narrow_channel_or_when_dropped() {
     until("the end of all tasks", || Arc::strong_count(&slow) == 1);
     // Each of both threads may have been about to ask.
     assert!(slow.asked.load(Ordering::SeqCst) <= asked + 2, "tasks that wait must end at once");
+}
+
+/// Row i is the sample before row i, its picture as the view drew it and its class; the first row is the last sample.
+#[test]
+fn what_lies_beside_is_the_sample_before() {
+    for batch in all(start(levels(22), options(3), 0..7)) {
+        let (own, beside) = (floats(&batch, "views.target"), floats(&batch, "beside.target"));
+        let row = own.len() / 4;
+        assert!(beside[row..] == own[..3 * row] && beside[..row] == own[3 * row..]);
+        let ids = |name: &str| match batch.inputs.iter().find(|(n, _)| n == name) {
+            Some((_, InputValue::Int(ids))) => ids.data.clone(),
+            other => panic!("{name}: {other:?}"),
+        };
+        let (own, beside) = (ids("label"), ids("beside.label"));
+        assert_eq!((beside[0], &beside[1..]), (own[3], &own[..3]));
+    }
 }
 
 /// A thread of the loader that fails does not look like the end of a run.

@@ -48,6 +48,7 @@ mod loader;
 mod made;
 mod masks;
 mod methods;
+mod mixing;
 mod ops;
 mod optimizers;
 mod outlook;

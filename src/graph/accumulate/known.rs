@@ -72,7 +72,7 @@ impl Sorted {
             Op::Param { .. } => true,
             Op::Input { name } => {
                 let decl = self.graph.inputs.iter().find(|decl| decl.name == *name);
-                decl.is_some_and(|decl| matches!(decl.kind, InputKind::View { .. }))
+                decl.is_some_and(|decl| matches!(decl.kind, InputKind::View { .. } | InputKind::Beside { .. }))
             }
             _ => false,
         }

@@ -304,8 +304,10 @@ impl Sorted {
 fn input_class(decl: &InputDecl, samples: usize) -> Class {
     let apart = match &decl.kind {
         InputKind::View { .. }
+        | InputKind::Beside { .. }
         | InputKind::Noise
         | InputKind::Label
+        | InputKind::LabelBeside
         | InputKind::BlockMask(_)
         | InputKind::MultiBlock(_)
         | InputKind::Geometry { .. } => true,
