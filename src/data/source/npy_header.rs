@@ -68,6 +68,9 @@ impl Type {
     }
 }
 
+/// Characters of a type's name that is looked at, such as `<M8[25us]`.
+const LONGEST_TYPE: usize = 16;
+
 /// Header and values of a file.
 ///
 /// # Errors
@@ -117,7 +120,12 @@ fn parse(text: &str) -> Result<Header, String> {
         return Err("its values are records of several, which are not read".to_owned());
     }
     let quote = descr.chars().next().filter(|c| matches!(c, '\'' | '"')).ok_or_else(|| damaged("type"))?;
-    let of = Type::parse(descr[1..].split(quote).next().unwrap_or_default())?;
+    let (name, _) = descr[1..].split_once(quote).ok_or_else(|| damaged("type"))?;
+    // NumPy's names of types are a few such characters; what is not was never one, and is not repeated to people.
+    if name.len() > LONGEST_TYPE || !name.chars().all(|c| c.is_ascii_graphic()) {
+        return Err(damaged("type"));
+    }
+    let of = Type::parse(name)?;
     let order = entry("fortran_order").ok_or_else(|| damaged("order"))?;
     let fortran = match (order.starts_with("True"), order.starts_with("False")) {
         (true, _) => true,
@@ -129,4 +137,24 @@ fn parse(text: &str) -> Result<Header, String> {
     let sides = shape.split(',').map(str::trim).filter(|side| !side.is_empty());
     let shape: Result<Vec<usize>, _> = sides.map(str::parse).collect();
     Ok(Header { of, fortran, shape: shape.map_err(|_| damaged("shape"))? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    #[test]
+    fn types_that_are_none_are_not_repeated() {
+        let error = |descr: &str| {
+            let parsed = parse(&format!("{{'descr': {descr}, 'fortran_order': False, 'shape': (2, 3, 4), }}"));
+            parsed.err().unwrap_or_default()
+        };
+        assert_eq!(error("'<u2'"), "");
+        assert!(error("'<f8'").contains("`<f8`"), "{}", error("'<f8'"));
+        // A quote that is gone, as mutations make it: the rest of the file was taken for a type, with the end of its line.
+        for damaged in ["'<f4", "'<f4\n'", "'<f4 and much more than that'", "''"] {
+            let found = error(damaged);
+            assert!(!found.is_empty() && !found.contains('\n') && found.len() < 90, "{damaged}: {found}");
+        }
+    }
 }
