@@ -35,7 +35,7 @@ impl Trace {
         }
         Err(Diagnostic::new(Code::NotCallable, format!("`{op}` is a matter of training, and this is evaluated"))
             .label(span, "evaluated too")
-            .help("choose by the mode: `op::beside(views.online) if training else views.online`"))
+            .help("choose by the mode, as in `op::beside(views.x) if training else views.x`; losses are of training alone"))
     }
 }
 

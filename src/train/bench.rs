@@ -79,7 +79,7 @@ pub fn bench<E: Element>(
     let batch_size = program.spec.data.batch_size;
     let (warmup, steps) = (options.warmup.max(1), options.steps.max(1));
     let start = Instant::now();
-    // An epoch is a step: what is frozen for an epoch is not while the clock counts.
+    // An epoch is a step: what is frozen for an epoch is not while the clock counts. One is begun ahead of those that are timed.
     let clock = Clock { steps_per_epoch: 1.0, total_steps: (warmup + 1 + steps + STEPS_BY_KIND) as f64 };
     let tensors = init::initialise(&program.layout, program.spec.train.seed);
     let session = backend.open(program, tensors)?;

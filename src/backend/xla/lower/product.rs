@@ -1,8 +1,8 @@
 //! Matrix products, linear layers and attention.
 //!
 //! Where a layer's products are rounded, their operands are bf16 and the sum is in f32: the type of a product's result says in
-//! what it adds up. All between products stays as it is, but where a compiler's kernels round results ([`super::Kernels`]): once,
-//! with the bias.
+//! what it adds up. All between products stays as it is, but where a compiler's kernels round results ([`super::Kernels`]): with the
+//! bias, which is rounded too and added in bf16.
 
 use super::build::Contraction;
 use super::rows;
@@ -24,9 +24,14 @@ fn activation(f: &mut Function, a: &Value, b: &Value, how: Contraction<'_>, bf16
     if !(bf16 && f.kernels.rounds_results) {
         return dot(f, a, b, how, bf16);
     }
-    let (a, b, scalar) = (f.convert(a, Scalar::Bf16), f.convert(b, Scalar::Bf16), a.scalar());
-    let product = f.dot(&a, &b, how, Scalar::Bf16);
-    f.convert(&product, scalar)
+    let product = rounded(f, a, b, how);
+    f.convert(&product, a.scalar())
+}
+
+/// [`dot`] of rounded operands, whose result is bf16.
+fn rounded(f: &mut Function, a: &Value, b: &Value, how: Contraction<'_>) -> Value {
+    let (a, b) = (f.convert(a, Scalar::Bf16), f.convert(b, Scalar::Bf16));
+    f.dot(&a, &b, how, Scalar::Bf16)
 }
 
 /// `[.., m, k] · [.., k, n]`, the first read as `[.., k, m]` or the second as `[.., n, k]`.
@@ -46,13 +51,7 @@ pub(super) fn linear(f: &mut Function, x: &Value, weight: &Value, bias: Option<&
     let rows = f.reshape(x, &[x.ty.elements() / into, into]);
     let how = Contraction { batch: [&[], &[]], over: [1, 1] };
     let rounds = bf16 && f.kernels.rounds_results;
-    let mut product = match rounds {
-        true => {
-            let (rows, weight) = (f.convert(&rows, Scalar::Bf16), f.convert(weight, Scalar::Bf16));
-            f.dot(&rows, &weight, how, Scalar::Bf16)
-        }
-        false => dot(f, &rows, weight, how, bf16),
-    };
+    let mut product = if rounds { rounded(f, &rows, weight, how) } else { dot(f, &rows, weight, how, bf16) };
     if let Some(bias) = bias {
         // In the type of the result: so libraries add it within the product's kernel.
         let bias = f.convert(bias, product.scalar());
