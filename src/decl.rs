@@ -111,6 +111,23 @@ pub struct InputDecl {
 }
 
 impl InputDecl {
+    /// Whether it has rows of each of a batch's `samples` samples; else it is the same for all. Noise for the batch as a whole has a
+    /// row for each sample, or is shared by all.
+    pub fn has_rows(&self, samples: usize) -> bool {
+        match &self.kind {
+            InputKind::View { .. }
+            | InputKind::Beside { .. }
+            | InputKind::Noise
+            | InputKind::Label
+            | InputKind::LabelBeside
+            | InputKind::BlockMask(_)
+            | InputKind::MultiBlock(_)
+            | InputKind::Geometry { .. } => true,
+            InputKind::Random => self.ty.shape.first() == Some(&samples),
+            InputKind::Schedule(_) | InputKind::Joined => false,
+        }
+    }
+
     /// What makes numbers of the bytes that its view, one of `views`, ends in before it is normalised. `None` for what is no picture.
     pub fn scaling(&self, views: &[ViewSpec]) -> Option<Scaling> {
         let (InputKind::View { view } | InputKind::Beside { view }) = &self.kind else { return None };

@@ -33,6 +33,7 @@ pub mod eval;
 pub mod graph;
 pub mod op;
 pub mod plan;
+pub mod ranks;
 pub mod report;
 pub mod run;
 pub mod shape;

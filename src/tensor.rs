@@ -35,10 +35,28 @@ pub trait Element:
     fn to_f64(self) -> f64;
     fn is_finite(self) -> bool;
     fn sqrt(self) -> Self;
+    fn values(of: &[Self]) -> Values<'_>;
+    fn values_mut(of: &mut [Self]) -> ValuesMut<'_>;
+}
+
+/// Values of whichever type.
+#[derive(Debug, Clone, Copy)]
+pub enum Values<'a> {
+    F32(&'a [f32]),
+    F64(&'a [f64]),
+    I64(&'a [i64]),
+}
+
+/// The same, to be filled.
+#[derive(Debug)]
+pub enum ValuesMut<'a> {
+    F32(&'a mut [f32]),
+    F64(&'a mut [f64]),
+    I64(&'a mut [i64]),
 }
 
 macro_rules! element {
-    ($element:ident, $name:literal) => {
+    ($element:ident, $variant:ident, $name:literal) => {
         impl Element for $element {
             const NAME: &'static str = $name;
             const ZERO: Self = 0.0;
@@ -59,12 +77,18 @@ macro_rules! element {
             fn sqrt(self) -> Self {
                 $element::sqrt(self)
             }
+            fn values(of: &[Self]) -> Values<'_> {
+                Values::$variant(of)
+            }
+            fn values_mut(of: &mut [Self]) -> ValuesMut<'_> {
+                ValuesMut::$variant(of)
+            }
         }
     };
 }
 
-element!(f32, "f32");
-element!(f64, "f64");
+element!(f32, F32, "f32");
+element!(f64, F64, "f64");
 
 /// A tensor on the host, row-major.
 #[derive(Debug, Clone, PartialEq)]

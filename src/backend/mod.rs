@@ -17,11 +17,13 @@ pub mod xla;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::graph::step::NoStep;
 use crate::graph::{Graph, Layout, Program, UnknownOutput};
 use crate::plan::PlanError;
+use crate::ranks::{self, Ranks};
 use crate::tensor::{Element, InputError, InputValue, Inputs, OutputValue};
 
 pub use self::footprint::{Footprint, Whose};
@@ -31,25 +33,34 @@ pub use crate::plan::Request;
 /// An element type that backends compute in.
 pub trait Compute: Element {
     /// The backend that `--backend` names: one of [`NAMES`].
-    fn backend_with(name: &str, options: &XlaOptions) -> Result<Box<dyn Backend<Self>>, BackendError>;
+    fn backend_with(name: &str, options: &BackendOptions) -> Result<Box<dyn Backend<Self>>, BackendError>;
 
     fn backend(name: &str) -> Result<Box<dyn Backend<Self>>, BackendError> {
-        Self::backend_with(name, &XlaOptions::default())
+        Self::backend_with(name, &BackendOptions::default())
     }
 }
 
-/// What the `xla` backend takes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct XlaOptions {
-    /// The plugin whose devices it takes, else the one that the environment names, else what is found.
+/// What backends are opened with.
+#[derive(Debug, Clone)]
+pub struct BackendOptions {
+    /// The plugin whose devices `xla` takes, else the one that the environment names, else what is found.
     pub plugin: Option<PathBuf>,
+    /// How `xla` compiles.
     pub compiling: xla::Compiling,
+    /// The ranks of the run, of which this process is one.
+    pub ranks: Arc<dyn Ranks>,
+}
+
+impl Default for BackendOptions {
+    fn default() -> Self {
+        BackendOptions { plugin: None, compiling: xla::Compiling::default(), ranks: ranks::alone() }
+    }
 }
 
 macro_rules! compute {
     ($element:ident) => {
         impl Compute for $element {
-            fn backend_with(name: &str, options: &XlaOptions) -> Result<Box<dyn Backend<Self>>, BackendError> {
+            fn backend_with(name: &str, options: &BackendOptions) -> Result<Box<dyn Backend<Self>>, BackendError> {
                 open(name, options, oracle, cuda)
             }
         }
@@ -70,16 +81,16 @@ type Opened<E> = Result<Box<dyn Backend<E>>, BackendError>;
 /// `auto` takes an accelerator where there is one, else `cpu`.
 fn open<E: cpu::Real + xla::Number>(
     name: &str,
-    options: &XlaOptions,
+    options: &BackendOptions,
     dfdx: fn() -> Opened<E>,
     cuda: fn() -> Opened<E>,
 ) -> Opened<E> {
     match name {
         "auto" => match xla::accelerator(options.plugin.as_deref()) {
             Some(client) => Ok(Box::new(xla::Xla::new(client, options.compiling))),
-            None => cuda().or_else(|_| Ok(cpu::cpu())),
+            None => cuda().or_else(|_| Ok(cpu::cpu(options.ranks.clone()))),
         },
-        "cpu" => Ok(cpu::cpu()),
+        "cpu" => Ok(cpu::cpu(options.ranks.clone())),
         "xla" => Ok(Box::new(xla::Xla::new(xla::client(options.plugin.as_deref())?, options.compiling))),
         "dfdx" => dfdx(),
         "dfdx-cuda" => cuda(),
@@ -163,6 +174,8 @@ pub enum BackendError {
     NoRecompute { backend: &'static str },
     #[error("the {backend} backend has no bf16 (help: --backend cpu, or --set train.precision=f32)")]
     NoBf16 { backend: &'static str },
+    #[error("the {backend} backend is one rank by itself, of {ranks} (help: --backend cpu, or --backend xla)")]
+    NoRanks { backend: &'static str, ranks: usize },
     #[error("{op} at {scope}: {message}")]
     Op { op: &'static str, scope: String, message: String },
 }
@@ -190,6 +203,9 @@ pub trait Backend<E: Element> {
         program: &'p Program,
         tensors: Vec<E>,
     ) -> Result<Box<dyn Session<E> + 'p>, BackendError>;
+
+    /// Sums `values` over all ranks, element by element, in the place of each rank's own.
+    fn sum_over_ranks(&mut self, _values: &mut [E]) {}
 
     /// Why this backend cannot do what `request` asks for, whatever the graph: to be known before a run starts.
     fn accept(&self, _request: &Request) -> Result<(), BackendError> {

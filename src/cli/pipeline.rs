@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use cmae::backend::cpu;
 use cmae::backend::xla::Compiling;
-use cmae::backend::{Backend, BackendError, Compute, Request, XlaOptions};
+use cmae::backend::{Backend, BackendError, BackendOptions, Compute, Request};
 use cmae::data::DataError;
 use cmae::data::source::{self, Source};
 use cmae::diag::{Code, Diagnostic, Diagnostics, render};
 use cmae::elab::Set;
 use cmae::graph::Program;
 use cmae::graph::build::Compiled;
+use cmae::ranks;
 use cmae::run::memory::machine_memory;
 use cmae::source::Sources;
 use cmae::spec::{DataSpec, Precision};
@@ -121,7 +122,7 @@ pub struct Engine {
 impl Engine {
     pub fn open<E: Compute>(&self) -> Result<Box<dyn Backend<E>>, String> {
         let compiling = Compiling { deterministic: self.deterministic, kernels: None };
-        let options = XlaOptions { plugin: self.plugin.clone(), compiling };
+        let options = BackendOptions { plugin: self.plugin.clone(), compiling, ..BackendOptions::default() };
         E::backend_with(&self.backend, &options).map_err(|error| error.to_string())
     }
 
@@ -146,8 +147,8 @@ pub fn fitted<E: Compute>(program: &Program, backend: &mut dyn Backend<E>) -> Re
 /// The same for the `cpu` backend on this machine. What does not fit here is shown all the same, uncut, and said.
 pub fn fitted_for_cpu(program: &Program) -> Result<(Program, Fit), String> {
     match program.spec.train.precision {
-        Precision::F32 | Precision::Bf16 => shown::<f32>(program, cpu::cpu()),
-        Precision::F64 => shown::<f64>(program, cpu::cpu()),
+        Precision::F32 | Precision::Bf16 => shown::<f32>(program, cpu::cpu(ranks::alone())),
+        Precision::F64 => shown::<f64>(program, cpu::cpu(ranks::alone())),
     }
 }
 

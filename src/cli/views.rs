@@ -12,6 +12,7 @@ use cmae::eval::pictures::write_png;
 use cmae::eval::sheet::{self, Sheet};
 use cmae::graph::hiding::{Hiding, Hidings, hidings};
 use cmae::graph::{InputKind, Program};
+use cmae::ranks;
 use cmae::run::destination::{Kind, destination};
 use cmae::spec::{ViewFrom, ViewSpec};
 use cmae::tensor::Pictures;
@@ -112,7 +113,7 @@ fn draw(program: &Program, drawing: &Drawing) -> Result<(), String> {
     broken.iter().for_each(|(name, reason)| errln!("warning: {name}: {reason}; it is passed over"));
 
     let rows: Vec<&Rows> = samples.iter().map(|sample| &sample.rows).collect();
-    let masks = hidden(&program.train, &found.shown, &rows, &mut *cpu::cpu()).map_err(|error| error.to_string())?;
+    let masks = hidden(&program.train, &found.shown, &rows, &mut *cpu::cpu(ranks::alone())).map_err(|error| error.to_string())?;
     let mut drawn = Sheet::new(&cells, samples.len()).map_err(|error| error.to_string())?;
     for (row, sample) in samples.iter().enumerate() {
         drawn.put(row, 0, &sheet::source(&sample.picture, side));

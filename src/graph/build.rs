@@ -66,7 +66,7 @@ pub fn build(typed: Typed, diagnostics: &mut Diagnostics) -> Result<Compiled, Re
         diagnostics.push(internal(&fault));
         return Err(Reported);
     }
-    let program = Program { layout: Layout::new(stored), emas: typed.emas, train, features, pictures, spec };
+    let program = Program { layout: Layout::new(stored), emas: typed.emas, train, features, pictures, spec, ranks: 1 };
     for graph in [Some(&program.train), program.features.as_ref(), program.pictures.as_ref()].into_iter().flatten() {
         if let Err(fault) = verify::passed("the compiler", graph, &program.layout) {
             diagnostics.push(internal(&fault));
@@ -80,7 +80,8 @@ pub fn build(typed: Typed, diagnostics: &mut Diagnostics) -> Result<Compiled, Re
             let (_, at) = at.expect("a batch is cut where somebody has written so");
             Some(coupled_encoder(&coupling, &program.spec, *at, &typed.modules))
         }
-        Err(NoStep::Split(SplitError::Fault(fault))) => Some(internal(&fault)),
+        Err(NoStep::Split(SplitError::Fault(fault)) | NoStep::Spread(fault)) => Some(internal(&fault)),
+        Err(NoStep::Uneven(_)) => unreachable!("one rank has the whole batch, and its setting divides it"),
         Err(NoStep::UnknownOutput(_)) => unreachable!("it is asked for none"),
     };
     if let Some(diagnostic) = cut {

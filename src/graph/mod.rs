@@ -14,6 +14,7 @@ pub mod masking;
 pub mod outlook;
 pub mod prune;
 pub mod recompute;
+pub mod spread;
 pub mod step;
 pub mod text;
 pub mod verify;
@@ -252,4 +253,11 @@ pub struct Program {
     pub features: Option<Graph>,
     /// Mode `eval` of the branches; outputs `original`, `masked`, `reconstructed`: `[B, C, H, W]`, normalised.
     pub pictures: Option<Graph>,
+    /// How many ranks share a batch: the machines' choice as a run begins, and no part of what is kept of it.
+    #[serde(skip, default = "alone")]
+    pub ranks: usize,
+}
+
+fn alone() -> usize {
+    1
 }

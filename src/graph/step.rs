@@ -1,9 +1,9 @@
-//! What one optimizer step computes: the training graph whole, or cut in parts for micro-batches.
+//! What one optimizer step computes: the training graph whole, or cut in parts for micro-batches, of one machine or of one rank.
 //!
 //! Before: a compiled [`Program`]. After: a backend runs it; the optimizer is the backend's own.
 
 use super::accumulate::{Parts, SplitError, split};
-use super::{Graph, Program, UnknownOutput};
+use super::{Fault, Graph, InputDecl, Program, UnknownOutput, spread};
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
@@ -20,6 +20,16 @@ pub enum Body {
     Parts(Box<Parts>, usize),
 }
 
+/// A batch is not shared out evenly.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a batch of {samples} in micro-batches of {micro_batch} is not shared out evenly among {ranks} ranks (help: {help})")]
+pub struct Uneven {
+    samples: usize,
+    micro_batch: usize,
+    ranks: usize,
+    help: String,
+}
+
 /// Why a program has no such step.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoStep {
@@ -27,9 +37,31 @@ pub enum NoStep {
     UnknownOutput(#[from] UnknownOutput),
     #[error(transparent)]
     Split(#[from] SplitError),
+    #[error(transparent)]
+    Uneven(#[from] Uneven),
+    #[error(transparent)]
+    Spread(#[from] Fault),
 }
 
 impl Program {
+    /// Samples of a batch that are one rank's.
+    pub fn own_samples(&self) -> usize {
+        self.spec.data.batch_size / self.ranks.max(1)
+    }
+
+    /// Micro-batches of a step that are one rank's: where memory allows for all of its rows at once, one.
+    pub fn own_micro_batches(&self) -> usize {
+        self.own_samples().div_ceil(self.spec.micro_batch().max(1)).max(1)
+    }
+
+    /// The training graph's inputs as a rank takes them in.
+    pub fn own_inputs(&self) -> Vec<InputDecl> {
+        match self.ranks {
+            1 => self.train.inputs.clone(),
+            ranks => spread::inputs(&self.train.inputs, self.spec.data.batch_size, ranks),
+        }
+    }
+
     /// The step that also gives these of the training graph's outputs.
     pub fn step(&self, outputs: &[String]) -> Result<Step, NoStep> {
         self.step_of(self.train.with_outputs(outputs)?)
@@ -46,11 +78,41 @@ impl Program {
 
     /// `graph` is a form of the training graph; the step gives all its outputs.
     fn step_of(&self, graph: Graph) -> Result<Step, NoStep> {
-        let outputs = graph.outputs.iter().map(|(name, _)| name.clone()).collect();
-        let body = match self.spec.micro_batches() {
-            1 => Body::Whole(graph),
-            count => Body::Parts(Box::new(split(&graph, &self.layout, self.spec.data.batch_size, count)?), count),
+        let outputs: Vec<String> = graph.outputs.iter().map(|(name, _)| name.clone()).collect();
+        let (samples, ranks, layout) = (self.spec.data.batch_size, self.ranks, &self.layout);
+        let count = self.own_micro_batches();
+        if !samples.is_multiple_of(ranks * count) {
+            return Err(self.uneven().into());
+        }
+        let body = match (ranks, count) {
+            (1, 1) => Body::Whole(graph),
+            (1, count) => Body::Parts(Box::new(split(&graph, layout, samples, count)?), count),
+            (ranks, 1) => {
+                let parts = split(&graph, layout, samples, ranks)?;
+                Body::Whole(spread::whole(&parts, layout, &outputs, samples, ranks)?)
+            }
+            (ranks, count) => {
+                let parts = split(&graph, layout, samples, ranks * count)?;
+                Body::Parts(Box::new(spread::parts(&parts, layout, samples, ranks)?), count)
+            }
         };
         Ok(Step { outputs, body })
+    }
+
+    fn uneven(&self) -> Uneven {
+        let (samples, ranks) = (self.spec.data.batch_size, self.ranks);
+        let help = match samples.is_multiple_of(ranks) {
+            true => {
+                let own = samples / ranks;
+                let fits = (1..=self.spec.micro_batch().min(own)).rev().find(|micro| own.is_multiple_of(*micro));
+                format!("--set train.micro_batch={}", fits.unwrap_or(1))
+            }
+            false => {
+                let fewer = (1..ranks).rev().find(|fewer| samples.is_multiple_of(*fewer)).unwrap_or(1);
+                let batch = samples.next_multiple_of(ranks);
+                format!("{fewer} ranks, or --set data.batch_size={batch}, which is another method's batch")
+            }
+        };
+        Uneven { samples, micro_batch: self.spec.micro_batch(), ranks, help }
     }
 }

@@ -19,6 +19,14 @@ pub fn infer(op: &Op, inputs: &[&Type], declared: Option<&Type>) -> Inferred {
     size::of_result(op, &ty.shape).map(|()| ty)
 }
 
+/// Blocks along `axis` lie behind one another: it is there, and all axes before it are 1.
+fn check_first(shape: &[usize], axis: usize) -> Result<(), ShapeError> {
+    match shape.get(axis) {
+        Some(_) if shape[..axis].iter().all(|size| *size == 1) => Ok(()),
+        _ => error(&[0], format!("axis {axis} of {shape:?} is not the first that is not 1")),
+    }
+}
+
 fn result(op: &Op, inputs: &[&Type], declared: Option<&Type>) -> Inferred {
     let shape = |i: usize| inputs[i].shape.as_slice();
     match op {
@@ -55,7 +63,26 @@ fn result(op: &Op, inputs: &[&Type], declared: Option<&Type>) -> Inferred {
         | Op::Cos
         | Op::Floor
         | Op::StopGradient
-        | Op::AllGather => Ok(inputs[0].clone()),
+        | Op::Replicate { .. }
+        | Op::AllReduce { .. } => Ok(inputs[0].clone()),
+        Op::AllGather { axis, ranks } => {
+            let mut dims = shape(0).to_vec();
+            check_first(&dims, *axis)?;
+            match dims[*axis].checked_mul(*ranks) {
+                Some(size) if *ranks > 0 => dims[*axis] = size,
+                _ => return error(&[0], format!("{} rows of each of {ranks} ranks", dims[*axis])),
+            }
+            Ok(Type { dtype: inputs[0].dtype, shape: dims })
+        }
+        Op::OwnRows { axis, ranks } => {
+            let mut dims = shape(0).to_vec();
+            check_first(&dims, *axis)?;
+            if *ranks == 0 || !dims[*axis].is_multiple_of(*ranks) {
+                return error(&[0], format!("{} rows are not shared out evenly among {ranks} ranks", dims[*axis]));
+            }
+            dims[*axis] /= ranks;
+            Ok(Type::float(dims))
+        }
         Op::ToFloat => Ok(Type::float(shape(0))),
         Op::ToInt => Ok(Type::int(shape(0))),
         Op::Sum { axes, keep } | Op::Mean { axes, keep } => {

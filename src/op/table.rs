@@ -280,11 +280,15 @@ ops! {
     /// Stable ascending order of the last axis; Int. Operand float or int.
     Argsort: "argsort"(x[either]) Order Flat;
 
-    // What gradients and processes see.
+    // What gradients see.
     /// Identity with no gradient.
     StopGradient: "stop_gradient"(x[either]) Structure Flat;
-    /// Rows of all processes along axis 0; the identity with one.
-    AllGather: "all_gather"(x[either]) Structure Flows;
+
+    // Between ranks, where a batch is spread over several. No pipeline names them.
+    /// Blocks of all ranks along `axis`, which is the first that is not 1, in the order of the ranks.
+    AllGather { axis: usize, ranks: usize }: "all_gather"(x[either]) Structure Flows;
+    /// Identity on what all ranks hold alike; its gradient is the sum of theirs.
+    Replicate { ranks: usize }: "replicate"(x) Structure Flows;
 
     // The backward pass. `g` is the gradient of the op's result, `y` the result. An op with several gradients gives them
     // one behind the other in one flat value, of which slices are read: a value a node, and no copy.
@@ -310,6 +314,10 @@ ops! {
     Conv2dInputGrad { stride: usize, padding: usize, groups: usize }: "conv2d_input_grad"(g, weight) Product Backward;
     /// (g `[B, O, H', W']`, x `[B, C, H, W]`) → the node's shape `[O, C / groups, kh, kw]`.
     Conv2dWeightGrad { stride: usize, padding: usize, groups: usize }: "conv2d_weight_grad"(g, x) Product Backward;
+    /// g → this rank's block of it along `axis`, which is the first that is not 1.
+    OwnRows { axis: usize, ranks: usize }: "own_rows"(g) Structure Backward;
+    /// g → the sum of what all ranks have of it.
+    AllReduce { ranks: usize }: "all_reduce"(g) Structure Backward;
     /// (g `[B, K, D]`, ids Int `[B, K]`) → `[B, tokens, D]`: rows added up where ids are equal, zero where none is.
     ScatterTokens { tokens: usize }: "scatter_tokens"(g, ids[ids]) Tokens Backward;
 }

@@ -16,7 +16,8 @@ pub(super) fn bases(graph: &Graph) -> Vec<Base> {
     for (index, node) in graph.nodes.iter().enumerate() {
         let shape = |i: usize| graph.node(node.inputs[i]).ty.shape.as_slice();
         let start = match &node.op {
-            Op::Reshape | Op::AllGather | Op::StopGradient => Some(0),
+            Op::Reshape | Op::StopGradient | Op::Replicate { .. } => Some(0),
+            Op::AllGather { ranks: 1, .. } | Op::OwnRows { ranks: 1, .. } | Op::AllReduce { ranks: 1 } => Some(0),
             Op::Slice { axis, start, .. } if shape(0)[..*axis].iter().all(|d| *d == 1) => {
                 Some(start * shape(0)[axis + 1..].iter().product::<usize>())
             }

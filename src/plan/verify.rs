@@ -105,7 +105,10 @@ fn check_work(graph: &Graph, target: &Target, step: &Step) -> Checked {
                 Op::Param { .. }
                 | Op::Reshape
                 | Op::StopGradient
-                | Op::AllGather
+                | Op::Replicate { .. }
+                | Op::AllGather { ranks: 1, .. }
+                | Op::OwnRows { ranks: 1, .. }
+                | Op::AllReduce { ranks: 1 }
                 | Op::Attention { .. }
                 | Op::AttentionGrad { .. } => false,
                 _ => !is_element_wise(graph, of),

@@ -39,7 +39,6 @@ const PLAIN: &[Op] = &[
     Op::Argmax,
     Op::Argsort,
     Op::StopGradient,
-    Op::AllGather,
 ];
 
 /// A call that takes more: its name, its parameters (`?` ends those that may be left out), and what makes its value.

@@ -74,7 +74,7 @@ fn by_micro_batches<E: Element>(
 ) -> Results<E> {
     let mut results = Results::default();
     let Body::Parts(parts, count) = program.step(&[]).expect("it compiles").body else { panic!("it is cut") };
-    let mut parts = Accumulation::new(*parts, count, Vec::new());
+    let mut parts = Accumulation::new(*parts, count, 1, Vec::new());
     let (inputs, request) = (Inputs::new(inputs, &[]), asked());
     let whole = Whole { layout: &program.layout, arena, inputs, request: &request };
     // A second run finds the memory of the first.

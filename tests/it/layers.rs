@@ -15,7 +15,7 @@ const FLOORS: [&[(&str, &[&str])]; 10] = [
     &[("cli", &[])],
     &[("verify", &["train"]), ("train", &["eval"]), ("report", &["eval"]), ("eval", &[])],
     &[("data", &[]), ("run", &["data"]), ("backend", &[])],
-    &[("plan", &[])],
+    &[("plan", &[]), ("ranks", &[])],
     &[("graph", &[])],
     &[("shape", &[])],
     &[("elab", &[])],

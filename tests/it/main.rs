@@ -58,6 +58,7 @@ mod pictures;
 mod pipelines;
 mod plans;
 mod print;
+mod ranks;
 mod recompute;
 mod report;
 mod runs;

@@ -27,6 +27,7 @@ mod share;
 mod step;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use product::inner_products;
@@ -38,13 +39,17 @@ use super::{Backend, BackendError, Footprint, Request, Results, Session};
 use crate::graph::{Graph, Layout, Node, Program, TensorDecl, ValueId};
 use crate::op::{DType, Op};
 use crate::plan::{self, Plan, Space, Step, Target, Work};
-use crate::tensor::{Filling, HostTensor, Inputs, OutputValue};
-use memory::Memory;
+use crate::ranks::Ranks;
+use crate::tensor::{Filling, HostTensor, Inputs, OutputValue, Values, ValuesMut};
+use memory::{Memory, Views};
 use step::Prepared;
 
 /// Graphs that are kept planned: training, which is three where micro-batches are accumulated, evaluation, pictures, and two
 /// for what else is looked at.
 const PLANS: usize = 7;
+
+/// Values that are summed over ranks at once: large enough that an engine's own pipelines are filled.
+const SUMMED: usize = 1 << 22;
 
 /// Runs graphs on the CPU.
 ///
@@ -61,10 +66,13 @@ pub struct Cpu<E> {
     made: u64,
     /// Time by kind of step, where somebody asks.
     times: Option<BTreeMap<String, Duration>>,
+    ranks: Arc<dyn Ranks>,
 }
 
-pub fn cpu<E: Real>() -> Box<dyn Backend<E>> {
+/// As one of `ranks`.
+pub fn cpu<E: Real>(ranks: Arc<dyn Ranks>) -> Box<dyn Backend<E>> {
     Box::new(Cpu::<E> {
+        ranks,
         planned: Vec::new(),
         floats: Vec::new(),
         ints: Vec::new(),
@@ -176,6 +184,19 @@ impl<E: Real> Backend<E> for Cpu<E> {
         footprint::<E>(program, values).map(Some)
     }
 
+    fn sum_over_ranks(&mut self, values: &mut [E]) {
+        if self.ranks.count() == 1 {
+            return;
+        }
+        // By pieces: another arena of gradients would be a quarter of what a run stores.
+        let mut own = vec![E::ZERO; SUMMED.min(values.len())];
+        for values in values.chunks_mut(SUMMED) {
+            let own = &mut own[..values.len()];
+            own.copy_from_slice(values);
+            self.ranks.all_reduce(E::values(own), E::values_mut(values));
+        }
+    }
+
     fn start_timing(&mut self) {
         self.times = Some(BTreeMap::new());
     }
@@ -232,6 +253,9 @@ impl<E: Real> Cpu<E> {
             let start = self.times.is_some().then(Instant::now);
             match &node.op {
                 Op::Input { name } => fill(views.out, views.out_ids, node, name, inputs)?,
+                Op::AllGather { ranks, .. } | Op::OwnRows { ranks, .. } | Op::AllReduce { ranks } => {
+                    exchange(&*self.ranks, *ranks, &node.op, views).map_err(place)?;
+                }
                 _ => step::run(&plan.graph, step, prepared, views).map_err(place)?,
             }
             if let (Some(start), Some(times)) = (start, &mut self.times) {
@@ -278,6 +302,26 @@ impl<E: Real> Cpu<E> {
         }));
         Ok(())
     }
+}
+
+/// What ranks exchange, or a rank's own part of what all have.
+fn exchange<E: Real>(engine: &dyn Ranks, ranks: usize, op: &Op, views: Views<E>) -> Result<(), String> {
+    if ranks != engine.count() {
+        return Err(format!("it is for {ranks} ranks, the engine has {}", engine.count()));
+    }
+    match op {
+        Op::AllGather { .. } if views.is_ids(0) => {
+            engine.all_gather(Values::I64(views.ids(0)), ValuesMut::I64(views.out_ids));
+        }
+        Op::AllGather { .. } => engine.all_gather(E::values(views.read(0)), E::values_mut(views.out)),
+        Op::AllReduce { .. } => engine.all_reduce(E::values(views.read(0)), E::values_mut(views.out)),
+        // The first axis that is not 1: rows lie behind one another.
+        _ => {
+            let at = engine.rank() * views.out.len();
+            views.out.copy_from_slice(&views.read(0)[at..at + views.out.len()]);
+        }
+    }
+    Ok(())
 }
 
 /// The name that a step's time is counted under: its op's. Element-wise chains that hold a GELU, which costs more than all

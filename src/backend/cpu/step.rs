@@ -308,7 +308,10 @@ fn plain<E: Real>(graph: &Graph, node: &Node, views: Views<E>, bf16: bool) -> Re
         | Op::Patchify { .. }
         | Op::Unpatchify { .. }
         | Op::StopGradient
-        | Op::AllGather => return Err("the plan has another kernel for it".to_owned()),
+        | Op::Replicate { .. }
+        | Op::AllGather { .. }
+        | Op::OwnRows { .. }
+        | Op::AllReduce { .. } => return Err("the plan has another kernel for it".to_owned()),
     }
     Ok(())
 }

@@ -238,6 +238,9 @@ impl<E: Element + Dtype, D: Kernels<E>> Backend<E> for Dfdx<D> {
         program: &'p Program,
         tensors: Vec<E>,
     ) -> Result<Box<dyn Session<E> + 'p>, BackendError> {
+        if program.ranks > 1 {
+            return Err(BackendError::NoRanks { backend: self.name, ranks: program.ranks });
+        }
         Ok(Box::new(HostSession::new(self, program, tensors)))
     }
 

@@ -3,7 +3,7 @@
 //! Before: the whole batch's inputs. After: results as of one run on it.
 //!
 //! **Invariant:** gradients are added in the order in which they are made: micro-batch by micro-batch, those of the coupled part
-//! before them, or after them where micro-batches are run once.
+//! before them, or after them where micro-batches are run once. Of several ranks those of micro-batches come first, summed over all.
 
 use rayon::prelude::*;
 
@@ -18,8 +18,9 @@ use crate::tensor::{Element, HostTensor, InputValue, Inputs, OutputValue};
 /// The parts of a step with their memory, which steps share.
 pub struct Accumulation<E> {
     parts: Parts,
-    /// Micro-batches of a step.
+    /// Micro-batches of a step, on each of the ranks.
     count: usize,
+    ranks: usize,
     /// What a run gives as outputs.
     outputs: Vec<String>,
     /// All tensors of the coupled part, by its layout.
@@ -44,10 +45,11 @@ pub struct Whole<'a, E> {
 }
 
 impl<E: Element> Accumulation<E> {
-    /// Of `count` micro-batches; every run gives all `outputs`.
-    pub fn new(parts: Parts, count: usize, outputs: Vec<String>) -> Self {
+    /// Of `count` micro-batches on each of `ranks` ranks; every run gives all `outputs`.
+    pub fn new(parts: Parts, count: usize, ranks: usize, outputs: Vec<String>) -> Self {
         Accumulation {
             count,
+            ranks,
             outputs,
             arena: vec![E::default(); parts.layout.total_len],
             others: Vec::new(),
@@ -81,8 +83,15 @@ impl<E: Element> Accumulation<E> {
         results.outputs = self.outputs.iter().map(output).map(|o| o.expect("one of the parts makes it")).collect();
         drop(coupled);
         if batch.request.gradients {
-            self.own_gradients(batch.layout, &mut results.gradients);
+            // Those of the coupled part are every rank's alike, so they come in once the others are summed.
+            if self.ranks == 1 {
+                self.own_gradients(batch.layout, &mut results.gradients);
+            }
             self.backward(backend, batch, &mut results.gradients)?;
+            if self.ranks > 1 {
+                backend.sum_over_ranks(&mut results.gradients);
+                self.own_gradients(batch.layout, &mut results.gradients);
+            }
         }
         Ok(())
     }

@@ -69,10 +69,11 @@ impl<'p, E: Element> HostSession<'p, E> {
 }
 
 impl<E: Element> How<E> {
-    fn new(step: Step) -> Self {
+    /// As one of `ranks` ranks.
+    fn new(step: Step, ranks: usize) -> Self {
         match step.body {
             Body::Whole(graph) => How::Whole(graph),
-            Body::Parts(parts, count) => How::Parts(Box::new(Accumulation::new(*parts, count, step.outputs))),
+            Body::Parts(parts, count) => How::Parts(Box::new(Accumulation::new(*parts, count, ranks, step.outputs))),
         }
     }
 
@@ -127,7 +128,7 @@ fn run_of<'r, E: Element>(
     let at = match runs.iter().position(|run| run.outputs == outputs) {
         Some(at) => at,
         None => {
-            let how = How::new(program.step(outputs)?);
+            let how = How::new(program.step(outputs)?, program.ranks);
             runs.push(Run { outputs: outputs.to_vec(), request: Request::of_step(program, outputs), how });
             runs.len() - 1
         }
@@ -218,7 +219,7 @@ impl<E: Element> Session<E> for HostSession<'_, E> {
         let step = program.first_values()?;
         let request = Request { outputs: step.outputs.clone(), ..Request::default() };
         let batch = Whole { layout: &program.layout, arena: &self.arena, inputs, request: &request };
-        How::new(step).run(&mut *self.backend, batch, &mut results)?;
+        How::new(step, program.ranks).run(&mut *self.backend, batch, &mut results)?;
         Ok(results.outputs)
     }
 

@@ -236,12 +236,14 @@ impl<'p, E: Number> XlaSession<'p, E> {
         let tensors = self.copied()?.0.clone();
         let batch = Whole { layout: &program.layout, arena: &tensors, inputs, request: &request };
         let mut unused = Results::default();
-        let ran = match program.step(&[])?.body {
+        // All of the batch is here, whatever devices share it.
+        let alone = Program { ranks: 1, ..program.clone() };
+        let ran = match alone.step(&[])?.body {
             Body::Whole(graph) => {
                 self.finder.run_into(&graph, &program.layout, &tensors, inputs, &request, &mut unused)
             }
             Body::Parts(parts, count) => {
-                Accumulation::new(*parts, count, Vec::new()).run(&mut *self.finder, batch, &mut unused)
+                Accumulation::new(*parts, count, alone.ranks, Vec::new()).run(&mut *self.finder, batch, &mut unused)
             }
         };
         match (what, ran) {

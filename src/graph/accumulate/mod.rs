@@ -232,7 +232,8 @@ impl Sorted {
     fn class_of(&self, node: &Node) -> Class {
         if let Op::Input { name } = &node.op {
             let decl = self.graph.inputs.iter().find(|input| input.name == *name);
-            return decl.map_or(Class::Shared, |decl| input_class(decl, self.samples));
+            let has_rows = decl.is_some_and(|decl| decl.has_rows(self.samples));
+            return if has_rows { Class::Apart(0) } else { Class::Shared };
         }
         let classes: Vec<Class> = node.inputs.iter().map(|id| self.class(*id)).collect();
         if let Some(joined) = classes.iter().find(|class| matches!(class, Class::Joined(_))) {
@@ -298,23 +299,6 @@ impl Sorted {
         }
         Ok(())
     }
-}
-
-/// Noise for the batch as a whole has a row for each sample, or is shared by all.
-fn input_class(decl: &InputDecl, samples: usize) -> Class {
-    let apart = match &decl.kind {
-        InputKind::View { .. }
-        | InputKind::Beside { .. }
-        | InputKind::Noise
-        | InputKind::Label
-        | InputKind::LabelBeside
-        | InputKind::BlockMask(_)
-        | InputKind::MultiBlock(_)
-        | InputKind::Geometry { .. } => true,
-        InputKind::Random => decl.ty.shape.first() == Some(&samples),
-        InputKind::Schedule(_) | InputKind::Joined => false,
-    };
-    if apart { Class::Apart(0) } else { Class::Shared }
 }
 
 /// Where the graph is cut.

@@ -138,11 +138,12 @@ pub fn cuts(op: &Op, operands: &[&Type], ty: &Type, axis: usize, samples: usize)
             }
         }
 
-        // With several processes, the samples of all of them.
-        Op::AllGather => None,
-
-        // Micro-batches are differentiated after they are cut.
-        Op::TransposedMatmul
+        // A graph is cut before it is spread over ranks, and before it is differentiated.
+        Op::AllGather { .. }
+        | Op::Replicate { .. }
+        | Op::OwnRows { .. }
+        | Op::AllReduce { .. }
+        | Op::TransposedMatmul
         | Op::GeluGrad
         | Op::SoftmaxGrad
         | Op::LogSoftmaxGrad

@@ -45,6 +45,8 @@ impl Pass {
             | Op::AttentionGrad { .. }
             | Op::Conv2dInputGrad { .. }
             | Op::Conv2dWeightGrad { .. }
+            | Op::OwnRows { .. }
+            | Op::AllReduce { .. }
             | Op::ScatterTokens { .. } => Vec::new(),
 
             Op::Add => vec![whole(0, g), whole(1, g)],
@@ -68,7 +70,11 @@ impl Pass {
                 let (a, b) = (self.op(Op::Select, &[x(0), g, zero]), self.op(Op::Select, &[x(0), zero, g]));
                 vec![whole(1, a), whole(2, b)]
             }
-            Op::AddConst { .. } | Op::AllGather => vec![whole(0, g)],
+            Op::AddConst { .. } => vec![whole(0, g)],
+            Op::AllGather { axis, ranks } => {
+                vec![whole(0, self.op(Op::OwnRows { axis: *axis, ranks: *ranks }, &[g]))]
+            }
+            Op::Replicate { ranks } => vec![whole(0, self.op(Op::AllReduce { ranks: *ranks }, &[g]))],
             Op::MulConst { value } => vec![whole(0, self.op(Op::MulConst { value: *value }, &[g]))],
             // x⁰ is flat; 0·x⁻¹ would be NaN at 0.
             Op::PowConst { value } if *value == 0.0 => vec![whole(0, self.full(0.0, &node.ty))],

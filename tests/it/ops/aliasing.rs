@@ -43,7 +43,7 @@ fn a_value_beside_itself() {
             b.op(op.clone(), &[left, right])
         }));
         cases.push(one(&format!("{name} of x and its gathered copy"), &[2, 3], |b, x| {
-            let gathered = b.op(Op::AllGather, &[x]);
+            let gathered = b.op(Op::AllGather { axis: 0, ranks: 1 }, &[x]);
             b.op(op, &[gathered, x])
         }));
     }

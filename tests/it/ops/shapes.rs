@@ -39,7 +39,8 @@ fn functions_of_one_operand() {
         Op::Softmax,
         Op::LogSoftmax,
         Op::L2Normalize { eps: 1e-6 },
-        Op::AllGather,
+        Op::AllGather { axis: 0, ranks: 1 },
+        Op::Replicate { ranks: 1 },
     ];
     hold(ops.iter().flat_map(|op| {
         SHAPES.iter().map(move |shape| {

@@ -94,7 +94,7 @@ pub fn program() -> Program {
         pairs: vec![pair("head.weight"), pair("head.bias")],
         shared: Vec::new(),
     };
-    Program { spec: spec(), layout, emas: vec![ema], train, features: Some(features), pictures: None }
+    Program { spec: spec(), layout, emas: vec![ema], train, features: Some(features), pictures: None, ranks: 1 }
 }
 
 fn spec() -> Spec {

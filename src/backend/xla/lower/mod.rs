@@ -10,6 +10,7 @@
 //! look at.
 
 pub mod build;
+mod collectives;
 mod conv;
 mod cudnn;
 mod elementwise;
@@ -408,8 +409,10 @@ impl Emitter<'_> {
             // Axes that are kept have one value: the same elements.
             Op::Sum { axes, .. } => f.sum(x(0), axes),
             Op::Mean { axes, .. } => f.mean(x(0), axes),
-            // With one process its rows are all.
-            Op::StopGradient | Op::AllGather => x(0).clone(),
+            Op::StopGradient | Op::Replicate { .. } => x(0).clone(),
+            Op::AllGather { axis, ranks } => f.all_gather(x(0), *axis, *ranks),
+            Op::OwnRows { axis, ranks } => f.own_rows(x(0), *axis, *ranks),
+            Op::AllReduce { ranks } => f.all_reduce(x(0), *ranks),
             Op::Reshape => f.reshape(x(0), shape),
             Op::Permute { axes } => f.transpose(x(0), axes),
             Op::Broadcast => {

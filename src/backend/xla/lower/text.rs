@@ -121,6 +121,8 @@ pub struct Function {
     /// Regions around the op at hand.
     depth: usize,
     names: usize,
+    /// Exchanges between ranks so far, each of which has a number.
+    pub(super) channels: usize,
     /// Of each argument its type, and the result that takes its memory.
     arguments: Vec<(TensorType, Option<usize>)>,
     /// ` loc("encoder.norm")`, or nothing.

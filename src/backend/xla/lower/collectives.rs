@@ -1,0 +1,55 @@
+//! What ranks exchange in the middle of a program: the devices that run it as its replicas, in their order.
+//!
+//! The engine of the plugin moves the values: NCCL on NVIDIA, RCCL on AMD, memory within a process. One operand an op: plugins
+//! refuse an `all_reduce` of several, and join small ones by themselves.
+
+use super::build::Reduction;
+use super::text::{Function, Scalar, TensorType, Value};
+
+impl Function {
+    /// The blocks of all ranks along `axis`.
+    pub fn all_gather(&mut self, x: &Value, axis: usize, ranks: usize) -> Value {
+        if ranks == 1 {
+            return x.clone();
+        }
+        let mut shape = x.shape().to_vec();
+        shape[axis] *= ranks;
+        let attributes = format!("all_gather_dim = {axis} : i64, {}", self.group(ranks));
+        self.one("stablehlo.all_gather", &[x], &attributes, TensorType::new(shape, x.scalar()))
+    }
+
+    /// This rank's block along `axis`.
+    pub fn own_rows(&mut self, x: &Value, axis: usize, ranks: usize) -> Value {
+        if ranks == 1 {
+            return x.clone();
+        }
+        let mut shape = x.shape().to_vec();
+        shape[axis] /= ranks;
+        let rank = self.one("stablehlo.replica_id", &[], "", TensorType::new([], Scalar::U32));
+        let rank = self.convert(&rank, Scalar::I64);
+        let start = self.times(&rank, shape[axis] as f64);
+        let zero = self.constant(0.0, &TensorType::new([], Scalar::I64));
+        let starts: Vec<&Value> = (0..shape.len()).map(|a| if a == axis { &start } else { &zero }).collect();
+        self.dynamic_slice(x, &starts, &shape)
+    }
+
+    /// The sum of what all ranks have in the place of `x`.
+    pub fn all_reduce(&mut self, x: &Value, ranks: usize) -> Value {
+        if ranks == 1 {
+            return x.clone();
+        }
+        let body = self.fold(Reduction::Sum, &TensorType::new([], x.scalar()));
+        let group = self.group(ranks);
+        self.op("stablehlo.all_reduce", &[x], &group, &[body], &[x.ty.clone()]).remove(0)
+    }
+
+    /// All ranks, under a number of its own for each exchange.
+    fn group(&mut self, ranks: usize) -> String {
+        self.channels += 1;
+        let (list, channel) = ((0..ranks).map(|rank| rank.to_string()).collect::<Vec<_>>().join(", "), self.channels);
+        format!(
+            "replica_groups = dense<[[{list}]]> : tensor<1x{ranks}xi64>, \
+             channel_handle = #stablehlo.channel_handle<handle = {channel}, type = 0>"
+        )
+    }
+}
