@@ -113,7 +113,8 @@ fn draw(program: &Program, drawing: &Drawing) -> Result<(), String> {
     broken.iter().for_each(|(name, reason)| errln!("warning: {name}: {reason}; it is passed over"));
 
     let rows: Vec<&Rows> = samples.iter().map(|sample| &sample.rows).collect();
-    let masks = hidden(&program.train, &found.shown, &rows, &mut *cpu::cpu(ranks::alone())).map_err(|error| error.to_string())?;
+    let masks = hidden(&program.train, &found.shown, &rows, &mut *cpu::cpu(ranks::alone()))
+        .map_err(|error| error.to_string())?;
     let mut drawn = Sheet::new(&cells, samples.len()).map_err(|error| error.to_string())?;
     for (row, sample) in samples.iter().enumerate() {
         drawn.put(row, 0, &sheet::source(&sample.picture, side));

@@ -19,21 +19,13 @@
 use std::collections::HashMap;
 
 use super::accumulate::{Micro, Parts};
-use super::{
-    Fault, Graph, Init, InputDecl, InputKind, Layout, Node, TensorDecl, TensorKind, ValueId, prune, verify,
-};
+use super::{Fault, Graph, Init, InputDecl, InputKind, Layout, Node, TensorDecl, TensorKind, ValueId, prune, verify};
 use crate::op::{DType, Op, Type};
 use crate::spec::Role;
 
 /// The whole step of one of `ranks` ranks, each with one of the blocks that `parts` cuts a batch of `samples` into. `outputs` are
 /// named in their order.
-pub fn whole(
-    parts: &Parts,
-    layout: &Layout,
-    outputs: &[String],
-    samples: usize,
-    ranks: usize,
-) -> Result<Graph, Fault> {
+pub fn whole(parts: &Parts, layout: &Layout, outputs: &[String], samples: usize, ranks: usize) -> Result<Graph, Fault> {
     let forward = prune::prune(&Graph { total: None, ..parts.micro.forward().clone() });
     let mut spread = Spread::new(ranks, samples);
     let own = spread.put(&forward, |spread, node| match &node.op {

@@ -22,12 +22,15 @@ pub enum Body {
 
 /// A batch is not shared out evenly.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a batch of {samples} in micro-batches of {micro_batch} is not shared out evenly among {ranks} ranks (help: {help})")]
+#[error(
+    "a batch of {samples} is not shared out evenly among {ranks} ranks (help: {fewer} ranks, or --set data.batch_size={larger}, \
+     which is another step)"
+)]
 pub struct Uneven {
     samples: usize,
-    micro_batch: usize,
     ranks: usize,
-    help: String,
+    fewer: usize,
+    larger: usize,
 }
 
 /// Why a program has no such step.
@@ -49,9 +52,10 @@ impl Program {
         self.spec.data.batch_size / self.ranks.max(1)
     }
 
-    /// Micro-batches of a step that are one rank's: where memory allows for all of its rows at once, one.
+    /// Micro-batches of a step that are one rank's: as few as none is larger than the spec's and all are of one size.
     pub fn own_micro_batches(&self) -> usize {
-        self.own_samples().div_ceil(self.spec.micro_batch().max(1)).max(1)
+        let (own, most) = (self.own_samples(), self.spec.micro_batch().max(1));
+        (own.div_ceil(most).max(1)..own).find(|count| own.is_multiple_of(*count)).unwrap_or(own.max(1))
     }
 
     /// The training graph's inputs as a rank takes them in.
@@ -81,8 +85,9 @@ impl Program {
         let outputs: Vec<String> = graph.outputs.iter().map(|(name, _)| name.clone()).collect();
         let (samples, ranks, layout) = (self.spec.data.batch_size, self.ranks, &self.layout);
         let count = self.own_micro_batches();
-        if !samples.is_multiple_of(ranks * count) {
-            return Err(self.uneven().into());
+        if !samples.is_multiple_of(ranks) {
+            let fewer = (1..ranks).rev().find(|fewer| samples.is_multiple_of(*fewer)).unwrap_or(1);
+            return Err(Uneven { samples, ranks, fewer, larger: samples.next_multiple_of(ranks) }.into());
         }
         let body = match (ranks, count) {
             (1, 1) => Body::Whole(graph),
@@ -97,22 +102,5 @@ impl Program {
             }
         };
         Ok(Step { outputs, body })
-    }
-
-    fn uneven(&self) -> Uneven {
-        let (samples, ranks) = (self.spec.data.batch_size, self.ranks);
-        let help = match samples.is_multiple_of(ranks) {
-            true => {
-                let own = samples / ranks;
-                let fits = (1..=self.spec.micro_batch().min(own)).rev().find(|micro| own.is_multiple_of(*micro));
-                format!("--set train.micro_batch={}", fits.unwrap_or(1))
-            }
-            false => {
-                let fewer = (1..ranks).rev().find(|fewer| samples.is_multiple_of(*fewer)).unwrap_or(1);
-                let batch = samples.next_multiple_of(ranks);
-                format!("{fewer} ranks, or --set data.batch_size={batch}, which is another method's batch")
-            }
-        };
-        Uneven { samples, micro_batch: self.spec.micro_batch(), ranks, help }
     }
 }

@@ -5,8 +5,7 @@
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use cmae::backend::{BackendOptions, Compute, Results};
-use cmae::graph::{Graph, Program};
-use cmae::op::Op;
+use cmae::graph::Program;
 use cmae::ranks::{self, Ranks};
 use cmae::spec::{Clock, MicroBatch};
 use cmae::tensor::{Element, HostTensor, InputValue, Levels, Values, ValuesMut};
@@ -18,6 +17,13 @@ use crate::methods::{Method, batch, compile, page, sets_of, start};
 const COUPLED: [&str; 1] = ["sim_vitb"];
 
 const STEPS: u64 = 3;
+
+/// After three steps, of losses and of the largest weight: rounding of sums that are grouped otherwise.
+const F64: f64 = 1e-12;
+/// The same, or where a pipeline amplifies rounding, as BatchNorm does behind an encoder at its start, what it makes of f64's: f32
+/// rounds 2²⁹ times as coarsely, and its sums meet other roundings than f64's do, up to four times as large.
+const F32: f64 = 1e-5;
+const COARSER: f64 = 4.0 * (1_u64 << 29) as f64;
 
 /// What ranks that are threads hand to one another.
 #[derive(Debug)]
@@ -41,6 +47,18 @@ struct State {
 struct Thread {
     rank: usize,
     meeting: Arc<Meeting>,
+    wrong: Option<Wrong>,
+}
+
+/// What data parallel training is known to go wrong by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wrong {
+    /// Gradients of the whole batch's loss are averaged, as those of each rank's own loss would have to be.
+    Averaged,
+    /// Each rank sees its own rows in the place of all: BatchNorm by itself, negatives of its own.
+    Local,
+    /// Labels and gradients without a rank's offset.
+    WithoutOffset,
 }
 
 impl Meeting {
@@ -106,7 +124,7 @@ fn put(values: impl Iterator<Item = f64>, to: ValuesMut<'_>) {
 
 impl Ranks for Thread {
     fn rank(&self) -> usize {
-        self.rank
+        if self.wrong == Some(Wrong::WithoutOffset) { 0 } else { self.rank }
     }
 
     fn count(&self) -> usize {
@@ -114,12 +132,16 @@ impl Ranks for Thread {
     }
 
     fn all_gather(&self, own: Values<'_>, all: ValuesMut<'_>) {
-        self.exchange(own, |given| put(given.concat().into_iter(), all));
+        self.exchange(own, |given| match self.wrong {
+            Some(Wrong::Local) => put(given[self.rank].repeat(given.len()).into_iter(), all),
+            _ => put(given.concat().into_iter(), all),
+        });
     }
 
     fn all_reduce(&self, own: Values<'_>, sum: ValuesMut<'_>) {
         self.exchange(own, |given| {
-            let at = |i: usize| given.iter().map(|given| given[i]).sum::<f64>();
+            let of = if self.wrong == Some(Wrong::Averaged) { given.len() as f64 } else { 1.0 };
+            let at = |i: usize| given.iter().map(|given| given[i]).sum::<f64>() / of;
             put((0..given[0].len()).map(at), sum);
         });
     }
@@ -178,8 +200,13 @@ fn train<E: Compute>(
     Trained { steps, tensors }
 }
 
-/// All ranks of `program`, each on its rows of `inputs`; `change` makes twins that must fail.
-fn spread<E: Compute>(program: &Program, tensors: &[E], inputs: &[(String, InputValue)]) -> Vec<Trained<E>> {
+/// All ranks of `program`, each on its rows of `inputs`.
+fn spread<E: Compute>(
+    program: &Program,
+    tensors: &[E],
+    inputs: &[(String, InputValue)],
+    wrong: Option<Wrong>,
+) -> Vec<Trained<E>> {
     let meeting = Meeting::new(program.ranks);
     std::thread::scope(|scope| {
         let rank = |rank: usize| {
@@ -187,7 +214,7 @@ fn spread<E: Compute>(program: &Program, tensors: &[E], inputs: &[(String, Input
             let (own, tensors) = (own_rows(program, inputs, rank), tensors.to_vec());
             scope.spawn(move || {
                 let _leaving = Leaving(meeting.clone());
-                let engine = Arc::new(Thread { rank, meeting });
+                let engine = Arc::new(Thread { rank, meeting, wrong });
                 // Of its own: a rank that waits for others must not hold a thread that they need.
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread can be had");
                 pool.install(|| train(program, engine, tensors, &own))
@@ -222,24 +249,21 @@ fn difference<E: Element>(a: &Trained<E>, b: &Trained<E>) -> f64 {
 fn small(method: &Method) -> (Program, Vec<String>) {
     let mut sets = sets_of(&page(), method);
     sets.extend(
-        ["data.batch_size=12", "train.optimizer=sgd(momentum: 0.9)", "train.learning_rate=0.05"].map(str::to_owned),
+        ["data.batch_size=12", "train.optimizer=sgd(momentum: 0.9)", "train.learning_rate=0.005"].map(str::to_owned),
     );
     (compile(&method.pipeline, &sets), sets)
 }
 
-fn filled(program: &Program) -> Vec<(String, InputValue)> {
-    batch(program)
-}
-
-fn agree<E: Compute>(method: &Method, ranks: usize, micro_batches: usize, tolerance: f64) {
+/// The difference of `ranks` ranks, each with so many micro-batches, from one machine.
+fn apart<E: Compute>(method: &Method, ranks: usize, micro_batches: usize) -> f64 {
     let (alone, sets) = small(method);
-    let (tensors, inputs) = (start::<E>(&alone, &sets), filled(&alone));
+    let (tensors, inputs) = (start::<E>(&alone, &sets), batch(&alone));
     let mut spread_out = Program { ranks, ..alone.clone() };
     if micro_batches > 1 {
         spread_out.spec.train.micro_batch = MicroBatch::Of(12 / ranks / micro_batches);
     }
     let one = train(&alone, ranks::alone(), tensors.clone(), &inputs);
-    let all = spread(&spread_out, &tensors, &inputs);
+    let all = spread(&spread_out, &tensors, &inputs, None);
     for other in &all[1..] {
         assert!(other.tensors == all[0].tensors, "{}: {ranks} ranks have different weights", method.pipeline);
         for (first, step) in all[0].steps.iter().zip(&other.steps) {
@@ -249,33 +273,91 @@ fn agree<E: Compute>(method: &Method, ranks: usize, micro_batches: usize, tolera
     assert!(one.tensors != tensors, "{} did not move", method.pipeline);
     let found = difference(&one, &all[0]);
     println!("{} on {ranks} ranks by {micro_batches}, {}: {found:.1e}", method.pipeline, E::NAME);
-    assert!(found <= tolerance, "{} on {ranks} ranks: {found:e}", method.pipeline);
+    found
 }
 
-fn share(part: usize, parts: usize) {
-    let page = page();
-    let methods = page.methods.iter().filter(|method| !COUPLED.contains(&method.pipeline.as_str()));
-    let mine = methods.skip(part).step_by(parts);
-    let fails = |method: &&Method| {
-        std::panic::catch_unwind(|| {
-            for ranks in [2, 3, 4] {
-                agree::<f64>(method, ranks, 1, 1e-12);
-            }
-            agree::<f64>(method, 2, 3, 1e-12);
-            agree::<f32>(method, 2, 1, 1e-5);
-        })
-        .is_err()
+fn agree(method: &Method, ranks: usize, micro_batches: usize) -> f64 {
+    let found = apart::<f64>(method, ranks, micro_batches);
+    assert!(found <= F64, "{} on {ranks} ranks: {found:e}", method.pipeline);
+    found
+}
+
+/// How a batch of 12 may be shared out: ranks, and micro-batches of each.
+const WAYS: [(usize, usize); 5] = [(2, 1), (3, 1), (4, 1), (2, 3), (3, 2)];
+
+fn methods() -> Vec<Method> {
+    page().methods.into_iter().filter(|method| !COUPLED.contains(&method.pipeline.as_str())).collect()
+}
+
+/// All are tried, so that one run tells of every pipeline that fails.
+fn all(methods: &[Method], agree: impl Fn(usize, &Method)) {
+    let fails = |(at, method): &(usize, &Method)| {
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| agree(*at, method))).is_err()
     };
-    let failed: Vec<&str> = mine.filter(fails).map(|method| method.pipeline.as_str()).collect();
+    let failed: Vec<&str> =
+        methods.iter().enumerate().filter(fails).map(|(_, method)| method.pipeline.as_str()).collect();
     assert!(failed.is_empty(), "{failed:?}");
 }
 
+/// Each pipeline in one of the ways; [`every_pipeline_in_every_way`] tries them all.
 #[test]
-fn every_pipeline_is_the_same_on_several_ranks_first_half() {
-    share(0, 2);
+fn several_ranks_make_the_steps_of_one() {
+    all(&methods(), |at, method| {
+        let (ranks, micro_batches) = WAYS[at % WAYS.len()];
+        agree(method, ranks, micro_batches);
+    });
 }
 
 #[test]
-fn every_pipeline_is_the_same_on_several_ranks_second_half() {
-    share(1, 2);
+#[ignore = "five minutes: cargo test -- --ignored every_pipeline_in_every_way"]
+fn every_pipeline_in_every_way() {
+    all(&methods(), |_, method| {
+        for (ranks, micro_batches) in WAYS {
+            let rounding = agree(method, ranks, micro_batches);
+            let found = apart::<f32>(method, ranks, micro_batches);
+            let allowed = F32.max(COARSER * rounding);
+            assert!(found <= allowed, "{} on {ranks} ranks, f32: {found:e} > {allowed:e}", method.pipeline);
+        }
+    });
+}
+
+/// What must show.
+#[test]
+fn what_goes_wrong_elsewhere_shows() {
+    let methods = methods();
+    for (pipeline, twins) in [
+        ("cmae_vitb", vec![Wrong::Averaged, Wrong::Local, Wrong::WithoutOffset]),
+        // A mean over samples has no negatives, but its gradients are a sum all the same.
+        ("mae_vitb", vec![Wrong::Averaged, Wrong::WithoutOffset]),
+        ("barlow_twins_vitb", vec![Wrong::Local]),
+        ("dino_vitb", vec![Wrong::Averaged, Wrong::Local]),
+    ] {
+        let method = methods.iter().find(|method| method.pipeline == pipeline).expect("the page has it");
+        let (alone, sets) = small(method);
+        let (tensors, inputs) = (start::<f64>(&alone, &sets), batch(&alone));
+        let one = train(&alone, ranks::alone(), tensors.clone(), &inputs);
+        let spread_out = Program { ranks: 2, ..alone.clone() };
+        for wrong in twins {
+            let found = difference(&one, &spread(&spread_out, &tensors, &inputs, Some(wrong))[0]);
+            println!("{pipeline}, {wrong:?}: {found:.1e}");
+            assert!(found > 1e3 * F64, "{pipeline}, {wrong:?}: {found:e}");
+        }
+    }
+}
+
+/// A batch that cannot be shared out is refused with what can be.
+#[test]
+fn an_uneven_batch_is_refused_with_what_fits() {
+    let methods = methods();
+    let (alone, _) = small(&methods[0]);
+    let said = |ranks: usize| Program { ranks, ..alone.clone() }.step(&[]).err().map(|error| error.to_string());
+    assert_eq!(said(4), None);
+    let uneven = said(5).expect("12 is not 5 times anything");
+    assert!(uneven.contains("5 ranks") && uneven.contains("4 ranks, or --set data.batch_size=15"), "{uneven}");
+    // Micro-batches are as large as they may be and all of one size.
+    let mut program = Program { ranks: 2, ..alone.clone() };
+    for (most, count) in [(12, 1), (6, 1), (5, 2), (4, 2), (3, 2), (2, 3), (1, 6)] {
+        program.spec.train.micro_batch = MicroBatch::Of(most);
+        assert_eq!(program.own_micro_batches(), count, "at most {most} of 6");
+    }
 }
