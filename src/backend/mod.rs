@@ -204,6 +204,11 @@ pub trait Backend<E: Element> {
         tensors: Vec<E>,
     ) -> Result<Box<dyn Session<E> + 'p>, BackendError>;
 
+    /// Which of the ranks that share a batch this is.
+    fn rank(&self) -> usize {
+        0
+    }
+
     /// Sums `values` over all ranks, element by element, in the place of each rank's own.
     fn sum_over_ranks(&mut self, _values: &mut [E]) {}
 

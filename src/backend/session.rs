@@ -7,6 +7,7 @@
 //! a state is not finite.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use super::finite::all_finite;
@@ -99,6 +100,9 @@ pub trait Session<E: Element> {
     fn backend(&self) -> &'static str;
 
     fn program(&self) -> &Program;
+
+    /// Which of the program's ranks are this session's: a batch brings their rows and no others.
+    fn ranks(&self) -> Range<usize>;
 
     /// Takes programs that an earlier start of the run has compiled, by the names that [`Session::new_programs`] gave. Before anything
     /// is compiled.

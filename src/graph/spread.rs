@@ -113,13 +113,18 @@ pub fn parts(parts: &Parts, layout: &Layout, samples: usize, ranks: usize) -> Re
     Ok(Parts { micro, coupled, layout: own_layout, joined, apart: Vec::new() })
 }
 
-/// The training graph's inputs as a rank takes them in: rows of its own samples, and what is the same on all ranks.
-pub fn inputs(inputs: &[InputDecl], samples: usize, ranks: usize) -> Vec<InputDecl> {
-    let of_rank = |decl: &InputDecl| match decl.has_rows(samples) {
-        true => InputDecl { ty: own(&decl.ty, ranks), ..decl.clone() },
-        false => decl.clone(),
+/// The training graph's inputs as `count` of `ranks` ranks take them in together: rows of their own samples, and what is the same for
+/// all.
+pub fn inputs(inputs: &[InputDecl], samples: usize, (count, ranks): (usize, usize)) -> Vec<InputDecl> {
+    let of_ranks = |decl: &InputDecl| {
+        let mut decl = decl.clone();
+        if count < ranks && decl.has_rows(samples) {
+            decl.ty = own(&decl.ty, ranks);
+            decl.ty.shape[0] *= count;
+        }
+        decl
     };
-    inputs.iter().map(of_rank).collect()
+    inputs.iter().map(of_ranks).collect()
 }
 
 /// The axis along which a value that keeps samples apart has them: all before it are 1, and a batch that is spread has two samples

@@ -58,12 +58,9 @@ impl Program {
         (own.div_ceil(most).max(1)..own).find(|count| own.is_multiple_of(*count)).unwrap_or(own.max(1))
     }
 
-    /// The training graph's inputs as a rank takes them in.
-    pub fn own_inputs(&self) -> Vec<InputDecl> {
-        match self.ranks {
-            1 => self.train.inputs.clone(),
-            ranks => spread::inputs(&self.train.inputs, self.spec.data.batch_size, ranks),
-        }
+    /// The training graph's inputs as `count` of the ranks take them in together.
+    pub fn inputs_of(&self, count: usize) -> Vec<InputDecl> {
+        spread::inputs(&self.train.inputs, self.spec.data.batch_size, (count, self.ranks))
     }
 
     /// The step that also gives these of the training graph's outputs.

@@ -153,7 +153,7 @@ impl Ranks for Thread {
 
 /// The rows of each input that are one rank's.
 fn own_rows(program: &Program, inputs: &[(String, InputValue)], rank: usize) -> Vec<(String, InputValue)> {
-    let decls = program.own_inputs();
+    let decls = program.inputs_of(1);
     let own = |(name, value): &(String, InputValue)| {
         let ty = &decls.iter().find(|decl| decl.name == *name).expect("a batch brings what is declared").ty;
         (name.clone(), block(value, &ty.shape, rank))

@@ -184,6 +184,10 @@ impl<E: Real> Backend<E> for Cpu<E> {
         footprint::<E>(program, values).map(Some)
     }
 
+    fn rank(&self) -> usize {
+        self.ranks.rank()
+    }
+
     fn sum_over_ranks(&mut self, values: &mut [E]) {
         if self.ranks.count() == 1 {
             return;

@@ -13,6 +13,7 @@ pub mod optimizer;
 mod walk;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use self::accumulate::{Accumulation, Whole};
@@ -143,6 +144,11 @@ impl<E: Element> Session<E> for HostSession<'_, E> {
 
     fn program(&self) -> &Program {
         self.program
+    }
+
+    fn ranks(&self) -> Range<usize> {
+        let rank = self.backend.rank();
+        rank..rank + 1
     }
 
     fn prepare(&mut self) -> Result<(), BackendError> {

@@ -6,6 +6,7 @@
 //! **Invariant:** a program takes tensors and slots as donated, so there is one copy of each on the device; the host's copy is made
 //! when a checkpoint asks for it.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -332,6 +333,11 @@ impl<E: Number> Session<E> for XlaSession<'_, E> {
 
     fn program(&self) -> &Program {
         self.program
+    }
+
+    /// All: they are devices of this process.
+    fn ranks(&self) -> Range<usize> {
+        0..self.program.ranks
     }
 
     fn offer_programs(&mut self, programs: Vec<(String, Vec<u8>)>) {
