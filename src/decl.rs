@@ -128,6 +128,15 @@ impl InputDecl {
         }
     }
 
+    /// The same for `own` of a batch's `samples` samples.
+    pub fn of_rows(&self, samples: usize, own: usize) -> InputDecl {
+        let mut decl = self.clone();
+        if own < samples && self.has_rows(samples) {
+            decl.ty.shape[0] = decl.ty.shape[0] / samples * own;
+        }
+        decl
+    }
+
     /// What makes numbers of the bytes that its view, one of `views`, ends in before it is normalised. `None` for what is no picture.
     pub fn scaling(&self, views: &[ViewSpec]) -> Option<Scaling> {
         let (InputKind::View { view } | InputKind::Beside { view }) = &self.kind else { return None };

@@ -6,6 +6,7 @@ use std::time::Instant;
 use clap::ValueEnum;
 use cmae::backend::Compute;
 use cmae::graph::Program;
+use cmae::ranks;
 use cmae::run::memory::peak_memory;
 use cmae::spec::Precision;
 use cmae::train::bench::{BenchOptions, Report, bench};
@@ -73,7 +74,7 @@ struct Setting {
 
 pub fn main(args: Args) -> Result<(), String> {
     let memory_before = peak_memory();
-    let threads = pipeline::start_threads(args.threads)?;
+    let threads = pipeline::start_threads(args.threads, 1)?;
     let mut options = args.options.clone();
     if let Some(precision) = args.precision.as_ref().and_then(ValueEnum::to_possible_value) {
         options.sets.push(format!("train.precision={}", precision.get_name()));
@@ -93,8 +94,8 @@ pub fn main(args: Args) -> Result<(), String> {
 
 fn measure<E: Compute>(program: &Program, args: &Args, setting: &Setting) -> Result<(), String> {
     let start = Instant::now();
-    let mut backend = args.engine.open_for::<E>(program)?;
-    let (program, _) = &pipeline::fitted(program, &mut *backend)?;
+    let mut backend = args.engine.open_for::<E>(program, &ranks::alone())?;
+    let (program, _) = &pipeline::fitted(program, &mut *backend, 1)?;
     let fit_ms = start.elapsed().as_secs_f64() * 1e3;
     let options = BenchOptions { warmup: args.warmup as usize, steps: args.steps as usize };
     let name = backend.name();

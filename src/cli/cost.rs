@@ -7,6 +7,7 @@ use cmae::data::loader::LoaderOptions;
 use cmae::data::rate::rate;
 use cmae::data::source;
 use cmae::graph::{Program, flops};
+use cmae::ranks;
 use cmae::spec::{Clock, MicroBatch, Precision};
 use cmae::tensor::Pictures;
 use cmae::train::bench::{BenchOptions, bench};
@@ -52,7 +53,7 @@ pub fn show(
     options: &Options,
     as_json: bool,
 ) -> Result<(), String> {
-    let threads = start_threads(threads)?;
+    let threads = start_threads(threads, 1)?;
     let measure = match program.spec.train.precision {
         Precision::F32 | Precision::Bf16 => of::<f32>,
         Precision::F64 => of::<f64>,
@@ -68,9 +69,9 @@ fn of<E: Compute>(
     options: &Options,
     as_json: bool,
 ) -> Result<(), String> {
-    let mut backend = engine.open_for::<E>(program)?;
+    let mut backend = engine.open_for::<E>(program, &ranks::alone())?;
     let name = backend.name();
-    let (program, fit) = pipeline::fitted(program, &mut *backend)?;
+    let (program, fit) = pipeline::fitted(program, &mut *backend, 1)?;
     let step = time_of_step(file, &program, backend, engine, options)?;
     let cost = Cost { fit, step, data: data(&program, threads) };
     cost.print(&program, name, threads, as_json);
@@ -112,7 +113,7 @@ fn time_of_step<E: Compute>(
             // What joins samples keeps them from being cut: whole ones of these sizes.
             program.spec.train.micro_batch = MicroBatch::Auto;
         }
-        let backend = engine.open_for::<E>(&program)?;
+        let backend = engine.open_for::<E>(&program, &ranks::alone())?;
         time(&program, backend)
     };
     let (two, three) = (small(2)?, small(3)?);

@@ -27,6 +27,7 @@ mod signals;
 mod speed;
 mod sweep;
 mod terminal;
+mod together;
 mod trained;
 mod tui;
 mod verify;

@@ -12,7 +12,7 @@ use cmae::diag::{Code, Diagnostic, Diagnostics, render};
 use cmae::elab::Set;
 use cmae::graph::Program;
 use cmae::graph::build::Compiled;
-use cmae::ranks;
+use cmae::ranks::{self, Ranks};
 use cmae::run::memory::machine_memory;
 use cmae::source::Sources;
 use cmae::spec::{DataSpec, Precision};
@@ -91,11 +91,12 @@ pub fn source(data: &DataSpec, text: &str) -> Result<Arc<dyn Source>, String> {
     source::open(&spec, data.channels, data.max_pixels).map_err(|error| in_words(&error))
 }
 
-/// Starts the threads that compute, one for each core unless a number is given; gives how many.
-pub fn start_threads(wanted: Option<u16>) -> Result<usize, String> {
+/// Starts the threads that compute, unless a number is given one for each core that is this process's where `sharers` processes share
+/// the machine; gives how many.
+pub fn start_threads(wanted: Option<u16>, sharers: usize) -> Result<usize, String> {
     let threads = match wanted {
         Some(threads) => usize::from(threads),
-        None => std::thread::available_parallelism().map_or(1, usize::from),
+        None => (std::thread::available_parallelism().map_or(1, usize::from) / sharers.max(1)).max(1),
     };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
     pool.map_err(|error| format!("the threads cannot be started: {error}"))?;
@@ -121,14 +122,25 @@ pub struct Engine {
 
 impl Engine {
     pub fn open<E: Compute>(&self) -> Result<Box<dyn Backend<E>>, String> {
+        self.open_as(ranks::alone())
+    }
+
+    fn open_as<E: Compute>(&self, ranks: Arc<dyn Ranks>) -> Result<Box<dyn Backend<E>>, String> {
         let compiling = Compiling { deterministic: self.deterministic, kernels: None };
-        let options = BackendOptions { plugin: self.plugin.clone(), compiling, ..BackendOptions::default() };
+        let options = BackendOptions { plugin: self.plugin.clone(), compiling, ranks };
         E::backend_with(&self.backend, &options).map_err(|error| error.to_string())
     }
 
-    /// One that is able to train `program`.
-    pub fn open_for<E: Compute>(&self, program: &Program) -> Result<Box<dyn Backend<E>>, String> {
-        let backend = self.open::<E>()?;
+    /// One that is able to train `program` as one of `ranks`.
+    pub fn open_for<E: Compute>(
+        &self,
+        program: &Program,
+        ranks: &Arc<dyn Ranks>,
+    ) -> Result<Box<dyn Backend<E>>, String> {
+        let backend = self.open_as::<E>(ranks.clone())?;
+        if ranks.count() > 1 && backend.name() != "cpu" {
+            return Err(BackendError::NoRanks { backend: backend.name(), ranks: ranks.count() }.to_string());
+        }
         match backend.accept(&Request::of_step(program, &[])) {
             Ok(()) => Ok(backend),
             Err(error @ BackendError::NoBf16 { .. }) => Err(format!("{}: {error}", Code::PrecisionMissing.as_str())),
@@ -138,9 +150,16 @@ impl Engine {
 }
 
 /// `program` with the micro-batch that this machine, or its device, has memory for; and how it fits, where that can be told.
-pub fn fitted<E: Compute>(program: &Program, backend: &mut dyn Backend<E>) -> Result<(Program, Option<Fit>), String> {
+///
+/// `sharers` processes share the machine.
+pub fn fitted<E: Compute>(
+    program: &Program,
+    backend: &mut dyn Backend<E>,
+    sharers: usize,
+) -> Result<(Program, Option<Fit>), String> {
     let mut program = program.clone();
-    let fit = fit::fit(&mut program, backend, machine_memory()).map_err(|error| error.to_string())?;
+    let memory = machine_memory().map(|memory| memory.among(sharers));
+    let fit = fit::fit(&mut program, backend, memory).map_err(|error| error.to_string())?;
     Ok((program, fit))
 }
 

@@ -8,12 +8,13 @@ use cmae::backend::Compute;
 use cmae::diag::Diagnostic;
 use cmae::graph::Program;
 use cmae::graph::build::Compiled;
+use cmae::ranks::{self, Ranks};
 use cmae::report;
 use cmae::run::numbered::{first_free, newest};
 use cmae::run::{RunError, RunFolder, Started, Sweep, SweepFolder, shell};
 use cmae::source::Sources;
 use cmae::spec::{MicroBatch, Precision};
-use cmae::train::{Ended, ImportedRun, SessionError, SessionOptions, Watch, session};
+use cmae::train::{Ended, ImportedRun, SessionError, SessionOptions, Watch, follow, session};
 
 use super::output::{self, errln};
 use super::pipeline::{self, AUTO, Engine, Options};
@@ -21,6 +22,7 @@ use super::progress::Progress;
 use super::report::Reporting;
 use super::signals;
 use super::sweep::{self, Row};
+use super::together;
 use super::trained::{self, Trained};
 use super::tui::{self, Tui};
 
@@ -64,13 +66,19 @@ pub struct Args {
 }
 
 pub fn main(args: Args) -> Result<(), String> {
+    together::main(|ranks| train(args, ranks))
+}
+
+/// As one of `ranks`. Gives what to say of a run that was stopped.
+fn train(args: Args, ranks: &Arc<dyn Ranks>) -> Result<Option<String>, String> {
     if args.tui {
         tui::check()?;
     }
-    let threads = pipeline::start_threads(args.threads)?;
+    let threads = pipeline::start_threads(args.threads, ranks.local())?;
     let stop = Arc::new(AtomicBool::new(false));
     signals::watch(stop.clone(), "saving after this step; once more leaves at once")?;
-    let before = Before::read(&args)?;
+    let before = if ranks.rank() == 0 { Before::read(&args)? } else { Before::default() };
+    let before = before.of_first(&**ranks);
     let all = Sweep {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         sweeps: before.sweeps(&args.sweeps)?,
@@ -87,16 +95,25 @@ pub fn main(args: Args) -> Result<(), String> {
     }
     let text =
         std::fs::read_to_string(&args.file).map_err(|error| format!("cannot read {}: {error}", args.file.display()))?;
-    let job = Job { args: &args, text: &text, threads, stop: &stop, imports: &all.imports };
+    let job = Job { args: &args, text: &text, threads, stop: &stop, imports: &all.imports, ranks };
+    if ranks.count() > 1 && !all.sweeps.is_empty() {
+        return Err(format!(
+            "a sweep is made by one process, and these are {} ranks (help: a command for each run)",
+            ranks.count()
+        ));
+    }
+    if ranks.rank() > 0 {
+        return job.follow(&runs[0]);
+    }
     let place = Place { out: before.folder, name: runs[0].compiled.program.spec.name.clone() };
     match (&runs[..], all.sweeps.is_empty()) {
         ([run], true) => {
             let (out, folder) = place.open(|path| RunFolder::open_for_training(path, args.resume))?;
             match job.train(run, folder)? {
                 Ended::Finished => output::offer(format_args!("{}\n", out.display())),
-                Ended::Stopped { step } => return Err(job.stopped(step, &out)),
+                Ended::Stopped { step } => return Ok(Some(job.stopped(step, &out))),
             }
-            Ok(())
+            Ok(None)
         }
         (runs, _) => {
             sweep::check_distinct(runs.iter().map(|run| (&run.combination[..], &run.compiled.program)))?;
@@ -105,7 +122,7 @@ pub fn main(args: Args) -> Result<(), String> {
             let (base, folder) = place.open(|path| SweepFolder::open(path, args.resume, all.clone()))?;
             let ended = job.train_all(runs, &base);
             folder.leave();
-            ended
+            ended.map(|()| None)
         }
     }
 }
@@ -140,6 +157,19 @@ impl Before {
             }
         }
         Ok(before)
+    }
+
+    /// What rank 0 has read, on all ranks: a folder need not be seen by the others.
+    fn of_first(self, ranks: &dyn Ranks) -> Before {
+        if ranks.count() == 1 {
+            return self;
+        }
+        let told = |list: &[String]| {
+            let text = serde_json::to_string(list).expect("a list of texts is JSON");
+            serde_json::from_str(&ranks::text_of_first(ranks, &text)).expect("it is the text of a list")
+        };
+        let (overrides, imports, sweeps) = (told(&self.overrides), told(&self.imports), told(&self.sweeps));
+        Before { overrides, imports, sweeps, ..self }
     }
 
     /// The sweeps that were begun, which must be those that are `given`, if any are.
@@ -206,6 +236,7 @@ struct Job<'a> {
     stop: &'a Arc<AtomicBool>,
     /// `NAME=RUN` of each `--with`, or of when the run was started.
     imports: &'a [String],
+    ranks: &'a Arc<dyn Ranks>,
 }
 
 impl Job<'_> {
@@ -271,10 +302,10 @@ impl Job<'_> {
         folder: &RunFolder,
     ) -> Result<(Result<Ended, SessionError>, Reporting<'r>), String> {
         let args = self.args;
-        let mut backend = args.engine.open_for::<E>(&run.compiled.program)?;
-        let mut program = run.compiled.program.clone();
+        let mut backend = args.engine.open_for::<E>(&run.compiled.program, self.ranks)?;
+        let mut program = Program { ranks: self.ranks.count(), ..run.compiled.program.clone() };
         let kept = if args.resume { kept_micro_batch(folder, &program)? } else { None };
-        program.spec.train.micro_batch = kept.unwrap_or(program.spec.train.micro_batch);
+        together::start_with(&**self.ranks, &mut program, kept);
         let view: Box<dyn Watch> = match args.tui {
             true => Box::new(Tui::open(&program.spec.name, folder.metrics(), self.stop.clone())?),
             false => Box::new(Progress::new(self.stop.clone())),
@@ -286,23 +317,20 @@ impl Job<'_> {
         if backend.name() == "xla" {
             watch.say("compiling the step for the device");
         }
-        let (program, fit) = pipeline::fitted(&program, &mut *backend)?;
+        let (mut program, fit) = pipeline::fitted(&program, &mut *backend, self.ranks.local())?;
+        together::smallest_micro_batch(&**self.ranks, &mut program);
         // A checkpoint holds what was imported.
         let needs_imports = !args.imports.is_empty() || !folder.holds_checkpoints();
-        let imports = self.imports.iter().filter(|_| needs_imports).map(|text| imported(text));
-        let options = SessionOptions {
-            threads: self.threads,
-            resume: args.resume,
-            accept_changes: args.accept_changes,
-            imports: imports.collect::<Result<_, _>>()?,
-            with: self.imports.to_vec(),
-            overrides: run.sets.clone(),
+        let options = self.options(run, ranks::any(&**self.ranks, needs_imports))?;
+        let ranks = match self.ranks.count() {
+            1 => String::new(),
+            count => format!(" on {count} ranks"),
         };
         watch.say(&format!(
-            "{}: {:.2} M trained parameters, batches of {}, backend {}, {} threads, in {}",
+            "{}: {:.2} M trained parameters, batches of {}{ranks}, backend {}, {} threads, in {}",
             program.spec.name,
             program.layout.trained_len as f64 / 1e6,
-            program.spec.batch_text(),
+            program.batch_text(),
             backend.name(),
             options.threads,
             folder.path().display(),
@@ -319,6 +347,44 @@ impl Job<'_> {
         }
         let ended = session::run(&program, self.text, backend, folder, &options, &mut watch);
         Ok((ended, watch))
+    }
+
+    /// What the session takes of the command line.
+    fn options(&self, run: &Planned, needs_imports: bool) -> Result<SessionOptions, String> {
+        let imports = self.imports.iter().filter(|_| needs_imports).map(|text| imported(text));
+        Ok(SessionOptions {
+            threads: self.threads,
+            resume: self.args.resume,
+            accept_changes: self.args.accept_changes,
+            imports: imports.collect::<Result<_, _>>()?,
+            with: self.imports.to_vec(),
+            overrides: run.sets.clone(),
+            ranks: self.ranks.clone(),
+        })
+    }
+
+    /// The run on a rank that owns no folder.
+    fn follow(&self, run: &Planned) -> Result<Option<String>, String> {
+        match run.compiled.program.spec.train.precision {
+            Precision::F32 | Precision::Bf16 => self.follow_in::<f32>(run),
+            Precision::F64 => self.follow_in::<f64>(run),
+        }
+    }
+
+    fn follow_in<E: Compute>(&self, run: &Planned) -> Result<Option<String>, String> {
+        let mut backend = self.args.engine.open_for::<E>(&run.compiled.program, self.ranks)?;
+        let mut program = Program { ranks: self.ranks.count(), ..run.compiled.program.clone() };
+        together::start_with(&**self.ranks, &mut program, None);
+        let (mut program, _) = pipeline::fitted(&program, &mut *backend, self.ranks.local())?;
+        together::smallest_micro_batch(&**self.ranks, &mut program);
+        let options = self.options(run, ranks::any(&**self.ranks, false))?;
+        let mut watch = together::Beside::new(self.ranks.rank(), self.stop.clone());
+        let ended = follow::follow(&program, backend, &options, &mut watch);
+        match ended.map_err(|error| explain(error, &run.compiled, &run.sources))? {
+            Ended::Finished => Ok(None),
+            // Rank 0 says how to go on.
+            Ended::Stopped { .. } => Ok(Some(String::new())),
+        }
     }
 
     /// What to type to go on: overrides are in the folder, and taken from there.

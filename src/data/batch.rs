@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** row i of every input belongs to the same sample, but for those that show the sample before it.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::rng::Key;
@@ -27,9 +28,40 @@ pub fn batch_bytes(inputs: &[InputDecl], views: &[ViewSpec]) -> u64 {
     inputs.iter().map(|input| bytes(input) as u64).sum()
 }
 
+/// The rows of a batch that are made: all of them, or those of some of the ranks that share it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share {
+    /// Samples of the whole batch.
+    pub batch: usize,
+    pub rows: Range<usize>,
+}
+
+impl From<usize> for Share {
+    fn from(batch: usize) -> Self {
+        Share { batch, rows: 0..batch }
+    }
+}
+
+impl Share {
+    pub fn is_all(&self) -> bool {
+        self.rows == (0..self.batch)
+    }
+
+    /// Places in the batch of the samples that are drawn for `inputs`: the rows', and behind them that of the sample before the first
+    /// where a row shows it and has it not among its own.
+    pub fn drawn(&self, inputs: &[InputDecl]) -> Vec<usize> {
+        let beside = |input: &InputDecl| matches!(input.kind, InputKind::Beside { .. } | InputKind::LabelBeside);
+        let before = (self.rows.start + self.batch).saturating_sub(1) % self.batch.max(1);
+        let needed = !self.is_all() && inputs.iter().any(beside);
+        self.rows.clone().chain(needed.then_some(before)).collect()
+    }
+}
+
 /// A batch that samples are put into.
 pub struct Filling<'a> {
+    /// As the whole batch has them.
     inputs: &'a [InputDecl],
+    share: &'a Share,
     /// Of what samples have rows of.
     values: Vec<Option<InputValue>>,
 }
@@ -46,43 +78,61 @@ enum Place<'a> {
 pub struct Places<'a>(Vec<Place<'a>>);
 
 impl<'a> Filling<'a> {
-    /// A batch of zeros.
-    pub fn new(inputs: &'a [InputDecl], scalings: &Scalings) -> Self {
-        let values = inputs.iter().zip(scalings).map(|(input, scaling)| zeros(input, scaling.as_ref()));
-        Filling { inputs, values: values.collect() }
+    /// A share of a batch, of zeros.
+    pub fn new(inputs: &'a [InputDecl], scalings: &Scalings, share: &'a Share) -> Self {
+        let own = |input: &InputDecl| input.of_rows(share.batch, share.rows.len());
+        let values = inputs.iter().zip(scalings).map(|(input, scaling)| zeros(&own(input), scaling.as_ref()));
+        Filling { inputs, share, values: values.collect() }
     }
 
-    /// The places of its `samples` samples, in their order, to be filled in any.
-    pub fn places(&mut self, samples: usize) -> Vec<Places<'_>> {
+    /// The places of the samples that are drawn for it ([`Share::drawn`]), in their order, to be filled in any.
+    pub fn places(&mut self) -> Vec<Places<'_>> {
+        let (samples, rows) = (self.share.drawn(self.inputs).len(), self.share.rows.len());
         let mut places: Vec<Places<'_>> = (0..samples).map(|_| Places(Vec::with_capacity(self.values.len()))).collect();
-        for (input, value) in self.inputs.iter().zip(&mut self.values) {
-            let down = usize::from(matches!(input.kind, InputKind::Beside { .. }));
+        for (at, (input, value)) in self.inputs.iter().zip(&mut self.values).enumerate() {
+            // The sample that each row shows.
+            let shown = |row: usize| match input.kind {
+                InputKind::Beside { .. } => (row + samples - 1) % samples,
+                _ => row,
+            };
             match value {
-                None => places.iter_mut().for_each(|places| places.0.push(Place::None)),
-                Some(InputValue::Float(tensor)) => cut(&mut tensor.data, &mut places, down, Place::Floats),
-                Some(InputValue::Int(tensor)) => cut(&mut tensor.data, &mut places, down, Place::Ids),
-                Some(InputValue::Levels(levels)) => cut(&mut levels.tensor.data, &mut places, down, Place::Levels),
+                None => {}
+                Some(InputValue::Float(tensor)) => cut(&mut tensor.data, rows, &mut places, shown, Place::Floats),
+                Some(InputValue::Int(tensor)) => cut(&mut tensor.data, rows, &mut places, shown, Place::Ids),
+                Some(InputValue::Levels(levels)) => {
+                    cut(&mut levels.tensor.data, rows, &mut places, shown, Place::Levels);
+                }
                 Some(InputValue::Double(_)) => unreachable!("no batch begins with doubles"),
             }
+            // Nothing of a sample that no row of this input shows.
+            places.iter_mut().filter(|places| places.0.len() == at).for_each(|places| places.0.push(Place::None));
         }
         places
     }
 
-    /// The inputs by name, with the labels of the samples (−1 where one has none) in their order; scheduled numbers are left to who
-    /// knows the step. `key` is the batch's.
+    /// The inputs by name, with the labels of the samples that are drawn (−1 where one has none) in their order; scheduled numbers are
+    /// left to who knows the step. `key` is the batch's.
     pub fn finish(self, labels: &[i64], key: Key) -> Vec<(String, InputValue)> {
+        let Share { batch, rows } = self.share;
         let value = |(input, value): (&InputDecl, Option<InputValue>)| {
-            let shape = input.ty.shape.clone();
+            let own = input.of_rows(*batch, rows.len()).ty;
+            let shape = own.shape.clone();
             let value = match input.kind {
-                InputKind::Label => Some(InputValue::Int(HostTensor { shape, data: labels.to_vec() })),
+                InputKind::Label => Some(InputValue::Int(HostTensor { shape, data: labels[..rows.len()].to_vec() })),
                 InputKind::LabelBeside => {
                     let mut data = labels.to_vec();
                     let one = data.len().min(1);
                     data.rotate_right(one);
+                    data.truncate(rows.len());
                     Some(InputValue::Int(HostTensor { shape, data }))
                 }
                 InputKind::Random => {
-                    let data = sample::noise(&mut key.stream(&input.name), input.ty.elements());
+                    // The whole batch's, of which rows are cut where it has them: the same for any number of ranks.
+                    let mut data = sample::noise(&mut key.stream(&input.name), input.ty.elements());
+                    if own != input.ty {
+                        let row = input.ty.elements() / batch;
+                        data = data[rows.start * row..rows.end * row].to_vec();
+                    }
                     Some(InputValue::Float(HostTensor { shape, data }))
                 }
                 _ => value,
@@ -117,8 +167,9 @@ pub fn assemble(inputs: &[InputDecl], samples: &[&Rows], labels: &[i64], key: Ke
         Row::Floats(_) => None,
     };
     let scalings = samples.first().map_or(vec![None; inputs.len()], |rows| rows.iter().map(scaling).collect());
-    let mut filling = Filling::new(inputs, &scalings);
-    filling.places(samples.len()).iter_mut().zip(samples).for_each(|(places, rows)| places.put(rows));
+    let share = Share::from(samples.len());
+    let mut filling = Filling::new(inputs, &scalings, &share);
+    filling.places().iter_mut().zip(samples).for_each(|(places, rows)| places.put(rows));
     filling.finish(labels, key)
 }
 
@@ -145,10 +196,16 @@ fn zeros(input: &InputDecl, scaling: Option<&Arc<Scaling>>) -> Option<InputValue
     })
 }
 
-/// Gives each sample its row: its own, or the one so many `down`, round the batch.
-fn cut<'a, T>(all: &'a mut [T], places: &mut [Places<'a>], down: usize, place: impl Fn(&'a mut [T]) -> Place<'a>) {
-    let (row, samples) = (all.len() / places.len().max(1), places.len());
-    for (at, row) in all.chunks_exact_mut(row.max(1)).take(samples).enumerate() {
-        places[(at + samples - down) % samples].0.push(place(row));
+/// Gives each of `rows` rows to the sample that it shows.
+fn cut<'a, T>(
+    all: &'a mut [T],
+    rows: usize,
+    places: &mut [Places<'a>],
+    shown: impl Fn(usize) -> usize,
+    place: impl Fn(&'a mut [T]) -> Place<'a>,
+) {
+    let row = all.len() / rows.max(1);
+    for (at, row) in all.chunks_exact_mut(row.max(1)).take(rows).enumerate() {
+        places[shown(at)].0.push(place(row));
     }
 }

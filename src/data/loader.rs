@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, TryRecvError, bounded};
 
-use super::batch::{Filling, batch_bytes, batch_key};
+use super::batch::{Filling, Share, batch_bytes, batch_key};
 use super::decode;
 use super::error::DataError;
 use super::rng::Key;
@@ -127,23 +127,28 @@ struct Shared {
     plan: SamplePlan,
     inputs: Vec<InputDecl>,
     order: Order,
+    share: Share,
+    /// Places in a batch of the samples that are drawn.
+    drawn: Vec<usize>,
     pool: rayon::ThreadPool,
     seed: u64,
     stop: Arc<AtomicBool>,
 }
 
 impl Loader {
-    /// Starts to make batches of `batch_size` for `inputs`.
+    /// Starts to make batches for `inputs`, of which it makes a share: by a number that many samples, all of them.
     pub fn start(
         source: Arc<dyn Source>,
         views: &[ViewSpec],
         inputs: &[InputDecl],
-        batch_size: usize,
+        share: impl Into<Share>,
         options: LoaderOptions,
         steps: std::ops::Range<u64>,
     ) -> Result<Loader, DataError> {
         let plan = SamplePlan::new(views, inputs, options.pictures)?;
         let name = plan.source().unwrap_or("train").to_owned();
+        let share = share.into();
+        let batch_size = share.batch;
         let steps_per_epoch = steps_per_epoch(&*source, &name, batch_size)?;
         let stop = Arc::new(AtomicBool::new(false));
         let threads = |error: &dyn std::fmt::Display| DataError::Threads { message: error.to_string() };
@@ -152,13 +157,16 @@ impl Loader {
             .thread_name(|i| format!("cmae-loader-{i}"))
             .build()
             .map_err(|error| threads(&error))?;
-        let ahead = ahead(batch_bytes(inputs, views), options.prefetch);
+        let own: Vec<InputDecl> = inputs.iter().map(|input| input.of_rows(batch_size, share.rows.len())).collect();
+        let ahead = ahead(batch_bytes(&own, views), options.prefetch);
         let order = Order { seed: options.seed, name, batch_size, steps_per_epoch, epochs: Mutex::default() };
         let shared = Arc::new(Shared {
             source: source.clone(),
             plan,
             inputs: inputs.to_vec(),
             order,
+            drawn: share.drawn(inputs),
+            share,
             pool,
             seed: options.seed,
             stop: stop.clone(),
@@ -317,10 +325,11 @@ pub(super) fn shuffle<T>(order: &mut [T], stream: &mut impl Draw) {
 
 /// The batch of a step; `None` once nobody wants it.
 fn make(shared: &Shared, step: u64) -> Option<TrainBatch> {
-    let (epoch, images) = shared.order.images(step, &*shared.source);
-    let mut filling = Filling::new(&shared.inputs, &shared.plan.scalings());
+    let (epoch, batch) = shared.order.images(step, &*shared.source);
+    let images: Vec<usize> = shared.drawn.iter().map(|place| batch[*place]).collect();
+    let mut filling = Filling::new(&shared.inputs, &shared.plan.scalings(), &shared.share);
     let mut samples: Vec<Sample> = images.iter().map(|_| Sample::default()).collect();
-    let places = filling.places(samples.len());
+    let places = filling.places();
     shared.pool.in_place_scope_fifo(|scope| {
         for ((image, sample), mut places) in images.iter().zip(&mut samples).zip(places) {
             scope.spawn_fifo(move |_| {
@@ -337,6 +346,7 @@ fn make(shared: &Shared, step: u64) -> Option<TrainBatch> {
     let complete = indices.len() == samples.len();
     let labels: Vec<i64> = indices.iter().map(|index| shared.source.label(*index).unwrap_or(-1)).collect();
     let inputs = if complete { filling.finish(&labels, batch_key(shared.seed, step)) } else { Vec::new() };
+    let indices = indices.into_iter().take(shared.share.rows.len()).collect();
     Some(TrainBatch { inputs, indices, broken: samples.into_iter().flat_map(|s| s.broken).collect(), complete })
 }
 

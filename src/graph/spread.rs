@@ -116,15 +116,7 @@ pub fn parts(parts: &Parts, layout: &Layout, samples: usize, ranks: usize) -> Re
 /// The training graph's inputs as `count` of `ranks` ranks take them in together: rows of their own samples, and what is the same for
 /// all.
 pub fn inputs(inputs: &[InputDecl], samples: usize, (count, ranks): (usize, usize)) -> Vec<InputDecl> {
-    let of_ranks = |decl: &InputDecl| {
-        let mut decl = decl.clone();
-        if count < ranks && decl.has_rows(samples) {
-            decl.ty = own(&decl.ty, ranks);
-            decl.ty.shape[0] *= count;
-        }
-        decl
-    };
-    inputs.iter().map(of_ranks).collect()
+    inputs.iter().map(|decl| decl.of_rows(samples, samples / ranks * count)).collect()
 }
 
 /// The axis along which a value that keeps samples apart has them: all before it are 1, and a batch that is spread has two samples

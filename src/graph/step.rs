@@ -58,6 +58,16 @@ impl Program {
         (own.div_ceil(most).max(1)..own).find(|count| own.is_multiple_of(*count)).unwrap_or(own.max(1))
     }
 
+    /// `64`, `256 in 4 micro-batches of 64`, or with several ranks `256, 64 a rank in 2 micro-batches of 32`.
+    pub fn batch_text(&self) -> String {
+        let (own, count) = (self.own_samples(), self.own_micro_batches());
+        match (self.ranks, count) {
+            (1, _) => self.spec.batch_text(),
+            (_, 1) => format!("{}, {own} a rank", self.spec.data.batch_size),
+            _ => format!("{}, {own} a rank in {count} micro-batches of {}", self.spec.data.batch_size, own / count),
+        }
+    }
+
     /// The training graph's inputs as `count` of the ranks take them in together.
     pub fn inputs_of(&self, count: usize) -> Vec<InputDecl> {
         spread::inputs(&self.train.inputs, self.spec.data.batch_size, (count, self.ranks))

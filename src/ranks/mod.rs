@@ -1,7 +1,7 @@
 //! The ranks of a run: processes that each have their own rows of every batch, and what they tell one another.
 //!
-//! Before: nothing; a run is one process unless an engine says otherwise. After: the backend exchanges values where a graph says so,
-//! `data` draws a rank's own samples, `train` lets rank 0 own the run's folder.
+//! Before: nothing; a run is one process unless something has started several. After: the backend exchanges values where a graph says
+//! so, `data` draws a rank's own samples, `train` lets rank 0 own the run's folder.
 //!
 //! What moves values is an engine that exists: [`Alone`] for one process, MPI (feature `mpi`) for the `cpu` backend. Programs of
 //! the `xla` backend hold their exchanges themselves.
@@ -9,8 +9,14 @@
 //! **Invariant:** all ranks call the same methods in the same order with values of the same length and type; what one of them gets is
 //! the same on all, bit for bit, but for its own number.
 
+mod launched;
+#[cfg(feature = "mpi")]
+mod mpi;
+
 use std::fmt::Debug;
 use std::sync::Arc;
+
+pub use launched::Launched;
 
 use crate::tensor::{Values, ValuesMut};
 
@@ -20,11 +26,17 @@ pub trait Ranks: Debug + Send + Sync {
 
     fn count(&self) -> usize;
 
+    /// How many of them share this machine.
+    fn local(&self) -> usize;
+
     /// Fills `all` with what each rank has as `own`, in the order of the ranks.
     fn all_gather(&self, own: Values<'_>, all: ValuesMut<'_>);
 
     /// Fills `sum` with the sums, element by element, of what each rank has as `own`.
     fn all_reduce(&self, own: Values<'_>, sum: ValuesMut<'_>);
+
+    /// Fills `values` with those of rank 0.
+    fn broadcast(&self, values: ValuesMut<'_>);
 
     /// Ends all ranks, since this one cannot go on: why was told.
     fn end_all(&self) -> !;
@@ -43,6 +55,10 @@ impl Ranks for Alone {
         1
     }
 
+    fn local(&self) -> usize {
+        1
+    }
+
     fn all_gather(&self, own: Values<'_>, all: ValuesMut<'_>) {
         copy(own, all);
     }
@@ -50,6 +66,8 @@ impl Ranks for Alone {
     fn all_reduce(&self, own: Values<'_>, sum: ValuesMut<'_>) {
         copy(own, sum);
     }
+
+    fn broadcast(&self, _: ValuesMut<'_>) {}
 
     fn end_all(&self) -> ! {
         std::process::exit(1)
@@ -65,6 +83,11 @@ fn copy(from: Values<'_>, to: ValuesMut<'_>) {
     }
 }
 
+/// One process, where nothing else is said.
+pub fn alone() -> Arc<dyn Ranks> {
+    Arc::new(Alone)
+}
+
 /// Whether any rank says so.
 pub fn any(ranks: &dyn Ranks, own: bool) -> bool {
     if ranks.count() == 1 {
@@ -75,7 +98,76 @@ pub fn any(ranks: &dyn Ranks, own: bool) -> bool {
     sum != [0]
 }
 
-/// One process, where nothing else is said.
-pub fn alone() -> Arc<dyn Ranks> {
-    Arc::new(Alone)
+/// The number of each rank, in their order.
+pub fn each(ranks: &dyn Ranks, own: i64) -> Vec<i64> {
+    let mut all = vec![0; ranks.count()];
+    ranks.all_gather(Values::I64(&[own]), ValuesMut::I64(&mut all));
+    all
+}
+
+/// The numbers of rank 0.
+pub fn of_first(ranks: &dyn Ranks, own: &mut Vec<i64>) {
+    let mut len = [own.len() as i64];
+    ranks.broadcast(ValuesMut::I64(&mut len));
+    own.resize(usize::try_from(len[0]).unwrap_or(0), 0);
+    ranks.broadcast(ValuesMut::I64(own));
+}
+
+/// The text of rank 0.
+pub fn text_of_first(ranks: &dyn Ranks, own: &str) -> String {
+    if ranks.count() == 1 {
+        return own.to_owned();
+    }
+    let mut bytes: Vec<i64> = own.bytes().map(i64::from).collect();
+    of_first(ranks, &mut bytes);
+    String::from_utf8_lossy(&bytes.into_iter().map(|byte| byte as u8).collect::<Vec<_>>()).into_owned()
+}
+
+/// A process that has found the others. What it holds ends the engine when it is dropped.
+pub struct Joined {
+    pub ranks: Arc<dyn Ranks>,
+    #[cfg(feature = "mpi")]
+    _guard: Option<mpi::Guard>,
+}
+
+/// Why a process cannot join the ranks that it was started with.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    #[error(
+        "{by} has started {count} ranks, and this binary has no engine for them (help: cargo build --release --features mpi, or for \
+         the devices of one machine cmaec run --backend xla --devices N)"
+    )]
+    NoEngine { by: &'static str, count: usize },
+    #[error(
+        "{by} has started {count} ranks, MPI knows of {found} (help: start them by the launcher of the MPI that this binary was built with)"
+    )]
+    Others { by: &'static str, count: usize, found: usize },
+    #[error(
+        "MPI was built for one thread a process (help: a library with MPI_THREAD_SERIALIZED, as OpenMPI and MPICH have it by default)"
+    )]
+    Threads,
+    #[error("internal error: MPI is joined twice")]
+    Again,
+}
+
+/// The ranks that this process was started as one of, by itself where nothing has started several.
+pub fn join() -> Result<Joined, JoinError> {
+    match Launched::read(|name| std::env::var(name).ok()) {
+        Some(launched @ Launched { count: 2.., .. }) => joined(launched),
+        _ => Ok(Joined {
+            ranks: alone(),
+            #[cfg(feature = "mpi")]
+            _guard: None,
+        }),
+    }
+}
+
+#[cfg(feature = "mpi")]
+fn joined(launched: Launched) -> Result<Joined, JoinError> {
+    mpi::join(launched)
+}
+
+#[cfg(not(feature = "mpi"))]
+fn joined(Launched { by, count, .. }: Launched) -> Result<Joined, JoinError> {
+    Err(JoinError::NoEngine { by, count })
 }

@@ -20,6 +20,14 @@ pub struct MachineMemory {
     pub available: u64,
 }
 
+impl MachineMemory {
+    /// The part of one of `sharers` processes that want as much of it.
+    pub fn among(self, sharers: usize) -> MachineMemory {
+        let sharers = sharers.max(1) as u64;
+        MachineMemory { total: self.total / sharers, available: self.available / sharers }
+    }
+}
+
 /// `None` where the system does not say.
 pub fn machine_memory() -> Option<MachineMemory> {
     let mut system = sysinfo::System::new().ok()?;

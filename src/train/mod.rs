@@ -5,9 +5,11 @@
 //!
 //! **Invariant:** the same program, seed and batches give the same bytes for any number of threads.
 
+mod agreement;
 pub mod bench;
 mod evaluate;
 pub mod fit;
+pub mod follow;
 mod idle;
 pub mod imports;
 pub mod init;

@@ -5,10 +5,12 @@
 //! **Invariant:** a run that was killed at any moment and taken up again ends with the same bytes of weights, and the
 //! same lines of metrics but for times, memory and what stood ready in the loader, as one that was not.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
+use super::agreement;
 use super::idle::Idle;
 use super::imports::{self, ImportedRun};
 use super::resume::{check_changes, check_slots, check_sources, slot_names, tell_other_machine};
@@ -21,6 +23,7 @@ use crate::data::source::Fingerprint;
 use crate::eval::{Judge, LeftOut, Quality};
 use crate::graph::Program;
 use crate::graph::masking::maskings;
+use crate::ranks::{self, Ranks};
 use crate::run::checkpoint::{self, Checkpoint, State, machine};
 use crate::run::memory::resident_memory;
 use crate::run::metrics::evaluations;
@@ -61,6 +64,8 @@ pub struct SessionOptions {
     pub with: Vec<String>,
     /// `NAME=VALUE` of each override, for the record.
     pub overrides: Vec<String>,
+    /// The ranks of the run, of which this process is the first.
+    pub ranks: Arc<dyn Ranks>,
 }
 
 /// Trains `program`, whose text is `text`, in `folder`.
@@ -149,6 +154,7 @@ impl<'a, E: Element> Training<'a, E> {
         let steps_per_epoch = steps_per_epoch(&*sources.get("train"), "train", spec.data.batch_size);
         let clock = Clock::new(spec.train.epochs, steps_per_epoch.map_err(in_train)?);
         watch.counted(sources.get("train").len());
+        agreement::same_pictures(&*options.ranks, &*sources.get("train"))?;
         let mut taken_up = None;
         if options.resume && folder.holds_a_run() {
             check_changes(folder, program, options.accept_changes, watch)?;
@@ -164,6 +170,7 @@ impl<'a, E: Element> Training<'a, E> {
                 None => watch.say("no checkpoint yet: starting afresh"),
             }
         }
+        agreement::share(&*options.ranks, &program.layout, &spec.train, &mut taken_up);
         let saved = taken_up.as_ref().map(|checkpoint| checkpoint.state.step);
         let name = backend.name();
         let mut trainer = trainer(program, backend, clock, taken_up, options)?;
@@ -242,11 +249,13 @@ impl<'a, E: Element> Training<'a, E> {
         let in_train = |error| SessionError::Data { source_name: "train".to_owned(), error };
         let (views, inputs, batch_size) = (&spec.views, &program.train.inputs, spec.data.batch_size);
         let source = self.sources.get("train");
-        let mut loader = Loader::start(source, views, inputs, batch_size, loader_options, steps).map_err(in_train)?;
+        let share = self.trainer.share();
+        let mut loader = Loader::start(source, views, inputs, share, loader_options, steps).map_err(in_train)?;
         watch.begin(self.trainer.step, self.total_steps, batch_size);
         if self.trainer.step < self.total_steps {
             // The run ended between a checkpoint and what was to be looked at then.
-            if self.look(self.due(), watch)? == Looked::Stopped {
+            let stopped = self.look(self.due(), watch)? == Looked::Stopped;
+            if ranks::any(&*options.ranks, stopped) {
                 return Ok(Ended::Stopped { step: self.trainer.step });
             }
         }
@@ -271,7 +280,7 @@ impl<'a, E: Element> Training<'a, E> {
                 self.trainer.session.reuse(report.results);
             }
             let (step, clock) = (self.trainer.step, self.trainer.clock);
-            let mut stop = watch.asked_to_stop() && step < self.total_steps;
+            let mut stop = ranks::any(&*options.ranks, watch.asked_to_stop()) && step < self.total_steps;
             let due = self.due();
             let save = stop || due.any() || clock.is_due(spec.train.checkpoint_every, step);
             if save || step == self.total_steps {
@@ -295,7 +304,7 @@ impl<'a, E: Element> Training<'a, E> {
             if self.judged == Some(step) || self.saved == Some(step) {
                 watch.kept(self.folder);
             }
-            if stop {
+            if ranks::any(&*options.ranks, stop) {
                 return Ok(Ended::Stopped { step });
             }
         }
@@ -414,7 +423,7 @@ fn keep_programs<E: Element>(folder: &RunFolder, session: &mut dyn Session<E>) -
 }
 
 /// A trainer from the pipeline's initial values, or from a checkpoint.
-fn trainer<'p, E: Element>(
+pub(super) fn trainer<'p, E: Element>(
     program: &'p Program,
     backend: Box<dyn Backend<E>>,
     clock: Clock,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::kmeans;
 use crate::backend::{BackendError, DeviceTime, Kept, Moment, Results, Session, StepError, Stepped, Wanted};
+use crate::data::batch::Share;
 use crate::graph::{Graph, InputKind, Program};
 use crate::spec::{Clock, Schedule};
 use crate::tensor::{Element, HostTensor, InputValue, Inputs, OutputValue};
@@ -86,6 +87,12 @@ impl<'p, E: Element> Trainer<'p, E> {
         let Stepped { step, results, gradient_norm, update_time, device } = stepped;
         let learning_rate = self.clock.value(&self.program.spec.train.learning_rate, step - 1);
         StepReport { step, learning_rate, gradient_norm, update_time, device, results }
+    }
+
+    /// The rows of a batch that the session takes in: those of its own ranks.
+    pub fn share(&self) -> Share {
+        let (own, ranks) = (self.program.own_samples(), self.session.ranks());
+        Share { batch: self.program.spec.data.batch_size, rows: ranks.start * own..ranks.end * own }
     }
 
     /// All tensors, laid out by the program's layout.

@@ -72,6 +72,11 @@ pub enum SessionError {
     /// The source's name, so that its place in the file can be shown.
     #[error("{error}")]
     Data { source_name: String, error: DataError },
+    /// Ranks that read different files would train on different batches.
+    #[error(
+        "rank {rank} reads other pictures than rank 0: data.train {change} (help: the same files on every machine)"
+    )]
+    OtherPictures { rank: usize, change: String },
     #[error(transparent)]
     Run(#[from] RunError),
     #[error(transparent)]

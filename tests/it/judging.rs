@@ -417,7 +417,15 @@ pub fn train(
     let folder = RunFolder::open_for_training(out, true).expect("nobody holds it");
     let backend = f32::backend("cpu").expect("every build has it");
     let (imports, overrides) = (Vec::new(), Vec::new());
-    let options = SessionOptions { threads: 1, resume: true, accept_changes, imports, with: Vec::new(), overrides };
+    let options = SessionOptions {
+        threads: 1,
+        resume: true,
+        accept_changes,
+        imports,
+        with: Vec::new(),
+        overrides,
+        ranks: cmae::ranks::alone(),
+    };
     let mut watch = After { step, then: Some(then), said: Vec::new() };
     let ended = session::run(program, "pipeline", backend, &folder, &options, &mut watch);
     (ended, watch.said)
@@ -451,7 +459,15 @@ fn leave(program: &Program, run: &Path, at: (&'static str, usize)) -> (Ended, Ve
     let folder = RunFolder::open_for_training(run, true).expect("nobody holds it");
     let backend = f32::backend("cpu").expect("every build has it");
     let (imports, with, overrides) = (Vec::new(), Vec::new(), Vec::new());
-    let options = SessionOptions { threads: 1, resume: true, accept_changes: false, imports, with, overrides };
+    let options = SessionOptions {
+        threads: 1,
+        resume: true,
+        accept_changes: false,
+        imports,
+        with,
+        overrides,
+        ranks: cmae::ranks::alone(),
+    };
     let mut watch = Leaving { at, asked: false, said: Vec::new() };
     let ended = session::run(program, "pipeline", backend, &folder, &options, &mut watch);
     (ended.expect("nothing goes wrong"), watch.said)

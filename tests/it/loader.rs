@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use cmae::data::batch::Share;
 use cmae::data::decode::{Reading, decode};
 use cmae::data::evaluation::EvalBatches;
 use cmae::data::loader::{Loader, LoaderOptions, TrainBatch};
@@ -13,7 +14,7 @@ use cmae::data::{DataError, Image};
 use cmae::graph::{InputDecl, InputKind};
 use cmae::op::Type;
 use cmae::spec::{MAX_PIXELS, ViewFrom, ViewOp, ViewSpec};
-use cmae::tensor::{InputValue, Pictures};
+use cmae::tensor::{HostTensor, InputValue, Pictures};
 
 /// Pictures of 8 × 8 whose level is their index; some are broken, and each takes a while.
 struct Levels {
@@ -121,6 +122,51 @@ fn floats<'a>(batch: &'a TrainBatch, name: &str) -> &'a [f32] {
     match batch.inputs.iter().find(|(n, _)| n == name) {
         Some((_, InputValue::Float(tensor))) => &tensor.data,
         other => panic!("{name}: {other:?}"),
+    }
+}
+
+/// The rows of a batch are the same whoever makes them: of pictures, of those beside them, of labels and of noise, around broken ones.
+#[test]
+fn ranks_make_the_rows_of_one_batch() {
+    let mut source = levels(22);
+    source.broken = vec![3, 9];
+    let source = Arc::new(source);
+    let of_rows = InputDecl { name: "rows".to_owned(), kind: InputKind::Random, ty: Type::float([4, 3]) };
+    let inputs: Vec<InputDecl> = inputs(4, 6).into_iter().chain([of_rows]).collect();
+    let made = |share: Share| {
+        all(Loader::start(source.clone(), &views(6), &inputs, share, options(2), 0..9).expect("it starts"))
+    };
+    let whole = made(4.into());
+    for ranks in [2, 4] {
+        let own = 4 / ranks;
+        for rank in 0..ranks {
+            let rows = rank * own..(rank + 1) * own;
+            let batches = made(Share { batch: 4, rows: rows.clone() });
+            assert_eq!(batches.len(), whole.len());
+            for (batch, whole) in batches.iter().zip(&whole) {
+                assert_eq!(batch.indices, whole.indices[rows.clone()]);
+                for ((name, value), (_, whole)) in batch.inputs.iter().zip(&whole.inputs) {
+                    let wanted = match name.as_str() {
+                        "drop" => whole.clone(),
+                        _ => cut(whole, &rows),
+                    };
+                    assert_eq!(*value, wanted, "{name} of rank {rank} of {ranks}");
+                }
+            }
+        }
+    }
+}
+
+fn cut(value: &InputValue, rows: &std::ops::Range<usize>) -> InputValue {
+    fn of<T: Clone>(tensor: &HostTensor<T>, rows: &std::ops::Range<usize>) -> HostTensor<T> {
+        let row = tensor.data.len() / tensor.shape[0];
+        let shape = [&[rows.len()], &tensor.shape[1..]].concat();
+        HostTensor { shape, data: tensor.data[rows.start * row..rows.end * row].to_vec() }
+    }
+    match value {
+        InputValue::Float(tensor) => InputValue::Float(of(tensor, rows)),
+        InputValue::Int(tensor) => InputValue::Int(of(tensor, rows)),
+        other => panic!("{other:?}"),
     }
 }
 

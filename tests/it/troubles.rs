@@ -65,6 +65,7 @@ fn train(program: &Program, out: &Path, disk: Option<Arc<dyn Disk>>) -> (Result<
         imports: Vec::new(),
         with: Vec::new(),
         overrides: Vec::new(),
+        ranks: cmae::ranks::alone(),
     };
     let mut lines = Lines::default();
     let ended = session::run(program, "pipeline", backend, &folder, &options, &mut lines);

@@ -34,7 +34,7 @@ pub struct Args {
 }
 
 pub fn main(args: Args) -> Result<(), String> {
-    start_threads(args.threads)?;
+    start_threads(args.threads, 1)?;
     let opened = args.place.open()?;
     let source = &*opened.source;
     let taken = some_of(source.len(), args.sample.map_or(source.len(), |limit| limit.of(source.len())), "data check");

@@ -39,7 +39,7 @@ pub struct Args {
 }
 
 pub fn main(args: Args) -> Result<(), String> {
-    start_threads(args.threads)?;
+    start_threads(args.threads, 1)?;
     let opened = args.place.open()?;
     let source = &*opened.source;
     describe(&args.place.path, source).iter().for_each(|line| errln!("{line}"));

@@ -1,0 +1,91 @@
+//! A command that several ranks give at once: they end together, and one of them speaks.
+//!
+//! **Invariant:** a rank that cannot go on says why under its number, and ends all: none waits for it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use cmae::graph::Program;
+use cmae::ranks::{self, Ranks};
+use cmae::spec::MicroBatch;
+use cmae::train::{StepLine, Watch};
+
+use super::output::errln;
+
+/// Joins the ranks that this process was started with, and does what they are started for. What it gives is told as the error of a
+/// command that was stopped.
+pub fn main(work: impl FnOnce(&Arc<dyn Ranks>) -> Result<Option<String>, String>) -> Result<(), String> {
+    let joined = ranks::join().map_err(|error| error.to_string())?;
+    let engine = joined.ranks.clone();
+    if engine.count() == 1 {
+        return work(&engine)?.map_or(Ok(()), Err);
+    }
+    let ended = catch_unwind(AssertUnwindSafe(|| work(&engine)));
+    match ended {
+        Ok(Ok(None)) => Ok(()),
+        Ok(Ok(Some(stopped))) => Err(stopped),
+        Ok(Err(message)) => {
+            errln!("rank {} of {}: {message}", engine.rank(), engine.count());
+            engine.end_all()
+        }
+        Err(panic) => {
+            // What it is has been printed.
+            errln!("rank {} of {} ends all ranks", engine.rank(), engine.count());
+            drop(panic);
+            engine.end_all()
+        }
+    }
+}
+
+/// The micro-batch that rank 0 found its run started with is that of all.
+pub fn start_with(ranks: &dyn Ranks, program: &mut Program, kept: Option<MicroBatch>) {
+    let own = match kept {
+        Some(MicroBatch::Of(samples)) => samples as i64,
+        Some(MicroBatch::Auto) | None => 0,
+    };
+    let mut told = vec![own];
+    ranks::of_first(ranks, &mut told);
+    if let Some(samples) = told.first().copied().filter(|samples| *samples > 0) {
+        program.spec.train.micro_batch = MicroBatch::Of(samples as usize);
+    }
+}
+
+/// All ranks cut their rows alike, as the one with the least memory has to.
+pub fn smallest_micro_batch(ranks: &dyn Ranks, program: &mut Program) {
+    if ranks.count() == 1 {
+        return;
+    }
+    let own = program.spec.micro_batch() as i64;
+    let least = ranks::each(ranks, own).into_iter().min().unwrap_or(own);
+    program.spec.train.micro_batch = MicroBatch::Of(least as usize);
+}
+
+/// Who looks on beside rank 0: what all ranks see is told there once.
+pub struct Beside {
+    rank: usize,
+    stop: Arc<AtomicBool>,
+}
+
+impl Beside {
+    pub fn new(rank: usize, stop: Arc<AtomicBool>) -> Self {
+        Beside { rank, stop }
+    }
+}
+
+impl Watch for Beside {
+    fn begin(&mut self, _: u64, _: u64, _: usize) {}
+
+    fn step(&mut self, _: &StepLine<'_>) {}
+
+    /// Of its own pictures.
+    fn say(&mut self, line: &str) {
+        errln!("rank {}: {line}", self.rank);
+    }
+
+    fn asked_to_stop(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    fn end(&mut self) {}
+}
