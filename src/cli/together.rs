@@ -5,6 +5,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use cmae::graph::Program;
 use cmae::ranks::{self, Ranks};
@@ -21,22 +22,30 @@ pub fn main(work: impl FnOnce(&Arc<dyn Ranks>) -> Result<Option<String>, String>
     if engine.count() == 1 {
         return work(&engine)?.map_or(Ok(()), Err);
     }
-    let ended = catch_unwind(AssertUnwindSafe(|| work(&engine)));
+    let (rank, count) = (engine.rank(), engine.count());
+    // What a panic is has been printed.
+    let ended = catch_unwind(AssertUnwindSafe(|| work(&engine))).unwrap_or_else(|_| Err("it failed".to_owned()));
     match ended {
-        Ok(Ok(None)) => Ok(()),
-        Ok(Ok(Some(stopped))) => Err(stopped),
-        Ok(Err(message)) => {
-            errln!("rank {} of {}: {message}", engine.rank(), engine.count());
-            engine.end_all()
+        Ok(None) => Ok(()),
+        // Told while all are still there: a launcher may end the others as soon as the first has left.
+        Ok(Some(stopped)) if rank == 0 => {
+            errln!("{stopped}");
+            Err(String::new())
         }
-        Err(panic) => {
-            // What it is has been printed.
-            errln!("rank {} of {} ends all ranks", engine.rank(), engine.count());
-            drop(panic);
+        Ok(Some(_)) => Ok(()),
+        Err(message) => {
+            if rank > 0 {
+                // What all ranks find is told once.
+                std::thread::sleep(FIRST_WORD);
+            }
+            errln!("rank {rank} of {count}: {message}");
             engine.end_all()
         }
     }
 }
+
+/// How long rank 0 has to say what is wrong, and to end all, before another does.
+const FIRST_WORD: Duration = Duration::from_millis(500);
 
 /// The micro-batch that rank 0 found its run started with is that of all.
 pub fn start_with(ranks: &dyn Ranks, program: &mut Program, kept: Option<MicroBatch>) {

@@ -19,6 +19,7 @@ mod place;
 mod request;
 mod step;
 mod target;
+mod traffic;
 mod verify;
 mod work;
 
@@ -28,6 +29,7 @@ pub use heads::Heads;
 pub use request::{PartRequests, Request};
 pub use step::{Held, Plan, Step};
 pub use target::{ChainLimits, Target};
+pub use traffic::{Exchanged, NoTraffic, Traffic};
 pub use verify::verify;
 pub use work::{Chain, Instruction, Operand, Pattern, Work};
 

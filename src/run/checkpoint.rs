@@ -44,6 +44,9 @@ pub struct State {
     pub backend: String,
     /// Kind of processor; another kind rounds otherwise.
     pub machine: String,
+    /// How many ranks shared a batch; sums over another number round otherwise.
+    #[serde(default = "alone")]
+    pub ranks: usize,
     /// What `optimizer.safetensors` holds of each trained tensor, as the optimizer names it: `first`, `second`. None in
     /// checkpoints of versions that knew one optimizer only.
     #[serde(default)]
@@ -54,6 +57,11 @@ pub struct State {
     #[serde(default)]
     pub sources: Vec<(String, Fingerprint)>,
     pub files: Vec<FileSum>,
+}
+
+/// Of versions that knew no ranks.
+fn alone() -> usize {
+    1
 }
 
 /// A checkpoint in memory.

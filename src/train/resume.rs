@@ -11,11 +11,15 @@ use crate::run::{RunError, RunFolder};
 use crate::spec::TrainSpec;
 
 /// Says where a run goes on, and what makes its numbers differ from those of one that never stopped.
-pub(super) fn tell_other_machine(state: &State, backend: &str, watch: &mut dyn Watch) {
+pub(super) fn tell_other_machine(state: &State, backend: &str, ranks: usize, watch: &mut dyn Watch) {
     watch.say(&format!("resuming after step {}", state.step));
-    for (what, found, now) in [("on", &state.machine, machine()), ("with backend", &state.backend, backend.to_owned())]
-    {
-        if *found != now {
+    let ranks_text = |count: usize| format!("{count} rank{}", if count == 1 { "" } else { "s" });
+    for (what, found, now) in [
+        ("on", state.machine.clone(), machine()),
+        ("with backend", state.backend.clone(), backend.to_owned()),
+        ("by", ranks_text(state.ranks), ranks_text(ranks)),
+    ] {
+        if found != now {
             watch.say(&format!(
                 "warning: the checkpoint was made {what} {found}, this is {now}: results agree within rounding only"
             ));

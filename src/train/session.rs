@@ -164,7 +164,7 @@ impl<'a, E: Element> Training<'a, E> {
                     check_slots(folder, &spec.train, &checkpoint.state)?;
                     check_sources(folder, &checkpoint.state, &fingerprints, options.accept_changes, watch)?;
                     checkpoint::settle(folder, checkpoint.state.step, spec.train.keep)?;
-                    tell_other_machine(&checkpoint.state, backend.name(), watch);
+                    tell_other_machine(&checkpoint.state, backend.name(), program.ranks, watch);
                     taken_up = Some(checkpoint);
                 }
                 None => watch.say("no checkpoint yet: starting afresh"),
@@ -401,6 +401,7 @@ impl<'a, E: Element> Training<'a, E> {
             precision: spec.train.precision.name().to_owned(),
             backend: backend.to_owned(),
             machine: machine(),
+            ranks: self.program.ranks,
             slots: slot_names(&spec.train),
             updates: kept.updates.to_vec(),
             sources: self.fingerprints.clone(),

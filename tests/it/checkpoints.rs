@@ -153,6 +153,7 @@ fn state(step: u64) -> State {
         precision: "f32".to_owned(),
         backend: "cpu".to_owned(),
         machine: "any".to_owned(),
+        ranks: 1,
         slots: vec!["first".to_owned(), "second".to_owned()],
         updates: vec![step; 2],
         sources: Vec::new(),

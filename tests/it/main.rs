@@ -49,6 +49,8 @@ mod made;
 mod masks;
 mod methods;
 mod mixing;
+#[cfg(feature = "mpi")]
+mod mpi;
 mod ops;
 mod optimizers;
 mod outlook;

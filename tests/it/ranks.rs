@@ -2,10 +2,12 @@
 //!
 //! Here the ranks are threads of one process; `mpirun` and a plugin's devices have tests of their own.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use cmae::backend::{BackendOptions, Compute, Results};
 use cmae::graph::Program;
+use cmae::plan::{Exchanged, Traffic};
 use cmae::ranks::{self, Ranks};
 use cmae::spec::{Clock, MicroBatch};
 use cmae::tensor::{Element, HostTensor, InputValue, Levels, Values, ValuesMut};
@@ -29,8 +31,35 @@ const COARSER: f64 = 4.0 * (1_u64 << 29) as f64;
 #[derive(Debug)]
 struct Meeting {
     state: Mutex<State>,
+    /// Of the results that rank 0 has got.
+    gathered: Counted,
+    summed: Counted,
     changed: Condvar,
     count: usize,
+}
+
+/// Exchanges and their values.
+#[derive(Debug, Default)]
+struct Counted {
+    times: AtomicU64,
+    floats: AtomicU64,
+    ids: AtomicU64,
+}
+
+impl Counted {
+    fn add(&self, values: &ValuesMut<'_>) {
+        self.times.fetch_add(1, Ordering::Relaxed);
+        match values {
+            ValuesMut::F32(values) => self.floats.fetch_add(values.len() as u64, Ordering::Relaxed),
+            ValuesMut::F64(values) => self.floats.fetch_add(values.len() as u64, Ordering::Relaxed),
+            ValuesMut::I64(values) => self.ids.fetch_add(values.len() as u64, Ordering::Relaxed),
+        };
+    }
+
+    fn of_step(&self) -> Exchanged {
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed) / STEPS;
+        Exchanged { times: of(&self.times) as usize, floats: of(&self.floats), ids: of(&self.ids) }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -64,7 +93,13 @@ enum Wrong {
 impl Meeting {
     fn new(count: usize) -> Arc<Self> {
         let state = State { given: vec![None; count], ..State::default() };
-        Arc::new(Meeting { state: Mutex::new(state), changed: Condvar::new(), count })
+        Arc::new(Meeting {
+            state: Mutex::new(state),
+            gathered: Counted::default(),
+            summed: Counted::default(),
+            changed: Condvar::new(),
+            count,
+        })
     }
 
     /// Returns once all ranks have come here.
@@ -146,6 +181,9 @@ impl Ranks for Thread {
     }
 
     fn all_gather(&self, own: Values<'_>, all: ValuesMut<'_>) {
+        if self.rank == 0 {
+            self.meeting.gathered.add(&all);
+        }
         self.exchange(own, |given| match self.wrong {
             Some(Wrong::Local) => put(given[self.rank].repeat(given.len()).into_iter(), all),
             _ => put(given.concat().into_iter(), all),
@@ -153,6 +191,9 @@ impl Ranks for Thread {
     }
 
     fn all_reduce(&self, own: Values<'_>, sum: ValuesMut<'_>) {
+        if self.rank == 0 {
+            self.meeting.summed.add(&sum);
+        }
         self.exchange(own, |given| {
             let of = if self.wrong == Some(Wrong::Averaged) { given.len() as f64 } else { 1.0 };
             let at = |i: usize| given.iter().map(|given| given[i]).sum::<f64>() / of;
@@ -220,9 +261,9 @@ fn spread<E: Compute>(
     tensors: &[E],
     inputs: &[(String, InputValue)],
     wrong: Option<Wrong>,
-) -> Vec<Trained<E>> {
+) -> (Vec<Trained<E>>, Traffic) {
     let meeting = Meeting::new(program.ranks);
-    std::thread::scope(|scope| {
+    let trained = std::thread::scope(|scope| {
         let rank = |rank: usize| {
             let meeting = meeting.clone();
             let (own, tensors) = (own_rows(program, inputs, rank), tensors.to_vec());
@@ -236,7 +277,8 @@ fn spread<E: Compute>(
         };
         let threads: Vec<_> = (0..program.ranks).map(rank).collect();
         threads.into_iter().map(|thread| thread.join().expect("a rank ends well")).collect()
-    })
+    });
+    (trained, Traffic { gathered: meeting.gathered.of_step(), summed: meeting.summed.of_step() })
 }
 
 /// The largest difference of losses and monitors (of 1 or of their size), of gradients, states and weights (of their largest).
@@ -277,7 +319,11 @@ fn apart<E: Compute>(method: &Method, ranks: usize, micro_batches: usize) -> f64
         spread_out.spec.train.micro_batch = MicroBatch::Of(12 / ranks / micro_batches);
     }
     let one = train(&alone, ranks::alone(), tensors.clone(), &inputs);
-    let all = spread(&spread_out, &tensors, &inputs, None);
+    let (all, traffic) = spread(&spread_out, &tensors, &inputs, None);
+    // What `show cost --ranks` says by arithmetic; k-means starts are exchanged once.
+    if alone.train.initial.is_empty() {
+        assert_eq!(traffic, Traffic::of_step(&spread_out).expect("it has a step"), "{}", method.pipeline);
+    }
     for other in &all[1..] {
         assert!(other.tensors == all[0].tensors, "{}: {ranks} ranks have different weights", method.pipeline);
         for (first, step) in all[0].steps.iter().zip(&other.steps) {
@@ -352,7 +398,7 @@ fn what_goes_wrong_elsewhere_shows() {
         let one = train(&alone, ranks::alone(), tensors.clone(), &inputs);
         let spread_out = Program { ranks: 2, ..alone.clone() };
         for wrong in twins {
-            let found = difference(&one, &spread(&spread_out, &tensors, &inputs, Some(wrong))[0]);
+            let found = difference(&one, &spread(&spread_out, &tensors, &inputs, Some(wrong)).0[0]);
             println!("{pipeline}, {wrong:?}: {found:.1e}");
             assert!(found > 1e3 * F64, "{pipeline}, {wrong:?}: {found:e}");
         }

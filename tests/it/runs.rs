@@ -523,3 +523,15 @@ fn a_tokenizer_is_trained_and_another_pipeline_takes_its_weights() {
     fs::remove_dir_all(&tokenizer).expect("it is ours");
     succeed(&with(&run_beit, &[&out[..], &["--resume"]].concat()));
 }
+
+/// A binary that has no engine for ranks does not train the same run several times.
+#[test]
+#[cfg(not(feature = "mpi"))]
+fn without_an_engine_ranks_are_refused() {
+    let mut command = cmaec(&SMALL);
+    command.envs([("OMPI_COMM_WORLD_RANK", "0"), ("OMPI_COMM_WORLD_SIZE", "2")]);
+    let ended = command.output().expect("it can be started");
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert!(said.contains("OpenMPI has started 2 ranks") && said.contains("--features mpi"), "{said}");
+}
