@@ -223,9 +223,11 @@ impl Cost {
     }
 }
 
-/// 5400 → "1.5 h".
-fn time_text(seconds: f64) -> String {
+/// 0.25 → "250 ms", 5400 → "1.5 h".
+pub fn time_text(seconds: f64) -> String {
     match seconds {
+        s if s < 1e-3 => format!("{:.0} µs", s * 1e6),
+        s if s < 1e-2 => format!("{:.1} ms", s * 1e3),
         s if s < 1.0 => format!("{:.0} ms", s * 1e3),
         s if s < 120.0 => format!("{s:.1} s"),
         s if s < 7200.0 => format!("{:.1} min", s / 60.0),

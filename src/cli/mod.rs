@@ -10,10 +10,12 @@ mod cost;
 mod data;
 mod devices;
 mod eval;
+mod exchange;
 mod explain;
 mod export;
 mod features;
 mod inspect;
+mod launch;
 mod output;
 mod passes;
 mod pipeline;
@@ -50,6 +52,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Run(run::Args),
+    Launch(launch::Args),
     Check(check::Args),
     Show(show::Args),
     Verify(verify::Args),
@@ -68,6 +71,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::main(args),
+        Command::Launch(args) => launch::main(args),
         Command::Check(args) => check::main(args),
         Command::Show(args) => show::main(args),
         Command::Bench(args) => bench::main(args),

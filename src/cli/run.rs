@@ -76,7 +76,9 @@ fn train(args: Args, ranks: &Arc<dyn Ranks>) -> Result<Option<String>, String> {
     }
     let threads = pipeline::start_threads(args.threads, ranks.local())?;
     let stop = Arc::new(AtomicBool::new(false));
-    signals::watch(stop.clone(), "saving after this step; once more leaves at once")?;
+    // A launcher passes a signal on to all ranks.
+    let told = if ranks.rank() == 0 { "saving after this step; once more leaves at once" } else { "" };
+    signals::watch(stop.clone(), told)?;
     let before = if ranks.rank() == 0 { Before::read(&args)? } else { Before::default() };
     let before = before.of_first(&**ranks);
     let all = Sweep {

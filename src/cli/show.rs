@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use cmae::graph::masking::maskings;
+use cmae::graph::step::Body;
 use cmae::graph::{Graph, Layout, Program, TensorKind, flops};
 use cmae::train::fit::Fit;
 
 use super::output::{out, outln};
 use super::pipeline::{self, Engine, Options};
-use super::{cost, plan, schedule, views};
+use super::{cost, exchange, plan, schedule, views};
 
 #[derive(Clone, Copy, ValueEnum)]
 enum What {
@@ -41,6 +42,9 @@ pub struct Args {
     /// Threads that compute, for `cost`. By default one for each core.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
+    /// With `cost`, what so many ranks send one another in a step, by the speed of their links; with `graph`, the graph of one of them.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(2..))]
+    ranks: Option<u16>,
     #[command(flatten)]
     drawing: views::Drawing,
     #[command(flatten)]
@@ -57,6 +61,20 @@ pub fn main(args: Args) -> Result<(), String> {
     }
     if args.drawing.is_wanted() && !matches!(args.what, What::Views) {
         return Err("only views are drawn\nhelp: cmaec show views PIPELINE -o FILE.png".to_owned());
+    }
+    if let Some(ranks) = args.ranks.map(usize::from) {
+        return match args.what {
+            What::Cost => exchange::show(&program, ranks, args.json),
+            What::Graph | What::Ir => {
+                let program = Program { ranks, ..program };
+                match program.step(&[]).map_err(|error| error.to_string())?.body {
+                    Body::Whole(own) => graph(&own),
+                    Body::Parts(parts, _) => graph(&parts.coupled),
+                }
+                Ok(())
+            }
+            _ => Err("ranks matter to the cost and to the graph\nhelp: cmaec show cost PIPELINE --ranks 8".to_owned()),
+        };
     }
     match args.what {
         What::Cost => return cost::show(&args.file, &program, &args.engine, args.threads, &args.options, args.json),

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::output::errln;
 use super::terminal;
 
-/// Sets `stop` when the process is asked to leave, and says `told`; Ctrl-C, or SIGTERM, once more leaves at once.
+/// Sets `stop` when the process is asked to leave, and says `told`, if it is anything; Ctrl-C, or SIGTERM, once more leaves at once.
 #[cfg(unix)]
 pub fn watch(stop: Arc<AtomicBool>, told: &'static str) -> Result<(), String> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -54,7 +54,7 @@ pub fn leave(code: i32) -> ! {
 
 fn tell(told: &str) {
     // The terminal's view says it itself.
-    if !terminal::is_active() {
+    if !terminal::is_active() && !told.is_empty() {
         errln!("{told}");
     }
 }

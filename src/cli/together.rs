@@ -44,8 +44,8 @@ pub fn main(work: impl FnOnce(&Arc<dyn Ranks>) -> Result<Option<String>, String>
     }
 }
 
-/// How long rank 0 has to say what is wrong, and to end all, before another does.
-const FIRST_WORD: Duration = Duration::from_millis(500);
+/// How long rank 0 has to say what is wrong, and to end all, before another does: launchers take up to two seconds for it.
+const FIRST_WORD: Duration = Duration::from_secs(4);
 
 /// The micro-batch that rank 0 found its run started with is that of all.
 pub fn start_with(ranks: &dyn Ranks, program: &mut Program, kept: Option<MicroBatch>) {

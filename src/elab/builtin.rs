@@ -226,9 +226,16 @@ impl Machine<'_> {
                     .label(span, "called here")
                     .help("call it in a `branch`, in `losses` or in `forward`")
             } else {
+                let help = match op {
+                    // It was there before a batch could be spread over ranks.
+                    "all_gather" => {
+                        Some("leave it out: a loss sees the whole batch, however many ranks share it".to_owned())
+                    }
+                    _ => suggest(op, known),
+                };
                 Diagnostic::new(Code::UnknownName, format!("there is no `op::{op}`"))
                     .label(span, "not known")
-                    .maybe_help(suggest(op, known))
+                    .maybe_help(help)
             };
             return self.fail(diagnostic);
         };

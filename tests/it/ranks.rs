@@ -9,7 +9,7 @@ use cmae::backend::{BackendOptions, Compute, Results};
 use cmae::graph::Program;
 use cmae::plan::{Exchanged, Traffic};
 use cmae::ranks::{self, Ranks};
-use cmae::spec::{Clock, MicroBatch};
+use cmae::spec::{Clock, MicroBatch, Recompute};
 use cmae::tensor::{Element, HostTensor, InputValue, Levels, Values, ValuesMut};
 use cmae::train::Trainer;
 
@@ -313,16 +313,21 @@ fn small(method: &Method) -> (Program, Vec<String>) {
 /// The difference of `ranks` ranks, each with so many micro-batches, from one machine.
 fn apart<E: Compute>(method: &Method, ranks: usize, micro_batches: usize) -> f64 {
     let (alone, sets) = small(method);
-    let (tensors, inputs) = (start::<E>(&alone, &sets), batch(&alone));
     let mut spread_out = Program { ranks, ..alone.clone() };
     if micro_batches > 1 {
         spread_out.spec.train.micro_batch = MicroBatch::Of(12 / ranks / micro_batches);
     }
-    let one = train(&alone, ranks::alone(), tensors.clone(), &inputs);
-    let (all, traffic) = spread(&spread_out, &tensors, &inputs, None);
+    apart_as::<E>(method, &sets, (&alone, &spread_out))
+}
+
+fn apart_as<E: Compute>(method: &Method, sets: &[String], (alone, spread_out): (&Program, &Program)) -> f64 {
+    let (ranks, micro_batches) = (spread_out.ranks, spread_out.own_micro_batches());
+    let (tensors, inputs) = (start::<E>(alone, sets), batch(alone));
+    let one = train(alone, ranks::alone(), tensors.clone(), &inputs);
+    let (all, traffic) = spread(spread_out, &tensors, &inputs, None);
     // What `show cost --ranks` says by arithmetic; k-means starts are exchanged once.
     if alone.train.initial.is_empty() {
-        assert_eq!(traffic, Traffic::of_step(&spread_out).expect("it has a step"), "{}", method.pipeline);
+        assert_eq!(traffic, Traffic::of_step(spread_out).expect("it has a step"), "{}", method.pipeline);
     }
     for other in &all[1..] {
         assert!(other.tensors == all[0].tensors, "{}: {ranks} ranks have different weights", method.pipeline);
@@ -379,6 +384,20 @@ fn every_pipeline_in_every_way() {
             assert!(found <= allowed, "{} on {ranks} ranks, f32: {found:e} > {allowed:e}", method.pipeline);
         }
     });
+}
+
+/// Blocks that are computed again are so on each rank, and nothing is exchanged twice.
+#[test]
+fn ranks_compute_blocks_again() {
+    let methods = methods();
+    let method = methods.iter().find(|method| method.pipeline == "cmae_vitb").expect("the page has it");
+    let (alone, sets) = small(method);
+    let mut spread_out = Program { ranks: 2, ..alone.clone() };
+    let once = Traffic::of_step(&spread_out).expect("it has a step");
+    spread_out.spec.train.recompute = Recompute::Blocks;
+    assert_eq!(Traffic::of_step(&spread_out).expect("it has a step"), once);
+    let found = apart_as::<f64>(method, &sets, (&alone, &spread_out));
+    assert!(found <= F64, "{found:e}");
 }
 
 /// What must show.
