@@ -53,8 +53,8 @@ pub fn show(program: &Program, ranks: usize, as_json: bool) -> Result<(), String
         outln!(
             "{what:<10}{} times, {} in all; each rank sends {}",
             exchanged.times,
-            bytes_text(exchanged.bytes(float_bytes)),
-            bytes_text(sent as u64)
+            amount(exchanged.bytes(float_bytes)),
+            amount(sent as u64)
         );
     }
     outln!();
@@ -64,4 +64,12 @@ pub fn show(program: &Program, ranks: usize, as_json: bool) -> Result<(), String
         outln!("{name:<36} {first:>10} {second:>10} {both:>10}");
     }
     Ok(())
+}
+
+/// Small ones too: a loss of each sample is a few kilobytes.
+fn amount(bytes: u64) -> String {
+    match bytes {
+        0..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        _ => bytes_text(bytes),
+    }
 }
