@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cmae::backend::cpu;
-use cmae::backend::xla::Compiling;
+use cmae::backend::xla::{Compiling, Devices};
 use cmae::backend::{Backend, BackendError, BackendOptions, Compute, Request};
 use cmae::data::DataError;
 use cmae::data::source::{self, Source};
@@ -121,14 +121,18 @@ pub struct Engine {
 
 impl Engine {
     pub fn open<E: Compute>(&self) -> Result<Box<dyn Backend<E>>, String> {
+        self.open_on(Devices::ONE)
+    }
+
+    fn open_on<E: Compute>(&self, devices: Devices) -> Result<Box<dyn Backend<E>>, String> {
         let compiling = Compiling { deterministic: self.deterministic, kernels: None };
-        let options = BackendOptions { plugin: self.plugin.clone(), compiling, ..BackendOptions::default() };
+        let options = BackendOptions { plugin: self.plugin.clone(), compiling, devices, ..BackendOptions::default() };
         E::backend_with(&self.backend, &options).map_err(|error| error.to_string())
     }
 
-    /// One that is able to train `program`.
-    pub fn open_for<E: Compute>(&self, program: &Program) -> Result<Box<dyn Backend<E>>, String> {
-        let backend = self.open::<E>()?;
+    /// One that is able to train `program`, on several devices.
+    pub fn open_for<E: Compute>(&self, program: &Program, devices: Devices) -> Result<Box<dyn Backend<E>>, String> {
+        let backend = self.open_on::<E>(devices)?;
         match backend.accept(&Request::of_step(program, &[])) {
             Ok(()) => Ok(backend),
             Err(error @ BackendError::NoBf16 { .. }) => Err(format!("{}: {error}", Code::PrecisionMissing.as_str())),
@@ -137,9 +141,27 @@ impl Engine {
     }
 }
 
-/// `program` with the micro-batch that this machine, or its device, has memory for; and how it fits, where that can be told.
+/// `--devices N`.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub struct Share {
+    /// On xla, how many of the plugin's devices share each batch: a number, or `all`. The step is that of one device with memory for all.
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub devices: Devices,
+}
+
+/// `backend xla on 4 devices`.
+pub fn engine_text<E: Compute>(backend: &dyn Backend<E>) -> String {
+    match backend.devices() {
+        1 => format!("backend {}", backend.name()),
+        count => format!("backend {} on {count} devices", backend.name()),
+    }
+}
+
+/// `program` for the devices of the backend, with the micro-batch that this machine, or its device, has memory for; and how it fits,
+/// where that can be told.
 pub fn fitted<E: Compute>(program: &Program, backend: &mut dyn Backend<E>) -> Result<(Program, Option<Fit>), String> {
     let mut program = program.clone();
+    program.ranks *= backend.devices();
     let fit = fit::fit(&mut program, backend, machine_memory()).map_err(|error| error.to_string())?;
     Ok((program, fit))
 }

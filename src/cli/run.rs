@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use cmae::backend::Compute;
+use cmae::backend::xla::Devices;
 use cmae::diag::Diagnostic;
 use cmae::graph::Program;
 use cmae::graph::build::Compiled;
@@ -16,7 +17,7 @@ use cmae::spec::{MicroBatch, Precision};
 use cmae::train::{Ended, ImportedRun, SessionError, SessionOptions, Watch, session};
 
 use super::output::{self, errln};
-use super::pipeline::{self, AUTO, Engine, Options};
+use super::pipeline::{self, AUTO, Engine, Options, Share};
 use super::progress::Progress;
 use super::report::Reporting;
 use super::signals;
@@ -50,6 +51,8 @@ pub struct Args {
     sweeps: Vec<String>,
     #[command(flatten)]
     engine: Engine,
+    #[command(flatten)]
+    share: Share,
     /// Threads that compute, and as many that load images. By default one for each core.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
@@ -271,7 +274,7 @@ impl Job<'_> {
         folder: &RunFolder,
     ) -> Result<(Result<Ended, SessionError>, Reporting<'r>), String> {
         let args = self.args;
-        let mut backend = args.engine.open_for::<E>(&run.compiled.program)?;
+        let mut backend = args.engine.open_for::<E>(&run.compiled.program, args.share.devices)?;
         let mut program = run.compiled.program.clone();
         let kept = if args.resume { kept_micro_batch(folder, &program)? } else { None };
         program.spec.train.micro_batch = kept.unwrap_or(program.spec.train.micro_batch);
@@ -299,11 +302,11 @@ impl Job<'_> {
             overrides: run.sets.clone(),
         };
         watch.say(&format!(
-            "{}: {:.2} M trained parameters, batches of {}, backend {}, {} threads, in {}",
+            "{}: {:.2} M trained parameters, batches of {}, {}, {} threads, in {}",
             program.spec.name,
             program.layout.trained_len as f64 / 1e6,
-            program.spec.batch_text(),
-            backend.name(),
+            program.batch_text(),
+            pipeline::engine_text(&*backend),
             options.threads,
             folder.path().display(),
         ));
@@ -331,6 +334,9 @@ impl Job<'_> {
         }
         if let Some(plugin) = &args.engine.plugin {
             add("--plugin", shell::path(plugin));
+        }
+        if args.share.devices != Devices::ONE {
+            add("--devices", args.share.devices.to_string());
         }
         if let Some(threads) = args.threads {
             add("--threads", threads.to_string());

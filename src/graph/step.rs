@@ -58,6 +58,16 @@ impl Program {
         (own.div_ceil(most).max(1)..own).find(|count| own.is_multiple_of(*count)).unwrap_or(own.max(1))
     }
 
+    /// `64`, `64 in 4 micro-batches of 16`, `64 over 2 ranks, 32 each in 2 micro-batches of 16`.
+    pub fn batch_text(&self) -> String {
+        let (batch, own, count) = (self.spec.data.batch_size, self.own_samples(), self.own_micro_batches());
+        let share = if self.ranks > 1 { format!("{batch} over {} ranks, {own} each", self.ranks) } else { batch.to_string() };
+        match count {
+            1 => share,
+            _ => format!("{share} in {count} micro-batches of {}", own / count),
+        }
+    }
+
     /// The training graph's inputs as `count` of the ranks take them in together.
     pub fn inputs_of(&self, count: usize) -> Vec<InputDecl> {
         spread::inputs(&self.train.inputs, self.spec.data.batch_size, (count, self.ranks))
