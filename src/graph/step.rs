@@ -61,7 +61,8 @@ impl Program {
     /// `64`, `64 in 4 micro-batches of 16`, `64 over 2 ranks, 32 each in 2 micro-batches of 16`.
     pub fn batch_text(&self) -> String {
         let (batch, own, count) = (self.spec.data.batch_size, self.own_samples(), self.own_micro_batches());
-        let share = if self.ranks > 1 { format!("{batch} over {} ranks, {own} each", self.ranks) } else { batch.to_string() };
+        let share =
+            if self.ranks > 1 { format!("{batch} over {} ranks, {own} each", self.ranks) } else { batch.to_string() };
         match count {
             1 => share,
             _ => format!("{share} in {count} micro-batches of {}", own / count),

@@ -28,12 +28,7 @@ pub struct Replicas {
 
 impl Replicas {
     /// All tensors of the layout on each of the first `count` devices, and no slots.
-    pub fn new<E: Number>(
-        client: &Client,
-        count: usize,
-        layout: &Layout,
-        tensors: &[E],
-    ) -> Result<Self, BackendError> {
+    pub fn new<E: Number>(client: &Client, count: usize, layout: &Layout, tensors: &[E]) -> Result<Self, BackendError> {
         let tensors = on_each(count, |device| upload_all(client, device, layout, tensors))?;
         let each = tensors.into_iter().map(|tensors| Replica { tensors, slots: Vec::new() }).collect();
         Ok(Replicas { client: client.clone(), each })
