@@ -12,8 +12,23 @@ use super::pjrt::{Client, PjrtError, Plugin};
 use super::plugins::{self, Found, Maker};
 use crate::backend::BackendError;
 
-/// Clients of this process, and files that gave none, with the number of devices that a processor was to be cut in.
-static OPENED: Mutex<Vec<(PathBuf, usize, Result<Client, String>)>> = Mutex::new(Vec::new());
+/// What was opened in this process.
+static OPENED: Mutex<Vec<Opened>> = Mutex::new(Vec::new());
+
+/// A plugin file with its client, or why it gave none.
+struct Opened {
+    path: PathBuf,
+    /// Devices that a processor was to be cut in.
+    parts: usize,
+    client: Result<Client, String>,
+}
+
+impl Opened {
+    /// Whether it does for a processor in `parts`; an accelerator's devices are what they are.
+    fn does(&self, parts: usize) -> bool {
+        self.parts == parts || self.client.as_ref().is_ok_and(|client| !client.is_cpu())
+    }
+}
 
 /// How many devices of a client share a batch, the first ones: `4`, `all`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,13 +132,11 @@ fn first(found: &[Found], devices: Devices) -> Result<Client, BackendError> {
 /// A processor is cut in `parts` devices.
 fn opened(plugin: &Found, parts: usize) -> Result<Client, String> {
     let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
-    let does = |client: &Result<Client, String>| client.as_ref().is_ok_and(|client| !client.is_cpu());
-    let known = opened.iter().find(|(path, of, client)| *path == plugin.path && (*of == parts || does(client)));
-    if let Some((_, _, known)) = known {
-        return known.clone();
+    if let Some(known) = opened.iter().find(|known| known.path == plugin.path && known.does(parts)) {
+        return known.client.clone();
     }
     let client = open(plugin, parts).map_err(|error| error.to_string());
-    opened.push((plugin.path.clone(), parts, client.clone()));
+    opened.push(Opened { path: plugin.path.clone(), parts, client: client.clone() });
     client
 }
 

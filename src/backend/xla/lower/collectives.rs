@@ -40,7 +40,7 @@ impl Function {
         }
         let body = self.fold(Reduction::Sum, &TensorType::new([], x.scalar()));
         let group = self.group(ranks);
-        self.op("stablehlo.all_reduce", &[x], &group, &[body], &[x.ty.clone()]).remove(0)
+        self.op("stablehlo.all_reduce", &[x], &group, &[body], std::slice::from_ref(&x.ty)).remove(0)
     }
 
     /// Whether `truth` holds on every rank: the same on all of them.
