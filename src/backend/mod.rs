@@ -47,13 +47,20 @@ pub struct BackendOptions {
     pub plugin: Option<PathBuf>,
     /// How `xla` compiles.
     pub compiling: xla::Compiling,
+    /// How many of a plugin's devices share a batch.
+    pub devices: xla::Devices,
     /// The ranks of the run, of which this process is one.
     pub ranks: Arc<dyn Ranks>,
 }
 
 impl Default for BackendOptions {
     fn default() -> Self {
-        BackendOptions { plugin: None, compiling: xla::Compiling::default(), ranks: ranks::alone() }
+        BackendOptions {
+            plugin: None,
+            compiling: xla::Compiling::default(),
+            devices: xla::Devices::ONE,
+            ranks: ranks::alone(),
+        }
     }
 }
 
@@ -85,15 +92,22 @@ fn open<E: cpu::Real + xla::Number>(
     dfdx: fn() -> Opened<E>,
     cuda: fn() -> Opened<E>,
 ) -> Opened<E> {
+    let of_client = |client| Ok(Box::new(xla::Xla::on(client, options.devices, options.compiling)?) as _);
+    let alone = |backend: Opened<E>| match (backend, options.devices) {
+        (Ok(backend), xla::Devices::Of(wanted @ 2..)) => {
+            Err(BackendError::OneDevice { backend: backend.name(), wanted })
+        }
+        (backend, _) => backend,
+    };
     match name {
         "auto" => match xla::accelerator(options.plugin.as_deref()) {
-            Some(client) => Ok(Box::new(xla::Xla::new(client, options.compiling))),
-            None => cuda().or_else(|_| Ok(cpu::cpu(options.ranks.clone()))),
+            Some(client) => of_client(client),
+            None => alone(cuda().or_else(|_| Ok(cpu::cpu(options.ranks.clone())))),
         },
-        "cpu" => Ok(cpu::cpu(options.ranks.clone())),
-        "xla" => Ok(Box::new(xla::Xla::new(xla::client(options.plugin.as_deref())?, options.compiling))),
-        "dfdx" => dfdx(),
-        "dfdx-cuda" => cuda(),
+        "cpu" => alone(Ok(cpu::cpu(options.ranks.clone()))),
+        "xla" => of_client(xla::client(options.plugin.as_deref(), options.devices)?),
+        "dfdx" => alone(dfdx()),
+        "dfdx-cuda" => alone(cuda()),
         _ => Err(BackendError::Unknown { name: name.to_owned(), known: NAMES.join(", ") }),
     }
 }
@@ -174,10 +188,25 @@ pub enum BackendError {
     NoRecompute { backend: &'static str },
     #[error("the {backend} backend has no bf16 (help: --backend cpu, or --set train.precision=f32)")]
     NoBf16 { backend: &'static str },
+    #[error("{wanted} devices are asked for, {platform} has {has} here{}", fewer(platform, *has))]
+    TooFewDevices { platform: String, wanted: usize, has: usize },
+    #[error(
+        "{wanted} devices are asked for, the {backend} backend has one (help: --backend xla, whose plugin for plain CPUs makes as many \
+         as are asked for, to try it out)"
+    )]
+    OneDevice { backend: &'static str, wanted: usize },
     #[error("the {backend} backend is one rank by itself, of {ranks} (help: --backend cpu, or --backend xla)")]
     NoRanks { backend: &'static str, ranks: usize },
     #[error("{op} at {scope}: {message}")]
     Op { op: &'static str, scope: String, message: String },
+}
+
+/// What to do where a client has `has` devices and more were asked for.
+fn fewer(platform: &str, has: usize) -> String {
+    match platform {
+        "cpu" => " (help: its client option `cpu_device_count` says how many there are)".to_owned(),
+        _ => format!(" (help: --devices {has})"),
+    }
 }
 
 /// Runs graphs in precision `E`.
@@ -207,6 +236,11 @@ pub trait Backend<E: Element> {
     /// Which of the ranks that share a batch this is.
     fn rank(&self) -> usize {
         0
+    }
+
+    /// Devices of this process that share its part of a batch, each as a rank of its own.
+    fn devices(&self) -> usize {
+        1
     }
 
     /// Sums `values` over all ranks, element by element, in the place of each rank's own.

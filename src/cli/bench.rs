@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::bench_loader;
 use super::output::outln;
-use super::pipeline::{self, Engine, Options};
+use super::pipeline::{self, Engine, Options, Share};
 
 /// Share of a step below which people need no line of its own for a kind.
 const SMALL: f64 = 0.005;
@@ -36,6 +36,8 @@ pub struct Args {
     file: PathBuf,
     #[command(flatten)]
     engine: Engine,
+    #[command(flatten)]
+    share: Share,
     /// In place of `train.precision`.
     #[arg(long)]
     precision: Option<PrecisionName>,
@@ -52,7 +54,7 @@ pub struct Args {
     #[arg(long)]
     json: bool,
     /// Times the loader alone, without a step.
-    #[arg(long, conflicts_with_all = ["backend", "plugin", "deterministic", "precision", "steps", "warmup"])]
+    #[arg(long, conflicts_with_all = ["backend", "plugin", "deterministic", "devices", "precision", "steps", "warmup"])]
     loader: bool,
     /// With --loader, where pictures lie, as `cmaec data check PATH` takes it, or a source of the pipeline.
     #[arg(long, value_name = "PATH", default_value = "data.train", requires = "loader")]
@@ -94,18 +96,18 @@ pub fn main(args: Args) -> Result<(), String> {
 
 fn measure<E: Compute>(program: &Program, args: &Args, setting: &Setting) -> Result<(), String> {
     let start = Instant::now();
-    let mut backend = args.engine.open_for::<E>(program, &ranks::alone())?;
+    let mut backend = args.engine.open_for::<E>(program, &ranks::alone(), args.share.devices)?;
     let (program, _) = &pipeline::fitted(program, &mut *backend, 1)?;
     let fit_ms = start.elapsed().as_secs_f64() * 1e3;
     let options = BenchOptions { warmup: args.warmup as usize, steps: args.steps as usize };
-    let name = backend.name();
+    let (name, engine) = (backend.name(), pipeline::engine_text(&*backend));
     let mut report = bench(program, backend, &options).map_err(|error| error.to_string())?;
     // To know what a step takes, a device's compiler has made it: most of the start.
     report.plan_ms += fit_ms;
     if args.json {
         outln!("{}", line(program, name, program.spec.train.precision.name(), setting, &report));
     } else {
-        show(program, name, program.spec.train.precision.name(), setting, &report);
+        show(program, &engine, program.spec.train.precision.name(), setting, &report);
     }
     Ok(())
 }
@@ -120,6 +122,7 @@ fn line(program: &Program, backend: &str, precision: &str, setting: &Setting, re
     line["pipeline"] = json!(program.spec.name);
     line["backend"] = json!(backend);
     line["precision"] = json!(precision);
+    line["devices"] = json!(program.ranks);
     line["threads"] = json!(setting.threads);
     line["compile_ms"] = json!(setting.compile_ms);
     line["memory_before_mb"] = json!(before);
@@ -127,12 +130,12 @@ fn line(program: &Program, backend: &str, precision: &str, setting: &Setting, re
     line
 }
 
-fn show(program: &Program, backend: &str, precision: &str, setting: &Setting, report: &Report) {
+fn show(program: &Program, engine: &str, precision: &str, setting: &Setting, report: &Report) {
     outln!(
-        "{}: {:.2} M trained parameters, batches of {}, backend {backend}, {precision}, {} threads",
+        "{}: {:.2} M trained parameters, batches of {}, {engine}, {precision}, {} threads",
         program.spec.name,
         report.trained_parameters as f64 / 1e6,
-        program.spec.batch_text(),
+        program.batch_text(),
         setting.threads,
     );
     outln!(

@@ -21,6 +21,9 @@ pub struct Args {
     /// The device.
     #[arg(long = "for", value_name = "DEVICE", value_parser = clap::builder::PossibleValuesParser::new(Target::NAMES))]
     target: String,
+    /// How many such devices of one machine share each batch.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    devices: u16,
     /// In place of `train.precision`.
     #[arg(long)]
     precision: Option<PrecisionName>,
@@ -47,7 +50,7 @@ pub fn main(args: Args) -> Result<(), String> {
         options.sets.push(format!("train.precision={}", precision.get_name()));
     }
     let (compiled, _) = options.compile(&args.file)?;
-    let program = &compiled.program;
+    let program = &Program { ranks: usize::from(args.devices), ..compiled.program };
     let plugin = plugin(&target, args.plugin.as_deref())?;
     let folder = Folder::new(args.dump.as_deref())?;
     let report = offline::compile(program, &target, &plugin, folder.path()).map_err(|error| error.to_string())?;
@@ -72,10 +75,11 @@ pub fn main(args: Args) -> Result<(), String> {
 
 /// What to type for a step that takes less.
 fn smaller(program: &Program, needed: u64, has: u64) -> String {
-    let (batch, micro_batch) = (program.spec.data.batch_size, program.spec.micro_batch());
+    let own = program.own_samples();
+    let micro_batch = own / program.own_micro_batches();
     let fits = (micro_batch as f64 * has as f64 / needed as f64) as usize;
     // The largest below the share that would fit if all memory went with the samples.
-    match (1..=fits).rev().find(|samples| batch.is_multiple_of(*samples)) {
+    match (1..=fits).rev().find(|samples| own.is_multiple_of(*samples)) {
         Some(samples) => format!("--set train.micro_batch={samples}"),
         None => "a smaller model".to_owned(),
     }
@@ -152,6 +156,7 @@ fn line(program: &Program, target: &Target, report: &Report) -> Value {
         "device": target.device,
         "precision": program.spec.train.precision.name(),
         "batch_size": program.spec.data.batch_size,
+        "devices": program.ranks,
         "memory_bytes": report.needed(),
         "device_memory_bytes": target.memory_bytes,
         "fits": report.needed() <= target.memory_bytes,
@@ -174,19 +179,22 @@ fn line(program: &Program, target: &Target, report: &Report) -> Value {
 fn show(program: &Program, target: &Target, report: &Report) {
     let (memory, total, batch) = (&report.memory, &report.cost.total, program.spec.data.batch_size);
     let precision = program.spec.train.precision.name();
-    outln!("{}: one step for {}, batches of {batch}, {precision}", program.spec.name, target.device);
+    let whom =
+        if program.ranks == 1 { target.device.clone() } else { format!("{} × {}", program.ranks, target.device) };
+    let of_each = if program.ranks == 1 { "" } else { " of each device" };
+    outln!("{}: one step for {whom}, batches of {}, {precision}", program.spec.name, program.batch_text());
     outln!(
-        "memory    {:.1} GB of {:.1} GB: {:.1} GB of tensors and inputs, {:.1} GB while a step runs",
+        "memory    {:.1} GB of {:.1} GB{of_each}: {:.1} GB of tensors and inputs, {:.1} GB while a step runs",
         gigabytes(report.needed()),
         gigabytes(target.memory_bytes),
         gigabytes(memory.arguments),
         gigabytes(memory.temporary)
     );
-    outln!("kernels   {}, {:.1} GB moved", total.kernels, gigabytes(total.bytes));
+    outln!("kernels   {}, {:.1} GB moved{of_each}", total.kernels, gigabytes(total.bytes));
     outln!(
         "products  {:.2} TFLOP a step, {:.2} with what is computed twice",
         flop(program) as f64 / 1e12,
-        total.flops as f64 / 1e12
+        (total.flops * program.ranks as u64) as f64 / 1e12
     );
     outln!("modelled  {:.1} ms a step, {:.0} images/s", total.seconds * 1e3, batch as f64 / total.seconds);
     outln!(
@@ -194,6 +202,9 @@ fn show(program: &Program, target: &Target, report: &Report) {
         target.bytes_per_second / 1e12
     );
     outln!("          {:.0} TFLOP/s; real steps take longer", target.flops_bf16 / 1e12);
+    if program.ranks > 1 {
+        outln!("          what devices exchange counts as bytes of memory; the links between them are left out");
+    }
     outln!("start     compiled in {:.1} s", report.compile_seconds);
     outln!();
     outln!("{:<36} {:>7} {:>10} {:>9} {:>9}", "kernels by kind", "count", "GB", "TFLOP", "ms");

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use cmae::backend::xla::Devices;
 use cmae::backend::{Backend, Compute, Whose};
 use cmae::data::loader::LoaderOptions;
 use cmae::data::rate::rate;
@@ -69,7 +70,7 @@ fn of<E: Compute>(
     options: &Options,
     as_json: bool,
 ) -> Result<(), String> {
-    let mut backend = engine.open_for::<E>(program, &ranks::alone())?;
+    let mut backend = engine.open_for::<E>(program, &ranks::alone(), Devices::ONE)?;
     let name = backend.name();
     let (program, fit) = pipeline::fitted(program, &mut *backend, 1)?;
     let step = time_of_step(file, &program, backend, engine, options)?;
@@ -113,7 +114,7 @@ fn time_of_step<E: Compute>(
             // What joins samples keeps them from being cut: whole ones of these sizes.
             program.spec.train.micro_batch = MicroBatch::Auto;
         }
-        let backend = engine.open_for::<E>(&program, &ranks::alone())?;
+        let backend = engine.open_for::<E>(&program, &ranks::alone(), Devices::ONE)?;
         time(&program, backend)
     };
     let (two, three) = (small(2)?, small(3)?);

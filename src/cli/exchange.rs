@@ -48,7 +48,7 @@ pub fn show(program: &Program, ranks: usize, as_json: bool) -> Result<(), String
         );
         return Ok(());
     }
-    outln!("{}: a step of {ranks} ranks, batches of {}", program.spec.name, program.batch_text());
+    outln!("{}: a step for batches of {}", program.spec.name, program.batch_text());
     for (what, exchanged, sent) in [("gathered", &traffic.gathered, gathered), ("summed", &traffic.summed, summed)] {
         outln!(
             "{what:<10}{} times, {} in all; each rank sends {}",

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cmae::backend::cpu;
-use cmae::backend::xla::Compiling;
+use cmae::backend::xla::{Compiling, Devices};
 use cmae::backend::{Backend, BackendError, BackendOptions, Compute, Request};
 use cmae::data::DataError;
 use cmae::data::source::{self, Source};
@@ -122,22 +122,23 @@ pub struct Engine {
 
 impl Engine {
     pub fn open<E: Compute>(&self) -> Result<Box<dyn Backend<E>>, String> {
-        self.open_as(ranks::alone())
+        self.open_as(ranks::alone(), Devices::ONE)
     }
 
-    fn open_as<E: Compute>(&self, ranks: Arc<dyn Ranks>) -> Result<Box<dyn Backend<E>>, String> {
+    fn open_as<E: Compute>(&self, ranks: Arc<dyn Ranks>, devices: Devices) -> Result<Box<dyn Backend<E>>, String> {
         let compiling = Compiling { deterministic: self.deterministic, kernels: None };
-        let options = BackendOptions { plugin: self.plugin.clone(), compiling, ranks };
+        let options = BackendOptions { plugin: self.plugin.clone(), compiling, ranks, devices };
         E::backend_with(&self.backend, &options).map_err(|error| error.to_string())
     }
 
-    /// One that is able to train `program` as one of `ranks`.
+    /// One that is able to train `program` as one of `ranks`, on several devices of this process.
     pub fn open_for<E: Compute>(
         &self,
         program: &Program,
         ranks: &Arc<dyn Ranks>,
+        devices: Devices,
     ) -> Result<Box<dyn Backend<E>>, String> {
-        let backend = self.open_as::<E>(ranks.clone())?;
+        let backend = self.open_as::<E>(ranks.clone(), devices)?;
         if ranks.count() > 1 && backend.name() != "cpu" {
             return Err(BackendError::NoRanks { backend: backend.name(), ranks: ranks.count() }.to_string());
         }
@@ -149,15 +150,31 @@ impl Engine {
     }
 }
 
-/// `program` with the micro-batch that this machine, or its device, has memory for; and how it fits, where that can be told.
-///
-/// `sharers` processes share the machine.
+/// `--devices N`.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub struct Share {
+    /// On xla, how many of the plugin's devices share each batch: a number, or `all`. The step is that of one device with memory for all.
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub devices: Devices,
+}
+
+/// `backend xla on 4 devices`.
+pub fn engine_text<E: Compute>(backend: &dyn Backend<E>) -> String {
+    match backend.devices() {
+        1 => format!("backend {}", backend.name()),
+        count => format!("backend {} on {count} devices", backend.name()),
+    }
+}
+
+/// `program` for the devices of the backend, with the micro-batch that this machine, or its device, has memory for; and how it fits,
+/// where that can be told. `sharers` processes share the machine.
 pub fn fitted<E: Compute>(
     program: &Program,
     backend: &mut dyn Backend<E>,
     sharers: usize,
 ) -> Result<(Program, Option<Fit>), String> {
     let mut program = program.clone();
+    program.ranks *= backend.devices();
     let memory = machine_memory().map(|memory| memory.among(sharers));
     let fit = fit::fit(&mut program, backend, memory).map_err(|error| error.to_string())?;
     Ok((program, fit))

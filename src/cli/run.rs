@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use cmae::backend::Compute;
+use cmae::backend::xla::Devices;
 use cmae::diag::Diagnostic;
 use cmae::graph::Program;
 use cmae::graph::build::Compiled;
@@ -17,7 +18,7 @@ use cmae::spec::{MicroBatch, Precision};
 use cmae::train::{Ended, ImportedRun, SessionError, SessionOptions, Watch, follow, session};
 
 use super::output::{self, errln};
-use super::pipeline::{self, AUTO, Engine, Options};
+use super::pipeline::{self, AUTO, Engine, Options, Share};
 use super::progress::Progress;
 use super::report::Reporting;
 use super::signals;
@@ -52,6 +53,8 @@ pub struct Args {
     sweeps: Vec<String>,
     #[command(flatten)]
     engine: Engine,
+    #[command(flatten)]
+    share: Share,
     /// Threads that compute, and as many that load images. By default one for each core.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
@@ -304,7 +307,7 @@ impl Job<'_> {
         folder: &RunFolder,
     ) -> Result<(Result<Ended, SessionError>, Reporting<'r>), String> {
         let args = self.args;
-        let mut backend = args.engine.open_for::<E>(&run.compiled.program, self.ranks)?;
+        let mut backend = args.engine.open_for::<E>(&run.compiled.program, self.ranks, args.share.devices)?;
         let mut program = Program { ranks: self.ranks.count(), ..run.compiled.program.clone() };
         let kept = if args.resume { kept_micro_batch(folder, &program)? } else { None };
         together::start_with(&**self.ranks, &mut program, kept);
@@ -324,16 +327,12 @@ impl Job<'_> {
         // A checkpoint holds what was imported.
         let needs_imports = !args.imports.is_empty() || !folder.holds_checkpoints();
         let options = self.options(run, ranks::any(&**self.ranks, needs_imports))?;
-        let ranks = match self.ranks.count() {
-            1 => String::new(),
-            count => format!(" on {count} ranks"),
-        };
         watch.say(&format!(
-            "{}: {:.2} M trained parameters, batches of {}{ranks}, backend {}, {} threads, in {}",
+            "{}: {:.2} M trained parameters, batches of {}, {}, {} threads, in {}",
             program.spec.name,
             program.layout.trained_len as f64 / 1e6,
             program.batch_text(),
-            backend.name(),
+            pipeline::engine_text(&*backend),
             options.threads,
             folder.path().display(),
         ));
@@ -374,7 +373,7 @@ impl Job<'_> {
     }
 
     fn follow_in<E: Compute>(&self, run: &Planned) -> Result<Option<String>, String> {
-        let mut backend = self.args.engine.open_for::<E>(&run.compiled.program, self.ranks)?;
+        let mut backend = self.args.engine.open_for::<E>(&run.compiled.program, self.ranks, self.args.share.devices)?;
         let mut program = Program { ranks: self.ranks.count(), ..run.compiled.program.clone() };
         together::start_with(&**self.ranks, &mut program, None);
         let (mut program, _) = pipeline::fitted(&program, &mut *backend, self.ranks.local())?;
@@ -403,6 +402,9 @@ impl Job<'_> {
         }
         if let Some(plugin) = &args.engine.plugin {
             add("--plugin", shell::path(plugin));
+        }
+        if args.share.devices != Devices::ONE {
+            add("--devices", args.share.devices.to_string());
         }
         if let Some(threads) = args.threads {
             add("--threads", threads.to_string());

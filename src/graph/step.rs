@@ -58,13 +58,14 @@ impl Program {
         (own.div_ceil(most).max(1)..own).find(|count| own.is_multiple_of(*count)).unwrap_or(own.max(1))
     }
 
-    /// `64`, `256 in 4 micro-batches of 64`, or with several ranks `256, 64 a rank in 2 micro-batches of 32`.
+    /// `64`, `64 in 4 micro-batches of 16`, `64 over 2 ranks, 32 each in 2 micro-batches of 16`.
     pub fn batch_text(&self) -> String {
-        let (own, count) = (self.own_samples(), self.own_micro_batches());
-        match (self.ranks, count) {
-            (1, _) => self.spec.batch_text(),
-            (_, 1) => format!("{}, {own} a rank", self.spec.data.batch_size),
-            _ => format!("{}, {own} a rank in {count} micro-batches of {}", self.spec.data.batch_size, own / count),
+        let (batch, own, count) = (self.spec.data.batch_size, self.own_samples(), self.own_micro_batches());
+        let share =
+            if self.ranks > 1 { format!("{batch} over {} ranks, {own} each", self.ranks) } else { batch.to_string() };
+        match count {
+            1 => share,
+            _ => format!("{share} in {count} micro-batches of {}", own / count),
         }
     }
 

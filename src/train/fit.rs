@@ -118,10 +118,11 @@ pub fn fit<E: Element>(
     backend: &mut dyn Backend<E>,
     machine: Option<MachineMemory>,
 ) -> Result<Option<Fit>, FitError> {
-    let batch = program.spec.data.batch_size;
+    // Each rank cuts its own part of the batch.
+    let (batch, own) = (program.spec.data.batch_size, program.own_samples());
     let wanted = program.spec.train.micro_batch;
     let first = match wanted {
-        MicroBatch::Auto => batch,
+        MicroBatch::Auto => own,
         MicroBatch::Of(samples) => samples,
     };
     let mut measure = |samples: usize| takes(program, backend, samples);
@@ -136,13 +137,13 @@ pub fn fit<E: Element>(
         (Some(limit), Some(now)) if whole.bytes() > limit => {
             // What it would be if nothing else ran here.
             let ideal = match most {
-                Some(most) if wanted == MicroBatch::Auto && most > limit && whole.bytes() <= most => Some(batch),
+                Some(most) if wanted == MicroBatch::Auto && most > limit && whole.bytes() <= most => Some(own),
                 Some(most) if wanted == MicroBatch::Auto && most > limit => {
-                    largest(batch, first, whole, most, &mut measure)?.map(|(samples, _)| samples)
+                    largest(own, first, whole, most, &mut measure)?.map(|(samples, _)| samples)
                 }
                 _ => None,
             };
-            let smaller = largest(batch, first, whole, limit, &mut measure)?;
+            let smaller = largest(own, first, whole, limit, &mut measure)?;
             match (smaller, wanted) {
                 (Some((samples, takes)), MicroBatch::Auto) => {
                     fit(samples, takes, ideal.filter(|ideal| *ideal > samples))

@@ -79,6 +79,7 @@ mod verified;
 mod verify;
 mod views;
 mod xla;
+mod xla_devices;
 mod xla_offline;
 mod xla_pjrt;
 mod xla_session;

@@ -123,7 +123,7 @@ fn ranks_train_as_one_process_does() {
         let Some(command) = ranks(count, &folder, more) else { return };
         let (code, said) = finish(command);
         assert_eq!(code, 0, "{said}");
-        assert!(said.contains(&format!("on {count} ranks")), "{said}");
+        assert!(said.contains(&format!("over {count} ranks")), "{said}");
         let found = metrics(&folder);
         assert_eq!(found.len(), wanted.len());
         // Rounding of f32 that 58 steps of AdamW amplify: a wrong gradient is off by tenths after a few.

@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use cmae::backend::{BackendOptions, Compute, Results};
+use cmae::backend::{Backend, BackendOptions, Compute, Results, Wanted};
 use cmae::graph::Program;
 use cmae::plan::{Exchanged, Traffic};
 use cmae::ranks::{self, Ranks};
@@ -21,11 +21,11 @@ const COUPLED: [&str; 1] = ["sim_vitb"];
 const STEPS: u64 = 3;
 
 /// After three steps, of losses and of the largest weight: rounding of sums that are grouped otherwise.
-const F64: f64 = 1e-12;
+pub const F64: f64 = 1e-12;
 /// The same, or where a pipeline amplifies rounding, as BatchNorm does behind an encoder at its start, what it makes of f64's: f32
 /// rounds 2²⁹ times as coarsely, and its sums meet other roundings than f64's do, up to four times as large.
-const F32: f64 = 1e-5;
-const COARSER: f64 = 4.0 * (1_u64 << 29) as f64;
+pub const F32: f64 = 1e-5;
+pub const COARSER: f64 = 4.0 * (1_u64 << 29) as f64;
 
 /// What ranks that are threads hand to one another.
 #[derive(Debug)]
@@ -207,7 +207,7 @@ impl Ranks for Thread {
 }
 
 /// The rows of each input that are one rank's.
-fn own_rows(program: &Program, inputs: &[(String, InputValue)], rank: usize) -> Vec<(String, InputValue)> {
+pub fn own_rows(program: &Program, inputs: &[(String, InputValue)], rank: usize) -> Vec<(String, InputValue)> {
     let decls = program.inputs_of(1);
     let own = |(name, value): &(String, InputValue)| {
         let ty = &decls.iter().find(|decl| decl.name == *name).expect("a batch brings what is declared").ty;
@@ -233,9 +233,9 @@ fn block(value: &InputValue, shape: &[usize], rank: usize) -> InputValue {
 }
 
 /// What a rank has after its steps.
-struct Trained<E> {
-    steps: Vec<Results<E>>,
-    tensors: Vec<E>,
+pub struct Trained<E> {
+    pub steps: Vec<Results<E>>,
+    pub tensors: Vec<E>,
 }
 
 fn train<E: Compute>(
@@ -244,12 +244,22 @@ fn train<E: Compute>(
     tensors: Vec<E>,
     inputs: &[(String, InputValue)],
 ) -> Trained<E> {
-    let name = &program.spec.name;
     let backend = E::backend_with("cpu", &BackendOptions { ranks, ..BackendOptions::default() });
-    let backend = backend.expect("every build has it");
+    train_on(program, backend.expect("every build has it"), tensors, inputs)
+}
+
+/// The steps on any backend.
+pub fn train_on<E: Compute>(
+    program: &Program,
+    backend: Box<dyn Backend<E>>,
+    tensors: Vec<E>,
+    inputs: &[(String, InputValue)],
+) -> Trained<E> {
+    let name = &program.spec.name;
+    let wanted = Wanted { outputs: &[], gradients: true };
     let session = backend.open(program, tensors).unwrap_or_else(|error| panic!("{name}: {error}"));
     let mut trainer = Trainer::new(program, session, Clock::new(1.0, STEPS));
-    let step = |_| trainer.step(inputs).unwrap_or_else(|error| panic!("{name}: {error}")).results;
+    let step = |_| trainer.step_giving(inputs, wanted).unwrap_or_else(|error| panic!("{name}: {error}")).results;
     let steps = (0..STEPS).map(step).collect();
     let tensors = trainer.tensors().expect("they are there").to_vec();
     Trained { steps, tensors }
@@ -282,7 +292,7 @@ fn spread<E: Compute>(
 }
 
 /// The largest difference of losses and monitors (of 1 or of their size), of gradients, states and weights (of their largest).
-fn difference<E: Element>(a: &Trained<E>, b: &Trained<E>) -> f64 {
+pub fn difference<E: Element>(a: &Trained<E>, b: &Trained<E>) -> f64 {
     let scalars = |a: &[f64], b: &[f64]| -> f64 {
         assert_eq!(a.len(), b.len());
         a.iter().zip(b).map(|(a, b)| (a - b).abs() / a.abs().max(1.0)).fold(0.0, f64::max)
@@ -302,7 +312,7 @@ fn difference<E: Element>(a: &Trained<E>, b: &Trained<E>) -> f64 {
 
 /// A pipeline of the page with a batch of 12, which 2, 3 and 4 ranks share out evenly, and an optimizer that makes no whole step of
 /// a gradient that is nothing but rounding.
-fn small(method: &Method) -> (Program, Vec<String>) {
+pub fn small(method: &Method) -> (Program, Vec<String>) {
     let mut sets = sets_of(&page(), method);
     sets.extend(
         ["data.batch_size=12", "train.optimizer=sgd(momentum: 0.9)", "train.learning_rate=0.005"].map(str::to_owned),
@@ -348,14 +358,14 @@ fn agree(method: &Method, ranks: usize, micro_batches: usize) -> f64 {
 }
 
 /// How a batch of 12 may be shared out: ranks, and micro-batches of each.
-const WAYS: [(usize, usize); 5] = [(2, 1), (3, 1), (4, 1), (2, 3), (3, 2)];
+pub const WAYS: [(usize, usize); 5] = [(2, 1), (3, 1), (4, 1), (2, 3), (3, 2)];
 
-fn methods() -> Vec<Method> {
+pub fn methods() -> Vec<Method> {
     page().methods.into_iter().filter(|method| !COUPLED.contains(&method.pipeline.as_str())).collect()
 }
 
 /// All are tried, so that one run tells of every pipeline that fails.
-fn all(methods: &[Method], agree: impl Fn(usize, &Method)) {
+pub fn all(methods: &[Method], agree: impl Fn(usize, &Method)) {
     let fails = |(at, method): &(usize, &Method)| {
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| agree(*at, method))).is_err()
     };

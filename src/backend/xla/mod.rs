@@ -5,7 +5,7 @@
 //!
 //! [`lower`] writes the program's text from a graph that `plan` has made ready: pruned, differentiated, its blocks computed again.
 //! [`run`] compiles it and passes tensors in and out. [`step`] writes a whole training step, which [`session`] runs on tensors that
-//! stay on the device. [`offline`] compiles it for devices that are not here.
+//! stay on the device, or on several of them. [`offline`] compiles it for devices that are not here.
 //!
 //! **Invariant:** [`pjrt`] is the only door to foreign code; everything above it is safe Rust.
 //!
@@ -19,12 +19,13 @@ mod peak;
 pub mod pjrt;
 pub mod plugins;
 mod programs;
+mod replicas;
 mod run;
 mod session;
 pub mod step;
 mod values;
 
-pub use device::{accelerator, client};
+pub use device::{Devices, accelerator, client};
 pub use programs::{Compiling, fits};
 pub use run::Xla;
 pub use values::Number;

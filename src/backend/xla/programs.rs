@@ -1,7 +1,7 @@
 //! The programs of a session: compiled, or taken from an earlier start of the run.
 //!
 //! **Invariant:** the name of a program that is kept tells all that its numbers hang on: its text, how it was compiled, the
-//! plugin's file, the device. A plugin may load what another has compiled, and compute something else.
+//! plugin's file, the device, how many of them run it. A plugin may load what another has compiled, and compute something else.
 
 use std::collections::HashMap;
 use std::env;
@@ -74,21 +74,23 @@ impl Programs {
         self.kernels
     }
 
-    /// How all of them are compiled.
+    /// How all of them are compiled, but for the number of devices.
     pub fn options(&self) -> &CompileOptions {
         &self.options
     }
 
-    /// The program of this text; `what` is the first part of its name.
-    pub fn compile(&mut self, what: &str, text: &str) -> Result<Executable, BackendError> {
-        let name = self.name(what, text)?;
+    /// The program of this text for the first `replicas` devices; `what` is the first part of its name.
+    pub fn compile(&mut self, what: &str, text: &str, replicas: usize) -> Result<Executable, BackendError> {
+        let options = CompileOptions { replicas, ..self.options.clone() };
+        let name = self.name(what, text, &options)?;
         let compiled = self.fresh.iter().find(|(fresh, _)| *fresh == name).map(|(_, bytes)| bytes);
         if let Some(bytes) = self.offered.get(&name).or(compiled)
             && let Ok(executable) = self.client.load(bytes)
+            && executable.devices().len() == replicas
         {
             return Ok(executable);
         }
-        let executable = self.client.compile(text, &self.options)?;
+        let executable = self.client.compile(text, &options)?;
         // Plugins that cannot write a program down give none to keep.
         if let Ok(bytes) = executable.serialize() {
             self.fresh.push((name, bytes));
@@ -100,29 +102,30 @@ impl Programs {
     pub fn compile_for_device<T>(
         &mut self,
         what: &str,
+        replicas: usize,
         write: impl Fn(Kernels) -> Result<(String, T), BackendError>,
     ) -> Result<(T, Executable), BackendError> {
         let (text, written) = write(self.kernels)?;
-        match self.compile(what, &text) {
+        match self.compile(what, &text, replicas) {
             Ok(executable) => Ok((written, executable)),
             // A library on the device may refuse what others of its versions take: plain ops are taken by all.
             Err(_) if self.kernels != Kernels::default() => {
                 let (text, written) = write(Kernels::default())?;
-                let executable = self.compile(what, &text)?;
+                let executable = self.compile(what, &text, replicas)?;
                 Ok((written, executable))
             }
             Err(error) => Err(error),
         }
     }
 
-    fn name(&mut self, what: &str, text: &str) -> Result<String, BackendError> {
+    fn name(&mut self, what: &str, text: &str, options: &CompileOptions) -> Result<String, BackendError> {
         let plugin = match &self.plugin {
             Some(plugin) => plugin.clone(),
             None => self.plugin.insert(self.client.plugin().hash()?).clone(),
         };
         let device = self.client.devices().first().map_or("", |device| device.kind.as_str());
         let mut hasher = blake3::Hasher::new();
-        for part in [plugin.as_bytes(), device.as_bytes(), &self.options.encode(), text.as_bytes()] {
+        for part in [plugin.as_bytes(), device.as_bytes(), &options.encode(), text.as_bytes()] {
             hasher.update(&(part.len() as u64).to_le_bytes());
             hasher.update(part);
         }
@@ -130,7 +133,7 @@ impl Programs {
     }
 }
 
-/// The program of a step that gives these, whose pictures come in bytes where `scalings` says so, written with what the device has
+/// The program of a step that gives these, for a device of each of the program's ranks, whose pictures come in bytes where `scalings` says so, written with what the device has
 /// kernels for.
 pub fn compile_step<E: Number>(
     programs: &mut Programs,
@@ -140,7 +143,7 @@ pub fn compile_step<E: Number>(
     wanted: Wanted<'_>,
 ) -> Result<(StepProgram, Executable), BackendError> {
     let step = program.step(wanted.outputs)?;
-    programs.compile_for_device("step", |kernels| {
+    programs.compile_for_device("step", program.ranks, |kernels| {
         let made = StepProgram::new(program, &step, numbers, E::SCALAR, scalings, kernels, wanted.gradients)?;
         Ok((made.text.clone(), made))
     })

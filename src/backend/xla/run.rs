@@ -1,7 +1,8 @@
 //! A graph by itself as a backend's run: its tensors go in, its results come out, and nothing stays on the device.
 //!
-//! For evaluation, for figures on the way, and for tests. Training keeps its tensors on the device.
+//! For evaluation, for figures on the way, and for tests. Training keeps its tensors on the device, or on several.
 
+use super::device::{Devices, enough};
 use super::lower::{Leaf, Module, Scalar, TensorType, module};
 use super::pjrt::{Buffer, Client, Executable, HostElement};
 use super::programs::{Compiling, Programs, compile_step, peak};
@@ -17,9 +18,11 @@ use crate::tensor::{Element, HostTensor, Inputs, OutputValue};
 /// Programs that are kept compiled: as many as `cpu` keeps plans.
 const PROGRAMS: usize = 7;
 
-/// Runs graphs on the first device of a PJRT plugin.
+/// Runs graphs on the first device of a PJRT plugin, and programs on as many as share a batch.
 pub struct Xla {
     client: Client,
+    /// That share a batch.
+    devices: usize,
     compiling: Compiling,
     /// Those of the session that will be opened.
     programs: Programs,
@@ -39,9 +42,17 @@ struct Compiled {
 }
 
 impl Xla {
+    /// On the first device.
     pub fn new(client: Client, compiling: Compiling) -> Self {
         let programs = Programs::new(client.clone(), compiling);
-        Xla { client, compiling, programs, compiled: Vec::new() }
+        Xla { client, devices: 1, compiling, programs, compiled: Vec::new() }
+    }
+
+    /// On several devices; refused where the client has fewer.
+    pub fn on(client: Client, devices: Devices, compiling: Compiling) -> Result<Self, BackendError> {
+        let devices = devices.of(&client);
+        enough(&client, devices)?;
+        Ok(Xla { devices, ..Xla::new(client, compiling) })
     }
 
     /// Puts the program for a run last.
@@ -79,6 +90,10 @@ impl<E: Number> Backend<E> for Xla {
         "xla"
     }
 
+    fn devices(&self) -> usize {
+        self.devices
+    }
+
     fn open<'p>(
         mut self: Box<Self>,
         program: &'p Program,
@@ -92,20 +107,22 @@ impl<E: Number> Backend<E> for Xla {
 
     /// The compiler's own figure. The session that is opened next need not compile this program again.
     fn footprint(&mut self, program: &Program) -> Result<Option<Footprint>, BackendError> {
+        enough(&self.client, program.ranks)?;
         // Of a micro-batch that was not taken.
         drop(self.programs.fresh());
         let numbers = Numbers::new(program, &vec![0; program.layout.trained()]);
         let (_, executable) =
             compile_step::<E>(&mut self.programs, program, &numbers, &scalings(program), Wanted::default())?;
         let Ok(stats) = executable.memory() else { return Ok(None) };
-        let limit = self.client.memory(0).ok().flatten().and_then(|memory| memory.limit);
-        let memory = match limit {
-            Some(bytes) => Whose::Device { bytes },
-            None if self.client.is_cpu() => Whose::Machine,
+        let limit = |device| self.client.memory(device).ok().flatten().and_then(|memory| memory.limit);
+        // Of each device its own, but those of a processor share the machine's.
+        let (memory, of) = match (0..program.ranks).filter_map(limit).min() {
+            Some(bytes) => (Whose::Device { bytes }, 1),
+            None if self.client.is_cpu() => (Whose::Machine, program.ranks as u64),
             None => return Ok(None),
         };
         let stored = stats.arguments + stats.outputs.saturating_sub(stats.aliased);
-        Ok(Some(Footprint { stored, values: peak(&stats).saturating_sub(stored), memory }))
+        Ok(Some(Footprint { stored: of * stored, values: of * peak(&stats).saturating_sub(stored), memory }))
     }
 
     fn prepare(&mut self, graph: &Graph, layout: &Layout, request: &Request) -> Result<(), BackendError> {
@@ -146,7 +163,7 @@ impl Compiled {
                     let (decl, range) = layout.get(path).expect("the graph is verified: its tensors are there");
                     Ok(client.upload_values(0, &decl.shape, &arena[range])?)
                 }
-                Leaf::Input(name) => upload_input::<E>(client, name, ty, inputs),
+                Leaf::Input(name) => upload_input::<E>(client, 0, name, ty, inputs),
             }
         };
         self.module.arguments.iter().map(one).collect()

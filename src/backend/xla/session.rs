@@ -1,9 +1,10 @@
-//! A program's tensors on an accelerator for the length of a run: steps are made where they lie.
+//! A program's tensors on accelerators for the length of a run: steps are made where they lie.
 //!
-//! Before: a compiled pipeline and a client. After: `train` and `eval` reach the device through [`Session`]; in a step nothing
+//! Before: a compiled pipeline and a client with a device for each of its ranks: all of them run one program at once, each on its own
+//! rows of the batch, and every result is the same on all of them: it is read from the first. After: `train` and `eval` reach the device through [`Session`]; in a step nothing
 //! crosses to it but the batch and a vector of numbers, and nothing comes back but losses, monitors, a norm and one truth.
 //!
-//! **Invariant:** a program takes tensors and slots as donated, so there is one copy of each on the device; the host's copy is made
+//! **Invariant:** a program takes tensors and slots as donated, so there is one copy of each on a device; the host's copy is made
 //! when a checkpoint asks for it.
 
 use std::ops::Range;
@@ -11,10 +12,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::clock::{Clock, Timed};
-use super::lower::{Leaf, Module, Scalar, module};
+use super::device::enough;
+use super::lower::{Leaf, Module, Scalar, TensorType, module};
 use super::peak;
 use super::pjrt::{Buffer, Client, ElementType, Executable};
 use super::programs::{self, Programs, compile_step, fits};
+use super::replicas::{Replicas, on_each};
 use super::step::{ForwardProgram, Numbers, StepProgram, scalings};
 use super::values::{Number, upload_input};
 use crate::backend::host::accumulate::{Accumulation, Whole};
@@ -35,10 +38,7 @@ pub struct XlaSession<'p, E> {
     client: Client,
     programs: Programs,
     finder: Box<dyn Backend<E>>,
-    /// In the order of the layout.
-    tensors: Vec<Buffer>,
-    /// Slot after slot, one for each trained tensor; none before a step, or a checkpoint, needs them.
-    slots: Vec<Buffer>,
+    replicas: Replicas,
     updates: Vec<u64>,
     /// What steps go by; made with the first program of a step.
     numbers: Option<Numbers>,
@@ -46,10 +46,10 @@ pub struct XlaSession<'p, E> {
     evaluations: Vec<Evaluation>,
     /// Begun, and not read yet.
     pending: Option<Pending>,
-    /// Whether the last step that was begun was made, as the device knows it.
-    was_made: Arc<Buffer>,
+    /// Whether the last step that was begun was made, as each device knows it.
+    was_made: Arc<Vec<Buffer>>,
     clock: Clock,
-    /// Of the device's tensors and slots as they are, where somebody asked.
+    /// Of the devices' tensors and slots as they are, where somebody asked.
     copy: Option<(Vec<E>, Vec<Vec<E>>)>,
 }
 
@@ -62,13 +62,13 @@ struct LoadedStep {
     executable: Executable,
 }
 
-/// A program of a step that was handed to the device.
+/// A program of a step that was handed to the devices.
 struct Begun {
     /// Which it is.
     loaded: usize,
-    /// Whether it is made: the step behind it hangs on that.
-    is_made: Arc<Buffer>,
-    /// Results behind it.
+    /// Whether it is made, on each device: the step behind it hangs on that.
+    is_made: Arc<Vec<Buffer>>,
+    /// Results behind it, of the first device.
     results: Vec<Buffer>,
     timed: Timed,
 }
@@ -102,15 +102,15 @@ impl<'p, E: Number> XlaSession<'p, E> {
         tensors: &[E],
         finder: Box<dyn Backend<E>>,
     ) -> Result<Self, BackendError> {
-        let uploaded = upload_all(&client, program, tensors)?;
-        let was_made = truth(&client)?;
+        enough(&client, program.ranks)?;
+        let replicas = Replicas::new(&client, program.ranks, &program.layout, tensors)?;
+        let was_made = truth(&client, program.ranks)?;
         Ok(XlaSession {
             program,
             finder,
             programs,
             client,
-            tensors: uploaded,
-            slots: Vec::new(),
+            replicas,
             updates: vec![0; program.layout.trained()],
             numbers: None,
             steps: Vec::new(),
@@ -124,16 +124,11 @@ impl<'p, E: Number> XlaSession<'p, E> {
 
     /// Slots of zeros, where there are none yet.
     fn make_slots(&mut self) -> Result<(), BackendError> {
-        let layout = &self.program.layout;
-        if self.slots.is_empty() {
-            for _ in self.program.spec.train.optimizer.slots() {
-                for decl in &layout.tensors[..layout.trained()] {
-                    let zeros = vec![E::ZERO; decl.elements()];
-                    self.slots.push(self.client.upload_values(0, &decl.shape, &zeros)?);
-                }
-            }
+        let (layout, count) = (&self.program.layout, self.program.spec.train.optimizer.slots().len());
+        match self.replicas.has_slots(count, layout) {
+            true => Ok(()),
+            false => self.replicas.put_slots(layout, &vec![vec![E::ZERO; layout.trained_len]; count]),
         }
-        Ok(())
     }
 
     /// Index of the program of a step that gives these; it is compiled where there is none.
@@ -148,38 +143,42 @@ impl<'p, E: Number> XlaSession<'p, E> {
         let numbers = self.numbers.get_or_insert_with(|| Numbers::new(program, updates));
         let (text, executable) = compile_step::<E>(&mut self.programs, program, numbers, &scalings, wanted)?;
         // A plugin that does not tell is not asked twice: the device will say.
-        if let (Ok(stats), Ok(Some(memory))) = (executable.memory(), self.client.memory(0)) {
-            fits(&stats, memory.limit)?;
+        for device in 0..program.ranks {
+            if let (Ok(stats), Ok(Some(memory))) = (executable.memory(), self.client.memory(device)) {
+                fits(&stats, memory.limit)?;
+            }
         }
         let outputs = wanted.outputs.to_vec();
         self.steps.push(LoadedStep { outputs, gradients: wanted.gradients, scalings, program: text, executable });
         Ok(self.steps.len() - 1)
     }
 
-    /// Begins a step: its program is handed to the device.
+    /// Begins a step: its program is handed to the devices.
     fn begin(&mut self, inputs: Inputs<'_>, at: Moment, wanted: Wanted<'_>) -> Result<Begun, BackendError> {
         self.make_slots()?;
         let loaded = self.load(wanted, in_bytes(inputs))?;
-        let layout = &self.program.layout;
         let numbers = self.numbers.as_ref().expect("a program was loaded with them");
         let vector = numbers.at(self.program, at.step, &at.clock, &self.updates);
         let vector: Vec<E> = vector.into_iter().map(E::from_f64).collect();
         let LoadedStep { program, executable, .. } = &self.steps[loaded];
-        let vector = self.client.upload_values(0, &[vector.len()], &vector)?;
-        let mut passed = Vec::with_capacity(program.inputs.len());
-        for (name, ty) in &program.inputs {
-            passed.push(upload_input::<E>(&self.client, name, ty, inputs)?);
-        }
-        let kept = self.tensors.iter().chain(&self.slots);
-        let arguments: Vec<&Buffer> = kept.chain([&vector, &*self.was_made]).chain(&passed).collect();
+        let ranks = self.program.ranks;
+        let vectors = on_each(ranks, |rank| Ok(self.client.upload_values(rank, &[vector.len()], &vector)?))?;
+        let passed = upload_own_rows::<E>(&self.client, ranks, &program.inputs, inputs)?;
+        let of_rank = |rank: usize| -> Vec<&Buffer> {
+            let replica = &self.replicas.each()[rank];
+            let kept = replica.tensors.iter().chain(&replica.slots);
+            kept.chain([&vectors[rank], &self.was_made[rank]]).chain(&passed[rank]).collect()
+        };
+        let arguments: Vec<Vec<&Buffer>> = (0..ranks).map(of_rank).collect();
+        let arguments: Vec<&[&Buffer]> = arguments.iter().map(Vec::as_slice).collect();
         let given = Instant::now();
-        let mut found = executable.execute(&arguments, &[])?.into_iter();
+        let found = executable.execute_replicas(&arguments, &[])?;
         self.copy = None;
-        self.tensors = found.by_ref().take(layout.tensors.len()).collect();
-        self.slots = found.by_ref().take(self.slots.len()).collect();
-        let is_made = Arc::new(found.next().expect("a program has the results that it was written with"));
-        let timed = Timed::new(given, &is_made);
-        Ok(Begun { loaded, is_made, results: found.collect(), timed })
+        let mut rest = self.replicas.take(found);
+        // Whether it is made stands first of what is left, and of the other devices nothing else is read.
+        let is_made: Vec<Buffer> = rest.iter_mut().map(|results| results.remove(0)).collect();
+        let timed = Timed::new(given, &is_made[0]);
+        Ok(Begun { loaded, is_made: Arc::new(is_made), results: rest.swap_remove(0), timed })
     }
 
     /// What a step has given, and whether it was made; waits for it.
@@ -189,7 +188,7 @@ impl<'p, E: Number> XlaSession<'p, E> {
         let mut found = begun.results.iter();
         let mut next = || found.next().expect("a program has the results that it was written with");
         let mut is_made = [0_u8];
-        begun.is_made.read_into(&mut is_made)?;
+        begun.is_made[0].read_into(&mut is_made)?;
         let scalars: Vec<f64> = next().read::<E>()?.into_iter().map(Element::to_f64).collect();
         let (losses, rest) = scalars.split_at(graph.losses.len());
         let (monitors, rest) = rest.split_at(graph.monitors.len());
@@ -229,7 +228,7 @@ impl<'p, E: Number> XlaSession<'p, E> {
         let program = self.program;
         let wanted = Wanted { outputs: &[], gradients: true };
         // From here on what is begun goes by itself.
-        self.was_made = truth(&self.client)?;
+        self.was_made = truth(&self.client, program.ranks)?;
         let begun = self.begin(inputs, at, wanted)?;
         let (_, results, _) = self.read(&begun)?;
         let what = not_finite(&program.train, &program.layout, &results);
@@ -269,19 +268,8 @@ impl<'p, E: Number> XlaSession<'p, E> {
     fn copied(&mut self) -> Result<&(Vec<E>, Vec<Vec<E>>), BackendError> {
         if self.copy.is_none() {
             self.make_slots()?;
-            let layout = &self.program.layout;
-            let mut tensors = vec![E::ZERO; layout.total_len];
-            for (index, buffer) in self.tensors.iter().enumerate() {
-                buffer.read_values(&mut tensors[layout.range(index)])?;
-            }
-            let mut slots = Vec::new();
-            for of_slot in self.slots.chunks(layout.trained().max(1)) {
-                let mut slot = vec![E::ZERO; layout.trained_len];
-                for (index, buffer) in of_slot.iter().enumerate() {
-                    buffer.read_values(&mut slot[layout.range(index)])?;
-                }
-                slots.push(slot);
-            }
+            debug_assert_eq!(self.replicas.differing().ok(), Some(None), "all devices hold the same");
+            let (tensors, mut slots) = self.replicas.read(&self.program.layout)?;
             slots.resize(self.program.spec.train.optimizer.slots().len(), Vec::new());
             self.copy = Some((tensors, slots));
         }
@@ -302,7 +290,7 @@ impl<'p, E: Number> XlaSession<'p, E> {
         let wanted =
             Graph { losses: Vec::new(), monitors: Vec::new(), total: None, updates: Vec::new(), ..graph.clone() };
         let passes = plan::passes(&wanted, &self.program.layout, &request)?;
-        let compiled = self.programs.compile_for_device("evaluation", |kernels| {
+        let compiled = self.programs.compile_for_device("evaluation", 1, |kernels| {
             let module = module(&passes, E::SCALAR, kernels, false);
             Ok((module.text.clone(), module))
         });
@@ -394,18 +382,16 @@ impl<E: Number> Session<E> for XlaSession<'_, E> {
     fn first_values(&mut self, inputs: Inputs<'_>) -> Result<Vec<OutputValue<E>>, BackendError> {
         let program = self.program;
         let forward = ForwardProgram::new(program, &program.first_values()?, E::SCALAR)?;
-        let executable = self.programs.compile("first", &forward.text)?;
-        let passed: Vec<Buffer> = forward
-            .inputs
-            .iter()
-            .map(|(name, ty)| upload_input::<E>(&self.client, name, ty, inputs))
-            .collect::<Result<_, _>>()?;
-        let tensor = |path: &String| {
-            let index = program.layout.index(path).expect("a program reads tensors of its layout");
-            &self.tensors[index]
+        let executable = self.programs.compile("first", &forward.text, program.ranks)?;
+        let passed = upload_own_rows::<E>(&self.client, program.ranks, &forward.inputs, inputs)?;
+        let index = |path: &String| program.layout.index(path).expect("a program reads tensors of its layout");
+        let of_rank = |rank: usize| -> Vec<&Buffer> {
+            let tensors = &self.replicas.each()[rank].tensors;
+            forward.tensors.iter().map(|path| &tensors[index(path)]).chain(&passed[rank]).collect()
         };
-        let arguments: Vec<&Buffer> = forward.tensors.iter().map(tensor).chain(&passed).collect();
-        let found = executable.execute(&arguments, &[])?;
+        let arguments: Vec<Vec<&Buffer>> = (0..program.ranks).map(of_rank).collect();
+        let arguments: Vec<&[&Buffer]> = arguments.iter().map(Vec::as_slice).collect();
+        let found = executable.execute_replicas(&arguments, &[])?.swap_remove(0);
         let outputs = found.iter().zip(&forward.outputs);
         outputs.map(|(buffer, ty)| read_output(buffer, ty.scalar == Scalar::I64, &ty.shape)).collect()
     }
@@ -422,7 +408,7 @@ impl<E: Number> Session<E> for XlaSession<'_, E> {
         for (leaf, ty) in &evaluation.module.arguments {
             passed.push(match leaf {
                 Leaf::Param(_) => None,
-                Leaf::Input(name) => Some(upload_input::<E>(&self.client, name, ty, inputs)?),
+                Leaf::Input(name) => Some(upload_input::<E>(&self.client, 0, name, ty, inputs)?),
             });
         }
         let mut arguments: Vec<&Buffer> = Vec::new();
@@ -431,7 +417,7 @@ impl<E: Number> Session<E> for XlaSession<'_, E> {
                 (_, Some(buffer)) => buffer,
                 // Only tensors were not uploaded just now.
                 (Leaf::Param(path) | Leaf::Input(path), None) => {
-                    &self.tensors[layout.index(path).expect("a graph reads tensors of its layout")]
+                    &self.replicas.first().tensors[layout.index(path).expect("a graph reads tensors of its layout")]
                 }
             });
         }
@@ -441,11 +427,15 @@ impl<E: Number> Session<E> for XlaSession<'_, E> {
     }
 
     fn product_rate(&self, bf16: bool) -> Option<f64> {
-        peak::product_rate(&self.client, self.programs.options(), E::SCALAR, bf16).ok()
+        let rate = peak::product_rate(&self.client, self.programs.options(), E::SCALAR, bf16).ok()?;
+        // The devices of a processor share it.
+        let devices = if self.client.is_cpu() { 1 } else { self.program.ranks };
+        Some(rate * devices as f64)
     }
 
     fn device_bytes(&self) -> Option<DeviceBytes> {
-        let peak = self.client.memory(0).ok().flatten().and_then(|memory| memory.peak);
+        let of_device = |device| self.client.memory(device).ok().flatten().and_then(|memory| memory.peak);
+        let peak = (0..self.program.ranks).filter_map(of_device).max();
         let stats = self.steps.last().and_then(|step| step.executable.memory().ok());
         Some(DeviceBytes { peak, planned: stats.map(|stats| programs::peak(&stats)) })
     }
@@ -455,9 +445,8 @@ impl<E: Number> Session<E> for XlaSession<'_, E> {
     }
 
     fn exchange(&mut self, tensors: Vec<E>) -> Result<Vec<E>, BackendError> {
-        let uploaded = upload_all(&self.client, self.program, &tensors)?;
         self.copied()?;
-        self.tensors = uploaded;
+        self.replicas.put_tensors(&self.program.layout, &tensors)?;
         let (copy, _) = self.copy.as_mut().expect("it was made just now");
         Ok(std::mem::replace(copy, tensors))
     }
@@ -469,14 +458,8 @@ impl<E: Number> Session<E> for XlaSession<'_, E> {
     }
 
     fn restore(&mut self, tensors: Vec<E>, slots: Vec<Vec<E>>, updates: Vec<u64>) -> Result<(), BackendError> {
-        let layout = &self.program.layout;
-        self.tensors = upload_all(&self.client, self.program, &tensors)?;
-        self.slots.clear();
-        for slot in &slots {
-            for (index, decl) in layout.tensors[..layout.trained()].iter().enumerate() {
-                self.slots.push(self.client.upload_values(0, &decl.shape, &slot[layout.range(index)])?);
-            }
-        }
+        self.replicas.put_tensors(&self.program.layout, &tensors)?;
+        self.replicas.put_slots(&self.program.layout, &slots)?;
         self.updates = updates;
         // Tensors that have had other numbers of updates are other groups of numbers: a program goes with its groups.
         self.numbers = None;
@@ -495,19 +478,23 @@ fn in_bytes(inputs: Inputs<'_>) -> Vec<(String, Scaling)> {
     inputs.batch.iter().filter_map(scaled).collect()
 }
 
-/// What the first step hangs on.
-fn truth(client: &Client) -> Result<Arc<Buffer>, BackendError> {
-    Ok(Arc::new(client.upload(0, ElementType::Pred, &[], &[1])?))
+/// What the first step hangs on, on each device.
+fn truth(client: &Client, ranks: usize) -> Result<Arc<Vec<Buffer>>, BackendError> {
+    let made = (0..ranks).map(|rank| client.upload(rank, ElementType::Pred, &[], &[1]));
+    Ok(Arc::new(made.collect::<Result<_, _>>()?))
 }
 
-/// All tensors of the layout, on the device.
-fn upload_all<E: Number>(client: &Client, program: &Program, tensors: &[E]) -> Result<Vec<Buffer>, BackendError> {
-    let layout = &program.layout;
-    assert_eq!(tensors.len(), layout.total_len, "tensors are laid out by the program's layout");
-    let upload = |(index, decl): (usize, &crate::graph::TensorDecl)| {
-        Ok(client.upload_values(0, &decl.shape, &tensors[layout.range(index)])?)
-    };
-    layout.tensors.iter().enumerate().map(upload).collect()
+/// What fills `types`, by name, on each device: its rank's own rows, and what is the same for all.
+fn upload_own_rows<E: Number>(
+    client: &Client,
+    ranks: usize,
+    types: &[(String, TensorType)],
+    inputs: Inputs<'_>,
+) -> Result<Vec<Vec<Buffer>>, BackendError> {
+    on_each(ranks, |rank| {
+        let own = if ranks == 1 { inputs } else { inputs.of_micro(rank) };
+        types.iter().map(|(name, ty)| upload_input::<E>(client, rank, name, ty, own)).collect()
+    })
 }
 
 fn read_output<E: Number>(buffer: &Buffer, is_int: bool, shape: &[usize]) -> Result<OutputValue<E>, BackendError> {

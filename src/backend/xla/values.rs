@@ -19,21 +19,22 @@ impl Number for f64 {
     const SCALAR: Scalar = Scalar::F64;
 }
 
-/// What fills input `name`, of type `ty`, on the device.
+/// What fills input `name`, of type `ty`, on a device.
 pub(super) fn upload_input<E: Number>(
     client: &Client,
+    device: usize,
     name: &str,
     ty: &TensorType,
     inputs: Inputs<'_>,
 ) -> Result<Buffer, BackendError> {
     let dtype = if ty.scalar == Scalar::I64 { DType::Int } else { DType::Float };
     let wanted = Type { dtype, shape: ty.shape.clone() };
-    let numbers = |values: Vec<E>| client.upload_values(0, &ty.shape, &values);
+    let numbers = |values: Vec<E>| client.upload_values(device, &ty.shape, &values);
     Ok(match inputs.filling(name, &wanted)? {
         Filling::Float(values) => numbers(values.iter().map(|value| E::from_f64(f64::from(*value))).collect())?,
         Filling::Double(values) => numbers(values.iter().map(|value| E::from_f64(*value)).collect())?,
-        Filling::Int(values) => client.upload_values(0, &ty.shape, values)?,
-        Filling::Levels(levels) if ty.scalar == Scalar::U8 => client.upload_values(0, &ty.shape, levels.bytes)?,
+        Filling::Int(values) => client.upload_values(device, &ty.shape, values)?,
+        Filling::Levels(levels) if ty.scalar == Scalar::U8 => client.upload_values(device, &ty.shape, levels.bytes)?,
         Filling::Levels(levels) => numbers(levels.numbers())?,
     })
 }

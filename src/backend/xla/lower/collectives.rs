@@ -3,7 +3,7 @@
 //! The engine of the plugin moves the values: NCCL on NVIDIA, RCCL on AMD, memory within a process. One operand an op: plugins
 //! refuse an `all_reduce` of several, and join small ones by themselves.
 
-use super::build::Reduction;
+use super::build::{Order, Reduction};
 use super::text::{Function, Scalar, TensorType, Value};
 
 impl Function {
@@ -41,6 +41,18 @@ impl Function {
         let body = self.fold(Reduction::Sum, &TensorType::new([], x.scalar()));
         let group = self.group(ranks);
         self.op("stablehlo.all_reduce", &[x], &group, &[body], std::slice::from_ref(&x.ty)).remove(0)
+    }
+
+    /// Whether `truth` holds on every rank: the same on all of them.
+    pub fn all_agree(&mut self, truth: &Value, ranks: usize) -> Value {
+        if ranks == 1 {
+            return truth.clone();
+        }
+        let ty = TensorType::new([], Scalar::F32);
+        let (none, one) = (self.constant(0.0, &ty), self.constant(1.0, &ty));
+        let against = self.select(truth, &none, &one);
+        let against = self.all_reduce(&against, ranks);
+        self.compare_to(&against, Order::Eq, 0.0)
     }
 
     /// All ranks, under a number of its own for each exchange.

@@ -15,7 +15,7 @@ pub use cost::Cost;
 pub use target::Target;
 
 use super::lower::{Kernels, Scalar};
-use super::pjrt::{CreateOption, Flag, MemoryStats, OptionValue, PjrtError, Plugin, Topology};
+use super::pjrt::{CompileOptions, CreateOption, Flag, MemoryStats, OptionValue, PjrtError, Plugin, Topology};
 use super::plugins::Maker;
 use super::programs::compile_options;
 use super::step::{Numbers, StepProgram, scalings};
@@ -40,7 +40,7 @@ pub enum OfflineError {
     NoText { folder: String, ending: &'static str },
 }
 
-/// A step as a compiler has made it for a device.
+/// A step as a compiler has made it for a device, be it one of several that share its batch.
 #[derive(Debug, Clone)]
 pub struct Report {
     pub memory: MemoryStats,
@@ -76,7 +76,7 @@ pub fn text(program: &Program, maker: Maker) -> Result<String, BackendError> {
     Ok(StepProgram::new(program, &step, &numbers, scalar(program), &scalings(program), kernels, false)?.text)
 }
 
-/// Compiles a training step. The compiler writes what it makes of it into `folder`, which is there, beside our text.
+/// Compiles a training step for one of as many devices of a machine as the program has ranks. The compiler writes what it makes of it into `folder`, which is there, beside our text.
 pub fn compile(program: &Program, target: &Target, plugin: &Plugin, folder: &Path) -> Result<Report, OfflineError> {
     let device = &target.device;
     let config = target.config.ok_or_else(|| OfflineError::NoDescription { device: device.clone() })?;
@@ -92,10 +92,10 @@ pub fn compile(program: &Program, target: &Target, plugin: &Plugin, folder: &Pat
     };
     let described = [
         CreateOption::new("target_config", OptionValue::Text(config.to_owned())),
-        CreateOption::new("topology", OptionValue::Text("1x1x1".to_owned())),
+        CreateOption::new("topology", OptionValue::Text(format!("1x1x{}", program.ranks))),
     ];
     let topology = Topology::new(plugin, &described).map_err(refused)?;
-    let mut options = compile_options(target.platform());
+    let mut options = CompileOptions { replicas: program.ranks, ..compile_options(target.platform()) };
     // There is no device to time choices on: default ones are taken.
     options.flags.insert("xla_gpu_autotune_level".to_owned(), Flag::Int(0));
     options.flags.insert("xla_dump_to".to_owned(), Flag::Text(folder.display().to_string()));

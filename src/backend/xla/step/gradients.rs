@@ -2,7 +2,8 @@
 //! samples meet.
 //!
 //! **Invariant:** gradients are added in the order in which they are made, as on the host: micro-batch by micro-batch, those of the
-//! coupled part before them, or after them where micro-batches are run once.
+//! coupled part before them, or after them where micro-batches are run once. Of several ranks those of micro-batches come first, summed
+//! over all; then every rank adds those of the coupled part, which are alike on all.
 
 use std::collections::HashMap;
 
@@ -29,7 +30,9 @@ enum FlowBody {
 
 struct PartPasses {
     parts: Parts,
+    /// Micro-batches of a step, on each of the ranks.
     count: usize,
+    ranks: usize,
     /// Of a micro-batch: the way forward, or both ways where it is run once.
     forward: Passes,
     /// `None` where nothing joins samples.
@@ -70,8 +73,8 @@ pub struct Leaves<'l> {
 }
 
 impl Flow {
-    /// `layout` is the program's; `request` is for the whole step.
-    pub fn new(step: &Step, layout: &Layout, request: &Request) -> Result<Self, PlanError> {
+    /// For one of `ranks` ranks; `layout` is the program's; `request` is for the whole step.
+    pub fn new(step: &Step, layout: &Layout, ranks: usize, request: &Request) -> Result<Self, PlanError> {
         let body = match &step.body {
             Body::Whole(graph) => FlowBody::Whole(Box::new(passes(graph, layout, request)?)),
             Body::Parts(parts, count) => {
@@ -93,6 +96,7 @@ impl Flow {
                     more,
                     parts: (**parts).clone(),
                     count: *count,
+                    ranks,
                 }))
             }
         };
@@ -220,10 +224,7 @@ impl PartPasses {
             parts.joined.iter().map(|(name, _)| name.as_str()).zip(joined.iter().cloned()).collect();
         let mut all = self.couple(f, scalar, leaves, &joined);
         for (path, sum) in gradients {
-            let sum = match all.gradients.get(&path) {
-                Some(own) => f.add(&sum, own),
-                None => sum,
-            };
+            let sum = self.over_ranks(f, &sum, all.gradients.get(&path));
             all.gradients.insert(path, sum);
         }
         let mut coupled = std::mem::take(&mut all.outputs).into_iter();
@@ -241,6 +242,15 @@ impl PartPasses {
         let ids = both(f, ids, backward_ids);
         all.ids_are_good = both(f, all.ids_are_good.take(), ids);
         all
+    }
+
+    /// What the micro-batches of all ranks give to a gradient, `sum` on this one, and then the coupled part, if it does.
+    fn over_ranks(&self, f: &mut Function, sum: &Value, coupled: Option<&Value>) -> Value {
+        let sum = f.all_reduce(sum, self.ranks);
+        match coupled {
+            Some(own) => f.add(&sum, own),
+            None => sum,
+        }
     }
 
     /// The gradients of joined values that are known beforehand, by [`gradient_of`].
@@ -341,7 +351,7 @@ impl PartPasses {
         let mut start: Vec<Value> = graph
             .gradients
             .iter()
-            .map(|(path, id)| match gradients.get(path) {
+            .map(|(path, id)| match gradients.get(path).filter(|_| self.ranks == 1) {
                 Some(gradient) => gradient.clone(),
                 None => f.constant(0.0, &tensor_type(&graph.node(*id).ty, scalar)),
             })
@@ -360,8 +370,13 @@ impl PartPasses {
             next
         });
         let (sums, ids) = made.split_at(graph.gradients.len());
-        let paths = graph.gradients.iter().map(|(path, _)| path.clone());
-        gradients.extend(paths.zip(sums.iter().cloned()));
+        for ((path, _), sum) in graph.gradients.iter().zip(sums) {
+            let sum = match self.ranks {
+                1 => sum.clone(),
+                _ => self.over_ranks(f, sum, gradients.get(path)),
+            };
+            gradients.insert(path.clone(), sum);
+        }
         ids.first().cloned()
     }
 }

@@ -3,6 +3,9 @@
 //! Before: a compiled pipeline and its [`Step`]. After: [`super::session`] runs the program's text on the device, again and again on
 //! the same memory: tensors and slots are donated.
 //!
+//! Of a program with several ranks each is one of the devices that run the text at once, with rows of its own of the batch and tensors that
+//! are the same on all.
+//!
 //! **Invariant:** nothing is written where a loss, a gradient or a state is not finite, or an id is out of range: the program
 //! chooses between old and new values by one truth, which it also gives.
 
@@ -40,7 +43,7 @@ pub fn scalings(program: &Program) -> Vec<(String, Scaling)> {
 #[derive(Debug, Clone)]
 pub struct StepProgram {
     pub text: String,
-    /// What fills the inputs, by name.
+    /// What fills the inputs of a rank, by name.
     pub inputs: Vec<(String, TensorType)>,
     /// Types of the outputs that were asked for.
     pub outputs: Vec<TensorType>,
@@ -61,7 +64,7 @@ impl StepProgram {
         with_gradients: bool,
     ) -> Result<Self, BackendError> {
         let (layout, train) = (&program.layout, &program.spec.train);
-        let flow = Flow::new(step, layout, &Request::of_step(program, &step.outputs))?;
+        let flow = Flow::new(step, layout, program.ranks, &Request::of_step(program, &step.outputs))?;
         let mut f = Function::with(kernels);
         let tensor = |decl: &crate::graph::TensorDecl| TensorType::new(decl.shape.as_slice(), scalar);
         let old_tensors: Vec<Value> = layout.tensors.iter().map(|decl| f.argument(tensor(decl))).collect();
@@ -80,7 +83,9 @@ impl StepProgram {
             let params = |path: &str| layout.index(path).map(|index| state.tensors[index].clone());
             flow.emit(&mut f, scalar, &Leaves { params: &params, inputs: &values, scalings })
         };
+        // Ids are those of a rank's own rows, and a step is made by all ranks or by none.
         let is_sound = is_sound(&mut f, &made);
+        let is_sound = f.all_agree(&is_sound, program.ranks);
         let is_sound = f.binary("and", &before, &is_sound);
         for (path, value) in &made.updates {
             if let Some(index) = layout.index(path) {
@@ -119,7 +124,7 @@ impl StepProgram {
             }
         }
         Ok(StepProgram {
-            text: f.module("step", 1, &results.iter().collect::<Vec<_>>()),
+            text: f.module("step", program.ranks, &results.iter().collect::<Vec<_>>()),
             inputs,
             outputs: made.outputs.into_iter().map(|value| value.ty).collect(),
             updates,
@@ -142,7 +147,7 @@ impl ForwardProgram {
     pub fn new(program: &Program, step: &Step, scalar: Scalar) -> Result<Self, BackendError> {
         let layout = &program.layout;
         let request = Request { outputs: step.outputs.clone(), ..Request::default() };
-        let flow = Flow::new(step, layout, &request)?;
+        let flow = Flow::new(step, layout, program.ranks, &request)?;
         let mut f = Function::new();
         let is_read = |path: &str| flow.reads(|op| matches!(op, Op::Param { path: read } if read == path));
         let read = layout.tensors.iter().filter(|decl| is_read(&decl.path));
@@ -153,7 +158,7 @@ impl ForwardProgram {
         let params = |path: &str| by_path.get(path).map(|value| (*value).clone());
         let made = flow.emit(&mut f, scalar, &Leaves { params: &params, inputs: &values, scalings: &[] });
         Ok(ForwardProgram {
-            text: f.module("forward", 1, &made.outputs.iter().collect::<Vec<_>>()),
+            text: f.module("forward", program.ranks, &made.outputs.iter().collect::<Vec<_>>()),
             tensors: tensors.iter().map(|(path, _)| path.clone()).collect(),
             inputs,
             outputs: made.outputs.into_iter().map(|value| value.ty).collect(),
@@ -161,7 +166,7 @@ impl ForwardProgram {
     }
 }
 
-/// An argument for each of the training graph's inputs that the step reads.
+/// An argument for each of the training graph's inputs that the step reads, of a rank's own rows.
 fn inputs(
     f: &mut Function,
     program: &Program,
@@ -174,7 +179,8 @@ fn inputs(
         true => TensorType::new(input.ty.shape.as_slice(), Scalar::U8),
         false => tensor_type(&input.ty, scalar),
     };
-    let read = program.train.inputs.iter().filter(|input| is_read(&input.name));
+    let own = program.inputs_of(1);
+    let read = own.iter().filter(|input| is_read(&input.name));
     let inputs: Vec<(String, TensorType)> = read.map(|input| (input.name.clone(), of_input(input))).collect();
     let values = inputs.iter().map(|(name, ty)| (name.clone(), f.argument(ty.clone()))).collect();
     (inputs, values)
