@@ -7,10 +7,12 @@
 
 use rayon::prelude::*;
 
+use super::lower::TensorType;
 use super::pjrt::{Buffer, Client, PjrtError};
-use super::values::Number;
+use super::values::{Number, upload_input};
 use crate::backend::BackendError;
 use crate::graph::{Layout, TensorDecl};
+use crate::tensor::Inputs;
 
 /// What one device holds.
 pub struct Replica {
@@ -127,6 +129,19 @@ pub fn on_each<T: Send>(
         1 => Ok(vec![make(0)?]),
         _ => (0..count).into_par_iter().map(&make).collect(),
     }
+}
+
+/// What fills `types`, by name, on each device: its rank's own rows, and what is the same for all.
+pub fn upload_own_rows<E: Number>(
+    client: &Client,
+    ranks: usize,
+    types: &[(String, TensorType)],
+    inputs: Inputs<'_>,
+) -> Result<Vec<Vec<Buffer>>, BackendError> {
+    on_each(ranks, |rank| {
+        let own = if ranks == 1 { inputs } else { inputs.of_micro(rank) };
+        types.iter().map(|(name, ty)| upload_input::<E>(client, rank, name, ty, own)).collect()
+    })
 }
 
 /// All tensors of the layout, on a device.

@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 
 use super::clock::{Clock, Timed};
 use super::device::enough;
-use super::lower::{Leaf, Module, Scalar, TensorType, module};
+use super::lower::{Leaf, Module, Scalar, module};
 use super::peak;
 use super::pjrt::{Buffer, Client, ElementType, Executable};
 use super::programs::{self, Programs, compile_step, fits};
-use super::replicas::{Replicas, on_each};
+use super::replicas::{Replicas, on_each, upload_own_rows};
 use super::step::{ForwardProgram, Numbers, StepProgram, scalings};
 use super::values::{Number, upload_input};
 use crate::backend::host::accumulate::{Accumulation, Whole};
@@ -482,19 +482,6 @@ fn in_bytes(inputs: Inputs<'_>) -> Vec<(String, Scaling)> {
 fn truth(client: &Client, ranks: usize) -> Result<Arc<Vec<Buffer>>, BackendError> {
     let made = (0..ranks).map(|rank| client.upload(rank, ElementType::Pred, &[], &[1]));
     Ok(Arc::new(made.collect::<Result<_, _>>()?))
-}
-
-/// What fills `types`, by name, on each device: its rank's own rows, and what is the same for all.
-fn upload_own_rows<E: Number>(
-    client: &Client,
-    ranks: usize,
-    types: &[(String, TensorType)],
-    inputs: Inputs<'_>,
-) -> Result<Vec<Vec<Buffer>>, BackendError> {
-    on_each(ranks, |rank| {
-        let own = if ranks == 1 { inputs } else { inputs.of_micro(rank) };
-        types.iter().map(|(name, ty)| upload_input::<E>(client, rank, name, ty, own)).collect()
-    })
 }
 
 fn read_output<E: Number>(buffer: &Buffer, is_int: bool, shape: &[usize]) -> Result<OutputValue<E>, BackendError> {
