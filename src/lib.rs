@@ -6,6 +6,7 @@
 //! - [`shape`]: bound → typed: branches, losses and evaluation evaluated, every value with its shape.
 //! - [`graph`]: typed → [`graph::Program`]: a graph for each mode and one layout for all tensors.
 //! - [`graph::grad`] and [`plan`]: for a backend without a tape of its own, a graph with its gradients and one static step.
+//! - [`graph::spread`] and [`ranks`]: where several processes or devices share a batch, the graph of one of them, and what moves values.
 //! - [`backend`] opens a session that holds the tensors and makes steps; [`data`] fills its inputs, [`tensor`]s of the host; [`train`]
 //!   drives both; [`eval`] and [`verify`] look at the result; [`run`] keeps it, and [`report`] shows it.
 //!
