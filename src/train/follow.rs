@@ -6,19 +6,16 @@
 //! step, and two questions behind each step: whether anybody was asked to stop, and whether rank 0 does.
 
 use super::agreement;
-use super::session::{Ended, SessionOptions, trainer};
+use super::session::{BROKEN_NAMED, Ended, SessionOptions, loader_options, trainer};
 use super::watch::{SessionError, Watch};
 use crate::backend::{Backend, StepError};
 use crate::data::evaluation::probe;
-use crate::data::loader::{Loader, LoaderOptions, steps_per_epoch};
+use crate::data::loader::{Loader, steps_per_epoch};
 use crate::data::source;
 use crate::graph::Program;
 use crate::ranks;
 use crate::spec::Clock;
-use crate::tensor::{Element, Pictures};
-
-/// Broken pictures of a batch that are told by name.
-const BROKEN_NAMED: usize = 10;
+use crate::tensor::Element;
 
 /// Trains `program` along with rank 0.
 pub fn follow<E: Element>(
@@ -39,16 +36,10 @@ pub fn follow<E: Element>(
     agreement::share(engine, &program.layout, &spec.train, &mut taken_up);
     let mut trainer = trainer(program, backend, clock, taken_up, options)?;
     trainer.session.prepare().map_err(StepError::from)?;
-    let loader_options = LoaderOptions {
-        seed: spec.train.seed,
-        threads: options.threads,
-        prefetch: spec.data.prefetch_batches,
-        max_broken: spec.data.max_broken,
-        pictures: Pictures::Levels,
-    };
     let total_steps = clock.total_steps as u64;
     let (views, inputs, steps) = (&spec.views, &program.train.inputs, trainer.step..total_steps);
-    let mut loader = Loader::start(source, views, inputs, trainer.share(), loader_options, steps).map_err(in_train)?;
+    let mut loader = Loader::start(source, views, inputs, trainer.share(), loader_options(spec, options), steps)
+        .map_err(in_train)?;
     // Rank 0 looks at what it had no time for.
     if trainer.step < total_steps && ranks::any(engine, false) {
         return Ok(Ended::Stopped { step: trainer.step });

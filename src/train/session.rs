@@ -28,11 +28,11 @@ use crate::run::checkpoint::{self, Checkpoint, State, machine};
 use crate::run::memory::resident_memory;
 use crate::run::metrics::evaluations;
 use crate::run::{Metrics, RunFolder, Saver, Started};
-use crate::spec::Clock;
+use crate::spec::{Clock, Spec};
 use crate::tensor::{Element, Pictures};
 
 /// Broken pictures of a batch that are told by name.
-const BROKEN_NAMED: usize = 10;
+pub(super) const BROKEN_NAMED: usize = 10;
 
 /// What the features have to beat.
 pub(super) struct Baseline {
@@ -238,13 +238,7 @@ impl<'a, E: Element> Training<'a, E> {
 
     fn train(&mut self, options: &SessionOptions, watch: &mut dyn Watch) -> Result<Ended, SessionError> {
         let (program, spec) = (self.program, &self.program.spec);
-        let loader_options = LoaderOptions {
-            seed: spec.train.seed,
-            threads: options.threads,
-            prefetch: spec.data.prefetch_batches,
-            max_broken: spec.data.max_broken,
-            pictures: Pictures::Levels,
-        };
+        let loader_options = loader_options(spec, options);
         let steps = self.trainer.step..self.total_steps;
         let in_train = |error| SessionError::Data { source_name: "train".to_owned(), error };
         let (views, inputs, batch_size) = (&spec.views, &program.train.inputs, spec.data.batch_size);
@@ -410,6 +404,17 @@ impl<'a, E: Element> Training<'a, E> {
         self.saver.save(state, kept.tensors, kept.slots)?;
         self.saved = Some(step);
         Ok(())
+    }
+}
+
+/// How batches of training are loaded, on every rank alike.
+pub(super) fn loader_options(spec: &Spec, options: &SessionOptions) -> LoaderOptions {
+    LoaderOptions {
+        seed: spec.train.seed,
+        threads: options.threads,
+        prefetch: spec.data.prefetch_batches,
+        max_broken: spec.data.max_broken,
+        pictures: Pictures::Levels,
     }
 }
 
