@@ -240,8 +240,8 @@ fn a_step_that_is_not_finite_on_one_device_is_made_by_none() {
         _ => None,
     });
     *picture.expect("there are pictures") = f32::NAN;
-    let told = |ranks: usize, micro_batches: usize| {
-        let program = shared(&alone, ranks, micro_batches);
+    let told = |ranks: usize| {
+        let program = shared(&alone, ranks, 1);
         let session =
             devices::<f64>(ranks).open(&program, start(&program, &sets)).unwrap_or_else(|error| panic!("{error}"));
         let mut trainer = Trainer::new(&program, session, Clock::new(1.0, 4));
@@ -256,13 +256,11 @@ fn a_step_that_is_not_finite_on_one_device_is_made_by_none() {
         let OutputValue::Float(features) = &found[0] else { panic!("features are floats") };
         (error, features.data.clone())
     };
-    let (one, of_one) = told(1, 1);
-    for (ranks, micro_batches) in [(4, 1), (2, 3)] {
-        let (error, features) = told(ranks, micro_batches);
-        assert_eq!(error, one, "{ranks} devices");
-        let off = of_one.iter().zip(&features).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-        assert!(off <= 1e-9, "{ranks} devices: {off:e}");
-    }
+    let (one, of_one) = told(1);
+    let (error, features) = told(2);
+    assert_eq!(error, one);
+    let off = of_one.iter().zip(&features).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(off <= 1e-9, "{off:e}");
 }
 
 /// Programs of another number of devices are others; those of the same are taken as they are kept.
@@ -333,6 +331,7 @@ fn a_bench_says_on_how_many_devices_it_ran() {
 
 /// A run on two devices that is killed goes on to the bytes of one that is not.
 #[test]
+#[ignore = "half a minute, and what is taken up is held above: CMAE_PJRT_PLUGIN=FILE cargo test -- --ignored a_killed_run_on_two"]
 fn a_killed_run_on_two_devices_ends_with_the_same_bytes() {
     let Some(xla) = xla::backend() else { return };
     survives_a_kill(&with(&SMALL, &["--backend", xla, "--devices", "2"]), 14);
