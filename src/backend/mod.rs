@@ -195,7 +195,9 @@ pub enum BackendError {
          as are asked for, to try it out)"
     )]
     OneDevice { backend: &'static str, wanted: usize },
-    #[error("the {backend} backend is one rank by itself, of {ranks} (help: --backend cpu, or --backend xla)")]
+    #[error(
+        "the {backend} backend is one rank by itself, of {ranks} (help: --backend cpu, or one process with --backend xla --devices N)"
+    )]
     NoRanks { backend: &'static str, ranks: usize },
     #[error("{op} at {scope}: {message}")]
     Op { op: &'static str, scope: String, message: String },

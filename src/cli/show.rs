@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use cmae::graph::masking::maskings;
 use cmae::graph::step::Body;
 use cmae::graph::{Graph, Layout, Program, TensorKind, flops};
+use cmae::spec::MicroBatch;
 use cmae::train::fit::Fit;
 
 use super::output::{out, outln};
@@ -66,10 +67,12 @@ pub fn main(args: Args) -> Result<(), String> {
         return match args.what {
             What::Cost => exchange::show(&program, ranks, args.json),
             What::Graph | What::Ir => {
-                let program = Program { ranks, ..program };
+                // All of a rank's rows at once: how a machine cuts them is another matter.
+                let mut program = Program { ranks, ..program };
+                program.spec.train.micro_batch = MicroBatch::Auto;
                 match program.step(&[]).map_err(|error| error.to_string())?.body {
                     Body::Whole(own) => graph(&own),
-                    Body::Parts(parts, _) => graph(&parts.coupled),
+                    Body::Parts(..) => unreachable!("a batch that is not cut has no parts"),
                 }
                 Ok(())
             }

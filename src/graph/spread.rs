@@ -35,12 +35,18 @@ pub fn whole(parts: &Parts, layout: &Layout, outputs: &[String], samples: usize,
         }
         _ => None,
     });
-    let mut gathered: HashMap<&str, ValueId> = HashMap::new();
-    for ((name, whole), (_, id)) in parts.joined.iter().chain(&parts.apart).zip(&forward.outputs) {
-        gathered.insert(name, spread.gathered(own[id.index()], whole));
-    }
+    let mut gather = |list: &'_ [(String, Type)], made: &[(String, ValueId)]| -> HashMap<String, ValueId> {
+        let one = |((name, whole), (_, id)): (&(String, Type), &(String, ValueId))| {
+            (name.clone(), spread.gathered(own[id.index()], whole))
+        };
+        list.iter().zip(made).map(one).collect()
+    };
+    // Apart from one another: an output may have the name of a tensor.
+    let (of_joined, of_apart) = forward.outputs.split_at(parts.joined.len());
+    let joined = gather(&parts.joined, of_joined);
+    let given = gather(&parts.apart, of_apart);
     let all = spread.put(&parts.coupled, |spread, node| match &node.op {
-        Op::Param { path: name } | Op::Input { name } => match gathered.get(name.as_str()) {
+        Op::Param { path: name } | Op::Input { name } => match joined.get(name) {
             Some(id) => Some(*id),
             None => spread.whole_input(node, &parts.coupled),
         },
@@ -50,7 +56,7 @@ pub fn whole(parts: &Parts, layout: &Layout, outputs: &[String], samples: usize,
     let named = |list: &[(String, ValueId)]| list.iter().map(|(name, id)| (name.clone(), new(id))).collect();
     let output = |name: &String| {
         let coupled = parts.coupled.output(name).map(|id| new(&id));
-        let id = coupled.or_else(|| gathered.get(name.as_str()).copied());
+        let id = coupled.or_else(|| given.get(name).copied());
         (name.clone(), id.expect("one of the parts makes it"))
     };
     let graph = Graph {

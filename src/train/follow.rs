@@ -6,7 +6,7 @@
 //! step, and two questions behind each step: whether anybody was asked to stop, and whether rank 0 does.
 
 use super::agreement;
-use super::session::{BROKEN_NAMED, Ended, SessionOptions, loader_options, trainer};
+use super::session::{Ended, SessionOptions, loader_options, tell_broken, trainer};
 use super::watch::{SessionError, Watch};
 use crate::backend::{Backend, StepError};
 use crate::data::evaluation::probe;
@@ -46,9 +46,7 @@ pub fn follow<E: Element>(
     }
     while let Some(batch) = loader.next_batch() {
         let batch = batch.map_err(in_train)?;
-        for (name, reason) in loader.take_broken().iter().take(BROKEN_NAMED) {
-            watch.say(&format!("warning: {name} is broken and passed over: {reason}"));
-        }
+        tell_broken(&loader.take_broken(), watch);
         if let Some(report) = trainer.step_ahead(batch.inputs)? {
             trainer.session.reuse(report.results);
         }

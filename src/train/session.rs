@@ -32,7 +32,7 @@ use crate::spec::{Clock, Spec};
 use crate::tensor::{Element, Pictures};
 
 /// Broken pictures of a batch that are told by name.
-pub(super) const BROKEN_NAMED: usize = 10;
+const BROKEN_NAMED: usize = 10;
 
 /// What the features have to beat.
 pub(super) struct Baseline {
@@ -64,7 +64,7 @@ pub struct SessionOptions {
     pub with: Vec<String>,
     /// `NAME=VALUE` of each override, for the record.
     pub overrides: Vec<String>,
-    /// The ranks of the run, of which this process is the first.
+    /// The ranks of the run, of which this process is one.
     pub ranks: Arc<dyn Ranks>,
 }
 
@@ -258,13 +258,7 @@ impl<'a, E: Element> Training<'a, E> {
         while let Some(batch) = loader.next_batch() {
             let batch = batch.map_err(in_train);
             self.sources.noticed().iter().for_each(|line| watch.say(line));
-            let broken = loader.take_broken();
-            for (name, reason) in broken.iter().take(BROKEN_NAMED) {
-                watch.say(&format!("warning: {name} is broken and passed over: {reason}"));
-            }
-            if broken.len() > BROKEN_NAMED {
-                watch.say(&format!("warning: {} more are broken", broken.len() - BROKEN_NAMED));
-            }
+            tell_broken(&loader.take_broken(), watch);
             self.saver.poll()?;
             let start = Instant::now();
             if let Some(report) = self.trainer.step_ahead(batch?.inputs)? {
@@ -404,6 +398,16 @@ impl<'a, E: Element> Training<'a, E> {
         self.saver.save(state, kept.tensors, kept.slots)?;
         self.saved = Some(step);
         Ok(())
+    }
+}
+
+/// Tells of pictures that were found broken: some by name, all by number.
+pub(super) fn tell_broken(broken: &[(String, String)], watch: &mut dyn Watch) {
+    for (name, reason) in broken.iter().take(BROKEN_NAMED) {
+        watch.say(&format!("warning: {name} is broken and passed over: {reason}"));
+    }
+    if broken.len() > BROKEN_NAMED {
+        watch.say(&format!("warning: {} more are broken", broken.len() - BROKEN_NAMED));
     }
 }
 

@@ -8,31 +8,21 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
 use crate::command::{on_path, root, succeed, tool};
-use crate::runs::{metrics, text, weights};
+use crate::runs::{SMALL, metrics, text, weights};
 
-/// The quickstart at a size for tests, with a batch that 2, 3 and 4 ranks share out evenly: 58 steps.
-const SMALL: [&str; 20] = [
-    "run",
-    "pipelines/quickstart.cmae",
+/// What a run of these tests has of its own beside [`SMALL`]: a batch that 2, 3 and 4 ranks share out evenly, 58 steps.
+const SHARED: [&str; 10] = [
     "--backend",
     "cpu",
     "--threads",
     "1",
     "--set",
-    "image_size=16px",
-    "--set",
-    "model.encoder.embed_dim=32",
-    "--set",
-    "model.encoder.depth=1",
-    "--set",
     "data.batch_size=48",
-    "--set",
-    "train.epochs=2",
     "--set",
     "train.checkpoint_every=5 steps",
     "--set",
@@ -57,7 +47,7 @@ fn mpirun() -> Option<Command> {
 fn ranks(count: usize, folder: &Path, more: &[&str]) -> Option<Command> {
     let mut command = mpirun()?;
     command.args(["-n", &count.to_string(), "--oversubscribe", env!("CARGO_BIN_EXE_cmaec")]);
-    command.args(SMALL).args(["--out", text(folder)]).args(more);
+    command.args(SMALL).args(SHARED).args(["--out", text(folder)]).args(more);
     Some(command)
 }
 
@@ -116,7 +106,7 @@ fn ranks_train_as_one_process_does() {
     let place = tempfile::tempdir().expect("a folder can be made");
     let path = |name: &str| place.path().join(name);
     let alone = path("one");
-    succeed(&[&SMALL[..], &["--out", text(&alone)]].concat());
+    succeed(&[&SMALL[..], &SHARED, &["--out", text(&alone)]].concat());
     let wanted = metrics(&alone);
     for (count, more) in [(2, &[][..]), (3, &["--set", "train.micro_batch=4"]), (4, &[])] {
         let folder = path(&format!("of{count}"));
@@ -126,12 +116,11 @@ fn ranks_train_as_one_process_does() {
         assert!(said.contains(&format!("over {count} ranks")), "{said}");
         let found = metrics(&folder);
         assert_eq!(found.len(), wanted.len());
-        // Rounding of f32 that 58 steps of AdamW amplify: a wrong gradient is off by tenths after a few.
+        // What three steps of every pipeline are held to in f32 (`ranks`); these pictures amplify rounding less.
         let off = |(a, b): (&Value, &Value)| (total(a) - total(b)).abs() / total(a).abs();
-        let early = wanted.iter().zip(&found).take(5).map(off).fold(0.0, f64::max);
-        let late = wanted.iter().zip(&found).map(off).fold(0.0, f64::max);
-        println!("{count} ranks: {early:.1e} in the first five steps, {late:.1e} in all");
-        assert!(early < 1e-4 && late < 2e-2, "{count} ranks: {early:e}, {late:e}");
+        let most = wanted.iter().zip(&found).map(off).fold(0.0, f64::max);
+        println!("{count} ranks: {most:.1e}");
+        assert!(most < 1e-5, "{count} ranks: {most:e}");
     }
     // The same number of ranks gives the same bytes.
     let again = path("again");
@@ -158,7 +147,8 @@ fn a_rank_that_dies_ends_all_and_the_run_goes_on_to_the_same_bytes() {
         let found = started(&folder, 4, &mut child);
         // Of each rank in turn, at a moment that the clock chooses.
         let (rank, process) = found[kill % found.len()];
-        std::thread::sleep(Duration::from_millis(u64::from(Instant::now().elapsed().subsec_nanos() % 97)));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970");
+        std::thread::sleep(Duration::from_micros(u64::from(now.subsec_nanos()) % 300_000));
         let at = Instant::now();
         signal(process, "-KILL");
         let ended = child.wait_with_output().expect("it ends");

@@ -67,12 +67,15 @@ pub struct Cpu<E> {
     /// Time by kind of step, where somebody asks.
     times: Option<BTreeMap<String, Duration>>,
     ranks: Arc<dyn Ranks>,
+    /// What is sent while its place takes the sum.
+    sent: Vec<E>,
 }
 
 /// As one of `ranks`.
 pub fn cpu<E: Real>(ranks: Arc<dyn Ranks>) -> Box<dyn Backend<E>> {
     Box::new(Cpu::<E> {
         ranks,
+        sent: Vec::new(),
         planned: Vec::new(),
         floats: Vec::new(),
         ints: Vec::new(),
@@ -193,11 +196,10 @@ impl<E: Real> Backend<E> for Cpu<E> {
             return;
         }
         // By pieces: another arena of gradients would be a quarter of what a run stores.
-        let mut own = vec![E::ZERO; SUMMED.min(values.len())];
         for values in values.chunks_mut(SUMMED) {
-            let own = &mut own[..values.len()];
-            own.copy_from_slice(values);
-            self.ranks.all_reduce(E::values(own), E::values_mut(values));
+            self.sent.clear();
+            self.sent.extend_from_slice(values);
+            self.ranks.all_reduce(E::values(&self.sent), E::values_mut(values));
         }
     }
 
