@@ -20,7 +20,7 @@ pub use evaluate::{BASELINE_LIMIT, EvaluateSpec, KnnSpec, Limit, Reconstructions
 pub use schedule::{Duration, End, Schedule, Tick};
 pub use train::{
     Clip, EmaMoment, EmaSpec, MicroBatch, Optimizer, ParameterRule, Precision, Recompute, Residual, Role, Selector,
-    TrainSpec, glob_matches,
+    ShardOptimizer, TrainSpec, glob_matches,
 };
 pub use view::{Filling, Interpolation, Scaling, ViewFrom, ViewOp, ViewSpec, covering_size};
 

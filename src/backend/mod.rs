@@ -248,6 +248,9 @@ pub trait Backend<E: Element> {
     /// Sums `values` over all ranks, element by element, in the place of each rank's own.
     fn sum_over_ranks(&mut self, _values: &mut [E]) {}
 
+    /// Fills `values` with those of rank `from`.
+    fn copy_of_rank(&mut self, _from: usize, _values: &mut [E]) {}
+
     /// Why this backend cannot do what `request` asks for, whatever the graph: to be known before a run starts.
     fn accept(&self, _request: &Request) -> Result<(), BackendError> {
         Ok(())

@@ -6,6 +6,7 @@
 //! **Invariant:** a step that is not made leaves tensors and slots as they were: nothing is written where a loss, a gradient or
 //! a state is not finite.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
@@ -75,12 +76,13 @@ pub struct DeviceBytes {
 }
 
 /// What a checkpoint holds of a session.
-#[derive(Debug, Clone, Copy)]
-pub struct Kept<'a, E> {
+#[derive(Debug, Clone)]
+pub struct Kept<'a, E: Element> {
     /// All tensors, laid out by the program's layout.
     pub tensors: &'a [E],
-    /// What the optimizer keeps of each trained value, in the order of its slots: `layout.trained_len` values each.
-    pub slots: &'a [Vec<E>],
+    /// What the optimizer keeps of each trained value, in the order of its slots: `layout.trained_len` values each. Where ranks
+    /// share it out, it was put together, and rank 0 alone has it.
+    pub slots: Cow<'a, [Vec<E>]>,
     /// Updates that each trained tensor has had.
     pub updates: &'a [u64],
 }
@@ -153,13 +155,12 @@ pub trait Session<E: Element> {
     ) -> Result<Vec<OutputValue<E>>, BackendError>;
 
     /// All tensors, laid out by the program's layout.
-    fn tensors(&mut self) -> Result<&[E], BackendError> {
-        Ok(self.kept()?.tensors)
-    }
+    fn tensors(&mut self) -> Result<&[E], BackendError>;
 
     /// Puts `tensors` in the place of those that are there; gives back those.
     fn exchange(&mut self, tensors: Vec<E>) -> Result<Vec<E>, BackendError>;
 
+    /// All ranks ask for it, or none does.
     fn kept(&mut self) -> Result<Kept<'_, E>, BackendError>;
 
     /// Takes a checkpoint up: as [`Kept`] says of each.

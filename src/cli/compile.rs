@@ -7,6 +7,7 @@ use cmae::backend::xla::offline::{self, Report, Target};
 use cmae::backend::xla::pjrt::Plugin;
 use cmae::backend::xla::plugins::{self, Maker};
 use cmae::graph::{Program, flops};
+use cmae::spec::ShardOptimizer;
 use serde_json::{Value, json};
 
 use super::bench::PrecisionName;
@@ -50,7 +51,8 @@ pub fn main(args: Args) -> Result<(), String> {
         options.sets.push(format!("train.precision={}", precision.get_name()));
     }
     let (compiled, _) = options.compile(&args.file)?;
-    let program = &Program { ranks: usize::from(args.devices), ..compiled.program };
+    let sharded = compiled.program.spec.train.shard_optimizer == ShardOptimizer::Always;
+    let program = &Program { ranks: usize::from(args.devices), sharded, ..compiled.program };
     let plugin = plugin(&target, args.plugin.as_deref())?;
     let folder = Folder::new(args.dump.as_deref())?;
     let report = offline::compile(program, &target, &plugin, folder.path()).map_err(|error| error.to_string())?;

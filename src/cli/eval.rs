@@ -1,17 +1,21 @@
 //! `cmaec eval`: what a trained model's features are worth.
 
+use std::sync::Arc;
+
 use clap::Subcommand;
 use cmae::backend::BackendError;
 use cmae::eval::quality::QualityError;
 use cmae::eval::{Judge, Pass};
+use cmae::ranks::Ranks;
 use cmae::spec::{BASELINE_LIMIT, Duration, KnnSpec, Limit};
 use cmae::train::init;
 use serde_json::json;
 
 use super::output::{errln, outln};
 use super::passes::Passes;
-use super::pipeline::Engine;
-use super::trained::Chosen;
+use super::pipeline::{self, Engine};
+use super::together;
+use super::trained::{Chosen, Trained};
 
 /// Judges the features of a run.
 #[derive(clap::Args)]
@@ -57,13 +61,18 @@ struct Knn {
 }
 
 pub fn main(args: Args) -> Result<(), String> {
-    match args.how {
-        How::Knn(args) => knn(args),
-    }
+    together::main(|ranks| {
+        match args.how {
+            How::Knn(args) => knn(args, ranks)?,
+        }
+        Ok(None)
+    })
 }
 
-fn knn(args: Knn) -> Result<(), String> {
-    let trained = args.chosen.load()?;
+/// Ranks share the pictures; the first tells what was found.
+fn knn(args: Knn, ranks: &Arc<dyn Ranks>) -> Result<(), String> {
+    pipeline::start_threads(None, ranks.local())?;
+    let trained = Trained { quiet: ranks.rank() > 0, ..args.chosen.load()? };
     let program = &trained.program;
     let of_pipeline = program.spec.evaluate.knn.clone();
     // Wu et al. 2018's values, where the pipeline gives none.
@@ -85,20 +94,23 @@ fn knn(args: Knn) -> Result<(), String> {
     let bank = trained.named(&args.bank.unwrap_or_else(|| format!("data.{}", spec.bank)))?;
     let queries = trained.named(&args.queries.unwrap_or_else(|| format!("data.{}", spec.queries)))?;
     let text = |error: QualityError| error.to_string();
-    let judge = Judge::new(&spec, bank, queries).map_err(text)?;
+    let judge = Judge::new(&spec, bank, queries, ranks.clone()).map_err(text)?;
     if let Some(why) = judge.no_votes() {
         return Err(text(QualityError::NoLabels { why: why.to_owned() }));
     }
     let failed = |error: BackendError| error.to_string();
     let backend = args.engine.open::<f32>()?;
     let mut session = backend.open(program, trained.arena).map_err(failed)?;
-    let mut passes = Passes::watch()?;
+    let mut passes = Passes::watch(&**ranks)?;
     let mut look = |pass: Pass<'_>| passes.look(pass);
     let (found, _) = judge.model(&mut *session, program, trained.step, &mut look).map_err(text)?;
     session.exchange(init::initialise(&program.layout, program.spec.train.seed)).map_err(failed)?;
     let untrained = judge.untrained(&mut *session, program, &mut look).map_err(text)?;
     let pixels = judge.raw_pixels(program, &mut look).map_err(text)?;
     drop(passes);
+    if ranks.rank() > 0 {
+        return Ok(());
+    }
     found.left_out.iter().for_each(|left_out| errln!("warning: {left_out}"));
     let (Some(knn), Some(of_untrained), Some(of_pixels)) = (found.knn, untrained.knn, pixels.knn) else {
         unreachable!("a judge with labels lets them vote");

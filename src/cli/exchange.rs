@@ -8,7 +8,7 @@
 
 use cmae::graph::Program;
 use cmae::plan::{Exchanged, Traffic};
-use cmae::spec::Precision;
+use cmae::spec::{Precision, ShardOptimizer};
 use cmae::train::fit::bytes_text;
 use serde_json::json;
 
@@ -26,7 +26,8 @@ const LINKS: [(&str, f64); 5] = [
 
 /// Prints it for `program` on so many ranks.
 pub fn show(program: &Program, ranks: usize, as_json: bool) -> Result<(), String> {
-    let program = Program { ranks, ..program.clone() };
+    let sharded = program.spec.train.shard_optimizer == ShardOptimizer::Always;
+    let program = Program { ranks, sharded, ..program.clone() };
     let traffic = Traffic::of_step(&program).map_err(|error| error.to_string())?;
     let float_bytes = if program.spec.train.precision == Precision::F64 { 8 } else { 4 };
     let share = (ranks - 1) as f64 / ranks as f64;

@@ -1,18 +1,21 @@
 //! `cmaec features`: writes a trained model's features of pictures.
 
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use cmae::backend::BackendError;
+use cmae::data::evaluation::EvalBatches;
 use cmae::eval::features::{FeatureFile, FeaturesError, Made};
+use cmae::eval::shared::{Sink, left_out, shared};
 use cmae::eval::{Pass, features, quality};
+use cmae::ranks::{self, Ranks};
 use cmae::run::destination::{Kind, destination};
 
 use super::output::{errln, outln};
 use super::passes::Passes;
-use super::pipeline::Engine;
-use super::trained::Chosen;
+use super::pipeline::{self, Engine};
+use super::together;
+use super::trained::{Chosen, Trained};
 
 /// Writes the features of pictures as safetensors: `features` [N, D], `labels` [N] (−1 without classes), and in
 /// the metadata the names of the pictures and of the classes that labels count.
@@ -31,8 +34,14 @@ pub struct Args {
 }
 
 pub fn main(args: Args) -> Result<(), String> {
+    together::main(|ranks| write(args, &**ranks).map(|()| None))
+}
+
+/// Ranks share the pictures; the first writes the file.
+fn write(args: Args, engine: &dyn Ranks) -> Result<(), String> {
+    pipeline::start_threads(None, engine.local())?;
     let output = destination(&args.output, Kind::Tensors, None).map_err(|error| error.to_string())?;
-    let trained = args.chosen.load()?;
+    let trained = Trained { quiet: engine.rank() > 0, ..args.chosen.load()? };
     let program = &trained.program;
     let graph = program.features.as_ref().ok_or_else(|| {
         format!("pipeline `{}` has no features\nhelp: add `evaluate {{ features = … }}` to it", program.spec.name)
@@ -42,26 +51,33 @@ pub fn main(args: Args) -> Result<(), String> {
     let backend = args.engine.open::<f32>()?;
     let images: Arc<[usize]> = (0..source.len()).collect();
     let of = images.len();
-    let mut batches = quality::batches(program, graph, &source, images).map_err(|error| error.to_string())?;
+    let batches = quality::batches(program, graph, &source, images).map_err(|error| error.to_string())?;
+    let mut batches = batches.of_rank(engine.rank(), engine.count());
     let mut session = backend.open(program, trained.arena).map_err(failed)?;
-    let mut passes = Passes::watch()?;
+    let mut passes = Passes::watch(engine)?;
     let mut file: Option<FeatureFile<'_>> = None;
     let (mut done, mut dim) = (0, 0);
-    let sink = |made: Made| -> Result<(), FeaturesError> {
-        let file = match &mut file {
-            Some(file) => file,
-            None => file.insert(FeatureFile::create(&output, &*source, made.features.dim)?),
-        };
-        file.push(&made)?;
-        (done, dim) = (done + made.rows.len(), made.features.dim);
-        match passes.look(Pass { what: "features", done, of }) {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => Err(FeaturesError::Stopped),
+    let mut sink = |made: Made| -> Result<(), FeaturesError> {
+        if engine.rank() == 0 {
+            let file = match &mut file {
+                Some(file) => file,
+                None => file.insert(FeatureFile::create(&output, &*source, made.features.dim)?),
+            };
+            file.push(&made)?;
         }
+        (done, dim) = (done + made.rows.len(), made.features.dim);
+        let stops = passes.look(Pass { what: "features", done, of }).is_break();
+        if ranks::any(engine, stops) { Err(FeaturesError::Stopped) } else { Ok(()) }
     };
-    features::extract(&mut *session, graph, batches.by_ref(), sink).map_err(|error| error.to_string())?;
+    let make = |batches: &mut EvalBatches, sink: Sink<'_, FeaturesError>| {
+        features::extract(&mut *session, graph, batches, sink)
+    };
+    shared(engine, &mut batches, make, &mut sink).map_err(|error| error.to_string())?;
     drop(passes);
-    let left_out = quality::left_out(&batches, &args.data).map_err(|error| error.to_string())?;
+    let left_out = left_out(engine, &batches, &args.data).map_err(|error| error.to_string())?;
+    if engine.rank() > 0 {
+        return Ok(());
+    }
     left_out.iter().for_each(|left_out| errln!("warning: {left_out}"));
     // Where no picture gave a row, that was an error already.
     let rows = file.map_or(Ok(0), FeatureFile::finish).map_err(|error| error.to_string())?;

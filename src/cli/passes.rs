@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use cmae::eval::Pass;
+use cmae::ranks::Ranks;
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::output::{self, errln};
@@ -75,24 +76,27 @@ pub struct Passes {
     pace: Pace,
     bar: ProgressBar,
     stop: Arc<AtomicBool>,
+    shows: bool,
 }
 
 impl Passes {
-    pub fn watch() -> Result<Passes, String> {
-        let stop = Arc::new(AtomicBool::new(false));
-        signals::watch(stop.clone(), "leaving after this batch; once more leaves at once")?;
-        let bar = match output::is_terminal() {
+    /// As one of `ranks`, of which the first alone shows them.
+    pub fn watch(ranks: &dyn Ranks) -> Result<Passes, String> {
+        let (stop, shows) = (Arc::new(AtomicBool::new(false)), ranks.rank() == 0);
+        let told = if shows { "leaving after this batch; once more leaves at once" } else { "" };
+        signals::watch(stop.clone(), told)?;
+        let bar = match output::is_terminal() && shows {
             true => ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()),
             false => ProgressBar::hidden(),
         };
         bar.set_style(ProgressStyle::with_template("{msg}").expect("the template is constant and right"));
-        Ok(Passes { pace: Pace::default(), bar, stop })
+        Ok(Passes { pace: Pace::default(), bar, stop, shows })
     }
 
     pub fn look(&mut self, pass: Pass<'_>) -> ControlFlow<()> {
         match self.pace.text(&pass) {
             Some(text) if self.bar.is_hidden() => {
-                if self.pace.is_due() {
+                if self.pace.is_due() && self.shows {
                     errln!("{text}");
                 }
             }

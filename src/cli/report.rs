@@ -102,6 +102,10 @@ impl Watch for Reporting<'_> {
         self.view.say(line);
     }
 
+    fn say_own(&mut self, line: &str) {
+        self.view.say_own(line);
+    }
+
     fn asked_to_stop(&self) -> bool {
         self.view.asked_to_stop()
     }

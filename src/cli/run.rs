@@ -15,7 +15,7 @@ use cmae::run::numbered::{first_free, newest};
 use cmae::run::{RunError, RunFolder, Started, Sweep, SweepFolder, shell};
 use cmae::source::Sources;
 use cmae::spec::{MicroBatch, Precision};
-use cmae::train::{Ended, ImportedRun, SessionError, SessionOptions, Watch, follow, session};
+use cmae::train::{Ended, ImportedRun, SessionError, SessionOptions, Watch, session};
 
 use super::output::{self, errln};
 use super::pipeline::{self, AUTO, Engine, Options, Share};
@@ -108,13 +108,17 @@ fn train(args: Args, ranks: &Arc<dyn Ranks>) -> Result<Option<String>, String> {
         ));
     }
     if ranks.rank() > 0 {
-        return job.follow(&runs[0]);
+        return match job.train(&runs[0], None)? {
+            Ended::Finished => Ok(None),
+            // Rank 0 says how to go on.
+            Ended::Stopped { .. } => Ok(Some(String::new())),
+        };
     }
     let place = Place { out: before.folder, name: runs[0].compiled.program.spec.name.clone() };
     match (&runs[..], all.sweeps.is_empty()) {
         ([run], true) => {
             let (out, folder) = place.open(|path| RunFolder::open_for_training(path, args.resume))?;
-            match job.train(run, folder)? {
+            match job.train(run, Some(folder))? {
                 Ended::Finished => output::offer(format_args!("{}\n", out.display())),
                 Ended::Stopped { step } => return Ok(Some(job.stopped(step, &out))),
             }
@@ -251,7 +255,7 @@ impl Job<'_> {
         for run in runs {
             let folder = base.join(sweep::folder_name(&run.combination));
             let ended = RunFolder::open_for_training(&folder, self.args.resume).map_err(|error| error.to_string());
-            let ended = ended.and_then(|opened| self.train(run, opened));
+            let ended = ended.and_then(|opened| self.train(run, Some(opened)));
             if let Ok(Ended::Stopped { step }) = ended {
                 return Err(self.stopped(step, base));
             }
@@ -280,21 +284,24 @@ impl Job<'_> {
         Err(format!("{} of {} runs failed: {}", failed.len(), rows.len(), names.join(" ")))
     }
 
-    fn train(&self, run: &Planned, folder: RunFolder) -> Result<Ended, String> {
+    /// In `folder`, which rank 0 has.
+    fn train(&self, run: &Planned, folder: Option<RunFolder>) -> Result<Ended, String> {
         match run.compiled.program.spec.train.precision {
             Precision::F32 | Precision::Bf16 => self.train_in::<f32>(run, folder),
             Precision::F64 => self.train_in::<f64>(run, folder),
         }
     }
 
-    fn train_in<E: Compute>(&self, run: &Planned, folder: RunFolder) -> Result<Ended, String> {
-        let out = folder.path().to_owned();
-        let ended = self.session::<E>(run, &folder);
+    fn train_in<E: Compute>(&self, run: &Planned, folder: Option<RunFolder>) -> Result<Ended, String> {
+        let out = folder.as_ref().map(|folder| folder.path().to_owned());
+        let ended = self.session::<E>(run, folder.as_ref());
         // A folder that is in use is that of a run that goes on.
-        folder.leave();
+        if let Some(folder) = folder {
+            folder.leave();
+        }
         let (ended, mut watch) = ended?;
         // Where the folder could not be written to, a report cannot either.
-        if !matches!(ended, Err(SessionError::Run(_))) {
+        if let Some(out) = out.filter(|_| !matches!(ended, Err(SessionError::Run(_)))) {
             watch.last(&out);
         }
         ended.map_err(|error| explain(error, &run.compiled, &run.sources))
@@ -304,16 +311,20 @@ impl Job<'_> {
     fn session<'r, E: Compute>(
         &self,
         run: &'r Planned,
-        folder: &RunFolder,
+        folder: Option<&RunFolder>,
     ) -> Result<(Result<Ended, SessionError>, Reporting<'r>), String> {
         let args = self.args;
         let mut backend = args.engine.open_for::<E>(&run.compiled.program, self.ranks, args.share.devices)?;
         let mut program = Program { ranks: self.ranks.count(), ..run.compiled.program.clone() };
-        let kept = if args.resume { kept_micro_batch(folder, &program)? } else { None };
+        let kept = match folder.filter(|_| args.resume) {
+            Some(folder) => kept_micro_batch(folder, &program)?,
+            None => None,
+        };
         together::start_with(&**self.ranks, &mut program, kept);
-        let view: Box<dyn Watch> = match args.tui {
-            true => Box::new(Tui::open(&program.spec.name, folder.metrics(), self.stop.clone())?),
-            false => Box::new(Progress::new(self.stop.clone())),
+        let view: Box<dyn Watch> = match folder {
+            Some(folder) if args.tui => Box::new(Tui::open(&program.spec.name, folder.metrics(), self.stop.clone())?),
+            Some(_) => Box::new(Progress::new(self.stop.clone())),
+            None => Box::new(together::Beside::new(self.ranks.rank(), self.stop.clone())),
         };
         let mut watch = Reporting::new(view, move |pictures| {
             let warnings = run.compiled.warnings(Some(pictures));
@@ -323,9 +334,9 @@ impl Job<'_> {
             watch.say("compiling the step for the device");
         }
         let (mut program, fit) = pipeline::fitted(&program, &mut *backend, self.ranks.local())?;
-        together::smallest_micro_batch(&**self.ranks, &mut program);
+        together::fit_all(&**self.ranks, &mut program);
         // A checkpoint holds what was imported.
-        let needs_imports = !args.imports.is_empty() || !folder.holds_checkpoints();
+        let needs_imports = folder.is_some_and(|folder| !args.imports.is_empty() || !folder.holds_checkpoints());
         let options = self.options(run, ranks::any(&**self.ranks, needs_imports))?;
         watch.say(&format!(
             "{}: {:.2} M trained parameters, batches of {}, {}, {} threads, in {}",
@@ -334,8 +345,11 @@ impl Job<'_> {
             program.batch_text(),
             pipeline::engine_text(&*backend),
             options.threads,
-            folder.path().display(),
+            folder.map_or(Path::new("").display(), |folder| folder.path().display()),
         ));
+        if program.sharded {
+            watch.say(&format!("what the optimizer keeps is shared out over the {} ranks", program.ranks));
+        }
         if let Some(fit) = &fit {
             watch.say(&format!("memory: {}", pipeline::memory_line(fit)));
             if let Some(larger) = fit.by_itself {
@@ -362,30 +376,6 @@ impl Job<'_> {
             overrides: run.sets.clone(),
             ranks: self.ranks.clone(),
         })
-    }
-
-    /// The run on a rank that owns no folder.
-    fn follow(&self, run: &Planned) -> Result<Option<String>, String> {
-        match run.compiled.program.spec.train.precision {
-            Precision::F32 | Precision::Bf16 => self.follow_in::<f32>(run),
-            Precision::F64 => self.follow_in::<f64>(run),
-        }
-    }
-
-    fn follow_in<E: Compute>(&self, run: &Planned) -> Result<Option<String>, String> {
-        let mut backend = self.args.engine.open_for::<E>(&run.compiled.program, self.ranks, self.args.share.devices)?;
-        let mut program = Program { ranks: self.ranks.count(), ..run.compiled.program.clone() };
-        together::start_with(&**self.ranks, &mut program, None);
-        let (mut program, _) = pipeline::fitted(&program, &mut *backend, self.ranks.local())?;
-        together::smallest_micro_batch(&**self.ranks, &mut program);
-        let options = self.options(run, ranks::any(&**self.ranks, false))?;
-        let mut watch = together::Beside::new(self.ranks.rank(), self.stop.clone());
-        let ended = follow::follow(&program, backend, &options, &mut watch);
-        match ended.map_err(|error| explain(error, &run.compiled, &run.sources))? {
-            Ended::Finished => Ok(None),
-            // Rank 0 says how to go on.
-            Ended::Stopped { .. } => Ok(Some(String::new())),
-        }
     }
 
     /// What to type to go on: overrides are in the folder, and taken from there.

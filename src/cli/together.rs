@@ -60,17 +60,18 @@ pub fn start_with(ranks: &dyn Ranks, program: &mut Program, kept: Option<MicroBa
     }
 }
 
-/// All ranks cut their rows alike, as the one with the least memory has to.
-pub fn smallest_micro_batch(ranks: &dyn Ranks, program: &mut Program) {
+/// All ranks cut their rows alike, as the one with the least memory has to, and share out what the optimizer keeps where one has to.
+pub fn fit_all(ranks: &dyn Ranks, program: &mut Program) {
     if ranks.count() == 1 {
         return;
     }
+    program.sharded = ranks::any(ranks, program.sharded);
     let own = program.spec.micro_batch() as i64;
     let least = ranks::each(ranks, own).into_iter().min().unwrap_or(own);
     program.spec.train.micro_batch = MicroBatch::Of(least as usize);
 }
 
-/// Who looks on beside rank 0: what all ranks see is told there once.
+/// Who looks on beside rank 0, which says what all ranks see.
 pub struct Beside {
     rank: usize,
     stop: Arc<AtomicBool>,
@@ -87,8 +88,9 @@ impl Watch for Beside {
 
     fn step(&mut self, _: &StepLine<'_>) {}
 
-    /// Of its own pictures.
-    fn say(&mut self, line: &str) {
+    fn say(&mut self, _: &str) {}
+
+    fn say_own(&mut self, line: &str) {
         errln!("rank {}: {line}", self.rank);
     }
 

@@ -29,7 +29,7 @@ impl Chosen {
             let program = folder.program()?;
             let (checkpoint, note) = Checkpoint::<f32>::load_named(&folder, &program.layout, name)?;
             note.iter().for_each(|line| errln!("warning: {line}"));
-            Ok(Trained { arena: checkpoint.arena, step: checkpoint.state.step, program })
+            Ok(Trained { arena: checkpoint.arena, step: checkpoint.state.step, program, quiet: false })
         };
         load().map_err(|error| error.to_string())
     }
@@ -40,6 +40,8 @@ pub struct Trained {
     /// All tensors, by the program's layout; in f32 whatever the run's precision was.
     pub arena: Vec<f32>,
     pub step: u64,
+    /// Whether another rank tells what there is to say of sources.
+    pub quiet: bool,
 }
 
 /// Loads the newest that `run` holds; a checkpoint that is damaged is named on stderr and passed over.
@@ -50,7 +52,7 @@ pub fn load(run: &Path) -> Result<Trained, String> {
         let (checkpoint, damaged) = Checkpoint::<f32>::load_newest(&folder, &program.layout)?
             .ok_or_else(|| RunError::NoCheckpoint { path: run.to_owned() })?;
         damaged.iter().for_each(|line| errln!("warning: {line}"));
-        Ok(Trained { arena: checkpoint.arena, step: checkpoint.state.step, program })
+        Ok(Trained { arena: checkpoint.arena, step: checkpoint.state.step, program, quiet: false })
     };
     load().map_err(|error| error.to_string())
 }
@@ -64,7 +66,8 @@ impl Trained {
     /// The source that `text` names: one of the pipeline's (`data.val`), or what lies at that path.
     pub fn source(&self, text: &str) -> Result<Arc<dyn Source>, String> {
         let source = pipeline::source(&self.program.spec.data, text)?;
-        source::describe(text, &*source).iter().for_each(|line| errln!("{line}"));
+        let lines = if self.quiet { Vec::new() } else { source::describe(text, &*source) };
+        lines.iter().for_each(|line| errln!("{line}"));
         Ok(source)
     }
 }

@@ -1,6 +1,9 @@
 //! Batches for evaluation: a source in its order, or some of it, every image once, the last batch padded.
 //!
-//! **Invariant:** rows stand in the source's order; a broken image has no row and is listed; padding is never counted.
+//! Several ranks share a source batch by batch: each makes every so many-th of them.
+//!
+//! **Invariant:** rows stand in the source's order; a broken image has no row and is listed; padding is never counted; which images
+//! a batch is of does not hang on which of them are broken.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -28,8 +31,17 @@ pub struct EvalBatch {
     pub inputs: Vec<(String, InputValue)>,
     /// Of the rows that are no padding.
     pub labels: Vec<i64>,
-    /// Which picture of the source each row shows that is no padding.
+    /// Which picture of the source each row shows that is no padding. Where all were broken there is none, and no input either.
     pub rows: Vec<usize>,
+}
+
+/// A picture without a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken {
+    /// Its place in the source.
+    pub image: usize,
+    pub name: String,
+    pub reason: String,
 }
 
 /// Pictures of a source that are tried before a run starts.
@@ -42,11 +54,13 @@ pub struct EvalBatches {
     inputs: Vec<InputDecl>,
     batch_size: usize,
     seed: u64,
-    /// Which images of the source it goes over, and the place among them of the next.
+    /// Which images of the source it goes over.
     images: Arc<[usize]>,
+    /// The next batch to be made, and how many lie between two of this rank.
     next: usize,
+    stride: usize,
     shown: usize,
-    broken: Vec<(String, String)>,
+    broken: Vec<Broken>,
 }
 
 impl EvalBatches {
@@ -73,7 +87,17 @@ impl EvalBatches {
         let batch_size = batch_size(inputs);
         let broken = Vec::new();
         let inputs = inputs.to_vec();
-        Ok(EvalBatches { source, plan, inputs, batch_size, seed, images, next: 0, shown: 0, broken })
+        Ok(EvalBatches { source, plan, inputs, batch_size, seed, images, next: 0, stride: 1, shown: 0, broken })
+    }
+
+    /// Of these the batches of one of `count` ranks, before the first was made.
+    pub fn of_rank(self, rank: usize, count: usize) -> EvalBatches {
+        EvalBatches { next: rank, stride: count, ..self }
+    }
+
+    /// The most batches that a rank makes.
+    pub fn rounds(&self) -> usize {
+        self.images.len().div_ceil(self.batch_size).div_ceil(self.stride)
     }
 
     /// Images of a batch.
@@ -91,8 +115,8 @@ impl EvalBatches {
         self.images.len()
     }
 
-    /// Images without a row: (name, reason).
-    pub fn broken(&self) -> &[(String, String)] {
+    /// Images without a row.
+    pub fn broken(&self) -> &[Broken] {
         &self.broken
     }
 
@@ -110,15 +134,17 @@ impl EvalBatches {
                 Err(reason) => {
                     // Pictures of a disk that is gone are not broken.
                     self.source.check()?;
-                    self.broken.push((self.source.name(*index), reason));
+                    self.broken.push(Broken { image: *index, name: self.source.name(*index), reason });
                 }
             }
         }
         Ok(samples)
     }
 
-    /// A batch of `samples`, of which there is at least one.
     fn batch(&mut self, samples: &[(usize, Rows)]) -> EvalBatch {
+        if samples.is_empty() {
+            return EvalBatch { inputs: Vec::new(), labels: Vec::new(), rows: Vec::new() };
+        }
         let label = |index: &usize| self.source.label(*index).unwrap_or(-1);
         let padded = || samples.iter().chain(samples.iter().cycle()).take(self.batch_size);
         let rows: Vec<&Rows> = padded().map(|(_, rows)| rows).collect();
@@ -174,22 +200,10 @@ impl Iterator for EvalBatches {
     type Item = Result<EvalBatch, DataError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let mut samples = Vec::new();
-        // Broken images are made up for by those that follow.
         let images = self.images.clone();
-        while samples.len() < self.batch_size && self.next < images.len() {
-            let end = (self.next + self.batch_size - samples.len()).min(images.len());
-            let indices = &images[self.next..end];
-            self.next = end;
-            match self.samples(indices) {
-                Ok(found) => samples.extend(found),
-                Err(error) => return Some(Err(error)),
-            }
-        }
-        if samples.is_empty() {
-            return None;
-        }
-        Some(Ok(self.batch(&samples)))
+        let indices = images.chunks(self.batch_size).nth(self.next)?;
+        self.next += self.stride;
+        Some(self.samples(indices).map(|samples| self.batch(&samples)))
     }
 }
 
@@ -214,7 +228,8 @@ pub fn sample_inputs(
         }
     }
     if samples.is_empty() {
-        let last = batches.broken.last().map(|(name, reason)| format!("{name}: {reason}")).unwrap_or_default();
+        let last =
+            batches.broken.last().map(|Broken { name, reason, .. }| format!("{name}: {reason}")).unwrap_or_default();
         return Err(DataError::NoneReadable { source_name: source_name.to_owned(), tried: len, last });
     }
     let batch = batches.batch(&samples);

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use crate::diag::{Code, Diagnostic, suggest};
 use crate::source::Span;
-use crate::spec::{Duration, MicroBatch, Optimizer, Precision, Recompute, Residual, Schedule, TrainSpec};
+use crate::spec::{
+    Duration, MicroBatch, Optimizer, Precision, Recompute, Residual, Schedule, ShardOptimizer, TrainSpec,
+};
 use crate::syntax::ast::{Binding, Entry, Pipeline, SectionKind};
 
 use super::args::wrong_type;
@@ -15,7 +17,7 @@ use super::settings::{as_duration, as_schedule};
 use super::value::{Kind, Value};
 use super::{Checked, Machine};
 
-const KNOWN: [&str; 12] = [
+const KNOWN: [&str; 13] = [
     "epochs",
     "seed",
     "micro_batch",
@@ -25,6 +27,7 @@ const KNOWN: [&str; 12] = [
     "precision",
     "recompute",
     "residual",
+    "shard_optimizer",
     "checkpoint_every",
     "keep",
     "log_every_steps",
@@ -52,6 +55,7 @@ impl Machine<'_> {
             precision: Precision::F32,
             recompute: Recompute::None,
             residual: Residual::Bf16,
+            shard_optimizer: ShardOptimizer::Auto,
             checkpoint_every: Duration::Epochs(1.0),
             keep: 3,
             log_every_steps: 1,
@@ -142,6 +146,10 @@ fn set(spec: &mut TrainSpec, binding: &Binding, value: &Value, batch_size: usize
         ("residual", Kind::Str(text)) if &**text == "f32" => spec.residual = Residual::F32,
         ("residual", Kind::Str(text)) if &**text == "bf16" => spec.residual = Residual::Bf16,
         ("residual", _) => return wrong("`f32` or `bf16`"),
+        ("shard_optimizer", Kind::Str(text)) if &**text == "auto" => spec.shard_optimizer = ShardOptimizer::Auto,
+        ("shard_optimizer", Kind::Bool(true)) => spec.shard_optimizer = ShardOptimizer::Always,
+        ("shard_optimizer", Kind::Bool(false)) => spec.shard_optimizer = ShardOptimizer::Never,
+        ("shard_optimizer", _) => return wrong("`auto`, `true` or `false`"),
         ("checkpoint_every", _) => spec.checkpoint_every = as_duration(&what, value)?,
         ("keep", _) => spec.keep = whole(&what, value)?,
         ("log_every_steps", _) => spec.log_every_steps = whole(&what, value)?,

@@ -4,6 +4,7 @@
 //!
 //! **Invariant:** rows stand in the order of the batches, and padding never becomes a row.
 
+use std::ops::Range;
 use std::path::Path;
 
 use crate::backend::{BackendError, Session};
@@ -26,6 +27,12 @@ pub struct Features {
 impl Features {
     pub fn row(&self, row: usize) -> &[f32] {
         &self.data[row * self.dim..(row + 1) * self.dim]
+    }
+
+    /// Those of `rows`.
+    pub fn slice(&self, rows: Range<usize>) -> Features {
+        let data = self.data[rows.start * self.dim..rows.end * self.dim].to_vec();
+        Features { rows: rows.len(), dim: self.dim, data }
     }
 
     /// Each row over its Euclidean norm; a row of zeros stays zero.
@@ -120,7 +127,7 @@ pub fn extract<E: Element, X: From<FeaturesError>>(
     each(batches, of, sink)
 }
 
-/// Gives the rows without padding of what `rows_of` makes of each batch to `sink`.
+/// Gives the rows without padding of what `rows_of` makes of each batch to `sink`: none of a batch whose pictures are all broken.
 pub(super) fn each<X: From<FeaturesError>>(
     batches: impl Iterator<Item = Result<EvalBatch, DataError>>,
     mut rows_of: impl FnMut(usize, &[(String, InputValue)]) -> Result<HostTensor<f32>, FeaturesError>,
@@ -129,6 +136,10 @@ pub(super) fn each<X: From<FeaturesError>>(
     let mut expected = None;
     for (batch, item) in batches.enumerate() {
         let EvalBatch { inputs, labels, rows } = item.map_err(FeaturesError::from)?;
+        if rows.is_empty() {
+            sink(Made::default())?;
+            continue;
+        }
         let HostTensor { shape, mut data } = rows_of(batch, &inputs)?;
         let (held, dim, valid) = (shape[0], shape[1], rows.len());
         if valid > held {

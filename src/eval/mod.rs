@@ -2,7 +2,7 @@
 //!
 //! Before: `train` (or a checkpoint) gives parameters, `data` gives batches. After: `run` logs and draws the figures.
 //! [`quality`] judges features by [`knn`] and [`collapse`], [`features`] makes and writes them, [`pixels`] is what they have to beat,
-//! [`map`] puts them in a plane, [`pass`] tells who waits, [`pictures`] draws reconstructions,
+//! [`shared`] lets ranks share the pictures, [`map`] puts features in a plane, [`pass`] tells who waits, [`pictures`] draws reconstructions,
 //! [`sheet`] contact sheets with the masks that [`hidden`] makes,
 //! [`export`] writes a module's weights.
 //!
@@ -18,9 +18,11 @@ pub mod pass;
 pub mod pictures;
 pub mod pixels;
 pub mod quality;
+pub mod shared;
 pub mod sheet;
 
 pub use features::Features;
 pub use map::FeatureMap;
 pub use pass::{Look, Pass};
-pub use quality::{Judge, LeftOut, Named, Quality};
+pub use quality::{Judge, Named, Quality};
+pub use shared::LeftOut;

@@ -6,8 +6,6 @@
 //! counted with it. Labels of two sources meet by the names of their classes alone.
 
 use std::collections::HashSet;
-use std::fmt;
-use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
 
 use super::collapse::{Collapse, collapse};
@@ -16,11 +14,13 @@ use super::knn::{KnnError, Search, accuracy, check_others};
 use super::map::{FeatureMap, feature_map};
 use super::pass::{Look, Pass};
 use super::pixels;
+use super::shared::{self, LeftOut, Sink, left_out, shared};
 use crate::backend::Session;
 use crate::data::DataError;
 use crate::data::evaluation::{EvalBatches, some_of};
 use crate::data::source::{self, Identity, Source};
 use crate::graph::{Graph, InputKind, Program};
+use crate::ranks::{self, Ranks};
 use crate::spec::{KnnSpec, Limit};
 use crate::tensor::Element;
 
@@ -31,8 +31,9 @@ pub struct Named {
     pub source: Arc<dyn Source>,
 }
 
-/// The sources that kNN takes, opened.
+/// The sources that kNN takes, opened. Ranks share pictures and search; each has the figures.
 pub struct Judge {
+    ranks: Arc<dyn Ranks>,
     bank: Chosen,
     /// What of it votes on the baselines.
     baseline_bank: Chosen,
@@ -109,26 +110,6 @@ impl Accuracy {
     }
 }
 
-/// Broken pictures of a source.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeftOut {
-    pub source_name: String,
-    pub broken: usize,
-    pub of: usize,
-    /// One of them by name, and why.
-    pub example: String,
-}
-
-impl fmt::Display for LeftOut {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let LeftOut { source_name, broken, of, example } = self;
-        match broken {
-            1 => write!(f, "1 of {of} pictures of {source_name} is broken and left out: {example}"),
-            _ => write!(f, "{broken} of {of} pictures of {source_name} are broken and left out, such as {example}"),
-        }
-    }
-}
-
 /// Why features could not be judged.
 #[derive(Debug, thiserror::Error)]
 pub enum QualityError {
@@ -161,9 +142,6 @@ impl From<FeaturesError> for QualityError {
     }
 }
 
-/// What takes features as they are made.
-type Sink<'s> = &'s mut dyn FnMut(Made) -> Result<(), QualityError>;
-
 /// Pictures of a source that are looked at.
 #[derive(Clone)]
 struct Chosen {
@@ -195,7 +173,7 @@ impl Chosen {
 
 impl Judge {
     /// Finds what can be known before anything is computed: whether labels of both meet, and whether `k` votes can be had.
-    pub fn new(spec: &KnnSpec, bank: Named, queries: Named) -> Result<Judge, QualityError> {
+    pub fn new(spec: &KnnSpec, bank: Named, queries: Named, ranks: Arc<dyn Ranks>) -> Result<Judge, QualityError> {
         let labels = match unlabelled(&bank, &queries) {
             Some(why) => Err(why),
             None => {
@@ -207,7 +185,7 @@ impl Judge {
         let baseline_bank = bank.some(spec.baseline_limit, "evaluate.knn.baseline");
         let queries = Chosen::new(queries, spec.query_limit, "evaluate.knn.queries");
         let identities = OnceLock::new();
-        let judge = Judge { bank, baseline_bank, queries, spec: spec.clone(), labels, identities };
+        let judge = Judge { ranks, bank, baseline_bank, queries, spec: spec.clone(), labels, identities };
         if judge.labels.is_ok() {
             let (k, rows) = (spec.k, judge.baseline_bank.images.len());
             if k == 0 || k > rows {
@@ -276,7 +254,8 @@ impl Judge {
         (what, look): (&str, Look<'_>),
     ) -> Result<(Quality, Made), QualityError> {
         let graph = program.features.as_ref().ok_or(QualityError::NoFeatures)?;
-        let make = |batches: &mut EvalBatches, sink: Sink<'_>| features::extract(session, graph, batches, sink);
+        let make =
+            |batches: &mut EvalBatches, sink: Sink<'_, QualityError>| features::extract(session, graph, batches, sink);
         let (mut quality, queries) = self.judge(bank, program, graph, make, (what, look))?;
         quality.collapse = collapse(&queries.features);
         Ok((quality, queries))
@@ -287,7 +266,8 @@ impl Judge {
         let graph = program.features.as_ref().ok_or(QualityError::NoFeatures)?;
         let view = graph.inputs.iter().find(|input| matches!(input.kind, InputKind::View { .. }));
         let view = view.ok_or(QualityError::NoFeatures)?;
-        let make = |batches: &mut EvalBatches, sink: Sink<'_>| pixels::raw_pixels(&view.name, batches, sink);
+        let make =
+            |batches: &mut EvalBatches, sink: Sink<'_, QualityError>| pixels::raw_pixels(&view.name, batches, sink);
         let (mut quality, _) = self.judge(&self.baseline_bank, program, graph, make, ("raw pixels", look))?;
         if let (Some(knn), &[_, _, height, width]) = (&mut quality.knn, &view.ty.shape[..]) {
             let pooled = pixels::pooled_size((height, width));
@@ -303,19 +283,21 @@ impl Judge {
         bank: &Chosen,
         program: &Program,
         graph: &Graph,
-        mut make: impl FnMut(&mut EvalBatches, Sink<'_>) -> Result<(), QualityError>,
+        mut make: impl FnMut(&mut EvalBatches, Sink<'_, QualityError>) -> Result<(), QualityError>,
         (what, look): (&str, Look<'_>),
     ) -> Result<(Quality, Made), QualityError> {
+        let engine = &*self.ranks;
         let of_bank = if self.labels.is_ok() { bank.images.len() } else { 0 };
         let (mut begun, of) = (0, of_bank + self.queries.images.len());
-        let mut pass = |chosen: &Chosen, sink: Sink<'_>| -> Result<Option<LeftOut>, QualityError> {
-            let mut tell = |done: usize| match look(Pass { what, done, of }) {
-                ControlFlow::Continue(()) => Ok(()),
-                ControlFlow::Break(()) => Err(QualityError::Stopped),
+        let mut pass = |chosen: &Chosen, sink: Sink<'_, QualityError>| -> Result<Option<LeftOut>, QualityError> {
+            let mut tell = |done: usize| match ranks::any(engine, look(Pass { what, done, of }).is_break()) {
+                false => Ok(()),
+                true => Err(QualityError::Stopped),
             };
-            let mut batches = batches(program, graph, &chosen.named.source, chosen.images.clone())?;
+            let batches = batches(program, graph, &chosen.named.source, chosen.images.clone())?;
+            let mut batches = batches.of_rank(engine.rank(), engine.count());
             let mut done = begun;
-            make(&mut batches, &mut |made| {
+            shared(engine, &mut batches, &mut make, &mut |made| {
                 done += made.rows.len();
                 sink(made)?;
                 tell(done)
@@ -323,17 +305,17 @@ impl Judge {
             begun += chosen.images.len();
             // With those that are broken.
             tell(begun)?;
-            Ok(left_out(&batches, &chosen.named.name)?)
+            Ok(left_out(engine, &batches, &chosen.named.name)?)
         };
         let mut queries = Made::default();
         let mut without = pass(&self.queries, &mut |made| {
             queries.append(&made);
             Ok(())
         })?;
+        if let Some(row) = queries.features.first_not_finite() {
+            return Err(KnnError::NotFinite { which: "query", row }.into());
+        }
         let Ok(labels) = &self.labels else {
-            if let Some(row) = queries.features.first_not_finite() {
-                return Err(KnnError::NotFinite { which: "query", row }.into());
-            }
             return Ok((Quality { knn: None, collapse: None, left_out: without.into_iter().collect() }, queries));
         };
         let found = self.identities();
@@ -341,22 +323,26 @@ impl Judge {
             found.map(|found| queries.rows.iter().map(|row| found.queries[*row]).collect());
         let mut in_bank = HashSet::new();
         let KnnSpec { k, temperature, .. } = self.spec;
-        let mut search = Search::new(&queries.features, k, asked.clone())?;
+        // Each rank searches for its own share of the queries.
+        let share = |rank: usize| rank * queries.rows.len() / engine.count();
+        let own = share(engine.rank())..share(engine.rank() + 1);
+        let shown = asked.as_ref().map(|asked| asked[own.clone()].to_vec());
+        let mut search = Search::new(&queries.features.slice(own), k, shown)?;
         let of_bank = pass(bank, &mut |made| {
             let shown: Vec<Identity> =
                 found.map_or(Vec::new(), |found| made.rows.iter().map(|row| found.bank[*row]).collect());
             in_bank.extend(shown.iter().copied());
             Ok(search.add(&made.features, &made.labels, &shown)?)
         })?;
-        let own = asked.iter().flatten().filter(|identity| in_bank.contains(identity)).count();
-        let found = search.vote(temperature)?;
+        let left_one_out = asked.iter().flatten().filter(|identity| in_bank.contains(identity)).count();
+        let predictions = shared::joined(engine, search.vote(temperature)?.predictions);
         let of_bank_label = |label: &i64| labels.get(usize::try_from(*label).ok()?).copied();
         let joined: Vec<i64> = queries.labels.iter().map(|label| of_bank_label(label).unwrap_or(-1)).collect();
         let knn = Accuracy {
-            share: accuracy(&found.predictions, &joined),
+            share: accuracy(&predictions, &joined),
             chance: chance(&joined),
             queries: joined.len(),
-            own,
+            own: left_one_out,
             bank: bank.taken(),
             asked: self.queries.taken(),
             pooled: None,
@@ -395,21 +381,6 @@ fn chance(labels: &[i64]) -> f64 {
         counts[label] += 1;
     }
     counts.into_iter().max().unwrap_or(0) as f64 / labels.len().max(1) as f64
-}
-
-/// The broken pictures among those that `batches` went over.
-///
-/// # Errors
-/// Where there was no other.
-pub fn left_out(batches: &EvalBatches, source_name: &str) -> Result<Option<LeftOut>, DataError> {
-    let broken = batches.broken();
-    let [first, ..] = broken else { return Ok(None) };
-    let (example, of) = (format!("{}: {}", first.0, first.1), batches.images());
-    let source_name = source_name.to_owned();
-    match batches.shown() {
-        0 => Err(DataError::NoneReadable { source_name, tried: of, last: example }),
-        _ => Ok(Some(LeftOut { source_name, broken: broken.len(), of, example })),
-    }
 }
 
 /// Batches of `images` of `source` for an evaluation graph.

@@ -66,7 +66,16 @@ pub fn build(typed: Typed, diagnostics: &mut Diagnostics) -> Result<Compiled, Re
         diagnostics.push(internal(&fault));
         return Err(Reported);
     }
-    let program = Program { layout: Layout::new(stored), emas: typed.emas, train, features, pictures, spec, ranks: 1 };
+    let program = Program {
+        layout: Layout::new(stored),
+        emas: typed.emas,
+        train,
+        features,
+        pictures,
+        spec,
+        ranks: 1,
+        sharded: false,
+    };
     for graph in [Some(&program.train), program.features.as_ref(), program.pictures.as_ref()].into_iter().flatten() {
         if let Err(fault) = verify::passed("the compiler", graph, &program.layout) {
             diagnostics.push(internal(&fault));

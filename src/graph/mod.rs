@@ -256,6 +256,9 @@ pub struct Program {
     /// How many ranks share a batch: the machines' choice as a run begins, and no part of what is kept of it.
     #[serde(skip, default = "alone")]
     pub ranks: usize,
+    /// Whether they share out what the optimizer keeps: the machines' choice too.
+    #[serde(skip)]
+    pub sharded: bool,
 }
 
 fn alone() -> usize {

@@ -3,7 +3,8 @@
 //! A batch is spread over ranks as [`accumulate`](super::accumulate) spreads it over time. What keeps samples apart sees a rank's own
 //! rows; the values that are joined are gathered from all ranks; what joins samples sees the whole batch, on each rank alike. The way
 //! back is the same: of the gradients of what was gathered a rank takes its own rows, and what its rows give to the gradients of
-//! parameters is summed over all ranks. So the step is that of one machine with the same batch, whatever the losses are.
+//! parameters is summed over all ranks. So the step is that of one machine with the same batch, whatever the losses are. A sum over
+//! joined rows, such as a centre's, is that of each rank's sums: no rank needs the rows of others for it.
 //!
 //! ```text
 //! own rows ─▶ apart ─▶ all_gather ─▶ joined, the whole batch ─▶ losses, updates
@@ -187,12 +188,32 @@ impl Spread {
                 {
                     self.declare(decl);
                 }
-                let inputs = node.inputs.iter().map(|id| new[id.index()]).collect();
-                self.graph.push(Node { inputs, ..node.clone() })
+                let inputs: Vec<ValueId> = node.inputs.iter().map(|id| new[id.index()]).collect();
+                self.summed(node, &inputs).unwrap_or_else(|| self.graph.push(Node { inputs, ..node.clone() }))
             });
             new.push(id);
         }
         new
+    }
+
+    /// A sum or a mean over rows that were gathered, by what each rank has of it: it is smaller than they are.
+    fn summed(&mut self, node: &Node, inputs: &[ValueId]) -> Option<ValueId> {
+        let (Op::Sum { axes, .. } | Op::Mean { axes, .. }) = &node.op else { return None };
+        let rows = self.graph.node(*inputs.first()?);
+        let Op::AllGather { axis, .. } = &rows.op else { return None };
+        if !axes.contains(axis) {
+            return None;
+        }
+        let (own, ranks) = (rows.inputs.clone(), self.ranks);
+        let part = self.graph.push(Node { inputs: own, ..node.clone() });
+        let sum = self.graph.push(Node { op: Op::AllReduce { ranks }, inputs: vec![part], ..node.clone() });
+        Some(match node.op {
+            Op::Mean { .. } => {
+                let op = Op::MulConst { value: 1.0 / ranks as f64 };
+                self.graph.push(Node { op, inputs: vec![sum], ..node.clone() })
+            }
+            _ => sum,
+        })
     }
 
     fn declare(&mut self, decl: &InputDecl) {

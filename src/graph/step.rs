@@ -58,6 +58,11 @@ impl Program {
         (own.div_ceil(most).max(1)..own).find(|count| own.is_multiple_of(*count)).unwrap_or(own.max(1))
     }
 
+    /// In how many parts what the optimizer keeps of the parameters lies: one of each rank, or one.
+    pub fn shards(&self) -> usize {
+        if self.sharded { self.ranks } else { 1 }
+    }
+
     /// `64`, `64 in 4 micro-batches of 16`, `64 over 2 ranks, 32 each in 2 micro-batches of 16`.
     pub fn batch_text(&self) -> String {
         let (batch, own, count) = (self.spec.data.batch_size, self.own_samples(), self.own_micro_batches());

@@ -289,6 +289,8 @@ ops! {
     AllGather { axis: usize, ranks: usize }: "all_gather"(x[either]) Structure Flows;
     /// Identity on what all ranks hold alike; its gradient is the sum of theirs.
     Replicate { ranks: usize }: "replicate"(x) Structure Flows;
+    /// The sum of what all ranks have; what follows is alike on all, so that its gradient is the identity.
+    AllReduce { ranks: usize }: "all_reduce"(x) Structure Flows;
 
     // The backward pass. `g` is the gradient of the op's result, `y` the result. An op with several gradients gives them
     // one behind the other in one flat value, of which slices are read: a value a node, and no copy.
@@ -316,8 +318,6 @@ ops! {
     Conv2dWeightGrad { stride: usize, padding: usize, groups: usize }: "conv2d_weight_grad"(g, x) Product Backward;
     /// g → this rank's block of it along `axis`, which is the first that is not 1.
     OwnRows { axis: usize, ranks: usize }: "own_rows"(g) Structure Backward;
-    /// g → the sum of what all ranks have of it.
-    AllReduce { ranks: usize }: "all_reduce"(g) Structure Backward;
     /// (g `[B, K, D]`, ids Int `[B, K]`) → `[B, tokens, D]`: rows added up where ids are equal, zero where none is.
     ScatterTokens { tokens: usize }: "scatter_tokens"(g, ids[ids]) Tokens Backward;
 }

@@ -67,6 +67,11 @@ impl Traffic {
                 }
             }
         }
+        if program.shards() > 1 {
+            // Each rank's part of the parameters.
+            traffic.gathered.times += program.shards() - 1;
+            traffic.gathered.add(&Type::float([layout.trained_len]));
+        }
         Ok(traffic)
     }
 

@@ -35,8 +35,8 @@ pub trait Ranks: Debug + Send + Sync {
     /// Fills `sum` with the sums, element by element, of what each rank has as `own`.
     fn all_reduce(&self, own: Values<'_>, sum: ValuesMut<'_>);
 
-    /// Fills `values` with those of rank 0.
-    fn broadcast(&self, values: ValuesMut<'_>);
+    /// Fills `values` with those of rank `from`.
+    fn broadcast(&self, from: usize, values: ValuesMut<'_>);
 
     /// Ends all ranks, since this one cannot go on: why was told.
     fn end_all(&self) -> !;
@@ -67,7 +67,7 @@ impl Ranks for Alone {
         copy(own, sum);
     }
 
-    fn broadcast(&self, _: ValuesMut<'_>) {}
+    fn broadcast(&self, _: usize, _: ValuesMut<'_>) {}
 
     fn end_all(&self) -> ! {
         std::process::exit(1)
@@ -108,9 +108,9 @@ pub fn each(ranks: &dyn Ranks, own: i64) -> Vec<i64> {
 /// The numbers of rank 0.
 pub fn of_first(ranks: &dyn Ranks, own: &mut Vec<i64>) {
     let mut len = [own.len() as i64];
-    ranks.broadcast(ValuesMut::I64(&mut len));
+    ranks.broadcast(0, ValuesMut::I64(&mut len));
     own.resize(usize::try_from(len[0]).unwrap_or(0), 0);
-    ranks.broadcast(ValuesMut::I64(own));
+    ranks.broadcast(0, ValuesMut::I64(own));
 }
 
 /// The text of rank 0.
@@ -120,7 +120,27 @@ pub fn text_of_first(ranks: &dyn Ranks, own: &str) -> String {
     }
     let mut bytes: Vec<i64> = own.bytes().map(i64::from).collect();
     of_first(ranks, &mut bytes);
-    String::from_utf8_lossy(&bytes.into_iter().map(|byte| byte as u8).collect::<Vec<_>>()).into_owned()
+    text(&bytes)
+}
+
+/// The text of each rank, in their order.
+pub fn text_of_each(ranks: &dyn Ranks, own: &str) -> Vec<String> {
+    if ranks.count() == 1 {
+        return vec![own.to_owned()];
+    }
+    let lengths = each(ranks, own.len() as i64);
+    let most = lengths.iter().copied().max().unwrap_or(0) as usize;
+    let mut bytes: Vec<i64> = own.bytes().map(i64::from).collect();
+    bytes.resize(most, 0);
+    let mut all = vec![0; most * ranks.count()];
+    ranks.all_gather(Values::I64(&bytes), ValuesMut::I64(&mut all));
+    let of = |(at, len): (usize, &i64)| text(&all[at * most..at * most + *len as usize]);
+    lengths.iter().enumerate().map(of).collect()
+}
+
+/// Bytes that were sent as numbers.
+fn text(bytes: &[i64]) -> String {
+    String::from_utf8_lossy(&bytes.iter().map(|byte| *byte as u8).collect::<Vec<_>>()).into_owned()
 }
 
 /// A process that has found the others. What it holds ends the engine when it is dropped.

@@ -82,13 +82,14 @@ impl Ranks for Mpi {
         }
     }
 
-    fn broadcast(&self, values: ValuesMut<'_>) {
+    fn broadcast(&self, from: usize, values: ValuesMut<'_>) {
         let world = world();
-        let first = world.process_at_rank(0);
+        // A rank's number is one of MPI's.
+        let from = world.process_at_rank(from as i32);
         match values {
-            ValuesMut::F32(values) => first.broadcast_into(values),
-            ValuesMut::F64(values) => first.broadcast_into(values),
-            ValuesMut::I64(values) => first.broadcast_into(values),
+            ValuesMut::F32(values) => from.broadcast_into(values),
+            ValuesMut::F64(values) => from.broadcast_into(values),
+            ValuesMut::I64(values) => from.broadcast_into(values),
         }
     }
 

@@ -5,6 +5,7 @@
 //! **Invariant:** checkpoints come into place in the order in which they were handed over, one at a time; what went wrong with one is
 //! told before the next is begun, and at the latest as the run ends.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -43,11 +44,26 @@ impl<E: Element> Saver<E> {
 
     /// Begins to write the checkpoint of `state`; of the one before it is waited for. Where there is no memory for a copy, or no thread,
     /// it is written before this returns.
-    pub fn save(&mut self, state: State, arena: &[E], slots: &[Vec<E>]) -> Result<(), RunError> {
+    pub fn save(&mut self, state: State, arena: &[E], slots: Cow<'_, [Vec<E>]>) -> Result<(), RunError> {
         self.wait()?;
-        let Some(copied) = std::mem::take(&mut self.spare).of(arena, slots) else {
-            let new = NewCheckpoint { state, arena, slots };
-            return new.save(&self.folder, &self.layout, self.keep).map(drop);
+        let spare = std::mem::take(&mut self.spare);
+        let copied = match slots {
+            Cow::Borrowed(slots) => spare.of(arena, slots).ok_or(slots),
+            // Made for this checkpoint.
+            Cow::Owned(slots) => match (Copied { arena: spare.arena, slots: Vec::new() }).of(arena, &[]) {
+                Some(copied) => Ok(Copied { slots, ..copied }),
+                None => {
+                    let new = NewCheckpoint { state, arena, slots: &slots };
+                    return new.save(&self.folder, &self.layout, self.keep).map(drop);
+                }
+            },
+        };
+        let copied = match copied {
+            Ok(copied) => copied,
+            Err(slots) => {
+                let new = NewCheckpoint { state, arena, slots };
+                return new.save(&self.folder, &self.layout, self.keep).map(drop);
+            }
         };
         let (folder, layout, keep) = (self.folder.clone(), self.layout.clone(), self.keep);
         let write = move || {

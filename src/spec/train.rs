@@ -24,6 +24,15 @@ impl Precision {
     }
 }
 
+/// Whether what the optimizer keeps is shared out over ranks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ShardOptimizer {
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
 /// What of the forward pass is computed again for the backward pass instead of being kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Recompute {
@@ -82,6 +91,11 @@ pub struct TrainSpec {
     /// backend.
     #[serde(default)]
     pub recompute: Recompute,
+    /// `shard_optimizer = auto`, `true` or `false`: whether ranks that share a batch share out what the optimizer keeps of each
+    /// parameter, and each updates its own part (ZeRO-1: Rajbhandari et al. 2020). The numbers are the same; `auto` does it where
+    /// memory asks for it.
+    #[serde(default)]
+    pub shard_optimizer: ShardOptimizer,
     /// `checkpoint_every = 1 epochs`; one is written at the end too.
     pub checkpoint_every: Duration,
     /// `keep = 3`: checkpoints kept; older ones are removed.

@@ -3,25 +3,34 @@
 //! **Invariant:** every rank comes here, in the order of these functions, or none goes on.
 
 use super::SessionError;
-use crate::data::source::{Fingerprint, Source};
+use crate::data::source::Fingerprint;
 use crate::graph::Layout;
 use crate::ranks::{self, Ranks};
 use crate::run::checkpoint::{Checkpoint, State};
 use crate::spec::TrainSpec;
 use crate::tensor::Element;
 
-/// Every rank reads the same pictures: their number and their names are those of rank 0.
-pub(super) fn same_pictures(engine: &dyn Ranks, source: &dyn Source) -> Result<(), SessionError> {
+/// Every rank reads the same pictures: their numbers and their names, source by source, are those of rank 0.
+pub(super) fn same_pictures(engine: &dyn Ranks, own: &[(String, Fingerprint)]) -> Result<(), SessionError> {
     if engine.count() == 1 {
         return Ok(());
     }
-    let own = source.fingerprint();
-    let first = ranks::text_of_first(engine, &ron::to_string(&own).expect("a fingerprint is plain data"));
-    let first: Fingerprint = ron::from_str(&first).expect("it is the text of a fingerprint");
-    match first.change(&own) {
+    let first = ranks::text_of_first(engine, &ron::to_string(own).expect("fingerprints are plain data"));
+    let first: Vec<(String, Fingerprint)> = ron::from_str(&first).expect("it is the text of fingerprints");
+    let change = first.iter().zip(own).find_map(|((name, first), (_, own))| Some((name, first.change(own)?)));
+    match change {
         None => Ok(()),
-        Some(change) => Err(SessionError::OtherPictures { rank: engine.rank(), change }),
+        Some((name, change)) => {
+            Err(SessionError::OtherPictures { rank: engine.rank(), change: format!("data.{name} {change}") })
+        }
     }
+}
+
+/// The steps that rank 0 looked at last.
+pub(super) fn looked(engine: &dyn Ranks, own: [Option<u64>; 2]) -> [Option<u64>; 2] {
+    let mut told: Vec<i64> = own.iter().map(|step| step.map_or(-1, |step| step as i64)).collect();
+    ranks::of_first(engine, &mut told);
+    std::array::from_fn(|at| told.get(at).and_then(|step| u64::try_from(*step).ok()))
 }
 
 /// The checkpoint that rank 0 goes on from, on all ranks; a folder need not be seen by the others.
@@ -46,7 +55,7 @@ pub(super) fn share<E: Element>(
     });
     for values in [&mut checkpoint.arena].into_iter().chain(&mut checkpoint.slots) {
         for values in values.chunks_mut(CHUNK) {
-            engine.broadcast(E::values_mut(values));
+            engine.broadcast(0, E::values_mut(values));
         }
     }
 }

@@ -108,8 +108,8 @@ impl<E: Element> Training<'_, E> {
         let step = self.trainer.step;
         let judged = judge.model(&mut *self.trainer.session, self.program, step, &mut look(watch));
         let (quality, map) = judged.map_err(|error| quality_error(self.program, error))?;
-        if let Some(map) = map {
-            map.write(&self.folder.feature_map()).map_err(RunError::from)?;
+        if let (Some(map), Some(records)) = (map, &self.records) {
+            map.write(&records.folder.feature_map()).map_err(RunError::from)?;
         }
         let mut line = format!("after {:.0} epochs:", step as f64 / self.trainer.clock.steps_per_epoch);
         let mut figures = Map::new();
@@ -151,28 +151,31 @@ impl<E: Element> Training<'_, E> {
         let accuracy = quality.knn.map(|knn| knn.share);
         self.tell_left_out(&quality.left_out, watch);
         watch.say(&line);
-        watch.logged(&self.metrics.write(json!({ "step": step, "evaluation": Value::Object(figures) }))?);
         self.judged = Some(step);
+        let Some(records) = &mut self.records else { return Ok(()) };
+        watch.logged(&records.metrics.write(json!({ "step": step, "evaluation": Value::Object(figures) }))?);
         if let Some(accuracy) = accuracy
-            && self.best.is_none_or(|best| accuracy > best)
+            && records.best.is_none_or(|best| accuracy > best)
         {
-            self.best = Some(accuracy);
-            self.saver.wait()?;
-            self.folder.write_best(step)?;
-            checkpoint::prune(self.folder, self.program.spec.train.keep)?;
+            records.best = Some(accuracy);
+            records.saver.wait()?;
+            records.folder.write_best(step)?;
+            checkpoint::prune(records.folder, self.program.spec.train.keep)?;
         }
         Ok(())
     }
 
     fn draw(&mut self) -> Result<(), SessionError> {
         let Some(spec) = &self.program.spec.evaluate.reconstructions else { return Ok(()) };
-        let path = self.folder.make_reconstructions(self.trainer.step)?;
+        self.drawn = Some(self.trainer.step);
+        // Some pictures: the others wait for the one that draws them.
+        let Some(records) = &mut self.records else { return Ok(()) };
+        let path = records.folder.make_reconstructions(self.trainer.step)?;
         let source = self.sources.named(&spec.source);
         reconstruct::write(&mut *self.trainer.session, self.program, spec, &source, &path)?;
         if self.program.pictures.is_some() {
-            self.metrics.picture(self.trainer.step, &path)?;
+            records.metrics.picture(self.trainer.step, &path)?;
         }
-        self.drawn = Some(self.trainer.step);
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use crate::graph::Program;
 use crate::graph::accumulate::SplitError;
 use crate::graph::step::NoStep;
 use crate::run::memory::MachineMemory;
-use crate::spec::MicroBatch;
+use crate::spec::{MicroBatch, ShardOptimizer};
 use crate::tensor::Element;
 
 /// Share of the machine's memory that `auto` takes at most: the system, and what it keeps of files, need the rest.
@@ -108,7 +108,8 @@ pub fn bytes_text(bytes: u64) -> String {
     }
 }
 
-/// Chooses the micro-batch of `program` where it is left to the machine, and sets it. `None` where the backend cannot say what a run
+/// Chooses the micro-batch of `program` where it is left to the machine, and whether ranks share out what the optimizer keeps, and sets
+/// both. `None` where the backend cannot say what a run
 /// takes: then the batch is not cut.
 ///
 /// # Errors
@@ -125,14 +126,23 @@ pub fn fit<E: Element>(
         MicroBatch::Auto => own,
         MicroBatch::Of(samples) => samples,
     };
-    let mut measure = |samples: usize| takes(program, backend, samples);
-    let Some(Some(whole)) = measure(first)? else { return Ok(None) };
+    let shard = program.spec.train.shard_optimizer;
+    program.sharded = program.ranks > 1 && shard == ShardOptimizer::Always;
+    let Some(Some(mut whole)) = takes(program, backend, first)? else { return Ok(None) };
     let (most, now) = limits(whole.footprint.memory, machine).unzip();
     let fit = |micro_batch, takes, by_itself| Fit { micro_batch, takes, has: now, by_itself };
     let limit = match wanted {
         MicroBatch::Auto => most.min(now),
         MicroBatch::Of(_) => now,
     };
+    // Before the batch is cut: that takes time, this takes what is sent once more.
+    if program.ranks > 1 && shard == ShardOptimizer::Auto && limit.is_some_and(|limit| whole.bytes() > limit) {
+        program.sharded = true;
+        if let Some(Some(shared)) = takes(program, backend, first)? {
+            whole = shared;
+        }
+    }
+    let mut measure = |samples: usize| takes(program, backend, samples);
     let found = match (limit, now) {
         (Some(limit), Some(now)) if whole.bytes() > limit => {
             // What it would be if nothing else ran here.

@@ -2,8 +2,13 @@
 //!
 //! Before: a compiled [`Program`], a backend, a locked [`RunFolder`]. After: the folder holds all that there is.
 //!
+//! Of several ranks each makes the run, with its own rows of each batch; the first alone has the folder, and [`Records`] of it.
+//!
 //! **Invariant:** a run that was killed at any moment and taken up again ends with the same bytes of weights, and the
 //! same lines of metrics but for times, memory and what stood ready in the loader, as one that was not.
+//!
+//! **Invariant:** ranks meet in the same places: what hangs on the folder is rank 0's to say ([`agreement`]), what hangs on who
+//! is asked to stop is agreed on.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,21 +18,20 @@ use serde_json::{Map, Value, json};
 use super::agreement;
 use super::idle::Idle;
 use super::imports::{self, ImportedRun};
+use super::records::{Records, keep_programs};
 use super::resume::{check_changes, check_slots, check_sources, slot_names, tell_other_machine};
 use super::sources::Sources;
 use super::watch::{Looked, SessionError, StepLine, Watch, quality_error};
 use super::{StepReport, Trainer, init};
-use crate::backend::{Backend, Session, StepError};
+use crate::backend::{Backend, StepError};
 use crate::data::loader::{Counters, Loader, LoaderOptions, steps_per_epoch};
-use crate::data::source::Fingerprint;
 use crate::eval::{Judge, LeftOut, Quality};
 use crate::graph::Program;
 use crate::graph::masking::maskings;
 use crate::ranks::{self, Ranks};
+use crate::run::RunFolder;
 use crate::run::checkpoint::{self, Checkpoint, State, machine};
 use crate::run::memory::resident_memory;
-use crate::run::metrics::evaluations;
-use crate::run::{Metrics, RunFolder, Saver, Started};
 use crate::spec::{Clock, Spec};
 use crate::tensor::{Element, Pictures};
 
@@ -68,12 +72,12 @@ pub struct SessionOptions {
     pub ranks: Arc<dyn Ranks>,
 }
 
-/// Trains `program`, whose text is `text`, in `folder`.
+/// Trains `program`, whose text is `text`, in `folder`: rank 0's, and no other's.
 pub fn run<E: Element>(
     program: &Program,
     text: &str,
     backend: Box<dyn Backend<E>>,
-    folder: &RunFolder,
+    folder: Option<&RunFolder>,
     options: &SessionOptions,
     watch: &mut dyn Watch,
 ) -> Result<Ended, SessionError> {
@@ -87,9 +91,11 @@ pub fn run<E: Element>(
         }
         Ok(ended)
     });
+    let Some(records) = &mut training.records else { return ended };
     // Whatever ended the run: what was begun is in place before anybody looks for it.
-    let written = training.saver.wait();
+    let written = records.saver.wait();
     let ended = ended.and_then(|ended| Ok(written.map(|()| ended)?));
+    let folder = records.folder;
     if ended.is_err()
         && let Some((step, _)) = checkpoint::list(folder).ok().and_then(|found| found.into_iter().next())
     {
@@ -107,12 +113,12 @@ struct Seconds {
 pub(super) struct Training<'a, E> {
     pub(super) program: &'a Program,
     pub(super) trainer: Trainer<'a, E>,
-    pub(super) folder: &'a RunFolder,
-    pub(super) metrics: Metrics,
+    pub(super) ranks: Arc<dyn Ranks>,
+    /// Rank 0's.
+    pub(super) records: Option<Records<'a, E>>,
     /// Since the last line of metrics.
     idle: Idle,
     pub(super) sources: Sources,
-    fingerprints: Vec<(String, Fingerprint)>,
     pub(super) judge: Option<Judge>,
     /// Made when it is first needed.
     pub(super) baseline: Option<Baseline>,
@@ -123,9 +129,6 @@ pub(super) struct Training<'a, E> {
     /// Steps after which the features were last judged, and the checkpoint last begun.
     pub(super) judged: Option<u64>,
     saved: Option<u64>,
-    pub(super) saver: Saver<E>,
-    /// The best kNN accuracy so far.
-    pub(super) best: Option<f64>,
     pub(super) total_steps: u64,
 }
 
@@ -134,17 +137,18 @@ impl<'a, E: Element> Training<'a, E> {
         program: &'a Program,
         text: &str,
         backend: Box<dyn Backend<E>>,
-        folder: &'a RunFolder,
+        folder: Option<&'a RunFolder>,
         options: &SessionOptions,
         watch: &mut dyn Watch,
     ) -> Result<Self, SessionError> {
-        let spec = &program.spec;
+        let (spec, engine) = (&program.spec, &*options.ranks);
         // Every source is opened before anything is written: a folder that is missing shows at once.
         let sources = Sources::open(program, folder, watch)?;
         sources.describe().iter().for_each(|line| watch.say(line));
         let judge = match &spec.evaluate.knn {
             Some(knn) if program.features.is_some() => {
-                let judge = Judge::new(knn, sources.named(&knn.bank), sources.named(&knn.queries));
+                let (bank, queries) = (sources.named(&knn.bank), sources.named(&knn.queries));
+                let judge = Judge::new(knn, bank, queries, options.ranks.clone());
                 Some(judge.map_err(|error| quality_error(program, error))?)
             }
             _ => None,
@@ -154,9 +158,9 @@ impl<'a, E: Element> Training<'a, E> {
         let steps_per_epoch = steps_per_epoch(&*sources.get("train"), "train", spec.data.batch_size);
         let clock = Clock::new(spec.train.epochs, steps_per_epoch.map_err(in_train)?);
         watch.counted(sources.get("train").len());
-        agreement::same_pictures(&*options.ranks, &*sources.get("train"))?;
+        agreement::same_pictures(engine, &fingerprints)?;
         let mut taken_up = None;
-        if options.resume && folder.holds_a_run() {
+        if let Some(folder) = folder.filter(|folder| options.resume && folder.holds_a_run()) {
             check_changes(folder, program, options.accept_changes, watch)?;
             match Checkpoint::<E>::load_newest(folder, &program.layout)? {
                 Some((checkpoint, damaged)) => {
@@ -170,67 +174,50 @@ impl<'a, E: Element> Training<'a, E> {
                 None => watch.say("no checkpoint yet: starting afresh"),
             }
         }
-        agreement::share(&*options.ranks, &program.layout, &spec.train, &mut taken_up);
+        agreement::share(engine, &program.layout, &spec.train, &mut taken_up);
         let saved = taken_up.as_ref().map(|checkpoint| checkpoint.state.step);
-        let name = backend.name();
         let mut trainer = trainer(program, backend, clock, taken_up, options)?;
         // A backend that cannot make this program's steps says so before a file of the run is written: the folder stays one that
         // another run may take. Steps by micro-batches are planned at the first.
-        let (programs, damaged) = folder.programs();
-        damaged.iter().for_each(|line| watch.say(&format!("warning: {line}")));
-        trainer.session.offer_programs(programs);
+        if let Some(folder) = folder {
+            let (programs, damaged) = folder.programs();
+            damaged.iter().for_each(|line| watch.say(&format!("warning: {line}")));
+            trainer.session.offer_programs(programs);
+        }
         trainer.session.prepare().map_err(StepError::from)?;
-        folder.write_program(text, program)?;
-        sources.keep(folder)?;
-        let compiled = keep_programs(folder, &mut *trainer.session)?;
-        if saved.is_some() && compiled {
-            watch.say(
-                "warning: the step was compiled anew, by another plugin or for another device than before: results agree within \
-                 rounding only",
-            );
-        }
-        let started = Started {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            backend: name.to_owned(),
-            precision: spec.train.precision.name().to_owned(),
-            machine: machine(),
-            threads: options.threads,
-            overrides: options.overrides.clone(),
-            imports: options.with.clone(),
-            total_steps: trainer.clock.total_steps as u64,
+        let records = match folder {
+            Some(folder) => {
+                let opened = Records::open(program, text, folder, &mut trainer, (&sources, fingerprints), options)?;
+                if saved.is_some() && opened.compiled {
+                    watch.say(
+                        "warning: the step was compiled anew, by another plugin or for another device than before: results agree \
+                         within rounding only",
+                    );
+                }
+                Some(opened)
+            }
+            None => None,
         };
-        started.write(folder)?;
-        let metrics = Metrics::open(folder, trainer.step)?;
-        let evaluations = evaluations(&folder.metrics())?;
-        let best = evaluations.into_iter().reduce(|best, next| if next.1 > best.1 { next } else { best });
-        if let Some((step, _)) = best
-            && Checkpoint::<E>::is_there(folder, step)
-        {
-            // It was killed after the checkpoint and before its name was written.
-            folder.write_best(step)?;
-            checkpoint::prune(folder, spec.train.keep)?;
-        }
         if let Some((judge, why)) = judge.as_ref().and_then(|judge| Some((judge, judge.no_votes()?))) {
             watch.say(&format!(
                 "kNN is left out: {why}; features of {} are judged by effective rank, deviation and cosine",
                 judge.queries()
             ));
         }
+        let looked = records.as_ref().map(|records| records.looked(trainer.step)).unwrap_or_default();
+        let [drawn, judged] = agreement::looked(engine, looked);
         Ok(Training {
             program,
-            folder,
+            ranks: options.ranks.clone(),
+            records,
             sources,
-            fingerprints,
             judge,
             baseline: None,
-            drawn: Some(trainer.step).filter(|step| folder.reconstructions(*step).is_file()),
+            drawn,
             left_out: Vec::new(),
-            judged: metrics.evaluated(),
-            metrics,
+            judged,
             idle: Idle::default(),
             saved,
-            saver: Saver::new(folder, &program.layout, spec.train.keep),
-            best: best.map(|(_, accuracy)| accuracy),
             total_steps: trainer.clock.total_steps as u64,
             trainer,
         })
@@ -248,8 +235,7 @@ impl<'a, E: Element> Training<'a, E> {
         watch.begin(self.trainer.step, self.total_steps, batch_size);
         if self.trainer.step < self.total_steps {
             // The run ended between a checkpoint and what was to be looked at then.
-            let stopped = self.look(self.due(), watch)? == Looked::Stopped;
-            if ranks::any(&*options.ranks, stopped) {
+            if self.look(self.due(), watch)? == Looked::Stopped {
                 return Ok(Ended::Stopped { step: self.trainer.step });
             }
         }
@@ -257,9 +243,11 @@ impl<'a, E: Element> Training<'a, E> {
         let mut since = Instant::now();
         while let Some(batch) = loader.next_batch() {
             let batch = batch.map_err(in_train);
-            self.sources.noticed().iter().for_each(|line| watch.say(line));
+            self.sources.noticed().iter().for_each(|line| watch.say_own(line));
             tell_broken(&loader.take_broken(), watch);
-            self.saver.poll()?;
+            if let Some(records) = &mut self.records {
+                records.saver.poll()?;
+            }
             let start = Instant::now();
             if let Some(report) = self.trainer.step_ahead(batch?.inputs)? {
                 let seconds = Seconds { step: start.elapsed().as_secs_f64(), with_wait: since.elapsed().as_secs_f64() };
@@ -268,7 +256,7 @@ impl<'a, E: Element> Training<'a, E> {
                 self.trainer.session.reuse(report.results);
             }
             let (step, clock) = (self.trainer.step, self.trainer.clock);
-            let mut stop = ranks::any(&*options.ranks, watch.asked_to_stop()) && step < self.total_steps;
+            let mut stop = ranks::any(&*self.ranks, watch.asked_to_stop()) && step < self.total_steps;
             let due = self.due();
             let save = stop || due.any() || clock.is_due(spec.train.checkpoint_every, step);
             if save || step == self.total_steps {
@@ -289,21 +277,24 @@ impl<'a, E: Element> Training<'a, E> {
             if save {
                 since = Instant::now();
             }
-            if self.judged == Some(step) || self.saved == Some(step) {
-                watch.kept(self.folder);
+            if let Some(records) = &self.records
+                && (self.judged == Some(step) || self.saved == Some(step))
+            {
+                watch.kept(records.folder);
             }
-            if ranks::any(&*options.ranks, stop) {
+            if stop {
                 return Ok(Ended::Stopped { step });
             }
         }
         let counters = loader.counters();
+        let broken: i64 = ranks::each(&*self.ranks, counters.broken as i64).iter().sum();
         if counters.batches > 0 {
             watch.say(&format!(
                 "loader: {} of {} batches were ready before they were asked for, waited {:.1} s in all, {} broken",
                 counters.ready,
                 counters.batches,
                 counters.waited.as_secs_f64(),
-                match counters.broken {
+                match broken {
                     1 => "1 picture".to_owned(),
                     n => format!("{n} pictures"),
                 },
@@ -347,6 +338,7 @@ impl<'a, E: Element> Training<'a, E> {
             losses: &losses,
         });
         let last = report.step == self.total_steps;
+        let Some(records) = &mut self.records else { return Ok(()) };
         if !last && !report.step.is_multiple_of(train.log_every_steps.max(1) as u64) {
             return Ok(());
         }
@@ -373,14 +365,18 @@ impl<'a, E: Element> Training<'a, E> {
                 entries.insert(name.to_owned(), json!(value));
             }
         }
-        watch.logged(&self.metrics.write(line)?);
+        watch.logged(&records.metrics.write(line)?);
         Ok(())
     }
 
     fn save(&mut self) -> Result<(), SessionError> {
-        keep_programs(self.folder, &mut *self.trainer.session)?;
+        if let Some(records) = &self.records {
+            keep_programs(records.folder, &mut *self.trainer.session)?;
+        }
         let (spec, step, backend) = (&self.program.spec, self.trainer.step, self.trainer.session.backend());
         let kept = self.trainer.kept().map_err(StepError::from)?;
+        self.saved = Some(step);
+        let Some(records) = &mut self.records else { return Ok(()) };
         let state = State {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pipeline: spec.name.clone(),
@@ -392,27 +388,26 @@ impl<'a, E: Element> Training<'a, E> {
             ranks: self.program.ranks,
             slots: slot_names(&spec.train),
             updates: kept.updates.to_vec(),
-            sources: self.fingerprints.clone(),
+            sources: records.fingerprints.clone(),
             files: Vec::new(),
         };
-        self.saver.save(state, kept.tensors, kept.slots)?;
-        self.saved = Some(step);
+        records.saver.save(state, kept.tensors, kept.slots)?;
         Ok(())
     }
 }
 
 /// Tells of pictures that were found broken: some by name, all by number.
-pub(super) fn tell_broken(broken: &[(String, String)], watch: &mut dyn Watch) {
+fn tell_broken(broken: &[(String, String)], watch: &mut dyn Watch) {
     for (name, reason) in broken.iter().take(BROKEN_NAMED) {
-        watch.say(&format!("warning: {name} is broken and passed over: {reason}"));
+        watch.say_own(&format!("warning: {name} is broken and passed over: {reason}"));
     }
     if broken.len() > BROKEN_NAMED {
-        watch.say(&format!("warning: {} more are broken", broken.len() - BROKEN_NAMED));
+        watch.say_own(&format!("warning: {} more are broken", broken.len() - BROKEN_NAMED));
     }
 }
 
-/// How batches of training are loaded, on every rank alike.
-pub(super) fn loader_options(spec: &Spec, options: &SessionOptions) -> LoaderOptions {
+/// How batches of training are loaded.
+fn loader_options(spec: &Spec, options: &SessionOptions) -> LoaderOptions {
     LoaderOptions {
         seed: spec.train.seed,
         threads: options.threads,
@@ -422,18 +417,8 @@ pub(super) fn loader_options(spec: &Spec, options: &SessionOptions) -> LoaderOpt
     }
 }
 
-/// Keeps what a device's compiler has made; whether a step was among it.
-fn keep_programs<E: Element>(folder: &RunFolder, session: &mut dyn Session<E>) -> Result<bool, SessionError> {
-    let mut compiled = false;
-    for (name, program) in session.new_programs() {
-        compiled |= name.starts_with("step");
-        folder.keep_program(&name, &program)?;
-    }
-    Ok(compiled)
-}
-
 /// A trainer from the pipeline's initial values, or from a checkpoint.
-pub(super) fn trainer<'p, E: Element>(
+fn trainer<'p, E: Element>(
     program: &'p Program,
     backend: Box<dyn Backend<E>>,
     clock: Clock,

@@ -28,7 +28,11 @@ pub(super) struct Sources(Vec<(String, Arc<dyn Source>)>);
 impl Sources {
     /// Those that training and evaluation read. A source that goes by several names is listed once, and what `folder` has kept of it
     /// not again.
-    pub(super) fn open(program: &Program, folder: &RunFolder, watch: &mut dyn Watch) -> Result<Sources, SessionError> {
+    pub(super) fn open(
+        program: &Program,
+        folder: Option<&RunFolder>,
+        watch: &mut dyn Watch,
+    ) -> Result<Sources, SessionError> {
         let (data, evaluate) = (&program.spec.data, &program.spec.evaluate);
         let judged = evaluate.knn.iter().flat_map(|knn| [knn.bank.as_str(), knn.queries.as_str()]);
         let drawn = evaluate.reconstructions.iter().map(|drawn| drawn.source.as_str());
@@ -42,9 +46,9 @@ impl Sources {
             let source = match opened.iter().find(|(other, ..)| *other == spec) {
                 Some((_, _, source)) => source.clone(),
                 None => {
-                    let kept = folder.source_list(name);
+                    let kept = folder.map(|folder| folder.source_list(name));
                     let open = |listed: &AtomicUsize| {
-                        source::open_as(spec, data.channels, data.max_pixels, Opening { listed, kept: Some(&kept) })
+                        source::open_as(spec, data.channels, data.max_pixels, Opening { listed, kept: kept.as_deref() })
                     };
                     let source = listing(&format!("data.{name}"), watch, open).map_err(failed)?;
                     probe(&*source, &format!("data.{name}")).map_err(failed)?;

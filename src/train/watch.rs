@@ -29,6 +29,10 @@ pub trait Watch {
     fn pass(&mut self, _pass: &Pass<'_>) {}
     /// A line for people.
     fn say(&mut self, line: &str);
+    /// The same, of what this rank alone has met with, such as pictures of its own.
+    fn say_own(&mut self, line: &str) {
+        self.say(line);
+    }
     /// Whether the user or the system asks to save and leave.
     fn asked_to_stop(&self) -> bool;
     /// After the last step.
@@ -73,9 +77,7 @@ pub enum SessionError {
     #[error("{error}")]
     Data { source_name: String, error: DataError },
     /// Ranks that read different files would train on different batches.
-    #[error(
-        "rank {rank} reads other pictures than rank 0: data.train {change} (help: the same files on every machine)"
-    )]
+    #[error("rank {rank} reads other pictures than rank 0: {change} (help: the same files on every machine)")]
     OtherPictures { rank: usize, change: String },
     #[error(transparent)]
     Run(#[from] RunError),

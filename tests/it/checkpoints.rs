@@ -1,5 +1,6 @@
 //! Checkpoints on disks that fail, and checkpoints that something has changed.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -347,13 +348,13 @@ fn what_is_handed_over_is_written_as_it_was() {
     let folder = RunFolder::open_for_training(temporary.path(), false).expect("a temporary folder").on(disk.clone());
     let mut saver = Saver::new(&folder, &layout(), 2);
     let (mut values, mut kept) = (arena(1), slots(1));
-    saver.save(state(1), &values, &kept).expect("it is begun");
+    saver.save(state(1), &values, Cow::Borrowed(&kept)).expect("it is begun");
     values.fill(f32::NAN);
     kept.iter_mut().for_each(|slot| slot.fill(f32::NAN));
     saver.poll().expect("it is not written yet");
     disk.go();
     // The second waits for the first, and takes its memory.
-    saver.save(state(2), &arena(2), &slots(2)).expect("the first is written");
+    saver.save(state(2), &arena(2), Cow::Borrowed(&slots(2))).expect("the first is written");
     saver.wait().expect("the disk is sound");
     drop((saver, folder));
     assert_eq!(newest(temporary.path()), (2, Vec::new()));
@@ -373,10 +374,10 @@ fn what_fails_behind_the_steps_is_told() {
     let folder = RunFolder::open_for_training(temporary.path(), false).expect("a temporary folder");
     let folder = folder.on(Failing::new(Fault::Error, 2));
     let mut saver = Saver::new(&folder, &layout(), 2);
-    saver.save(state(1), &arena(1), &slots(1)).expect("it is begun");
-    let error = saver.save(state(2), &arena(2), &slots(2)).expect_err("the disk fails").to_string();
+    saver.save(state(1), &arena(1), Cow::Borrowed(&slots(1))).expect("it is begun");
+    let error = saver.save(state(2), &arena(2), Cow::Borrowed(&slots(2))).expect_err("the disk fails").to_string();
     assert!(error.contains("step-00000001"), "{error}");
-    saver.save(state(2), &arena(2), &slots(2)).expect("it is begun");
+    saver.save(state(2), &arena(2), Cow::Borrowed(&slots(2))).expect("it is begun");
     saver.wait().expect("the disk is sound again");
     drop((saver, folder));
     assert_eq!(newest(temporary.path()), (2, Vec::new()));

@@ -56,7 +56,7 @@ fn judge(k: usize, bank: &Path, queries: &Path) -> Result<Judge, QualityError> {
 }
 
 fn limited(spec: &KnnSpec, bank: &Path, queries: &Path) -> Result<Judge, QualityError> {
-    Judge::new(spec, named("data.train", bank), named("data.val", queries))
+    Judge::new(spec, named("data.train", bank), named("data.val", queries), cmae::ranks::alone())
 }
 
 fn refused(k: usize, bank: &Path, queries: &Path) -> String {
@@ -427,7 +427,7 @@ pub fn train(
         ranks: cmae::ranks::alone(),
     };
     let mut watch = After { step, then: Some(then), said: Vec::new() };
-    let ended = session::run(program, "pipeline", backend, &folder, &options, &mut watch);
+    let ended = session::run(program, "pipeline", backend, Some(&folder), &options, &mut watch);
     (ended, watch.said)
 }
 
@@ -469,7 +469,7 @@ fn leave(program: &Program, run: &Path, at: (&'static str, usize)) -> (Ended, Ve
         ranks: cmae::ranks::alone(),
     };
     let mut watch = Leaving { at, asked: false, said: Vec::new() };
-    let ended = session::run(program, "pipeline", backend, &folder, &options, &mut watch);
+    let ended = session::run(program, "pipeline", backend, Some(&folder), &options, &mut watch);
     (ended.expect("nothing goes wrong"), watch.said)
 }
 

@@ -122,11 +122,49 @@ fn ranks_train_as_one_process_does() {
         println!("{count} ranks: {most:.1e}");
         assert!(most < 1e-5, "{count} ranks: {most:e}");
     }
-    // The same number of ranks gives the same bytes.
+    // The same number of ranks gives the same bytes, whoever keeps what of the optimizer.
     let again = path("again");
-    let (code, said) = finish(ranks(2, &again, &[]).expect("it was there"));
+    let (code, said) = finish(ranks(2, &again, &["--set", "train.shard_optimizer=true"]).expect("it was there"));
     assert_eq!(code, 0, "{said}");
+    assert!(said.contains("what the optimizer keeps is shared out over the 2 ranks"), "{said}");
     assert!(weights(&again) == weights(&path("of2")), "two runs of two ranks differ");
+}
+
+/// `mpirun -n COUNT cmaec ARGS`.
+fn cmaec(count: usize, args: &[&str]) -> Option<Command> {
+    let mut command = mpirun()?;
+    command.args(["-n", &count.to_string(), "--oversubscribe", env!("CARGO_BIN_EXE_cmaec")]).args(args);
+    Some(command)
+}
+
+/// Pictures are shared out; figures, and a file of features, are those of one process, to the byte.
+#[test]
+fn ranks_judge_features_together() {
+    let place = tempfile::tempdir().expect("a folder can be made");
+    let path = |name: &str| place.path().join(name);
+    let run = path("run");
+    let judges = &SHARED[..SHARED.len() - 2];
+    let Some(command) = cmaec(3, &[&SMALL[..], judges, &["--out", text(&run)]].concat()) else { return };
+    let (code, said) = finish(command);
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(said.matches("kNN accuracy to beat").count(), 1, "{said}");
+    let judged = metrics(&run).into_iter().rev().find_map(|line| line.get("evaluation").cloned());
+    let judged = judged.unwrap_or_else(|| panic!("nothing was judged: {said}"));
+    let eval = ["eval", "knn", text(&run), "--json", "--backend", "cpu"];
+    let read = |said: &str| -> Value {
+        serde_json::from_str(said.lines().last().unwrap_or_default()).unwrap_or_else(|error| panic!("{error}: {said}"))
+    };
+    let alone = read(&succeed(&eval));
+    let (code, said) = finish(cmaec(3, &eval).expect("it was there"));
+    assert_eq!((code, read(&said)), (0, alone.clone()), "{said}");
+    assert_eq!(judged["knn_accuracy"], alone["knn_accuracy"], "the last evaluation is that of the last checkpoint");
+    let [one, three] = ["one", "three"].map(path);
+    let features = ["features", text(&run), "--data", "data.val", "--backend", "cpu", "-o"];
+    succeed(&[&features[..], &[text(&one)]].concat());
+    let (code, said) = finish(cmaec(3, &[&features[..], &[text(&three)]].concat()).expect("it was there"));
+    assert_eq!(code, 0, "{said}");
+    let bytes = |file: &Path| fs::read(file).expect("it was written");
+    assert!(bytes(&one) == bytes(&three), "three ranks write other features");
 }
 
 #[test]
@@ -167,7 +205,7 @@ fn a_rank_that_dies_ends_all_and_the_run_goes_on_to_the_same_bytes() {
 fn a_signal_to_one_rank_saves_and_stops_all_of_them() {
     let place = tempfile::tempdir().expect("a folder can be made");
     let folder = place.path().join("run");
-    let Some(mut command) = ranks(3, &folder, &[]) else { return };
+    let Some(mut command) = ranks(3, &folder, &["--set", "train.shard_optimizer=true"]) else { return };
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it can be started");
     let found = started(&folder, 3, &mut child);
     signal(found[2].1, "-TERM");

@@ -6,7 +6,7 @@ use cmae::graph::{Init, Layout, TensorDecl, TensorKind};
 use cmae::spec::Clock;
 use cmae::spec::{
     Clip, Duration, EmaMoment, EmaSpec, MicroBatch, Optimizer as Settings, ParameterRule, Precision, Recompute,
-    Residual, Role, Schedule, Selector, Tick, TrainSpec,
+    Residual, Role, Schedule, Selector, ShardOptimizer, Tick, TrainSpec,
 };
 use cmae::tensor::Element;
 
@@ -43,6 +43,7 @@ fn train(optimizer: Settings) -> TrainSpec {
         rules: Vec::new(),
         precision: Precision::F64,
         recompute: Recompute::None,
+        shard_optimizer: ShardOptimizer::Auto,
         residual: Residual::F32,
         checkpoint_every: Duration::Epochs(1.0),
         keep: 1,
@@ -99,7 +100,7 @@ fn run<E: Element>(
     reached: &[bool],
     steps: u64,
 ) -> (Vec<Vec<E>>, Vec<Option<f64>>) {
-    let mut optimizer = Optimizer::<E>::new(train, layout, reached, Vec::new());
+    let mut optimizer = Optimizer::<E>::new(train, layout, reached, Vec::new(), 0..layout.trained());
     let mut arena: Vec<E> = (0..layout.total_len).map(|i| E::from_f64(some(100, i))).collect();
     let (mut arenas, mut norms) = (Vec::new(), Vec::new());
     for step in 0..steps {
@@ -216,11 +217,11 @@ fn lars_adapts_neither_zeros_nor_to_zeros() {
     let layout = layout(&[("a", 3, Role::Weight)]);
     let mut settings = train(lars(0.0));
     settings.rules = vec![ParameterRule { weight_decay: Some(Schedule::Constant(0.0)), ..rule(path("a")) }];
-    let mut optimizer = Optimizer::<f64>::new(&settings, &layout, &[true], Vec::new());
+    let mut optimizer = Optimizer::<f64>::new(&settings, &layout, &[true], Vec::new(), 0..1);
     let mut arena = vec![0.0; 3];
     optimizer.update(&mut arena, &[1.0, -2.0, 0.0], 0, &clock());
     assert_eq!(arena, [-RATE, 2.0 * RATE, 0.0], "a parameter of zeros moves by the plain gradient");
-    let mut optimizer = Optimizer::<f64>::new(&settings, &layout, &[true], Vec::new());
+    let mut optimizer = Optimizer::<f64>::new(&settings, &layout, &[true], Vec::new(), 0..1);
     let mut arena = vec![1.0; 3];
     optimizer.update(&mut arena, &[0.0; 3], 0, &clock());
     assert_eq!(arena, [1.0; 3], "no gradient, no update, no NaN");
@@ -301,7 +302,7 @@ fn decay_and_rates_follow_their_schedules() {
         ParameterRule { learning_rate_factor: Some(2.0), ..rule(path("head.*")) },
     ];
     let layout = small();
-    let mut optimizer = Optimizer::<f64>::new(&settings, &layout, &REACHED, Vec::new());
+    let mut optimizer = Optimizer::<f64>::new(&settings, &layout, &REACHED, Vec::new(), 0..layout.trained());
     let mut arena = vec![1.0; layout.total_len];
     let (mut weight, mut bias) = (1.0, 1.0);
     for step in 0..STEPS {
@@ -340,7 +341,7 @@ fn with_copies(emas: &[(&[(&str, &str)], EmaMoment)]) -> (Layout, Averages) {
         pairs: pairs.iter().map(|(copy, source)| ((*copy).to_owned(), (*source).to_owned())).collect(),
         shared: Vec::new(),
     };
-    let averages = Averages::new(&emas.iter().map(ema).collect::<Vec<_>>(), &layout);
+    let averages = Averages::new(&emas.iter().map(ema).collect::<Vec<_>>(), &layout, true);
     (layout, averages)
 }
 
@@ -354,7 +355,8 @@ fn copies_follow_their_sources() {
     fn check<E: Element>(unit: f64) {
         let (layout, averages) = with_copies(&[(BOTH, EmaMoment::AfterStep)]);
         let train = train(adamw(Schedule::Constant(DECAY)));
-        let mut optimizer = Optimizer::<E>::new(&train, &layout, &[false, true], averages.followers.clone());
+        let mut optimizer =
+            Optimizer::<E>::new(&train, &layout, &[false, true], averages.followers.clone(), 0..layout.trained());
         let mut arena: Vec<E> = (0..layout.total_len).map(|i| E::from_f64(some(100, i))).collect();
         let mut expected: Vec<f64> = arena.iter().map(|value| value.to_f64()).collect();
         assert_eq!(averages.followers.len(), 2);
@@ -381,7 +383,8 @@ fn copies_take_the_momentum_of_the_step() {
     let ramp = Schedule::Ramp { from: 0.5, to: 0.9, cosine: false, over: Duration::Share(1.0), by: Tick::Step };
     averages.followers.iter_mut().for_each(|pair| pair.momentum = ramp.clone());
     let train = train(sgd(0.0, false));
-    let mut optimizer = Optimizer::<f64>::new(&train, &layout, &[false, false], averages.followers.clone());
+    let mut optimizer =
+        Optimizer::<f64>::new(&train, &layout, &[false, false], averages.followers.clone(), 0..layout.trained());
     let mut arena = vec![0.0; layout.total_len];
     arena[..layout.trained_len].fill(1.0);
     let mut expected = 0.0;

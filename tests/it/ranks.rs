@@ -170,14 +170,17 @@ impl Ranks for Thread {
         self.meeting.count
     }
 
-    fn broadcast(&self, values: ValuesMut<'_>) {
+    fn broadcast(&self, from: usize, values: ValuesMut<'_>) {
+        if self.rank == 0 {
+            self.meeting.gathered.add(&values);
+        }
         let own = match &values {
             ValuesMut::F32(own) => Values::F32(own),
             ValuesMut::F64(own) => Values::F64(own),
             ValuesMut::I64(own) => Values::I64(own),
         };
-        let first = self.exchange(own, |given| given[0].clone());
-        put(first.into_iter(), values);
+        let given = self.exchange(own, |given| given[from].clone());
+        put(given.into_iter(), values);
     }
 
     fn all_gather(&self, own: Values<'_>, all: ValuesMut<'_>) {
@@ -236,6 +239,8 @@ fn block(value: &InputValue, shape: &[usize], rank: usize) -> InputValue {
 pub struct Trained<E> {
     pub steps: Vec<Results<E>>,
     pub tensors: Vec<E>,
+    /// Rank 0's, where they are shared out.
+    pub slots: Vec<Vec<E>>,
 }
 
 fn train<E: Compute>(
@@ -261,8 +266,8 @@ pub fn train_on<E: Compute>(
     let mut trainer = Trainer::new(program, session, Clock::new(1.0, STEPS));
     let step = |_| trainer.step_giving(inputs, wanted).unwrap_or_else(|error| panic!("{name}: {error}")).results;
     let steps = (0..STEPS).map(step).collect();
-    let tensors = trainer.tensors().expect("they are there").to_vec();
-    Trained { steps, tensors }
+    let kept = trainer.kept().expect("they are there");
+    Trained { steps, tensors: kept.tensors.to_vec(), slots: kept.slots.to_vec() }
 }
 
 /// All ranks of `program`, each on its rows of `inputs`.
@@ -394,6 +399,36 @@ fn every_pipeline_in_every_way() {
             assert!(found <= allowed, "{} on {ranks} ranks, f32: {found:e} > {allowed:e}", method.pipeline);
         }
     });
+}
+
+/// Whether each rank updates all or its own part of the parameters, they are the same bytes, and so is what the optimizer keeps.
+#[test]
+fn ranks_share_out_what_the_optimizer_keeps() {
+    let methods = methods();
+    let method = methods.iter().find(|method| method.pipeline == "mae_vitb").expect("the page has it");
+    let (_, sets) = small(method);
+    for optimizer in
+        ["adamw(weight_decay: 0.05)", "sgd(momentum: 0.9)", "lars(momentum: 0.9, trust_coefficient: 0.001)"]
+    {
+        let mut sets = sets.clone();
+        sets.extend([format!("train.optimizer={optimizer}"), "train.clip=each_norm(0.5)".to_owned()]);
+        let alone = compile(&method.pipeline, &sets);
+        let (tensors, inputs) = (start::<f64>(&alone, &sets), batch(&alone));
+        let of = |sharded: bool| {
+            let program = Program { ranks: 3, sharded, ..alone.clone() };
+            let (ranks, traffic) = spread(&program, &tensors, &inputs, None);
+            (ranks, traffic, Traffic::of_step(&program).expect("it has a step"))
+        };
+        let (whole, ..) = of(false);
+        let (shared, traffic, expected) = of(true);
+        // What was put together for a checkpoint is no step's.
+        let put_together = whole[0].slots.concat().len() as u64 / STEPS;
+        assert_eq!(traffic.gathered.floats, expected.gathered.floats + put_together, "{optimizer}");
+        assert_eq!(traffic.summed, expected.summed, "{optimizer}");
+        assert!(whole[0].tensors != tensors, "{optimizer} moves nothing");
+        assert!(shared.iter().all(|rank| rank.tensors == whole[0].tensors), "{optimizer}: other weights");
+        assert!(shared[0].slots == whole[0].slots, "{optimizer}: other slots");
+    }
 }
 
 /// Blocks that are computed again are so on each rank, and nothing is exchanged twice.

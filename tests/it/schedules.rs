@@ -171,7 +171,8 @@ fn compiled(mut sources: Sources, path: &Path, sets: &[&str]) -> Program {
 /// How the trained tensor at `path` is updated.
 fn group(program: &Program, path: &str) -> Group {
     let reached = program.train.reached(&program.layout);
-    let optimizer = Optimizer::<f32>::new(&program.spec.train, &program.layout, &reached, Vec::new());
+    let optimizer =
+        Optimizer::<f32>::new(&program.spec.train, &program.layout, &reached, Vec::new(), 0..program.layout.trained());
     optimizer.groups[program.layout.index(path).expect("the pipeline has it")].clone()
 }
 

@@ -68,7 +68,7 @@ fn train(program: &Program, out: &Path, disk: Option<Arc<dyn Disk>>) -> (Result<
         ranks: cmae::ranks::alone(),
     };
     let mut lines = Lines::default();
-    let ended = session::run(program, "pipeline", backend, &folder, &options, &mut lines);
+    let ended = session::run(program, "pipeline", backend, Some(&folder), &options, &mut lines);
     (ended, lines.0)
 }
 

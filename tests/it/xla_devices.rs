@@ -13,7 +13,7 @@ use cmae::tensor::{InputValue, Inputs, OutputValue};
 use cmae::train::Trainer;
 
 use crate::command::run;
-use crate::methods::{Method, batch, start};
+use crate::methods::{Method, batch, compile, start};
 use crate::ranks::{COARSER, F32, F64, Trained, WAYS, all, difference, methods, own_rows, small, train_on};
 use crate::runs::{SMALL, survives_a_kill, with};
 use crate::xla;
@@ -183,6 +183,29 @@ fn devices_that_do_not_sum_their_gradients_show() {
     assert!(off(&one[0], &twin[0]) > 1e3 * F64, "{:e}", off(&one[0], &twin[0]));
 }
 
+/// Each device updates its own part of every parameter: of three, so that parts of most tensors are not of one size.
+#[test]
+fn devices_share_out_what_the_optimizer_keeps() {
+    if xla::backend().is_none() {
+        return;
+    }
+    let method = method("mae_vitb");
+    for optimizer in ["adamw(weight_decay: 0.05)", "lars(momentum: 0.9, trust_coefficient: 0.001)"] {
+        let (_, mut sets) = small(&method);
+        sets.extend([format!("train.optimizer={optimizer}"), "train.clip=each_norm(0.5)".to_owned()]);
+        let alone = compile(&method.pipeline, &sets);
+        let (tensors, inputs) = (start::<f64>(&alone, &sets), batch(&alone));
+        let of = |sharded| train(&Program { sharded, ..shared(&alone, 3, 1) }, &tensors, &inputs);
+        let (whole, parts) = (of(false), of(true));
+        let found = difference(&whole, &parts);
+        assert!(found <= F64, "{optimizer}: {found:e}");
+        let of_slots = |trained: &Trained<f64>| trained.slots.concat();
+        let largest = of_slots(&whole).iter().fold(0.0_f64, |most, value| most.max(value.abs()));
+        let off = of_slots(&whole).iter().zip(of_slots(&parts)).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        assert!(off <= F64 * largest && whole.slots.len() == parts.slots.len(), "{optimizer}: {off:e}");
+    }
+}
+
 /// What a checkpoint holds goes on to the same bytes as a run that has not stopped, begun ahead or not.
 #[test]
 fn what_is_taken_up_goes_on_to_the_same_bytes() {
@@ -190,7 +213,7 @@ fn what_is_taken_up_goes_on_to_the_same_bytes() {
         return;
     }
     let (alone, sets) = small(&method("mae_vitb"));
-    let (program, inputs) = (shared(&alone, 2, 1), batch(&alone));
+    let (program, inputs) = (Program { sharded: true, ..shared(&alone, 2, 1) }, batch(&alone));
     let begin = |compiled: &[(String, Vec<u8>)]| {
         let opened = devices::<f32>(2).open(&program, start(&program, &sets));
         let mut session = opened.unwrap_or_else(|error| panic!("{error}"));

@@ -48,7 +48,7 @@ use step::Prepared;
 /// for what else is looked at.
 const PLANS: usize = 7;
 
-/// Values that are summed over ranks at once: large enough that an engine's own pipelines are filled.
+/// Values that are summed over ranks, or sent to them, at once: large enough that an engine's own pipelines are filled.
 const SUMMED: usize = 1 << 22;
 
 /// Runs graphs on the CPU.
@@ -201,6 +201,10 @@ impl<E: Real> Backend<E> for Cpu<E> {
             self.sent.extend_from_slice(values);
             self.ranks.all_reduce(E::values(&self.sent), E::values_mut(values));
         }
+    }
+
+    fn copy_of_rank(&mut self, from: usize, values: &mut [E]) {
+        values.chunks_mut(SUMMED).for_each(|values| self.ranks.broadcast(from, E::values_mut(values)));
     }
 
     fn start_timing(&mut self) {

@@ -53,7 +53,6 @@ impl<E: Element + Dtype, D: Kernels<E>> Context<E, D> {
             | Op::Conv2dInputGrad { .. }
             | Op::Conv2dWeightGrad { .. }
             | Op::OwnRows { .. }
-            | Op::AllReduce { .. }
             | Op::ScatterTokens { .. } => return Err("dfdx differentiates with a tape of its own".into()),
             Op::Full { value } => self.upload(vec![constant(*value); node.ty.elements()])?,
             Op::Iota => return Ok(Value::Int((0..node.ty.elements() as i64).collect())),
@@ -119,8 +118,12 @@ impl<E: Element + Dtype, D: Kernels<E>> Context<E, D> {
                 let sum = self.sum(grad, &float(0)?, shape(0), axes)?;
                 self.unary(grad, &sum, |x| x.try_mul(constant(1.0 / count as f64)))?
             }
-            Op::AllGather { ranks: 2.., .. } => return Err("dfdx is one rank by itself".into()),
-            Op::Reshape | Op::Replicate { .. } | Op::AllGather { .. } => return Ok(operand(0)?.clone()),
+            Op::AllGather { ranks: 2.., .. } | Op::AllReduce { ranks: 2.. } => {
+                return Err("dfdx is one rank by itself".into());
+            }
+            Op::Reshape | Op::Replicate { .. } | Op::AllGather { .. } | Op::AllReduce { .. } => {
+                return Ok(operand(0)?.clone());
+            }
             Op::StopGradient => match operand(0)? {
                 Value::Int(ids) => return Ok(Value::Int(ids.clone())),
                 // A copy off the tape: its id is its own, so no gradient finds the way back.

@@ -34,7 +34,8 @@ pub struct Averages {
 }
 
 impl Averages {
-    pub fn new(emas: &[EmaSpec], layout: &Layout) -> Self {
+    /// `follow`: whether the optimizer's walk has all tensors, so that copies can move with it.
+    pub fn new(emas: &[EmaSpec], layout: &Layout, follow: bool) -> Self {
         let places = |ema: &EmaSpec, (copy, source): &(String, String)| {
             let ((_, copy), (_, source)) = (layout.get(copy)?, layout.get(source)?);
             Some(Pair { copy, source, momentum: ema.momentum.clone(), when: ema.when })
@@ -44,7 +45,10 @@ impl Averages {
         // Where a copy is also another pair's, the order of pairs counts.
         let named = |copy: &Range<usize>| pairs.iter().filter(|p| p.copy == *copy || p.source == *copy).count();
         let follows = |pair: &Pair| {
-            pair.when == EmaMoment::AfterStep && pair.source.end <= layout.trained_len && named(&pair.copy) == 1
+            follow
+                && pair.when == EmaMoment::AfterStep
+                && pair.source.end <= layout.trained_len
+                && named(&pair.copy) == 1
         };
         let (followers, others) = pairs.iter().cloned().partition(follows);
         Averages { followers, others }

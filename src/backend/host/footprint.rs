@@ -15,9 +15,10 @@ pub fn footprint<E: Element>(
 ) -> Result<Footprint, BackendError> {
     let Program { layout, features, pictures, .. } = program;
     let request = Request::of_step(program, &[]);
-    let kept = layout.total_len + layout.trained_len * program.spec.train.optimizer.slots().len();
+    let slots = layout.trained_len * program.spec.train.optimizer.slots().len();
     // Gradients, and the copy that a checkpoint is written from.
-    let (mut most, mut stored) = (0, kept + layout.trained_len + kept);
+    let (mut most, mut stored) =
+        (0, layout.total_len + slots.div_ceil(program.shards()) + layout.trained_len + layout.total_len + slots);
     match program.step(&[])?.body {
         Body::Whole(graph) => most = values(&graph, layout, &request)?,
         Body::Parts(parts, _) => {

@@ -10,8 +10,10 @@ pub mod accumulate;
 pub mod ema;
 pub mod footprint;
 pub mod optimizer;
+mod shards;
 mod walk;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -43,6 +45,8 @@ pub struct HostSession<'p, E> {
 /// What steps need beside the tensors.
 struct Training<E> {
     optimizer: Optimizer<E>,
+    /// The trained tensors of each rank, where they are shared out; else all, in one.
+    shards: Vec<Range<usize>>,
     averages: Averages,
     /// What copies that move before the forward pass were before it.
     before: Vec<E>,
@@ -94,18 +98,23 @@ impl<E: Element> How<E> {
 }
 
 impl<E: Element> Training<E> {
-    fn new(program: &Program) -> Self {
+    /// Of rank `rank`.
+    fn new(program: &Program, rank: usize) -> Self {
         let (train, layout) = (&program.spec.train, &program.layout);
-        let averages = Averages::new(&program.emas, layout);
+        let shards = shards::shards(layout, program.shards());
+        let own = shards[if shards.len() == 1 { 0 } else { rank }].clone();
+        let (averages, reached) =
+            (Averages::new(&program.emas, layout, shards.len() == 1), program.train.reached(layout));
         Training {
-            optimizer: Optimizer::new(train, layout, &program.train.reached(layout), averages.followers.clone()),
+            optimizer: Optimizer::new(train, layout, &reached, averages.followers.clone(), own),
+            shards,
             averages,
             before: Vec::new(),
             runs: Vec::new(),
         }
     }
 
-    /// States, parameters and copies after the step. Gives the norm of the gradients, where it is asked for.
+    /// States and parameters after the step, and the copies that follow them. Gives the norm of the gradients, where it is asked for.
     fn write(&mut self, program: &Program, arena: &mut [E], results: &Results<E>, at: Moment) -> Option<f64> {
         let Training { optimizer, averages, .. } = self;
         for ((path, _), values) in program.train.updates.iter().zip(&results.updates) {
@@ -114,9 +123,7 @@ impl<E: Element> Training<E> {
             }
         }
         averages.apply(EmaMoment::AfterForward, arena, at.step, &at.clock, None);
-        let norm = optimizer.update(arena, &results.gradients, at.step, &at.clock);
-        averages.apply(EmaMoment::AfterStep, arena, at.step, &at.clock, None);
-        norm
+        optimizer.update(arena, &results.gradients, at.step, &at.clock)
     }
 }
 
@@ -153,7 +160,7 @@ impl<E: Element> Session<E> for HostSession<'_, E> {
 
     fn prepare(&mut self) -> Result<(), BackendError> {
         let (program, backend) = (self.program, &mut self.backend);
-        self.training.get_or_insert_with(|| Training::new(program));
+        self.training.get_or_insert_with(|| Training::new(program, backend.rank()));
         let request = Request::of_step(program, &[]);
         match program.step(&[])?.body {
             Body::Whole(graph) => backend.prepare(&graph, &program.layout, &request),
@@ -177,7 +184,7 @@ impl<E: Element> Session<E> for HostSession<'_, E> {
     fn step(&mut self, inputs: Inputs<'_>, at: Moment, wanted: Wanted<'_>) -> Result<Stepped<E>, StepError> {
         let program = self.program;
         let layout = &program.layout;
-        let training = self.training.get_or_insert_with(|| Training::new(program));
+        let training = self.training.get_or_insert_with(|| Training::new(program, self.backend.rank()));
         let run = run_of(&mut training.runs, program, wanted.outputs)?;
         training.averages.apply(
             EmaMoment::BeforeForward,
@@ -211,7 +218,12 @@ impl<E: Element> Session<E> for HostSession<'_, E> {
         };
         let update_start = Instant::now();
         // Among rayon's threads, as a backend's step is: else each of the parallel loops would have to wake one up.
-        let gradient_norm = rayon::scope(|_| training.write(program, &mut self.arena, &results, at));
+        let arena = &mut self.arena[..];
+        let gradient_norm = rayon::scope(|_| training.write(program, arena, &results, at));
+        if training.shards.len() > 1 {
+            shards::spread(backend, layout, &training.shards, arena);
+        }
+        rayon::scope(|_| training.averages.apply(EmaMoment::AfterStep, arena, at.step, &at.clock, None));
         let update_time = update_start.elapsed();
         Ok(Stepped { step: at.step + 1, results, gradient_norm, update_time, device: None })
     }
@@ -245,9 +257,14 @@ impl<E: Element> Session<E> for HostSession<'_, E> {
     }
 
     fn kept(&mut self) -> Result<Kept<'_, E>, BackendError> {
-        let program = self.program;
-        let optimizer = &self.training.get_or_insert_with(|| Training::new(program)).optimizer;
-        Ok(Kept { tensors: &self.arena, slots: &optimizer.slots, updates: &optimizer.updates })
+        let (program, backend) = (self.program, &mut *self.backend);
+        let training = self.training.get_or_insert_with(|| Training::new(program, backend.rank()));
+        let Training { optimizer, shards, .. } = training;
+        let slots = match shards.len() {
+            1 => Cow::Borrowed(&optimizer.slots[..]),
+            _ => Cow::Owned(shards::gathered(backend, &program.layout, shards, &optimizer.slots)),
+        };
+        Ok(Kept { tensors: &self.arena, slots, updates: &optimizer.updates })
     }
 
     fn tensors(&mut self) -> Result<&[E], BackendError> {
@@ -255,10 +272,16 @@ impl<E: Element> Session<E> for HostSession<'_, E> {
     }
 
     fn restore(&mut self, tensors: Vec<E>, slots: Vec<Vec<E>>, updates: Vec<u64>) -> Result<(), BackendError> {
-        let program = self.program;
+        let (program, rank) = (self.program, self.backend.rank());
         self.exchange(tensors)?;
-        let optimizer = &mut self.training.get_or_insert_with(|| Training::new(program)).optimizer;
-        optimizer.slots = slots;
+        let Training { optimizer, shards, .. } = self.training.get_or_insert_with(|| Training::new(program, rank));
+        optimizer.slots = match shards.len() {
+            1 => slots,
+            _ => {
+                let own = walk::values_of(&program.layout, shards[rank].clone());
+                slots.into_iter().map(|slot| slot[own.clone()].to_vec()).collect()
+            }
+        };
         optimizer.updates = updates;
         Ok(())
     }

@@ -19,6 +19,9 @@ pub(super) struct Walk {
     pieces: Vec<Piece>,
     /// Followers of all pieces, one piece after the other: (index of the pair, range of the copy).
     followers: Vec<(usize, Range<usize>)>,
+    /// The pieces that are updated here, and their values: all of them, or one rank's.
+    own: Range<usize>,
+    own_values: Range<usize>,
     trained_len: usize,
     total_len: usize,
 }
@@ -44,8 +47,9 @@ pub(super) struct Part<'a, E> {
 }
 
 impl Walk {
-    /// All trained tensors of `layout`, the copies of `pairs` with the tensors that are their sources.
-    pub fn new(layout: &Layout, pairs: &[Pair]) -> Self {
+    /// All trained tensors of `layout`, of which `own` are updated here, the copies of `pairs` with the tensors that are their
+    /// sources.
+    pub fn new(layout: &Layout, pairs: &[Pair], own: Range<usize>) -> Self {
         let (mut pieces, mut followers) = (Vec::new(), Vec::new());
         for tensor in 0..layout.trained() {
             let whole = layout.range(tensor);
@@ -61,7 +65,15 @@ impl Walk {
                 pieces.push(Piece { tensor, range, followers: first..followers.len() });
             }
         }
-        let walk = Walk { pieces, followers, trained_len: layout.trained_len, total_len: layout.total_len };
+        let first = |tensor: usize| pieces.iter().position(|piece| piece.tensor >= tensor).unwrap_or(pieces.len());
+        let walk = Walk {
+            own: first(own.start)..first(own.end),
+            own_values: values_of(layout, own),
+            pieces,
+            followers,
+            trained_len: layout.trained_len,
+            total_len: layout.total_len,
+        };
         walk.check();
         walk
     }
@@ -76,8 +88,8 @@ impl Walk {
         assert!(self.pieces.iter().all(|piece| piece.range.end <= self.trained_len), "a piece is not of a parameter");
     }
 
-    /// Calls `work` on every piece. `gradients` and each of `slots` have `layout.trained_len` values, `arena` has
-    /// `layout.total_len`.
+    /// Calls `work` on every piece that is updated here. `gradients` have `layout.trained_len` values, each of `slots` those of the
+    /// tensors that are updated, `arena` has `layout.total_len`.
     pub fn for_each<E: Send + Sync>(
         &self,
         arena: &mut [E],
@@ -86,16 +98,16 @@ impl Walk {
         work: impl Fn(Part<'_, E>) + Sync,
     ) {
         assert!(arena.len() == self.total_len && gradients.len() == self.trained_len, "the arenas are the layout's");
-        assert!(slots.iter().all(|slot| slot.len() == self.trained_len), "slots are as long as gradients");
+        assert!(slots.iter().all(|slot| slot.len() == self.own_values.len()), "slots are of what is updated");
         let mut slots = slots.iter_mut();
         let mut slot = || Shared::new(slots.next().map_or(&mut [][..], Vec::as_mut_slice));
         let (arena, slots) = (Shared::new(arena), [slot(), slot()]);
-        self.pieces.par_iter().for_each(|piece| {
+        self.pieces[self.own.clone()].par_iter().for_each(|piece| {
+            let in_slot = piece.range.start - self.own_values.start..piece.range.end - self.own_values.start;
             // SAFETY: no other piece has this range, as `check` has seen, and this is the one task that has the piece. The slots
-            // have the parameters' ranges, or no element at all.
-            let (parameters, slots) = unsafe {
-                (arena.part(&piece.range), slots.each_ref().map(|slot| slot.part(&slot.within(&piece.range))))
-            };
+            // have the parameters' ranges, counted from the first that is updated here, or no element at all.
+            let (parameters, slots) =
+                unsafe { (arena.part(&piece.range), slots.each_ref().map(|slot| slot.part(&slot.within(&in_slot)))) };
             work(Part {
                 tensor: piece.tensor,
                 parameters,
@@ -126,6 +138,12 @@ impl Walk {
         // One after the other: the order of a sum must not hang on which thread is first.
         self.pieces.iter().zip(of_pieces).for_each(|(piece, sum)| totals[piece.tensor] += *sum);
     }
+}
+
+/// Values of the layout that `tensors`, trained ones, hold.
+pub(super) fn values_of(layout: &Layout, tensors: Range<usize>) -> Range<usize> {
+    let start = |tensor: usize| if tensor < layout.trained() { layout.range(tensor).start } else { layout.trained_len };
+    start(tensors.start)..start(tensors.end)
 }
 
 impl<E> Part<'_, E> {

@@ -3,7 +3,8 @@
 //! Before: values on the host. After: [`super::session`] passes a replica's to the program on its device, which gives them back
 //! changed.
 //!
-//! **Invariant:** every replica holds the same bytes: all begin with the same, and each step is the same on all.
+//! **Invariant:** every replica holds the same bytes: all begin with the same, and each step is the same on all. Slots that are shared
+//! out are one replica's each, a part of every tensor's.
 
 use rayon::prelude::*;
 
@@ -11,7 +12,7 @@ use super::lower::TensorType;
 use super::pjrt::{Buffer, Client, PjrtError};
 use super::values::{Number, upload_input};
 use crate::backend::BackendError;
-use crate::graph::{Layout, TensorDecl};
+use crate::graph::{Layout, Program, TensorDecl};
 use crate::tensor::Inputs;
 
 /// What one device holds.
@@ -25,15 +26,18 @@ pub struct Replica {
 /// Replica for replica, on the client's first devices.
 pub struct Replicas {
     client: Client,
+    /// In how many parts slots lie.
+    shards: usize,
     each: Vec<Replica>,
 }
 
 impl Replicas {
-    /// All tensors of the layout on each of the first `count` devices, and no slots.
-    pub fn new<E: Number>(client: &Client, count: usize, layout: &Layout, tensors: &[E]) -> Result<Self, BackendError> {
+    /// All tensors of the program's layout on a device for each of its ranks, and no slots.
+    pub fn new<E: Number>(client: &Client, program: &Program, tensors: &[E]) -> Result<Self, BackendError> {
+        let (count, layout) = (program.ranks, &program.layout);
         let tensors = on_each(count, |device| upload_all(client, device, layout, tensors))?;
         let each = tensors.into_iter().map(|tensors| Replica { tensors, slots: Vec::new() }).collect();
-        Ok(Replicas { client: client.clone(), each })
+        Ok(Replicas { client: client.clone(), shards: program.shards(), each })
     }
 
     /// Replica for replica.
@@ -64,7 +68,15 @@ impl Replicas {
         let made = on_each(self.each.len(), |device| {
             let of_slot = |slot| trained.iter().enumerate().map(move |(index, decl)| (slot, index, decl));
             let one = |(slot, index, decl): (&Vec<E>, usize, &TensorDecl)| {
-                Ok(self.client.upload_values(device, &decl.shape, &slot[layout.range(index)])?)
+                let values = &slot[layout.range(index)];
+                if self.shards == 1 {
+                    return Ok(self.client.upload_values(device, &decl.shape, values)?);
+                }
+                let own = decl.elements().div_ceil(self.shards);
+                let there = &values[values.len().min(device * own)..values.len().min((device + 1) * own)];
+                let mut part = vec![E::ZERO; own];
+                part[..there.len()].copy_from_slice(there);
+                Ok(self.client.upload_values(device, &[own], &part)?)
             };
             slots.iter().flat_map(of_slot).map(one).collect::<Result<Vec<Buffer>, BackendError>>()
         })?;
@@ -84,7 +96,7 @@ impl Replicas {
         self.each.iter_mut().zip(results).map(one).collect()
     }
 
-    /// Tensors by the layout, and each slot, as the first device has them.
+    /// Tensors by the layout, as the first device has them, and each slot, put together where it is shared out.
     pub fn read<E: Number>(&self, layout: &Layout) -> Result<(Vec<E>, Vec<Vec<E>>), BackendError> {
         let first = self.first();
         let fill = |buffers: &[Buffer], len: usize| {
@@ -95,8 +107,22 @@ impl Replicas {
             Ok::<_, BackendError>(values)
         };
         let tensors = fill(&first.tensors, layout.total_len)?;
-        let slots = first.slots.chunks(layout.trained().max(1)).map(|slot| fill(slot, layout.trained_len));
-        Ok((tensors, slots.collect::<Result<_, _>>()?))
+        let trained = layout.trained().max(1);
+        if self.shards == 1 {
+            let slots = first.slots.chunks(trained).map(|slot| fill(slot, layout.trained_len));
+            return Ok((tensors, slots.collect::<Result<_, _>>()?));
+        }
+        let mut slots = vec![vec![E::ZERO; layout.trained_len]; first.slots.len() / trained];
+        for (device, replica) in self.each.iter().enumerate() {
+            for (place, buffer) in replica.slots.iter().enumerate() {
+                let to = &mut slots[place / trained][layout.range(place % trained)];
+                let part: Vec<E> = buffer.read()?;
+                let start = to.len().min(device * part.len());
+                let end = to.len().min(start + part.len());
+                to[start..end].copy_from_slice(&part[..end - start]);
+            }
+        }
+        Ok((tensors, slots))
     }
 
     /// The first device that does not hold the bytes of the first one, and the place of a tensor, or behind them all of a slot's,
@@ -108,7 +134,8 @@ impl Replicas {
             Ok(bytes)
         };
         let all = |replica: &Replica| -> Result<Vec<Vec<u8>>, PjrtError> {
-            replica.tensors.iter().chain(&replica.slots).map(bytes).collect()
+            let shared: &[Buffer] = if self.shards == 1 { &replica.slots } else { &[] };
+            replica.tensors.iter().chain(shared).map(bytes).collect()
         };
         let first = all(self.first())?;
         for (device, replica) in self.each.iter().enumerate().skip(1) {

@@ -7,6 +7,7 @@
 //! **Invariant:** a program takes tensors and slots as donated, so there is one copy of each on a device; the host's copy is made
 //! when a checkpoint asks for it.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -103,7 +104,7 @@ impl<'p, E: Number> XlaSession<'p, E> {
         finder: Box<dyn Backend<E>>,
     ) -> Result<Self, BackendError> {
         enough(&client, program.ranks)?;
-        let replicas = Replicas::new(&client, program.ranks, &program.layout, tensors)?;
+        let replicas = Replicas::new(&client, program, tensors)?;
         let was_made = truth(&client, program.ranks)?;
         Ok(XlaSession {
             program,
@@ -454,7 +455,7 @@ impl<E: Number> Session<E> for XlaSession<'_, E> {
     fn kept(&mut self) -> Result<Kept<'_, E>, BackendError> {
         self.copied()?;
         let (tensors, slots) = self.copy.as_ref().expect("it was made just now");
-        Ok(Kept { tensors, slots, updates: &self.updates })
+        Ok(Kept { tensors, slots: Cow::Borrowed(slots), updates: &self.updates })
     }
 
     fn restore(&mut self, tensors: Vec<E>, slots: Vec<Vec<E>>, updates: Vec<u64>) -> Result<(), BackendError> {

@@ -4,6 +4,7 @@ use cmae::data::evaluation::some_of;
 use cmae::data::source::{counts, written};
 use cmae::data::survey::{Survey, survey};
 use cmae::eval::Pass;
+use cmae::ranks::Alone;
 use cmae::spec::Limit;
 use serde_json::{Map, Value, json};
 
@@ -38,7 +39,7 @@ pub fn main(args: Args) -> Result<(), String> {
     let opened = args.place.open()?;
     let source = &*opened.source;
     let taken = some_of(source.len(), args.sample.map_or(source.len(), |limit| limit.of(source.len())), "data check");
-    let mut passes = Passes::watch()?;
+    let mut passes = Passes::watch(&Alone)?;
     let of = taken.len();
     let found = survey(source, &taken, &mut |done| passes.look(Pass { what: "check", done, of }));
     drop(passes);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use cmae::data::pack::{ShardSize, pack};
 use cmae::data::source::{describe, written};
 use cmae::eval::Pass;
+use cmae::ranks::Alone;
 use cmae::spec::{Shuffle, SourceSpec};
 
 use super::Place;
@@ -47,7 +48,7 @@ pub fn main(args: Args) -> Result<(), String> {
         Some(pictures) => ShardSize::Pictures(pictures as usize),
         None => ShardSize::Bytes(args.shard_size),
     };
-    let mut passes = Passes::watch()?;
+    let mut passes = Passes::watch(&Alone)?;
     let of = source.len();
     let packed = pack(source, &args.output, size, args.seed, &mut |done| passes.look(Pass { what: "pack", done, of }));
     drop(passes);

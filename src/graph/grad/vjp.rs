@@ -46,7 +46,6 @@ impl Pass {
             | Op::Conv2dInputGrad { .. }
             | Op::Conv2dWeightGrad { .. }
             | Op::OwnRows { .. }
-            | Op::AllReduce { .. }
             | Op::ScatterTokens { .. } => Vec::new(),
 
             Op::Add => vec![whole(0, g), whole(1, g)],
@@ -75,6 +74,7 @@ impl Pass {
                 vec![whole(0, self.op(Op::OwnRows { axis: *axis, ranks: *ranks }, &[g]))]
             }
             Op::Replicate { ranks } => vec![whole(0, self.op(Op::AllReduce { ranks: *ranks }, &[g]))],
+            Op::AllReduce { .. } => vec![whole(0, g)],
             Op::MulConst { value } => vec![whole(0, self.op(Op::MulConst { value: *value }, &[g]))],
             // x⁰ is flat; 0·x⁻¹ would be NaN at 0.
             Op::PowConst { value } if *value == 0.0 => vec![whole(0, self.full(0.0, &node.ty))],

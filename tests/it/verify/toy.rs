@@ -9,7 +9,7 @@ use cmae::graph::{Graph, Init, InputDecl, InputKind, Layout, Node, Program, Tens
 use cmae::op::{Op, Type};
 use cmae::spec::{
     DataSpec, Duration, EmaMoment, EmaSpec, EvaluateSpec, MicroBatch, Optimizer, Precision, Recompute, Residual, Role,
-    Schedule, Spec, TrainSpec,
+    Schedule, ShardOptimizer, Spec, TrainSpec,
 };
 use cmae::tensor::{HostTensor, InputValue, Inputs, OutputValue};
 use cmae::verify::Steps;
@@ -94,7 +94,16 @@ pub fn program() -> Program {
         pairs: vec![pair("head.weight"), pair("head.bias")],
         shared: Vec::new(),
     };
-    Program { spec: spec(), layout, emas: vec![ema], train, features: Some(features), pictures: None, ranks: 1 }
+    Program {
+        spec: spec(),
+        layout,
+        emas: vec![ema],
+        train,
+        features: Some(features),
+        pictures: None,
+        ranks: 1,
+        sharded: false,
+    }
 }
 
 fn spec() -> Spec {
@@ -121,6 +130,7 @@ fn spec() -> Spec {
             precision: Precision::F64,
             recompute: Recompute::None,
             residual: Residual::F32,
+            shard_optimizer: ShardOptimizer::Auto,
             checkpoint_every: Duration::Steps(1.0),
             keep: 1,
             log_every_steps: 1,

@@ -17,9 +17,11 @@ mod norms;
 mod rules;
 mod sgd;
 
+use std::ops::Range;
+
 use self::lars::Trust;
 use super::ema::{self, Pair};
-use super::walk::Walk;
+use super::walk::{Walk, values_of};
 use crate::graph::Layout;
 use crate::spec::{Clock, Optimizer as OptimizerSpec, TrainSpec};
 use crate::tensor::Element;
@@ -33,8 +35,7 @@ pub struct Optimizer<E> {
     clip: Option<crate::spec::Clip>,
     /// One for each trained tensor.
     pub groups: Vec<Group>,
-    /// What is kept of each trained value, in the order of [`OptimizerSpec::slots`]: `layout.trained_len` values each,
-    /// with the layout's offsets.
+    /// What is kept of each value that is updated here, in the order of [`OptimizerSpec::slots`], in the order of the layout.
     pub slots: Vec<Vec<E>>,
     /// Updates that each trained tensor has had: what AdamW's bias correction counts.
     pub updates: Vec<u64>,
@@ -84,8 +85,8 @@ enum Formula {
 
 impl<E: Element> Optimizer<E> {
     /// `reached[i]`: whether a gradient can arrive at trained tensor `i`; `followers`: the averaged copies that move with
-    /// their sources.
-    pub fn new(train: &TrainSpec, layout: &Layout, reached: &[bool], followers: Vec<Pair>) -> Self {
+    /// their sources; `own`: the trained tensors that are updated here.
+    pub fn new(train: &TrainSpec, layout: &Layout, reached: &[bool], followers: Vec<Pair>, own: Range<usize>) -> Self {
         let groups: Vec<Group> =
             reached.iter().enumerate().map(|(i, reached)| Group::new(train, &layout.tensors[i], *reached)).collect();
         Optimizer {
@@ -93,8 +94,8 @@ impl<E: Element> Optimizer<E> {
             clip: train.clip,
             updates: vec![0; groups.len()],
             groups,
-            slots: vec![vec![E::ZERO; layout.trained_len]; train.optimizer.slots().len()],
-            walk: Walk::new(layout, &followers),
+            slots: vec![vec![E::ZERO; values_of(layout, own.clone()).len()]; train.optimizer.slots().len()],
+            walk: Walk::new(layout, &followers, own),
             followers,
             memory: Memory::default(),
         }

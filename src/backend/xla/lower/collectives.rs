@@ -43,6 +43,29 @@ impl Function {
         self.op("stablehlo.all_reduce", &[x], &group, &[body], std::slice::from_ref(&x.ty)).remove(0)
     }
 
+    /// This rank's part of the values of `x`, flat; all of them and zeros behind are `shards` such parts.
+    pub fn part_of_rank(&mut self, x: &Value, shards: usize) -> Value {
+        if shards == 1 {
+            return x.clone();
+        }
+        let values = x.shape().iter().product::<usize>();
+        let flat = self.reshape(x, &[values]);
+        let rest = values.next_multiple_of(shards) - values;
+        let zeros = self.constant(0.0, &TensorType::new([rest], x.scalar()));
+        let padded = if rest == 0 { flat } else { self.concat(&[&flat, &zeros], 0) };
+        self.own_rows(&padded, 0, shards)
+    }
+
+    /// A value of `shape` from the parts of all ranks.
+    pub fn from_parts(&mut self, part: &Value, shape: &[usize], shards: usize) -> Value {
+        if shards == 1 {
+            return part.clone();
+        }
+        let all = self.all_gather(part, 0, shards);
+        let values = self.slice(&all, &[0], &[shape.iter().product()]);
+        self.reshape(&values, shape)
+    }
+
     /// Whether `truth` holds on every rank: the same on all of them.
     pub fn all_agree(&mut self, truth: &Value, ranks: usize) -> Value {
         if ranks == 1 {

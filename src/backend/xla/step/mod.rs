@@ -23,7 +23,7 @@ use self::update::{State, Update, where_true};
 use super::lower::{Function, Kernels, Scalar, TensorType, Value, tensor_type};
 use crate::backend::BackendError;
 use crate::graph::step::Step;
-use crate::graph::{InputDecl, Program};
+use crate::graph::{InputDecl, Program, TensorDecl};
 use crate::op::Op;
 use crate::plan::Request;
 use crate::spec::{EmaMoment, Scaling};
@@ -36,7 +36,8 @@ pub fn scalings(program: &Program) -> Vec<(String, Scaling)> {
 
 /// The text of a step, and what goes into it and comes out.
 ///
-/// Arguments: all tensors in the layout's order, slot after slot one for each trained tensor, the vector of
+/// Arguments: all tensors in the layout's order, slot after slot one for each trained tensor (or this rank's part of it, flat, where
+/// ranks share them out), the vector of
 /// [`Numbers`], whether the step before was made, then the inputs. Results: tensors and slots as they are after the step, whether
 /// it was made, the vector of scalars (losses, monitors, total, and the norm where `train` clips), then what was asked for: outputs,
 /// and updates and gradients.
@@ -66,17 +67,21 @@ impl StepProgram {
         let (layout, train) = (&program.layout, &program.spec.train);
         let flow = Flow::new(step, layout, program.ranks, &Request::of_step(program, &step.outputs))?;
         let mut f = Function::with(kernels);
-        let tensor = |decl: &crate::graph::TensorDecl| TensorType::new(decl.shape.as_slice(), scalar);
+        let tensor = |decl: &TensorDecl| TensorType::new(decl.shape.as_slice(), scalar);
         let old_tensors: Vec<Value> = layout.tensors.iter().map(|decl| f.argument(tensor(decl))).collect();
         let trained = &layout.tensors[..layout.trained()];
+        let slot = |decl: &TensorDecl| match program.shards() {
+            1 => tensor(decl),
+            shards => TensorType::new([decl.elements().div_ceil(shards)], scalar),
+        };
         let old_slots: Vec<Vec<Value>> = (train.optimizer.slots().iter())
-            .map(|_| trained.iter().map(|decl| f.argument(tensor(decl))).collect())
+            .map(|_| trained.iter().map(|decl| f.argument(slot(decl))).collect())
             .collect();
         let vector = f.argument(TensorType::new([numbers.total()], scalar));
         let before = f.argument(TensorType::new([], Scalar::I1));
         let (inputs, values) = inputs(&mut f, program, &flow, scalar, scalings);
 
-        let update = Update { train, numbers, vector };
+        let update = Update { train, numbers, vector, shards: program.shards() };
         let mut state = State { tensors: old_tensors.clone(), slots: old_slots.clone() };
         update.average(&mut f, &mut state, EmaMoment::BeforeForward);
         let made = {

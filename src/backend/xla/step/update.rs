@@ -22,6 +22,8 @@ pub struct Update<'u> {
     pub numbers: &'u Numbers,
     /// The vector of numbers.
     pub vector: Value,
+    /// In how many parts slots lie, each a rank's, which updates its part of each parameter.
+    pub shards: usize,
 }
 
 impl Update<'_> {
@@ -72,25 +74,31 @@ impl Update<'_> {
             };
             let old: Vec<Value> = state.slots.iter().map(|slot| slot[tensor].clone()).collect();
             let parameter = state.tensors[tensor].clone();
+            // What hangs on a tensor as a whole.
+            let gradient = match &self.train.optimizer {
+                Optimizer::Lars { .. } => self.adapted(f, group, &parameter, &gradient),
+                _ => gradient,
+            };
+            let [own, gradient] = [&parameter, &gradient].map(|x| f.part_of_rank(x, self.shards));
             let (next, slots) = match &self.train.optimizer {
-                Optimizer::AdamW { betas, eps, .. } => self.adamw(f, group, &parameter, &gradient, &old, *betas, *eps),
+                Optimizer::AdamW { betas, eps, .. } => self.adamw(f, group, &own, &gradient, &old, *betas, *eps),
                 Optimizer::Sgd { momentum, nesterov, .. } => {
                     let [rate, decay] =
                         [OfGroup::LearningRate, OfGroup::WeightDecay].map(|n| self.of_group(f, group, n));
-                    let decayed = decayed(f, &parameter, &gradient, &decay);
-                    sgd(f, &parameter, &decayed, &old[0], &rate, (*momentum, *nesterov))
+                    let decayed = decayed(f, &own, &gradient, &decay);
+                    sgd(f, &own, &decayed, &old[0], &rate, (*momentum, *nesterov))
                 }
                 Optimizer::Lars { momentum, .. } => {
                     let rate = self.of_group(f, group, OfGroup::LearningRate);
-                    let adapted = self.adapted(f, group, &parameter, &gradient);
-                    sgd(f, &parameter, &adapted, &old[0], &rate, (*momentum, false))
+                    sgd(f, &own, &gradient, &old[0], &rate, (*momentum, false))
                 }
             };
             let moves = self.numbers.freezes(group).then(|| {
                 let moves = self.of_group(f, group, OfGroup::Moves);
                 f.compare_to(&moves, Order::Ne, 0.0)
             });
-            state.tensors[tensor] = where_true(f, moves.as_ref(), next, &parameter);
+            let next = where_true(f, moves.as_ref(), next, &own);
+            state.tensors[tensor] = f.from_parts(&next, parameter.shape(), self.shards);
             for ((slot, next), old) in state.slots.iter_mut().zip(slots).zip(&old) {
                 slot[tensor] = where_true(f, moves.as_ref(), next, old);
             }
