@@ -13,6 +13,7 @@ mod idle;
 pub mod imports;
 pub mod init;
 pub mod kmeans;
+mod options;
 pub mod reconstruct;
 mod records;
 mod resume;
@@ -22,6 +23,7 @@ pub mod trainer;
 mod watch;
 
 pub use imports::ImportedRun;
-pub use session::{Ended, SessionOptions};
+pub use options::SessionOptions;
+pub use session::Ended;
 pub use trainer::{StepReport, Trainer};
 pub use watch::{SessionError, StepLine, Watch};

@@ -2,8 +2,9 @@
 //!
 //! Before: `session` can make a step. After: it writes here what it made. Of several ranks the first alone does.
 
+use super::options::SessionOptions;
 use super::sources::Sources;
-use super::{SessionError, SessionOptions, Trainer};
+use super::{SessionError, Trainer};
 use crate::backend::Session;
 use crate::data::source::Fingerprint;
 use crate::graph::Program;

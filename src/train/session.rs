@@ -17,7 +17,8 @@ use serde_json::{Map, Value, json};
 
 use super::agreement;
 use super::idle::Idle;
-use super::imports::{self, ImportedRun};
+use super::imports;
+use super::options::SessionOptions;
 use super::records::{Records, keep_programs};
 use super::resume::{check_changes, check_slots, check_sources, slot_names, tell_other_machine};
 use super::sources::Sources;
@@ -52,24 +53,6 @@ pub enum Ended {
     Stopped {
         step: u64,
     },
-}
-
-/// What the command line decides.
-#[derive(Debug, Clone)]
-pub struct SessionOptions {
-    /// Workers of the loader.
-    pub threads: usize,
-    pub resume: bool,
-    /// Whether a run goes on with settings that it was not started with.
-    pub accept_changes: bool,
-    /// Runs that imported modules take their weights from; a checkpoint holds them already.
-    pub imports: Vec<ImportedRun>,
-    /// `NAME=RUN` of each `--with`, for the record.
-    pub with: Vec<String>,
-    /// `NAME=VALUE` of each override, for the record.
-    pub overrides: Vec<String>,
-    /// The ranks of the run, of which this process is one.
-    pub ranks: Arc<dyn Ranks>,
 }
 
 /// Trains `program`, whose text is `text`, in `folder`: rank 0's, and no other's.

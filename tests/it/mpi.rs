@@ -152,13 +152,14 @@ fn ranks_judge_features_together() {
     let judged = judged.unwrap_or_else(|| panic!("nothing was judged: {said}"));
     let eval = ["eval", "knn", text(&run), "--json", "--backend", "cpu"];
     let read = |said: &str| -> Value {
-        serde_json::from_str(said.lines().last().unwrap_or_default()).unwrap_or_else(|error| panic!("{error}: {said}"))
+        serde_json::from_str(said.lines().find(|line| line.starts_with('{')).unwrap_or_default())
+            .unwrap_or_else(|error| panic!("{error}: {said}"))
     };
     let alone = read(&succeed(&eval));
     let (code, said) = finish(cmaec(3, &eval).expect("it was there"));
     assert_eq!((code, read(&said)), (0, alone.clone()), "{said}");
     assert_eq!(judged["knn_accuracy"], alone["knn_accuracy"], "the last evaluation is that of the last checkpoint");
-    let [one, three] = ["one", "three"].map(path);
+    let [one, three] = ["one.safetensors", "three.safetensors"].map(path);
     let features = ["features", text(&run), "--data", "data.val", "--backend", "cpu", "-o"];
     succeed(&[&features[..], &[text(&one)]].concat());
     let (code, said) = finish(cmaec(3, &[&features[..], &[text(&three)]].concat()).expect("it was there"));
@@ -217,6 +218,47 @@ fn a_signal_to_one_rank_saves_and_stops_all_of_them() {
     let (code, said) = finish(ranks(2, &folder, &["--resume"]).expect("it was there"));
     assert_eq!(code, 0, "{said}");
     assert!(said.contains("the checkpoint was made by 3 ranks, this is 2 ranks"), "{said}");
+}
+
+/// A rank that stands still for a while, as where another program takes its machine, holds the others up, and nothing else.
+#[test]
+fn a_rank_that_is_slow_is_waited_for() {
+    let place = tempfile::tempdir().expect("a folder can be made");
+    let path = |name: &str| place.path().join(name);
+    let Some(command) = ranks(3, &path("whole"), &[]) else { return };
+    assert_eq!(finish(command).0, 0);
+    let slow = path("slow");
+    let mut child =
+        ranks(3, &slow, &[]).expect("it was there").stderr(Stdio::null()).spawn().expect("it can be started");
+    let found = started(&slow, 3, &mut child);
+    signal(found[1].1, "-STOP");
+    std::thread::sleep(Duration::from_secs(2));
+    signal(found[1].1, "-CONT");
+    assert!(child.wait().expect("it ends").success());
+    assert!(weights(&slow) == weights(&path("whole")), "a rank that was slow has changed the run");
+}
+
+/// As a disk without room: no file of rank 0 grows beyond 64 KiB, which a checkpoint does.
+#[test]
+fn a_disk_that_is_full_ends_all_and_loses_nothing() {
+    let place = tempfile::tempdir().expect("a folder can be made");
+    let path = |name: &str| place.path().join(name);
+    let Some(command) = ranks(2, &path("whole"), &[]) else { return };
+    assert_eq!(finish(command).0, 0);
+    let full = path("full");
+    let mut command = mpirun().expect("it was there");
+    // Who ignores the signal gets an error from the write.
+    let limited = "if [ \"$OMPI_COMM_WORLD_RANK\" = 0 ]; then trap '' XFSZ; ulimit -f 64; fi; exec \"$0\" \"$@\"";
+    command.args(["-n", "2", "--oversubscribe", "bash", "-c", limited, env!("CARGO_BIN_EXE_cmaec")]);
+    let (code, said) = finish({
+        command.args(SMALL).args(SHARED).args(["--out", text(&full)]);
+        command
+    });
+    assert_ne!(code, 0, "{said}");
+    assert!(said.contains("rank 0 of 2: cannot write"), "{said}");
+    let (code, said) = finish(ranks(2, &full, &["--resume"]).expect("it was there"));
+    assert_eq!(code, 0, "{said}");
+    assert!(weights(&full) == weights(&path("whole")), "the run ends elsewhere");
 }
 
 #[test]

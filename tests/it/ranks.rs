@@ -198,7 +198,9 @@ impl Ranks for Thread {
             self.meeting.summed.add(&sum);
         }
         self.exchange(own, |given| {
-            let of = if self.wrong == Some(Wrong::Averaged) { given.len() as f64 } else { 1.0 };
+            // One number is a loss's sum.
+            let averages = self.wrong == Some(Wrong::Averaged) && given[0].len() > 1;
+            let of = if averages { given.len() as f64 } else { 1.0 };
             let at = |i: usize| given.iter().map(|given| given[i]).sum::<f64>() / of;
             put((0..given[0].len()).map(at), sum);
         });
