@@ -9,11 +9,13 @@ mod compile;
 mod cost;
 mod data;
 mod devices;
+mod diff;
 mod eval;
 mod exchange;
 mod explain;
 mod export;
 mod features;
+mod fmt;
 mod inspect;
 mod launch;
 mod output;
@@ -54,7 +56,9 @@ enum Command {
     Run(run::Args),
     Launch(launch::Args),
     Check(check::Args),
+    Fmt(fmt::Args),
     Show(show::Args),
+    Diff(diff::Args),
     Verify(verify::Args),
     Bench(bench::Args),
     Devices(devices::Args),
@@ -73,7 +77,9 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::main(args),
         Command::Launch(args) => launch::main(args),
         Command::Check(args) => check::main(args),
+        Command::Fmt(args) => fmt::main(args),
         Command::Show(args) => show::main(args),
+        Command::Diff(args) => diff::main(args),
         Command::Bench(args) => bench::main(args),
         Command::Devices(args) => devices::main(args),
         Command::Compile(args) => compile::main(args),

@@ -117,7 +117,10 @@ impl Machine<'_> {
             Some(found) => Some(found),
             None => self.import(scope.file, name, span).transpose()?,
         };
-        let found = found.or_else(|| super::builtin::named(name, span));
+        let found = match found.or_else(|| super::builtin::named(name, span)) {
+            Some(found) => Some(found),
+            None => self.prelude(scope.file, name, span).transpose()?,
+        };
         match found {
             Some(Value { kind: Kind::Poison, .. }) => Err(Reported),
             Some(value) => Ok(match value.kind {
@@ -153,6 +156,7 @@ impl Machine<'_> {
             || self.ambient.contains_key(&name.text)
             || self.files_scope(scope.file).imports(&name.text)
             || super::builtin::named(&name.text, name.span).is_some()
+            || Sources::stdlib_home(&name.text).is_some()
     }
 
     /// `base.name`.

@@ -243,6 +243,14 @@ impl Machine<'_> {
         }
     }
 
+    /// The standard library's block or function of this name, which needs no `use`: whatever is nearer goes by the name first. Its
+    /// file is loaded when it is first asked for.
+    pub(super) fn prelude(&mut self, from: SourceId, name: &str, span: Span) -> Option<Checked<Value>> {
+        let module = Sources::stdlib_home(name)?;
+        let used = self.load_used(from, &["std", module], span);
+        used.map(|used| used.values.get(name).cloned()).transpose()
+    }
+
     /// A loaded file's scope.
     pub fn files_scope(&self, file: SourceId) -> Rc<FileScope> {
         self.files.get(&file).cloned().unwrap_or_default()

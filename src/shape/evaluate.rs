@@ -166,9 +166,9 @@ impl Bound<'_> {
             return self.called_twice("knn", span);
         }
         let names = &[
-            "features",
-            "bank",
-            "queries",
+            "features?",
+            "bank?",
+            "queries?",
             "k?",
             "temperature?",
             "every?",
@@ -177,6 +177,13 @@ impl Bound<'_> {
             "baseline_limit?",
         ];
         let bag = self.machine.bind_builtin("knn", names, arguments, span, scope)?;
+        if bag.get("features").is_none() && !outputs.iter().any(|(name, _)| name == "features") {
+            return self.machine.fail(
+                Diagnostic::new(Code::MissingSetting, "`knn` judges the definition `features` of `evaluate`")
+                    .label(span, "there is none above")
+                    .help("define it above: `features = encoder(views.eval).cls`"),
+            );
+        }
         if let Some(value) = bag.get("features").filter(|value| !matches!(value.kind, Kind::Poison)) {
             let given = self.machine.to_tensor("`features` of `knn`", value)?;
             // What `cmaec features` writes and the feature map shows is what is judged.
@@ -192,18 +199,24 @@ impl Bound<'_> {
             }
         }
         let every = self.duration(bag.get("every"), "`every` of `knn`")?;
-        let source = |name: &str| match bag.get(name).map(|v| &v.kind) {
-            Some(Kind::Source(source)) => Ok(source.to_string()),
-            _ => {
-                let value = bag.get(name).cloned().unwrap_or(Value::new(Kind::None, span));
+        let data = &self.spec.data;
+        let source = |name: &str, usual: &str| match bag.get(name) {
+            Some(Value { kind: Kind::Source(source), .. }) => Ok(source.to_string()),
+            Some(value) => {
                 let what = format!("`{name}` of `knn` wants a source such as data.train, found {}", value.describe());
                 Err(Diagnostic::new(Code::WrongType, what).label(value.span, "no source"))
+            }
+            None if data.source(usual).is_some() => Ok(usual.to_owned()),
+            None => {
+                let what = format!("`knn` takes `{name}` from data.{usual}, which is not there");
+                let help = format!("name a source, such as `{name}: data.train`, or write `{usual} = …` in `data`");
+                Err(Diagnostic::new(Code::MissingSetting, what).label(span, format!("no `{name}`")).help(help))
             }
         };
         let knn = (|| {
             Ok(KnnSpec {
-                bank: source("bank")?,
-                queries: source("queries")?,
+                bank: source("bank", "train")?,
+                queries: source("queries", "val")?,
                 k: bag.count("k", 20)?,
                 temperature: bag.float("temperature", 0.07)?,
                 every,

@@ -10,6 +10,7 @@ mod fault;
 mod item;
 mod limits;
 mod print;
+pub mod token;
 mod unexpected;
 
 use pest::Parser;

@@ -18,7 +18,7 @@ const FLOORS: [&[(&str, &[&str])]; 10] = [
     &[("plan", &[]), ("ranks", &[])],
     &[("graph", &[])],
     &[("shape", &[])],
-    &[("elab", &[])],
+    &[("elab", &[]), ("format", &[])],
     &[("decl", &["spec", "op"]), ("tensor", &["op", "spec"]), ("syntax", &[]), ("op", &[]), ("spec", &[])],
     &[("diag", &[])],
     &[("source", &[]), ("wide", &[])],

@@ -394,10 +394,11 @@ fn several_ranks_make_the_steps_of_one() {
 #[ignore = "five minutes: cargo test -- --ignored every_pipeline_in_every_way"]
 fn every_pipeline_in_every_way() {
     all(&methods(), |_, method| {
+        // What the pipeline makes of rounding is its own, and no way's: the worst of them tells.
+        let rounding = WAYS.map(|(ranks, micro_batches)| agree(method, ranks, micro_batches));
+        let allowed = F32.max(COARSER * rounding.into_iter().fold(0.0, f64::max));
         for (ranks, micro_batches) in WAYS {
-            let rounding = agree(method, ranks, micro_batches);
             let found = apart::<f32>(method, ranks, micro_batches);
-            let allowed = F32.max(COARSER * rounding);
             assert!(found <= allowed, "{} on {ranks} ranks, f32: {found:e} > {allowed:e}", method.pipeline);
         }
     });
