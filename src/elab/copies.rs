@@ -18,7 +18,7 @@ use super::args::wrong_type;
 use super::modules::{Module, named_type};
 use super::scope::Scope;
 use super::value::{Kind, ModuleId, Value};
-use super::{Checked, Machine, Stored};
+use super::{Checked, Machine, Stored, foreign};
 
 /// What an `ema(…)` asks for.
 struct Wanted {
@@ -148,10 +148,12 @@ impl Machine<'_> {
                     }
                 }
                 other => {
-                    let help = suggest(other, ["momentum", "when", "mode", "without"]);
+                    let known = ["momentum", "when", "mode", "without"];
+                    let meant = foreign::argument(other, &known).map(|meant| format!("did you mean `{meant}`?"));
+                    let help = meant.or_else(|| suggest(other, known));
                     return self.fail(
                         Diagnostic::new(Code::UnknownArgument, format!("`ema` has no parameter `{other}`"))
-                            .label(argument.value.span, "given here")
+                            .label(name.span, "not known")
                             .maybe_help(help),
                     );
                 }

@@ -2,16 +2,16 @@
 
 use std::rc::Rc;
 
-use crate::diag::{Code, Diagnostic, Reported, suggest};
+use crate::diag::{Code, Diagnostic, Reported};
 use crate::op::Type;
-use crate::source::{Sources, Span};
+use crate::source::Span;
 use crate::spec::Duration;
 use crate::syntax::ast::{self, Argument, BinaryOp, Expr, ExprKind, Name, Param, ParamType, Statement, UnaryOp};
 
 use super::args::{Slot, wrong_type};
 use super::scope::Scope;
 use super::value::{Definition, Kind, Value};
-use super::{Checked, Machine, number};
+use super::{Checked, Machine, number, unknown};
 
 impl Machine<'_> {
     pub fn eval(&mut self, expr: &Expr, scope: &Rc<Scope>) -> Checked<Value> {
@@ -35,6 +35,9 @@ impl Machine<'_> {
             ExprKind::Str(s) => Kind::Str(s.clone()),
             ExprKind::Path(names) => return self.lookup(names, span, scope),
             ExprKind::Field(base, name) => {
+                if let Some(foreign) = self.foreign_path(base, name, scope) {
+                    return self.fail(foreign);
+                }
                 let base = self.eval(base, scope)?;
                 return self.field(&base, name);
             }
@@ -105,11 +108,8 @@ impl Machine<'_> {
             if &**name == "op" && names.len() == 2 {
                 return Ok(Value::new(Kind::Builtin(path.join("::").into()), span));
             }
-            return self.fail(
-                Diagnostic::new(Code::UnknownName, format!("`{}` is not known here", path.join("::")))
-                    .label(span, "a path")
-                    .help(format!("import it: `use {}`, then write `{}`", path.join("::"), path[path.len() - 1])),
-            );
+            let unknown = self.unknown_path(&path, span);
+            return self.fail(unknown);
         }
         let found =
             scope.get(name).or_else(|| self.file_item(scope.file, name)).or_else(|| self.ambient.get(name).cloned());
@@ -128,20 +128,8 @@ impl Machine<'_> {
                 _ => value,
             }),
             None => {
-                let mut known = scope.visible();
-                known.extend(self.file_names(scope.file));
-                known.extend(self.ambient.keys().map(|n| n.to_string()));
-                let builtins = super::builtin::names().map(str::to_owned);
-                let help = suggest(
-                    name,
-                    known.iter().map(String::as_str).chain(builtins.collect::<Vec<_>>().iter().map(String::as_str)),
-                );
-                let home = Sources::stdlib_home(name).map(|module| format!("import it: `use std::{module}::{name}`"));
-                self.fail(
-                    Diagnostic::new(Code::UnknownName, format!("`{name}` is not known here"))
-                        .label(span, "not known")
-                        .maybe_help(home.or(help)),
-                )
+                let unknown = self.unknown_name(&names[0], scope);
+                self.fail(unknown)
             }
         }
     }
@@ -167,6 +155,9 @@ impl Machine<'_> {
                 (scope.own(&name.text), scope.visible())
             }
             Kind::List(items) if &*name.text == "last" => (items.last().cloned(), Vec::new()),
+            Kind::Modules(ids) if &*name.text == "last" => {
+                (ids.last().map(|id| Value::new(Kind::Module(*id), name.span)), Vec::new())
+            }
             Kind::Poison => return Err(Reported),
             _ => (None, Vec::new()),
         };
@@ -178,11 +169,8 @@ impl Machine<'_> {
             }),
             None => {
                 let message = format!("{} has no `{}`", base.describe(), name.text);
-                self.fail(
-                    Diagnostic::new(Code::UnknownField, message)
-                        .label(name.span, "not there")
-                        .maybe_help(suggest(&name.text, known.iter().map(String::as_str))),
-                )
+                let help = self.field_help(base, &name.text, &known);
+                self.fail(Diagnostic::new(Code::UnknownField, message).label(name.span, "not there").maybe_help(help))
             }
         }
     }
@@ -191,8 +179,21 @@ impl Machine<'_> {
         if let (Some(items), Kind::Range(range)) = (base.items(), &index.kind) {
             return self.part(items, &range.0, &range.1, span);
         }
+        if let (Kind::Modules(ids), Kind::Range(range)) = (&base.kind, &index.kind) {
+            let items: Vec<Value> = ids.iter().map(|id| Value::new(Kind::Module(*id), span)).collect();
+            let part = self.part(&items, &range.0, &range.1, span)?;
+            let ids = part.items().unwrap_or_default().iter().filter_map(|item| match item.kind {
+                Kind::Module(id) => Some(id),
+                _ => None,
+            });
+            return Ok(Value::new(Kind::Modules(Rc::new(ids.collect())), span));
+        }
         let Some(at) = index.whole() else { return self.fail(wrong_type("an index", index, "a whole number")) };
-        if let Some(items) = base.items() {
+        let repeated = match &base.kind {
+            Kind::Modules(ids) => Some(ids.iter().map(|id| Value::new(Kind::Module(*id), span)).collect::<Vec<_>>()),
+            _ => None,
+        };
+        if let Some(items) = base.items().or(repeated.as_deref()) {
             let from_end = if at < 0 { items.len() as i64 + at } else { at };
             return match usize::try_from(from_end).ok().and_then(|i| items.get(i)) {
                 Some(value) => Ok(value.clone()),
@@ -231,7 +232,8 @@ impl Machine<'_> {
         let names = (self.sources.slice(exprs.0.span).to_owned(), self.sources.slice(exprs.1.span).to_owned());
         let result = number::binary(op, &left, &right, span, (&names.0, &names.1));
         let value = self.check(result)?;
-        self.composed(value.kind, span)
+        let composed = self.composed(value.kind, span)?;
+        Ok(Value { quotient: value.quotient, ..composed })
     }
 
     /// An operation of which one operand at least is a tensor.
@@ -268,7 +270,7 @@ impl Machine<'_> {
         let left = self.eval(value, scope)?;
         if matches!(left.kind, Kind::Source(_) | Kind::View(_) | Kind::Recipe(_)) && self.makes_recipe(callee, scope) {
             let steps = self.eval(callee, scope)?;
-            self.diagnostics.enter(callee.span);
+            self.diagnostics.enter(callee.span, callee.span);
             let view = match &steps.kind {
                 Kind::List(several) => {
                     let views: Checked<_> = several.iter().map(|one| self.extend_view(&left, one, span)).collect();
@@ -317,8 +319,7 @@ impl Machine<'_> {
     ) -> Checked<Value> {
         let naming = self.naming.take();
         let target = self.eval(callee, scope)?;
-        // In a chain the whole of it would be no place.
-        self.diagnostics.enter(if first.is_some() { callee.span } else { span });
+        self.diagnostics.enter(span, callee.span);
         let result = match &target.kind {
             Kind::Block(def) => match naming {
                 Some(path) => self.instantiate(def, &path, arguments, span, scope),
@@ -342,7 +343,8 @@ impl Machine<'_> {
             Kind::Poison => Err(Reported),
             _ => self.fail(
                 Diagnostic::new(Code::NotCallable, format!("{} cannot be called", target.describe()))
-                    .label(callee.span, "called here"),
+                    .label(callee.span, "called here")
+                    .maybe_help(unknown::uncallable(&target)),
             ),
         };
         self.diagnostics.leave();
@@ -391,7 +393,7 @@ impl Machine<'_> {
     ) -> Checked<Vec<Option<Value>>> {
         let slots: Vec<Slot<'_>> = params
             .iter()
-            .map(|p| Slot { name: &p.name.text, required: p.default.is_none(), span: Some(p.name.span) })
+            .map(|p| Slot { name: &p.name.text, required: p.default.is_none(), param: Some(p) })
             .collect();
         self.bind_arguments(callee, &slots, first, arguments, span, scope)
     }

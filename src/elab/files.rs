@@ -104,7 +104,11 @@ impl Machine<'_> {
                     for name in items {
                         declare(self, name);
                     }
-                    let _ = self.use_items(id, module, items, *span, &mut scope);
+                    if self.use_items(id, module, items, *span, &mut scope).is_err() {
+                        let missing = items.iter().filter(|name| !scope.values.contains_key(&name.text));
+                        let poisoned = missing.map(|name| (name.text.clone(), Value::new(Kind::Poison, name.span)));
+                        scope.values.extend(poisoned.collect::<Vec<_>>());
+                    }
                 }
                 Use::Pipeline { name, alias, span } => {
                     declare(self, alias);
@@ -173,6 +177,7 @@ impl Machine<'_> {
     ) -> Checked<()> {
         let path: Vec<&str> = module.iter().map(|n| &*n.text).collect();
         let used = self.load_used(from, &path, span)?;
+        let mut found = Ok(());
         for name in items {
             match used.values.get(&name.text).filter(|_| used.own.contains(&name.text)) {
                 Some(value) => {
@@ -180,14 +185,16 @@ impl Machine<'_> {
                 }
                 None => {
                     let message = format!("`{}` has no item `{}`", path.join("::"), name.text);
-                    let help = suggest(&name.text, used.own.iter().map(|n| &**n));
-                    self.diagnostics.push(
+                    let elsewhere = Sources::stdlib_home(&name.text)
+                        .map(|module| format!("it is another file's: `use std::{module}::{}`", name.text));
+                    let help = elsewhere.or_else(|| suggest(&name.text, used.own.iter().map(|n| &**n)));
+                    found = self.fail(
                         Diagnostic::new(Code::UnknownItem, message).label(name.span, "not there").maybe_help(help),
                     );
                 }
             }
         }
-        Ok(())
+        found
     }
 
     fn use_pipeline(

@@ -119,9 +119,17 @@ impl Machine<'_> {
 
     /// A function of [`FUNCTIONS`] of a list of numbers or tensors.
     pub fn call_on_list(&mut self, name: &str, list: &Value, function: OfList, span: Span) -> Checked<Value> {
-        match list.items() {
+        let repeated = match &list.kind {
+            Kind::Modules(_) => Some(self.iterated(list)?),
+            _ => None,
+        };
+        match list.items().or(repeated.as_deref()) {
             Some(items) => function(self, items, list.span, span),
-            None => self.fail(wrong_type(&format!("`{name}`"), list, "a list, or a loop such as `x for x in items`")),
+            None => {
+                let wrong = wrong_type(&format!("`{name}`"), list, "a list, or a loop such as `x for x in items`");
+                let op = list.is_tensor() && name != "len";
+                self.fail(wrong.maybe_help(op.then(|| format!("of a tensor: `op::{name}(x)`, or `op::{name}(x, axis: 1)`"))))
+            }
         }
     }
 

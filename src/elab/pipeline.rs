@@ -5,7 +5,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::diag::{Code, Diagnostic, Diagnostics, Reported, Severity, suggest};
+use crate::diag::{Code, Diagnostic, Diagnostics, Reported, nearest, suggest};
 use crate::source::{Sources, Span};
 use crate::spec::{DataSpec, EvaluateSpec, MAX_PIXELS, Spec};
 use crate::syntax::ast::{Entry, Pipeline, SectionKind};
@@ -41,18 +41,17 @@ pub fn elaborate<'a>(
 ) -> Result<Bound<'a>, Reported> {
     let mut machine = Machine::new(sources, diagnostics);
     let (pipeline, scope) = machine.find_pipeline(path, sets)?;
+    machine.outline = super::unknown::outline(&pipeline);
     machine.check_sections(&pipeline);
     let params = machine.params(&pipeline, &scope);
     machine.set_training(true, pipeline.span);
-    let (data, source_spans) = machine.data(&pipeline, &scope)?;
+    let (data, source_spans, sized) = machine.data(&pipeline, &scope);
     machine.views(&pipeline, &scope);
     machine.model(&pipeline, "", &scope);
     let TrainSection { spec: train, rule_spans, setting_spans } = machine.train(&pipeline, &scope, data.batch_size)?;
     let export = machine.export(&pipeline, &scope);
-    // What is unused spoils nothing that follows: shapes are checked all the same.
-    let spoils =
-        |code: Code| code.severity() == Severity::Error && !matches!(code, Code::UnusedParameter | Code::UnusedSetting);
-    if machine.diagnostics.list().iter().any(|d| spoils(d.code)) {
+    // All that hangs on no error is checked all the same; on the size of a batch hangs every shape.
+    if !sized {
         return Err(Reported);
     }
     let views = machine.views.iter().filter(|v| !v.spec.name.is_empty()).map(|v| v.spec.clone()).collect();
@@ -82,7 +81,7 @@ const SETTINGS: [&str; 5] = ["batch_size", "channels", "prefetch_batches", "max_
 
 /// Whether a name is a setting's, misspelt.
 fn is_near(name: &str) -> bool {
-    suggest(name, SETTINGS).is_some_and(|help| help.starts_with("did you mean"))
+    nearest(name, SETTINGS).is_some()
 }
 
 impl Machine<'_> {
@@ -90,7 +89,8 @@ impl Machine<'_> {
     pub(super) fn params(&mut self, pipeline: &Pipeline, scope: &Rc<Scope>) -> Vec<(String, String)> {
         let mut params = Vec::new();
         for (name, expr) in &pipeline.params {
-            let value = self.eval(expr, scope).unwrap_or(Value::new(Kind::Poison, expr.span));
+            let value = self.eval(expr, scope);
+            let value = self.sole(name, value).unwrap_or(Value::new(Kind::Poison, expr.span));
             params.push((name.text.to_string(), value.to_string()));
             scope.bind(name.text.clone(), value);
         }
@@ -102,6 +102,7 @@ impl Machine<'_> {
         let mut seen: BTreeMap<String, Span> = BTreeMap::new();
         let mut declare = |machine: &mut Self, key: String, name: &str, span: Span| {
             if let Some(first) = seen.insert(key, span) {
+                machine.twice.extend([first, span]);
                 machine.diagnostics.push(
                     Diagnostic::new(Code::DuplicateName, format!("`{name}` is defined twice"))
                         .label(span, "again here")
@@ -139,7 +140,8 @@ impl Machine<'_> {
         }
     }
 
-    pub(super) fn data(&mut self, pipeline: &Pipeline, scope: &Rc<Scope>) -> Checked<(DataSpec, Vec<(String, Span)>)> {
+    /// The section, the places of its sources, and whether the shape of a batch is known.
+    pub(super) fn data(&mut self, pipeline: &Pipeline, scope: &Rc<Scope>) -> (DataSpec, Vec<(String, Span)>, bool) {
         let mut spec = DataSpec {
             sources: Vec::new(),
             batch_size: 0,
@@ -152,6 +154,7 @@ impl Machine<'_> {
         let mut record: Vec<(Arc<str>, Value)> = Vec::new();
         // Also those whose value is wrong: that is reported, and nothing is missing.
         let mut written: Vec<&str> = Vec::new();
+        let mut sized = true;
         let mut at = pipeline.name.span;
         for section in sections(pipeline, SectionKind::Data) {
             at = section.span;
@@ -163,9 +166,14 @@ impl Machine<'_> {
                 if let (false, Some(path)) = (is_setting, self.unquoted_path(&binding.value, scope)) {
                     let value = Value::new(Kind::None, binding.value.span);
                     self.diagnostics.push(self.no_source(name, &path, &value));
+                    record.push((name.clone(), Value::new(Kind::Poison, binding.name.span)));
                     continue;
                 }
-                let Ok(value) = self.eval(&binding.value, scope) else { continue };
+                let Ok(value) = self.eval(&binding.value, scope) else {
+                    sized &= !["batch_size", "channels"].contains(&&**name);
+                    record.push((name.clone(), Value::new(Kind::Poison, binding.name.span)));
+                    continue;
+                };
                 let what = format!("`data.{name}`");
                 let result = match (&**name, &value.kind) {
                     ("batch_size", _) => whole(&what, &value).map(|n| spec.batch_size = n),
@@ -183,9 +191,11 @@ impl Machine<'_> {
                         .label(binding.name.span, "not a setting, and its value is no source")
                         .maybe_help(suggest(name, SETTINGS))),
                 };
-                let _ = self.check(result);
+                let failed = self.check(result).is_err();
+                sized &= !failed || !["batch_size", "channels"].contains(&&**name);
                 let kind = match value.kind {
                     Kind::NewSource(_) => Kind::Source(name.clone()),
+                    _ if failed => Kind::Poison,
                     other => other,
                 };
                 record.push((name.clone(), Value::new(kind, value.span)));
@@ -196,12 +206,14 @@ impl Machine<'_> {
                 .label(at, "`train` is missing")
                 .help("write `data { train = image_folder(\"data/train\") … }`");
             self.diagnostics.push(diagnostic);
+            record.push(("train".into(), Value::new(Kind::Poison, at)));
         }
         if !written.contains(&"batch_size") {
             let diagnostic = Diagnostic::new(Code::MissingSetting, "the pipeline has no batch size")
                 .label(at, "`batch_size` is missing")
                 .help("write `batch_size = 256` in `data`");
             self.diagnostics.push(diagnostic);
+            sized = false;
         }
         if !record.iter().any(|(n, _)| &**n == "channels") {
             record.push(("channels".into(), Value::new(Kind::Int(spec.channels as i64), at)));
@@ -209,7 +221,7 @@ impl Machine<'_> {
         let record = Value::new(Kind::Record(Rc::new(record)), at);
         scope.bind("data".into(), record.clone());
         self.ambient.insert("data".into(), record);
-        if self.diagnostics.has_errors() { Err(Reported) } else { Ok((spec, spans)) }
+        (spec, spans, sized)
     }
 
     /// Channels of the pipeline's pictures.
@@ -230,6 +242,7 @@ impl Machine<'_> {
             for entry in &section.entries {
                 let Entry::Binding(binding) = entry else { continue };
                 let value = self.bind_view(binding, &inner);
+                let value = self.sole(&binding.name, value);
                 let value = value.unwrap_or(Value::new(Kind::Poison, binding.name.span));
                 inner.bind(binding.name.text.clone(), value.clone());
                 record.push((binding.name.text.clone(), value));
@@ -243,9 +256,10 @@ impl Machine<'_> {
         for section in sections(pipeline, SectionKind::Model) {
             for entry in &section.entries {
                 let Entry::Binding(binding) = entry else { continue };
-                match self.bind_definition(binding, prefix, scope) {
-                    Ok(()) => self.note_definition(binding, prefix, scope),
-                    Err(_) => scope.bind(binding.name.text.clone(), Value::new(Kind::Poison, binding.name.span)),
+                let bound = self.bind_definition(binding, prefix, scope);
+                match bound {
+                    Ok(()) if !self.twice.contains(&binding.name.span) => self.note_definition(binding, prefix, scope),
+                    _ => scope.bind(binding.name.text.clone(), Value::new(Kind::Poison, binding.name.span)),
                 }
             }
         }
@@ -258,7 +272,12 @@ impl Machine<'_> {
         match value.kind {
             Kind::Module(id) => Some(self.modules[id.0].path.clone()),
             _ => {
-                self.diagnostics.push(wrong_type("`export`", &value, "a module of `model`"));
+                let modules: Vec<String> =
+                    super::section::model_definitions(pipeline).into_iter().map(|(name, _)| name).collect();
+                let wrong = wrong_type("`export`", &value, "a module of `model`");
+                let example = modules.first().filter(|_| wrong.help.is_none());
+                let help = example.map(|module| format!("write `export = {module}`"));
+                self.diagnostics.push(wrong.maybe_help(help));
                 None
             }
         }

@@ -37,7 +37,7 @@ impl Machine<'_> {
             if rules.last().is_some_and(|last| last.selector == made.selector) {
                 let message = format!("no path of this rule names `{}`", name.text);
                 return self.fail(
-                    Diagnostic::new(Code::UnusedParameter, message)
+                    Diagnostic::new(Code::UnusedLoop, message)
                         .label(name.span, "the same paths each time")
                         .help(format!("name it in braces: `path \"encoder.blocks.{{{}}}.*\"`", name.text)),
                 );

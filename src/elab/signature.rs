@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::diag::{Code, Diagnostic, suggest};
+use crate::diag::{Code, Diagnostic, listed, suggest};
 use crate::op::size;
 use crate::source::Span;
 use crate::spec::Schedule;
@@ -12,6 +12,18 @@ use super::args::{as_ratio, as_size, wrong_type};
 use super::scope::Scope;
 use super::value::{Dims, Kind, Tensor, Value};
 use super::{Checked, Machine};
+
+/// What gives a record with a field of this name.
+fn record_with(field: &str) -> String {
+    match field {
+        "ids_keep" | "ids_restore" | "ids_removed" => {
+            "take a mask that keeps the same count of every image, such as `random_mask(encoder.grid, 75%)`".into()
+        }
+        "mask" => "take a mask, such as `online.mask`".into(),
+        "tokens" => "take the encoder's whole output: `latent = encoder(views.online, keep: mask)`".into(),
+        _ => format!("give a record with `{field}`: `{{ {field}: … }}`"),
+    }
+}
 
 /// Static types that a parameter may name.
 const TYPES: &[&str] = &[
@@ -43,7 +55,10 @@ impl Machine<'_> {
             }
             ParamType::Record(fields) => {
                 let Kind::Record(entries) = &value.kind else {
-                    return self.fail(wrong_type(what, &value, "a record"));
+                    let names: Vec<&str> = fields.iter().map(|(name, _)| &*name.text).collect();
+                    let wrong = wrong_type(what, &value, &format!("a record with {}", listed(&names)));
+                    let whole = self.whole_record(&value);
+                    return self.fail(wrong.maybe_help(whole));
                 };
                 let mut converted = entries.to_vec();
                 for (name, ty) in fields {
@@ -55,10 +70,12 @@ impl Machine<'_> {
                         }
                         None => {
                             let message = format!("{what} has no field `{}`", name.text);
+                            let held: Vec<&str> = entries.iter().map(|(name, _)| &**name).collect();
                             return self.fail(
                                 Diagnostic::new(Code::UnknownField, message)
-                                    .label(value.span, "this record")
-                                    .label(name.span, "wanted here"),
+                                    .label(value.span, format!("this record has {}", listed(&held)))
+                                    .label(name.span, "wanted here")
+                                    .help(record_with(&name.text)),
                             );
                         }
                     }
@@ -66,6 +83,15 @@ impl Machine<'_> {
                 Ok(Value::new(Kind::Record(Rc::new(converted)), value.span))
             }
         }
+    }
+
+    /// Where one field was taken of the record that is wanted: `mask.mask` for `mask`.
+    fn whole_record(&self, value: &Value) -> Option<String> {
+        let text = &self.sources.get(value.span.source).text;
+        let before = text.get(..value.span.start as usize)?.strip_suffix('.')?;
+        let start = before.rfind(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '.').map_or(0, |i| i + 1);
+        let base = before.get(start..).filter(|base| !base.is_empty())?;
+        Some(format!("give the whole record: `{base}`, not `{base}.{}`", self.sources.slice(value.span)))
     }
 
     fn coerce_named(&mut self, what: &str, value: Value, ty: &str, span: Span) -> Checked<Value> {

@@ -1,4 +1,5 @@
-//! Parameters that are declared and not used: an error, since a setting that changes nothing misleads its reader.
+//! Names that are declared and not read: parameters, imports, definitions. A warning, since a setting that changes nothing misleads
+//! its reader, and none beside an error, whose misspelt name may be the one that was to read them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -80,9 +81,9 @@ impl Machine<'_> {
     fn report_unused<'n>(&mut self, owner: &Name, params: impl Iterator<Item = &'n Name>, used: &Names) {
         for name in params.filter(|n| !used.contains(&n.text)) {
             self.diagnostics.push(
-                Diagnostic::new(Code::UnusedParameter, format!("`{}` of `{}` is never used", name.text, owner.text))
+                Diagnostic::new(Code::UnusedName, format!("nothing reads `{}` of `{}`", name.text, owner.text))
                     .label(name.span, "declared here")
-                    .help("use it or remove it"),
+                    .help("use it, or remove it"),
             );
         }
     }

@@ -18,6 +18,17 @@ use crate::syntax::ast;
 pub struct Value {
     pub kind: Kind,
     pub span: Span,
+    /// Of a number that is no whole one because a division did not come out even.
+    pub quotient: Option<Rc<Quotient>>,
+}
+
+/// A division of whole numbers with a rest: a number like others, until a size or a count is wanted.
+#[derive(Debug)]
+pub struct Quotient {
+    pub left: Value,
+    pub right: Value,
+    /// The operands as they were written.
+    pub names: (String, String),
 }
 
 /// Index of a module instance.
@@ -100,7 +111,7 @@ pub struct Definition<T> {
 
 impl Value {
     pub fn new(kind: Kind, span: Span) -> Self {
-        Value { kind, span }
+        Value { kind, span, quotient: None }
     }
 
     /// What kind of thing it is, with its article, for messages.

@@ -342,7 +342,7 @@ impl Machine<'_> {
             Kind::View(index) => self.views[*index].clone(),
             Kind::Recipe(steps) => {
                 let mut view = View { spec: empty(ViewFrom::Recipe, self.channels()), span: value.span };
-                self.diagnostics.enter(value.span);
+                self.diagnostics.enter(value.span, value.span);
                 let extended = steps.iter().try_for_each(|step| self.extend(&mut view.spec, step, value.span));
                 self.diagnostics.leave();
                 extended?;

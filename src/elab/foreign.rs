@@ -1,0 +1,218 @@
+//! Names that people bring from PyTorch, NumPy, timm and Python itself, and what says the same here.
+//!
+//! Before: a name, field or argument that nothing here goes by. After: a help line.
+//!
+//! **Invariant:** every name on the right exists, with the arguments that stand beside it: a test reads this table.
+
+/// One that is asked for, and what to write instead.
+pub struct Foreign {
+    /// Names with one meaning; letters count as they stand.
+    pub theirs: &'static [&'static str],
+    /// An expression of this language.
+    pub ours: &'static str,
+    /// What to know beside it; empty where nothing is.
+    pub note: &'static str,
+}
+
+const fn to(theirs: &'static [&'static str], ours: &'static str) -> Foreign {
+    Foreign { theirs, ours, note: "" }
+}
+
+const fn noted(theirs: &'static [&'static str], ours: &'static str, note: &'static str) -> Foreign {
+    Foreign { theirs, ours, note }
+}
+
+/// Functions, methods and words. A path such as `torch.cat` or `F.cross_entropy` is looked up by its last part.
+pub const NAMES: &[Foreign] = &[
+    to(&["True"], "true"),
+    to(&["False"], "false"),
+    to(&["None", "null", "nil"], "none"),
+    to(&["cat", "concatenate", "hstack", "vstack"], "op::concat([a, b], axis: 1)"),
+    noted(&["stack"], "op::concat([a, b], axis: 0)", "which adds no axis: `op::reshape` does"),
+    to(&["view", "reshape_as", "view_as"], "op::reshape(x, (B, N * D))"),
+    to(&["flatten", "ravel"], "op::reshape(x, (B, -1))"),
+    to(&["unsqueeze", "expand_dims", "newaxis"], "op::reshape(x, (B, 1, D))"),
+    to(&["squeeze"], "op::reshape(x, (B, D))"),
+    to(&["transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "T", "mT"], "op::permute(x, (0, 2, 1))"),
+    to(&["rearrange"], "op::permute(op::reshape(x, (B, N, H, D)), (0, 2, 1, 3))"),
+    to(&["expand", "expand_as", "broadcast_to", "repeat_interleave", "tile"], "op::broadcast(x, (B, N, D))"),
+    noted(
+        &["einsum", "bmm", "mm", "dot", "tensordot"],
+        "op::matmul(a, b, transpose_b: true)",
+        "with `op::permute` where the axes stand otherwise",
+    ),
+    to(&["masked_fill", "masked_fill_", "where"], "op::select(condition, a, b)"),
+    to(&["gather", "take_along_dim", "index_select", "take"], "op::gather_tokens(tokens, ids)"),
+    to(&["narrow", "chunk", "split"], "op::slice(x, axis: 1, start: 0, end: 2)"),
+    to(&["detach", "no_grad", "stop_grad", "stopgrad", "lax"], "stop_gradient(x)"),
+    noted(&["norm", "linalg"], "op::sqrt(op::sum(op::pow(x, 2), axis: -1))", "or `op::l2_normalize(x)` for vectors of length 1"),
+    to(&["normalize_l2", "l2norm"], "op::l2_normalize(x)"),
+    to(&["cosine_similarity", "CosineSimilarity"], "op::sum(op::l2_normalize(a) * op::l2_normalize(b), axis: -1)"),
+    to(&["cross_entropy", "CrossEntropyLoss", "nll_loss"], "op::mean(op::cross_entropy(logits, op::labels()))"),
+    to(&["mse_loss", "MSELoss"], "op::mean(op::pow(a - b, 2))"),
+    to(&["l1_loss", "L1Loss"], "op::mean(op::abs(a - b))"),
+    to(&["smooth_l1_loss", "SmoothL1Loss", "huber_loss"], "op::mean(smooth_l1(a, b, beta: 1.0))"),
+    to(&["InfoNCE", "infonce", "contrastive_loss", "info_nce_loss"], "info_nce(online.query, target.key, temperature: 0.07)"),
+    to(&["nt_xent_loss", "NTXentLoss", "NTXent"], "nt_xent(a, b, temperature: 0.1)"),
+    to(&["square"], "op::pow(x, 2)"),
+    to(&["rsqrt"], "op::pow(x, -0.5)"),
+    to(&["clamp", "clip"], "op::maximum(op::minimum(x, 1), 0)"),
+    to(&["var", "std"], "op::mean(op::pow(x - op::mean(x, axis: 1, keep: true), 2), axis: 1)"),
+    to(&["mean"], "op::mean(x, axis: 1)"),
+    to(&["sum"], "op::sum(x, axis: 1)"),
+    to(&["argmin"], "op::argmax(-x)"),
+    to(&["sort", "topk"], "op::argsort(x)"),
+    to(&["arange", "range", "linspace"], "op::iota(196)"),
+    to(&["eye"], "op::one_hot(op::iota(D), classes: D)"),
+    to(&["zeros_like", "new_zeros"], "0 * x"),
+    to(&["ones_like", "new_ones"], "op::full((B, D), 1)"),
+    to(&["rand", "rand_like", "randn", "randn_like"], "op::random((B, D))"),
+    to(&["float"], "op::to_float(x)"),
+    to(&["long"], "op::to_int(x)"),
+    noted(&["size", "shape", "numel"], "encoder.num_patches", "sizes are known by name: in `fn f(x: [B, N, D])` as B, N and D"),
+    noted(&["cuda", "cpu", "to", "device"], "train.precision", "devices are chosen as it is run: `cmaec run FILE --backend xla`"),
+    noted(&["item", "numpy", "backward", "zero_grad"], "losses", "a pipeline says what is trained, and the run does the rest"),
+    noted(&["print", "log_metrics"], "monitor", "`monitor { name = value }` logs a scalar each step"),
+    to(&["Linear"], "linear(in: 768, out: 256)"),
+    to(&["LayerNorm"], "layer_norm(768)"),
+    to(&["BatchNorm1d", "SyncBatchNorm"], "batch_norm(256)"),
+    to(&["Conv2d"], "conv2d(in: 3, out: 64, kernel: 3)"),
+    to(&["MultiheadAttention"], "attention(dim: 768, num_heads: 12)"),
+    to(&["TransformerEncoderLayer", "TransformerBlock", "Block"], "transformer(dim: 768, num_heads: 12)"),
+    to(&["Mlp", "MLP"], "mlp(dim: 768, hidden: 3072)"),
+    to(&["Sequential", "ModuleList"], "a |> b |> c"),
+    to(&["Dropout", "DropPath", "drop_path_rate"], "vit(image_size, patch_size, embed_dim: 768, depth: 12, num_heads: 12, drop_path: 10%)"),
+    to(&["ReLU"], "op::relu(x)"),
+    to(&["GELU"], "op::gelu(x)"),
+    to(&["Softmax"], "op::softmax(x)"),
+    to(&["VisionTransformer", "ViT", "create_model", "vit_base_patch16_224"], "vit(image_size, patch_size, embed_dim: 768, depth: 12, num_heads: 12)"),
+    to(&["Adam", "AdamW"], "adamw(betas: (0.9, 0.95), weight_decay: 0.05)"),
+    to(&["SGD"], "sgd(momentum: 0.9)"),
+    to(&["LARS"], "lars(momentum: 0.9)"),
+    to(&["CosineAnnealingLR", "cosine_schedule", "cosine_decay", "OneCycleLR"], "cosine(base: 1.5e-4, warmup: 10%)"),
+    to(&["StepLR", "MultiStepLR"], "steps(base: 0.1, at: [60%, 80%])"),
+    to(&["LinearLR"], "ramp(0, 1, cosine: false)"),
+    to(&["clip_grad_norm", "clip_grad_norm_"], "global_norm(max: 1.0)"),
+    to(&["EMA", "momentum_encoder", "deepcopy", "ModelEma"], "ema(encoder, momentum: 0.996)"),
+    to(&["ImageFolder"], "image_folder(\"data/train\")"),
+    to(&["CIFAR10"], "cifar10(\"data/cifar-10-batches-bin\")"),
+    to(&["CIFAR100"], "cifar100(\"data/cifar-100-binary\")"),
+    to(&["MNIST"], "idx(\"data/train-images-idx3-ubyte\")"),
+    to(&["ImageNet"], "image_folder(\"data/imagenet/train\")"),
+    to(&["RandomResizedCrop"], "random_resized_crop(224px, scale: 20%..100%)"),
+    to(&["RandomHorizontalFlip", "random_horizontal_flip", "hflip", "horizontal_flip", "flip"], "random_flip(50%)"),
+    to(&["RandomCrop"], "random_crop(scale: 20%..100%)"),
+    to(&["CenterCrop"], "center_crop(224px)"),
+    to(&["Resize"], "resize(256px)"),
+    to(&["Normalize"], "normalize(imagenet)"),
+    noted(&["ToTensor", "to_tensor", "PILToTensor"], "normalize(imagenet)", "which ends every view"),
+    to(&["ColorJitter"], "color_jitter(brightness: 0.4, contrast: 0.4, saturation: 0.4, hue: 0.1)"),
+    to(&["RandomGrayscale", "grayscale", "Grayscale"], "random_grayscale(20%)"),
+    to(&["GaussianBlur"], "gaussian_blur(sigma: 0.1..2.0)"),
+    to(&["RandomApply"], "random_apply(80%, gaussian_blur(sigma: 0.1..2.0))"),
+    to(&["RandAugment"], "rand_augment(ops: 2, magnitude: 9)"),
+    to(&["RandomErasing"], "random_erasing(25%)"),
+    to(&["Compose"], "a |> b |> c"),
+    to(&["xavier_uniform_", "trunc_normal_", "normal_", "zeros_"], "xavier_uniform"),
+    to(&["random_masking", "RandomMasking"], "random_mask(encoder.grid, 75%)"),
+    to(&["math", "numpy_log"], "log(2)"),
+    noted(&["fp16", "float16", "half", "amp", "autocast"], "bf16", "`train { precision = bf16 }`"),
+    to(&["float32"], "f32"),
+    to(&["bfloat16"], "bf16"),
+];
+
+/// Arguments and settings: what they are called here, in the order in which they are looked for among those of what is called.
+pub const ARGUMENTS: &[(&str, &[&str])] = &[
+    ("dim", &["axis", "embed_dim", "in"]),
+    ("dims", &["axes", "axis"]),
+    ("keepdim", &["keep"]),
+    ("keepdims", &["keep"]),
+    ("img_size", &["image_size", "size"]),
+    ("input_size", &["image_size", "size"]),
+    ("resolution", &["image_size", "size"]),
+    ("patch", &["patch_size"]),
+    ("dim_model", &["embed_dim", "dim"]),
+    ("d_model", &["embed_dim", "dim"]),
+    ("hidden_size", &["embed_dim", "hidden"]),
+    ("hidden_dim", &["hidden", "embed_dim"]),
+    ("width", &["embed_dim"]),
+    ("in_features", &["in"]),
+    ("in_dim", &["in"]),
+    ("in_channels", &["channels", "in"]),
+    ("in_chans", &["channels"]),
+    ("out_features", &["out"]),
+    ("out_dim", &["out"]),
+    ("out_channels", &["out"]),
+    ("layers", &["depth"]),
+    ("num_layers", &["depth"]),
+    ("n_layers", &["depth"]),
+    ("blocks", &["depth"]),
+    ("heads", &["num_heads"]),
+    ("n_heads", &["num_heads"]),
+    ("nhead", &["num_heads"]),
+    ("drop_path_rate", &["drop_path", "drop"]),
+    ("dropout", &["drop_path", "drop"]),
+    ("qkv_bias", &["key_bias", "bias"]),
+    ("use_bias", &["bias"]),
+    ("eps", &["norm_eps"]),
+    ("layer_norm_eps", &["norm_eps"]),
+    ("cls_token", &["class_token"]),
+    ("ratio", &["mask_ratio", "drop_ratio"]),
+    ("masking_ratio", &["mask_ratio"]),
+    ("lr", &["learning_rate", "base", "learning_rate_factor"]),
+    ("base_lr", &["base", "learning_rate"]),
+    ("max_lr", &["base", "learning_rate"]),
+    ("min_lr", &["end"]),
+    ("eta_min", &["end"]),
+    ("T_max", &["over"]),
+    ("warmup_epochs", &["warmup"]),
+    ("warmup_steps", &["warmup"]),
+    ("milestones", &["at"]),
+    ("gamma", &["factor"]),
+    ("wd", &["weight_decay"]),
+    ("l2", &["weight_decay"]),
+    ("beta", &["momentum"]),
+    ("decay", &["momentum"]),
+    ("tau", &["momentum", "temperature"]),
+    ("m", &["momentum"]),
+    ("t", &["temperature"]),
+    ("temp", &["temperature"]),
+    ("max_norm", &["max"]),
+    ("num_epochs", &["epochs"]),
+    ("max_epochs", &["epochs"]),
+    ("n_epochs", &["epochs"]),
+    ("steps", &["epochs"]),
+    ("clip_grad", &["clip"]),
+    ("grad_clip", &["clip"]),
+    ("gradient_clip", &["clip"]),
+    ("amp", &["precision"]),
+    ("dtype", &["precision"]),
+    ("batch", &["batch_size"]),
+    ("bs", &["batch_size"]),
+    ("num_neighbors", &["k"]),
+    ("n_neighbors", &["k"]),
+    ("kernel_size", &["kernel", "sigma"]),
+    ("degrees", &["magnitude"]),
+    ("prob", &["p"]),
+    ("probability", &["p"]),
+    ("bank_data", &["bank"]),
+    ("root", &["path"]),
+    ("interp", &["interpolation"]),
+    ("start_dim", &["start"]),
+    ("stop", &["end"]),
+    ("num_classes", &["classes"]),
+    ("n", &["count", "depth"]),
+];
+
+/// What to write for a name, with the note.
+pub fn answer(name: &str) -> Option<String> {
+    let found = NAMES.iter().find(|row| row.theirs.contains(&name))?;
+    let note = if found.note.is_empty() { String::new() } else { format!(", {}", found.note) };
+    Some(format!("write `{}`{note}", found.ours))
+}
+
+/// What the argument or setting `name` is called among `known`.
+pub fn argument<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
+    let (_, ours) = ARGUMENTS.iter().find(|(theirs, _)| *theirs == name)?;
+    ours.iter().find_map(|ours| known.iter().find(|known| *known == ours).copied())
+}
