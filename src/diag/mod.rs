@@ -83,7 +83,15 @@ impl Diagnostic {
             let first = usize::from(d.code == Code::UnknownName && d.labels.len() > 1);
             d.labels.iter().skip(first).map(|(span, _)| *span).take(1).collect()
         };
-        self.help.is_some() && self.help == other.help && !self.labels.is_empty() && culprits(self) == culprits(other)
+        let told = self.help.is_some() && self.help == other.help && !self.labels.is_empty();
+        // The same words at another place are the same mistake, but for a name that is misspelt twice.
+        let same_words = self.message == other.message
+            && match self.code {
+                Code::Requirement | Code::ShapeMismatch | Code::GraphTooLarge => true,
+                Code::UnknownName => self.help.as_ref().is_some_and(|help| help.starts_with("import it")),
+                _ => false,
+            };
+        told && (same_words || culprits(self) == culprits(other))
     }
 }
 
@@ -101,6 +109,7 @@ pub struct Diagnostics {
     pushed: Vec<Diagnostic>,
     library: BTreeSet<SourceId>,
     calls: Vec<Call>,
+    muted: bool,
 }
 
 /// A call that is under way.
@@ -118,7 +127,7 @@ struct Call {
 impl Diagnostics {
     pub fn push(&mut self, diagnostic: Diagnostic) -> Reported {
         // A block used twelve times would say the same thing twelve times.
-        if self.is_full() || self.pushed.contains(&diagnostic) {
+        if self.muted || self.is_full() || self.pushed.contains(&diagnostic) {
             return Reported;
         }
         self.pushed.push(diagnostic.clone());
@@ -160,7 +169,7 @@ impl Diagnostics {
             first.insert(0, (call.head, "in this call".into()));
         }
         if !own {
-            if !call.callee.is_empty() {
+            if !call.callee.is_empty() && !diagnostic.message.contains(&format!("`{}`", call.callee)) {
                 diagnostic.message = format!("`{}` cannot work with this: {}", call.callee, diagnostic.message);
             }
             let given = call.arguments.iter().filter(|(span, _)| !self.in_library(span)).cloned();
@@ -172,6 +181,11 @@ impl Diagnostics {
 
     fn in_library(&self, span: &Span) -> bool {
         self.library.contains(&span.source)
+    }
+
+    /// Whether what follows is told: it is not where the same was gone through before, and its mistakes told.
+    pub fn mute(&mut self, muted: bool) {
+        self.muted = muted;
     }
 
     /// The text `source` is the library's.

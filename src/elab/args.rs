@@ -171,6 +171,7 @@ impl Machine<'_> {
         let message = format!("`{callee}` takes {takes} argument{plural}");
         let help = match takes {
             0 => "remove it".to_owned(),
+            _ if ["mean", "sum"].contains(&callee) => format!("of a tensor: `op::{callee}(x, axis: 1)`"),
             _ => format!("remove it; {}", unknown::parameters(callee, slots)),
         };
         self.fail(Diagnostic::new(Code::UnknownArgument, message).label(span, "one too many").help(help))
@@ -332,6 +333,15 @@ pub fn wrong_type(what: &str, value: &Value, wanted: &str) -> Diagnostic {
 fn converted(value: &Value, wanted: &str) -> Option<String> {
     let number = wanted.contains("number");
     Some(match &value.kind {
+        Kind::Int(n) if *n < 1 && wanted.contains("from 1") => "write `1` or more".into(),
+        Kind::Tuple(items) if items.len() == 2 && wanted.contains("a range") => {
+            format!("write `{}..{}`", items[0], items[1])
+        }
+        Kind::SchedulePer(..) if wanted.contains("schedule") => {
+            "write `ramp(0.996, 1)`, from one number to another, or leave `per` out".into()
+        }
+        Kind::Builtin(name) if ["adamw", "sgd", "lars"].contains(&&**name) => format!("write `{name}(weight_decay: 0.05)`"),
+        Kind::Str(name) if ["adamw", "sgd", "lars"].contains(&&**name) => format!("write `{name}(weight_decay: 0.05)`"),
         Kind::Float(x) if wanted.contains("whole number") && x.is_finite() && x.fract() != 0.0 && x.abs() < 1e15 => {
             format!("write `{}` or `{}`", x.floor(), x.ceil())
         }
@@ -370,12 +380,16 @@ pub fn as_ratio(what: &str, value: &Value) -> Read<f64> {
             let percent = if number > 0.0 && number <= 1.0 { number * 100.0 } else { number };
             let percent = (percent * 1e10).round() / 1e10;
             // Nobody types the digits of a third.
-            let percent = if (percent * 1e4).fract() == 0.0 { percent } else { (percent * 100.0).round() / 100.0 };
+            let short = (percent * 100.0).round() / 100.0;
+            let percent = if (short - percent).abs() < 1e-3 * percent { short } else { percent };
             let diagnostic =
                 Diagnostic::new(Code::WrongUnit, format!("{what} wants a ratio, found the number {value}"))
                     .label(value.span, "no unit");
             let fits = (0.0..=100.0).contains(&percent);
-            Err(diagnostic.maybe_help(fits.then(|| format!("write `{percent}%`"))))
+            Err(diagnostic.maybe_help(fits.then(|| match number {
+                1.0 => "write `1%` or `100%`".to_owned(),
+                _ => format!("write `{percent}%`"),
+            })))
         }
         _ => Err(wrong_type(what, value, "a ratio such as 75%")),
     }
@@ -399,6 +413,11 @@ pub fn as_pixels(what: &str, value: &Value) -> Read<usize> {
             Err(Diagnostic::new(Code::WrongUnit, format!("{what} wants a length, found the number {n}"))
                 .label(value.span, "no unit")
                 .help(format!("write `{n}px`")))
+        }
+        Kind::Float(x) if x.fract() == 0.0 && (0.0..=MAX_PIXELS as f64).contains(&x) => {
+            Err(Diagnostic::new(Code::WrongUnit, format!("{what} wants a length, found the number {x}"))
+                .label(value.span, "no unit")
+                .help(format!("write `{x}px`")))
         }
         _ => Err(wrong_type(what, value, "a length such as 16px")),
     }

@@ -49,12 +49,14 @@ impl Machine<'_> {
     /// `ema(a, b, momentum: m, when: …, mode: "eval", without: a.norm)`: averaged copies, as a record of modules.
     pub fn ema(&mut self, path: &str, arguments: &[Argument], span: Span, scope: &Rc<Scope>) -> Checked<Value> {
         let wanted = self.ema_arguments(arguments, scope)?;
-        let Some(momentum) = wanted.momentum.filter(|_| !wanted.sources.is_empty()) else {
-            return self.fail(
-                Diagnostic::new(Code::MissingArgument, "`ema` needs modules and a momentum")
-                    .label(span, "missing in this call")
-                    .help("write `ema(encoder, momentum: 0.996)`"),
-            );
+        let Some(momentum) = wanted.momentum.clone().filter(|_| !wanted.sources.is_empty()) else {
+            let (message, help) = if wanted.sources.is_empty() {
+                ("`ema` needs modules and a momentum", "write `ema(encoder, momentum: 0.996)`")
+            } else {
+                ("`ema` needs a momentum", "add `momentum: 0.996`")
+            };
+            let missing = Diagnostic::new(Code::MissingArgument, message).label(span, "missing in this call");
+            return self.fail(missing.help(help));
         };
         self.room_for_module(path, span)?;
         let first_module = self.modules.len();

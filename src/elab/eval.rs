@@ -165,10 +165,20 @@ impl Machine<'_> {
             Some(Value { kind: Kind::Poison, .. }) => Err(Reported),
             Some(value) => Ok(match value.kind {
                 Kind::Tensor(_) | Kind::View(_) | Kind::Record(_) => Value::new(value.kind, name.span),
+                // Where the library made it tells less than where it is read.
+                _ if self.sources.get(value.span.source).library && !self.sources.get(name.span.source).library => {
+                    Value { span: name.span, ..value }
+                }
                 _ => value,
             }),
             None => {
-                let message = format!("{} has no `{}`", base.describe(), name.text);
+                let text = self.sources.slice(base.span);
+                let named = text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.') && !text.is_empty();
+                let owner = match base.kind {
+                    Kind::Record(_) | Kind::List(_) | Kind::Module(_) if named => format!("`{text}`"),
+                    _ => base.describe(),
+                };
+                let message = format!("{owner} has no `{}`", name.text);
                 let help = self.field_help(base, &name.text, &known);
                 self.fail(Diagnostic::new(Code::UnknownField, message).label(name.span, "not there").maybe_help(help))
             }

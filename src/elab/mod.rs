@@ -23,6 +23,7 @@ mod overrides;
 mod paths;
 mod pipeline;
 mod ranges;
+mod reads;
 mod requirement;
 mod rules;
 mod scope;
@@ -53,9 +54,10 @@ pub use config::{Set, evaluate_number};
 pub use foreign::{ARGUMENTS as FOREIGN_ARGUMENTS, NAMES as FOREIGN_NAMES};
 pub use pipeline::{Bound, elaborate, name};
 pub use scope::Scope;
-pub use section::{EVALUATION_BATCH, model_definitions, whole};
+pub use section::{EVALUATION_BATCH, EVALUATION_CALLS, model_definitions, whole};
 pub use settings::as_duration;
 pub use tensors::{NoTensors, Tensors};
+pub use unused::names_of;
 pub use value::{Dims, Kind, ModuleId, Tensor, Value, View};
 
 /// A value that may be missing because an error was reported.

@@ -54,7 +54,8 @@ pub fn binary(op: BinaryOp, left: &Value, right: &Value, span: Span, names: (&st
 pub fn power(base: &Value, exponent: &Value, span: Span) -> Result<Value, Diagnostic> {
     let (Some(b), Some(e)) = (base.number(), exponent.number()) else {
         let wrong = if base.number().is_none() { base } else { exponent };
-        return Err(wrong_type("`pow`", wrong, "two numbers such as pow(0.65, 12)"));
+        let op = wrong.is_tensor().then(|| "of a tensor: `op::pow(x, 2)`".to_owned());
+        return Err(wrong_type("`pow`", wrong, "two numbers such as pow(0.65, 12)").maybe_help(op));
     };
     let kind = match (&base.kind, &exponent.kind) {
         (Kind::Int(b), Kind::Int(e)) => u32::try_from(*e).ok().and_then(|e| b.checked_pow(e)).map(Kind::Int),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::diag::{Code, Diagnostic, Diagnostics, Reported, nearest, suggest};
+use crate::diag::{Code, Diagnostic, Diagnostics, Reported, listed, nearest, suggest};
 use crate::source::{Sources, Span};
 use crate::spec::{DataSpec, EvaluateSpec, MAX_PIXELS, Spec};
 use crate::syntax::ast::{Entry, Pipeline, SectionKind};
@@ -16,7 +16,7 @@ use super::scope::Scope;
 use super::section::{sections, whole};
 use super::train::TrainSection;
 use super::value::{Kind, Value};
-use super::{Checked, Machine};
+use super::{Checked, Machine, foreign};
 
 /// A pipeline whose static parts are evaluated; branches, losses and evaluation are still trees.
 pub struct Bound<'a> {
@@ -79,9 +79,12 @@ pub fn name(sources: &mut Sources, diagnostics: &mut Diagnostics, path: &Path) -
 /// Settings of `data`; all other names are sources.
 const SETTINGS: [&str; 5] = ["batch_size", "channels", "prefetch_batches", "max_broken", "max_pixels"];
 
-/// Whether a name is a setting's, misspelt.
-fn is_near(name: &str) -> bool {
-    nearest(name, SETTINGS).is_some()
+/// What the shape of a batch hangs on.
+const SIZES: [&str; 2] = ["batch_size", "channels"];
+
+/// The setting that a name which is none was meant for.
+fn meant(name: &str) -> Option<&'static str> {
+    foreign::argument(name, &SETTINGS).or_else(|| nearest(name, SETTINGS))
 }
 
 impl Machine<'_> {
@@ -170,7 +173,7 @@ impl Machine<'_> {
                     continue;
                 }
                 let Ok(value) = self.eval(&binding.value, scope) else {
-                    sized &= !["batch_size", "channels"].contains(&&**name);
+                    sized &= !SIZES.contains(&&**name);
                     record.push((name.clone(), Value::new(Kind::Poison, binding.name.span)));
                     continue;
                 };
@@ -186,13 +189,21 @@ impl Machine<'_> {
                         spans.push((name.to_string(), binding.value.span));
                         Ok(())
                     }
-                    (_, Kind::Str(path)) if !is_setting && !is_near(name) => Err(self.no_source(name, path, &value)),
-                    _ => Err(Diagnostic::new(Code::UnknownSetting, format!("`data` has no setting `{name}`"))
-                        .label(binding.name.span, "not a setting, and its value is no source")
-                        .maybe_help(suggest(name, SETTINGS))),
+                    (_, Kind::Str(path)) if !is_setting && meant(name).is_none() => Err(self.no_source(name, path, &value)),
+                    _ => {
+                        // What it was meant for is not missing, and not known.
+                        if let Some(meant) = meant(name) {
+                            written.push(meant);
+                            sized &= !SIZES.contains(&meant);
+                        }
+                        let help = meant(name).map(|meant| format!("did you mean `{meant}`?"));
+                        Err(Diagnostic::new(Code::UnknownSetting, format!("`data` has no setting `{name}`"))
+                            .label(binding.name.span, "not a setting, and its value is no source")
+                            .maybe_help(help.or_else(|| suggest(name, SETTINGS))))
+                    }
                 };
                 let failed = self.check(result).is_err();
-                sized &= !failed || !["batch_size", "channels"].contains(&&**name);
+                sized &= !failed || !SIZES.contains(&&**name);
                 let kind = match value.kind {
                     Kind::NewSource(_) => Kind::Source(name.clone()),
                     _ if failed => Kind::Poison,
@@ -218,10 +229,31 @@ impl Machine<'_> {
         if !record.iter().any(|(n, _)| &**n == "channels") {
             record.push(("channels".into(), Value::new(Kind::Int(spec.channels as i64), at)));
         }
+        self.check_colours(&spec, &spans);
         let record = Value::new(Kind::Record(Rc::new(record)), at);
         scope.bind("data".into(), record.clone());
         self.ambient.insert("data".into(), record);
         (spec, spans, sized)
+    }
+
+    /// Sources in colour whose pictures become gray, and gray ones that are computed with three times.
+    fn check_colours(&mut self, spec: &DataSpec, spans: &[(String, Span)]) {
+        for (has, are, turn) in [(3, "in colour", "they become gray"), (1, "gray", "each is repeated")] {
+            if spec.channels == has || ![1, 3].contains(&spec.channels) {
+                continue;
+            }
+            let others = spec.sources.iter().zip(spans).filter(|((_, source), _)| source.channels() == Some(has));
+            let (names, places): (Vec<String>, Vec<Span>) =
+                others.map(|((name, _), (_, span))| (format!("data.{name}"), *span)).unzip();
+            if names.is_empty() {
+                continue;
+            }
+            let message =
+                format!("the pictures of {} are {are}, `data.channels` is {}: {turn}", listed(&names), spec.channels);
+            let diagnostic = Diagnostic::new(Code::OtherColours, message);
+            let labelled = places.into_iter().fold(diagnostic, |d, span| d.label(span, are));
+            self.diagnostics.push(labelled.help(format!("write `channels = {has}` in `data`")));
+        }
     }
 
     /// Channels of the pipeline's pictures.

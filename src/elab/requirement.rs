@@ -67,7 +67,7 @@ fn fill(text: &str, scope: &Rc<Scope>) -> (String, Vec<(Span, String)>) {
         match scope.get(name) {
             Some(value) => {
                 filled.push_str(&value.to_string());
-                culprits.push((value.span, format!("{value}")));
+                culprits.push((value.span, format!("`{name}` is {value}")));
             }
             None => filled.push_str(&rest[open..=open + close]),
         }

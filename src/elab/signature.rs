@@ -64,8 +64,9 @@ impl Machine<'_> {
                 for (name, ty) in fields {
                     match converted.iter().position(|(n, _)| *n == name.text) {
                         Some(index) => {
-                            let inner = converted[index].1.clone();
-                            let what = format!("{what}.{}", name.text);
+                            // To its reader the record is one value, wherever its fields were made.
+                            let inner = Value::new(converted[index].1.kind.clone(), value.span);
+                            let what = format!("`{}` of {what}", name.text);
                             converted[index].1 = self.coerce(&what, inner, ty, scope)?;
                         }
                         None => {
@@ -119,11 +120,22 @@ impl Machine<'_> {
             },
             "tuple" => match &value.kind {
                 Kind::Tuple(_) => Ok(value.kind.clone()),
-                _ => wanted("a tuple such as (6, 10)"),
+                _ => {
+                    let text = self.sources.slice(value.span);
+                    let grid = what.starts_with("`grid`").then(|| match value.kind {
+                        Kind::Module(_) if !text.is_empty() => format!("write `{text}.grid`"),
+                        _ => "write the rows and columns of patches, such as `encoder.grid`".to_owned(),
+                    });
+                    Err(wrong_type(what, &value, "a tuple such as (6, 10)").maybe_help(grid))
+                }
             },
             "record" => match &value.kind {
                 Kind::Record(_) => Ok(value.kind.clone()),
-                _ => wanted("a record"),
+                _ => {
+                    let mask = ["`keep`", "`blank`", "`restore`", "`mask`"].iter().any(|name| what.starts_with(name));
+                    let mask = mask.then(|| "a mask is a record: `random_mask(encoder.grid, 75%)` makes one".to_owned());
+                    Err(wrong_type(what, &value, "a record").maybe_help(self.whole_record(&value).or(mask)))
+                }
             },
             "init" => super::builtin::as_init(&value)
                 .map(Kind::Init)
@@ -186,8 +198,24 @@ impl Machine<'_> {
                     .label(value.span, "this is a record")
                     .help(format!("take one of its fields: {}", names.join(", "))))
             }
-            _ => Err(Diagnostic::new(Code::NotATensor, format!("{what} wants a tensor, found {}", value.describe()))
-                .label(value.span, format!("this is {}", value.describe()))),
+            _ => {
+                let help = match &value.kind {
+                    Kind::List(_) | Kind::Tuple(_) => Some("take one of its items: `.last`, or `[0]`".to_owned()),
+                    Kind::Module(_) | Kind::Modules(_) | Kind::Function(_) => {
+                        let text = self.sources.slice(value.span);
+                        Some(format!("call it: `{}(x)`", if text.is_empty() { "encoder" } else { text }))
+                    }
+                    Kind::Source(name) => Some(format!(
+                        "pictures come of a view: write one in `views`, `image = data.{name} |> …`, and take `views.image`"
+                    )),
+                    _ if value.number().is_some() => Some(format!("write `op::full([], {value})`")),
+                    Kind::None => Some("leave it out, or ask first: `a if b == none else b`".to_owned()),
+                    _ => None,
+                };
+                Err(Diagnostic::new(Code::NotATensor, format!("{what} wants a tensor, found {}", value.describe()))
+                    .label(value.span, format!("this is {}", value.describe()))
+                    .maybe_help(help))
+            }
         };
         self.check(read)
     }
@@ -235,10 +263,31 @@ impl Machine<'_> {
         let mut diagnostic = Diagnostic::new(Code::ShapeMismatch, message)
             .label(at, format!("this is {}", Dims(&found)))
             .label(shape.span, format!("{wanted} is wanted here"));
+        let help = match culprits.as_slice() {
+            _ if what.starts_with("`ids_") || what.starts_with("`mask` of") => Some(
+                "give the mask that these tokens were kept by: `mask = random_mask(encoder.grid, 75%)`, one for encoder, decoder and loss"
+                    .to_owned(),
+            ),
+            // A size that the block was made with goes by a lower-case name.
+            [(_, text)] => text
+                .strip_prefix('`')
+                .and_then(|rest| rest.split_once('`'))
+                .filter(|(name, _)| name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'))
+                .map(|(name, _)| {
+                    let axis = shape.dims.iter().position(|d| matches!(d, Dim::Expr(e) if self.sources.slice(e.span) == name));
+                    let from_end = axis.map_or(1, |axis| shape.dims.len() - axis);
+                    let size = found[found.len() - from_end.min(found.len())];
+                    format!("make it with `{name}: {size}`, or give it {wanted}")
+                }),
+            _ if !rank_fits && found.len() == shape.dims.len() + 1 && found.len() == 3 => {
+                Some("pool the tokens first: `|> mean_tokens`, or take `.cls`".to_owned())
+            }
+            _ => None,
+        };
         for (span, text) in culprits {
             diagnostic = diagnostic.label(span, text);
         }
-        self.fail(diagnostic)
+        self.fail(diagnostic.maybe_help(help))
     }
 
     /// A dim's value, or `None` for a symbolic one that is not bound yet.

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::diag::{Code, Diagnostic, nearest, suggest};
+use crate::diag::{Code, Diagnostic, listed, nearest, suggest};
 use crate::source::Span;
 use crate::spec::{
     Duration, MicroBatch, Optimizer, Precision, Recompute, Residual, Schedule, ShardOptimizer, TrainSpec,
@@ -88,18 +88,22 @@ impl Machine<'_> {
                 }
             }
         }
-        for (name, example) in [
+        let needed = [
             ("epochs", "epochs = 300"),
             ("optimizer", "optimizer = adamw(betas: (0.9, 0.95), weight_decay: 0.05)"),
             ("learning_rate", "learning_rate = cosine(base: 1.5e-4, per: 256, warmup: 40 epochs)"),
-        ] {
-            if !given.iter().any(|g| &**g == name) {
-                self.diagnostics.push(
-                    Diagnostic::new(Code::MissingSetting, format!("`train` does not say `{name}`"))
-                        .label(at, "missing in this section")
-                        .help(format!("write `{example}`")),
-                );
-            }
+        ];
+        let missing = needed.iter().filter(|(name, _)| !given.iter().any(|g| &**g == *name));
+        let (names, examples): (Vec<&str>, Vec<&str>) = missing.copied().unzip();
+        if !names.is_empty() {
+            let (message, label) = if given.is_empty() && at == pipeline.name.span {
+                (format!("the pipeline has no `train`, which says {}", listed(&names)), "missing in this pipeline")
+            } else {
+                (format!("`train` does not say {}", listed(&names)), "missing in this section")
+            };
+            let section = if at == pipeline.name.span { format!("train {{ {} }}", examples.join("  ")) } else { examples.join("`, `") };
+            let diagnostic = Diagnostic::new(Code::MissingSetting, message).label(at, label);
+            self.diagnostics.push(diagnostic.help(format!("write `{section}`")));
         }
         Ok(TrainSection { spec, rule_spans, setting_spans })
     }
@@ -174,6 +178,7 @@ fn misspelt(name: &str) -> Option<String> {
         "batch_size" | "num_workers" | "dataset" => elsewhere("write `batch_size = 256` in `data`; threads are the run's: `--threads 8`"),
         "weight_decay" | "betas" | "eps" | "momentum" => elsewhere("it is the optimizer's: `optimizer = adamw(betas: (0.9, 0.95), weight_decay: 0.05)`"),
         "warmup" | "warmup_epochs" | "warmup_steps" | "min_lr" => elsewhere("it is the schedule's: `learning_rate = cosine(base: 1.5e-4, warmup: 10%)`"),
+        "wd" | "beta1" | "beta2" => misspelt("weight_decay"),
         "device" | "devices" | "gpus" | "accelerator" | "strategy" | "num_gpus" => elsewhere("leave it out: devices are chosen as it is run, `cmaec run FILE --backend xla`"),
         "steps" | "max_steps" | "iterations" => elsewhere("write `epochs = 300`: a run is as long as its epochs, which may be a part of one, such as `0.5`"),
         _ => meant(name).map(|meant| format!("did you mean `{meant}`?")),

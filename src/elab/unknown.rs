@@ -8,7 +8,7 @@
 use std::rc::Rc;
 
 use crate::diag::{Code, Diagnostic, is_near, listed, nearest};
-use crate::source::{Sources, Span};
+use crate::source::{SourceId, Sources, Span};
 use crate::syntax::ast::{Dim, Entry, Expr, ExprKind, Name, ParamType, Pipeline, SectionKind};
 
 use super::args::Slot;
@@ -20,6 +20,8 @@ use super::{Machine, builtin, foreign};
 pub(super) struct Defined {
     section: Option<String>,
     name: Name,
+    /// A definition of `model`.
+    module: bool,
 }
 
 impl Defined {
@@ -34,13 +36,13 @@ impl Defined {
 /// Everything that a pipeline defines.
 pub(super) fn outline(pipeline: &Pipeline) -> Vec<Defined> {
     let mut defined: Vec<Defined> =
-        pipeline.params.iter().map(|(name, _)| Defined { section: None, name: name.clone() }).collect();
+        pipeline.params.iter().map(|(name, _)| Defined { section: None, name: name.clone(), module: false }).collect();
     for section in &pipeline.sections {
         let word = match &section.kind {
             SectionKind::Data => Some("data".to_owned()),
             SectionKind::Views => Some("views".to_owned()),
             SectionKind::Branch(name, looped) => {
-                defined.push(Defined { section: None, name: name.clone() });
+                defined.push(Defined { section: None, name: name.clone(), module: false });
                 Some(if looped.is_some() { format!("{}[0]", name.text) } else { name.text.to_string() })
             }
             SectionKind::Model | SectionKind::Losses | SectionKind::Monitor | SectionKind::Evaluate => None,
@@ -50,7 +52,8 @@ pub(super) fn outline(pipeline: &Pipeline) -> Vec<Defined> {
             Entry::Binding(binding) => Some(binding.name.clone()),
             _ => None,
         });
-        defined.extend(names.map(|name| Defined { section: word.clone(), name }));
+        let module = section.kind == SectionKind::Model;
+        defined.extend(names.map(|name| Defined { section: word.clone(), name, module }));
     }
     defined
 }
@@ -86,7 +89,7 @@ impl Machine<'_> {
         }
         let op = || self.op_named(text);
         let home = || Sources::stdlib_home(text).map(|module| format!("import it: `use std::{module}::{text}`"));
-        if let Some(help) = foreign::answer(text).or_else(home).or_else(op) {
+        if let Some(help) = self.foreign(text, name.span.source).or_else(home).or_else(op) {
             return diagnostic.help(help);
         }
         let mut known = scope.visible();
@@ -103,8 +106,23 @@ impl Machine<'_> {
             let item = nearest(text, Sources::stdlib_items())?;
             Some(format!("{item}`, with `use std::{}::{item}", Sources::stdlib_home(item)?))
         };
+        let modules = || {
+            let modules: Vec<&str> = self.outline.iter().filter(|d| d.module).map(|d| &*d.name.text).collect();
+            (1..=12).contains(&modules.len()).then(|| format!("`model` has {}", listed(&modules)))
+        };
         let found = plain.or_else(|| field().and_then(of_field)).or_else(of_op).or_else(of_std);
-        diagnostic.maybe_help(found.map(|found| format!("did you mean `{found}`?")))
+        diagnostic.maybe_help(found.map(|found| format!("did you mean `{found}`?")).or_else(modules))
+    }
+
+    /// What to write for a name of PyTorch and its kind, and where that is imported from.
+    fn foreign(&self, name: &str, file: SourceId) -> Option<String> {
+        let answer = foreign::answer(name)?;
+        let called = answer.strip_prefix("write `").and_then(|rest| rest.split_once('(')).map(|(called, _)| called);
+        let imported = called.and_then(|called| {
+            let home = Sources::stdlib_home(called).filter(|_| self.file_item(file, called).is_none())?;
+            Some(format!("{answer}, with `use std::{home}::{called}`"))
+        });
+        imported.or(Some(answer))
     }
 
     /// What goes by `text` elsewhere, where the same is seen from here: `tau` and `temperature`.
@@ -179,7 +197,7 @@ impl Machine<'_> {
         let builtin = || builtin::names().any(|known| known == item).then(|| format!("write `{item}`"));
         let help = match &*first.text {
             "op" => self.op_named(item).or_else(near_op),
-            _ => foreign::answer(item).or_else(|| self.op_named(item)).or_else(home).or_else(builtin).or_else(near_op),
+            _ => self.foreign(item, scope.file).or_else(|| self.op_named(item)).or_else(home).or_else(builtin).or_else(near_op),
         };
         let spoken = || "operations are `op::NAME(…)`, and what the library has is imported: `use std::losses::info_nce`".to_owned();
         Some(diagnostic.help(help.unwrap_or_else(spoken)))
@@ -189,6 +207,13 @@ impl Machine<'_> {
     pub(super) fn field_help(&self, base: &Value, name: &str, known: &[String]) -> Option<String> {
         if let Some(near) = nearest(name, known.iter().map(String::as_str)) {
             return Some(format!("did you mean `{near}`?"));
+        }
+        if let Kind::Record(_) = base.kind {
+            let elsewhere = self.outline.iter().filter(|defined| *defined.name.text == *name);
+            let paths: Vec<String> = elsewhere.map(|defined| format!("`{}`", defined.path())).collect();
+            if !paths.is_empty() {
+                return Some(format!("write {}; here there is {}", paths.join(" or "), listed(known)));
+            }
         }
         let text = self.sources.slice(base.span);
         match &base.kind {
@@ -281,6 +306,17 @@ pub(super) fn example(slot: &Slot<'_>) -> &'static str {
         ("base", _) => "1.5e-4",
         ("embed_dim", _) => "768",
         ("depth" | "num_heads", _) => "12",
+        ("in", _) => "encoder.embed_dim",
+        ("hidden", _) => "1536",
+        ("restore" | "keep", _) => "mask",
+        ("view", _) => "views.online",
+        ("features", _) => "features",
+        ("query", _) => "online.query",
+        ("key", _) => "target.key",
+        ("pixels", _) => "online.pixels",
+        ("momentum", _) => "0.996",
+        ("out", _) => "256",
+        ("from", _) => "encoder",
         (_, Some("ratio")) => "75%",
         (_, Some("size" | "px")) => "16px",
         _ => "…",

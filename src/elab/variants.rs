@@ -11,6 +11,7 @@ use crate::syntax::parse_override;
 
 use super::config::{Set, substitute};
 use super::files::PipelineItem;
+use super::reads::Reads;
 use super::scope::Scope;
 use super::{Checked, Machine, overrides, unused};
 
@@ -73,14 +74,17 @@ impl Machine<'_> {
         self.begin_imports(file, files, of_imports);
         // Of all forms that the pipeline takes: a change brings in the names of its own value.
         let mut read = unused::names_read(&pipeline);
+        let mut reads = Reads::of(&pipeline);
         for change in &changes {
             // What is left is checked as if it had not been asked for.
             let applied = overrides::apply(&mut pipeline, change);
             let _ = self.check(applied);
             unused::in_expr(&change.value, &mut read);
+            reads.expr(&change.value);
         }
         overrides::order_additions(&mut pipeline, &changes);
         self.check_unused_in_pipeline(&pipeline, &read, &changes);
+        self.check_unread(&pipeline, &reads);
         (pipeline, scope)
     }
 

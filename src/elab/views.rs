@@ -427,11 +427,14 @@ fn extend(view: &mut ViewSpec, step: &Step, parent: Span) -> Result<(), Diagnost
                 }
                 if values.len() != view.channels {
                     let message =
-                        format!("`normalize` has {} values, the images have {} channels", values.len(), view.channels);
-                    let one = vec!["0.5"; view.channels].join(", ");
+                        format!("`normalize` has {} values, the images have {} channel{}", values.len(), view.channels, if view.channels == 1 { "" } else { "s" });
+                    let one = match view.channels {
+                        1 => "0.5".to_owned(),
+                        channels => format!("({})", vec!["0.5"; channels].join(", ")),
+                    };
                     return Err(Diagnostic::new(Code::ColourMissing, message)
                         .label(step.span, "one value for each channel is wanted")
-                        .help(format!("write `normalize(mean: ({one}), std: ({one}))` with your data's values")));
+                        .help(format!("write `normalize(mean: {one}, std: {one})`, better with your data's values")));
                 }
             }
             view.normalized = true;

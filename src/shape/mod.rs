@@ -14,12 +14,12 @@ mod trace;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::diag::{Code, Diagnostic, Reported};
-use crate::elab::{Bound, Dims, Kind, NoTensors, Scope, Stored, Value};
+use crate::diag::{Code, Diagnostic, Reported, listed};
+use crate::elab::{Bound, Dims, Kind, NoTensors, Scope, Stored, Value, names_of};
 use crate::op::Op;
 use crate::source::Span;
 use crate::spec::{EmaSpec, Spec};
-use crate::syntax::ast::{Entry, Section, SectionKind};
+use crate::syntax::ast::{Binding, Entry, Name, Section, SectionKind};
 
 pub use calls::{about as op_about, names as op_names, signature as op_signature};
 pub use trace::{Trace, TypedInitial, TypedNode};
@@ -186,6 +186,30 @@ impl Bound<'_> {
         Value::new(Kind::Record(Rc::new(record)), section.span)
     }
 
+    /// Warns of a loss that is made of others beside it: all of them are added up.
+    fn check_counted_twice(&mut self, binding: &Binding, losses: &Section) {
+        let read = names_of(&binding.value);
+        let parts = losses.entries.iter().filter_map(|entry| match entry {
+            Entry::Binding(part) if part.name.span != binding.name.span && read.contains(&part.name.text) => {
+                Some(&part.name)
+            }
+            _ => None,
+        });
+        let parts: Vec<&Name> = parts.collect();
+        let names: Vec<&str> = parts.iter().map(|part| &*part.text).collect();
+        if names.is_empty() {
+            return;
+        }
+        let name = &binding.name.text;
+        let diagnostic = Diagnostic::new(
+            Code::CountedTwice,
+            format!("the loss `{name}` counts {} once more: the run trains the sum of all losses", listed(&names)),
+        )
+        .label(binding.name.span, "added to them");
+        let labelled = parts.iter().fold(diagnostic, |d, part| d.label(part.span, "a loss by itself"));
+        self.machine.diagnostics.push(labelled.help(format!("remove `{name}`: the sum is trained and shown as `loss`")));
+    }
+
     /// Evaluates `losses` or `monitor`; a record gives one scalar a field.
     fn scalars(&mut self, kind: &SectionKind) -> Vec<(String, u32, Span)> {
         let mut scalars = Vec::new();
@@ -197,8 +221,12 @@ impl Bound<'_> {
             for entry in &section.entries {
                 let Entry::Binding(binding) = entry else { continue };
                 let name = &binding.name.text;
+                if *kind == SectionKind::Losses {
+                    self.check_counted_twice(binding, &section);
+                }
                 self.machine.tensors.enter(name);
                 let value = self.machine.eval(&binding.value, &scope);
+                let value = self.machine.sole(&binding.name, value);
                 self.machine.tensors.leave();
                 let Ok(value) = value else {
                     scope.bind(name.clone(), Value::new(Kind::Poison, binding.name.span));

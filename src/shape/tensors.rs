@@ -16,9 +16,11 @@ impl Trace {
         let spec = &view.spec;
         let (Some((height, width)), true) = (spec.size, spec.normalized) else {
             let (what, help) = if spec.size.is_none() {
-                ("has no fixed size", "end it with `random_resized_crop(…)` or `center_crop(…)`, then `normalize(…)`")
+                let help = "give it a size before `normalize`: `|> random_resized_crop(224px)`, or `|> resize(256px) |> center_crop(224px)`";
+                ("has no fixed size", help.to_owned())
             } else {
-                ("is not normalized", "end it with `normalize(imagenet)`, or `normalize(mean: …, std: …)`")
+                let statistics = if spec.channels == 3 { "imagenet" } else { "mean: 0.5, std: 0.5" };
+                ("is not normalized", format!("end it with `|> normalize({statistics})`"))
             };
             return Err(Diagnostic::new(Code::ViewOrder, format!("the view `{}` {what}", spec.name))
                 .label(span, "used as a tensor here")
@@ -36,6 +38,19 @@ impl Trace {
         Err(Diagnostic::new(Code::NotCallable, format!("`{op}` is a matter of training, and this is evaluated"))
             .label(span, "evaluated too")
             .help("choose by the mode, as in `op::beside(views.x) if training else views.x`; losses are of training alone"))
+    }
+}
+
+impl Trace {
+    /// `op` of two operands of one shape, or where `negated` that it does not hold: 1 − it.
+    fn compared(&mut self, op: Op, a: Operand, b: Operand, negated: bool, span: Span) -> Result<Value, Diagnostic> {
+        let [a, b] = self.pair(a, b, op.name(), span)?;
+        let mut holds = self.emit(op, &[a, b], None, span)?;
+        if negated {
+            let minus = self.emit(Op::Neg, &[(holds, span)], None, span)?;
+            holds = self.emit(Op::AddConst { value: 1.0 }, &[(minus, span)], None, span)?;
+        }
+        Ok(Value::new(Kind::Tensor(holds), span))
     }
 }
 
@@ -97,21 +112,25 @@ impl Tensors for Trace {
                     BinaryOp::Sub => Op::Sub,
                     BinaryOp::Mul => Op::Mul,
                     BinaryOp::Div => Op::Div,
-                    BinaryOp::Less => Op::Less,
-                    BinaryOp::Equal => Op::Equal,
-                    BinaryOp::Rem
-                    | BinaryOp::NotEqual
-                    | BinaryOp::LessEqual
-                    | BinaryOp::Greater
-                    | BinaryOp::GreaterEqual
-                    | BinaryOp::And
-                    | BinaryOp::Or => {
+                    // All comparisons are made of two ops, which every backend has: 1 where it holds, else 0.
+                    BinaryOp::Less => return self.compared(Op::Less, a, b, false, span),
+                    BinaryOp::Greater => return self.compared(Op::Less, b, a, false, span),
+                    BinaryOp::LessEqual => return self.compared(Op::Less, b, a, true, span),
+                    BinaryOp::GreaterEqual => return self.compared(Op::Less, a, b, true, span),
+                    BinaryOp::Equal => return self.compared(Op::Equal, a, b, false, span),
+                    BinaryOp::NotEqual => return self.compared(Op::Equal, a, b, true, span),
+                    BinaryOp::Rem | BinaryOp::And | BinaryOp::Or => {
+                        let help = match op {
+                            BinaryOp::Rem => "write `a - b * op::floor(a / b)`",
+                            BinaryOp::And => "comparisons give 1 and 0: write `(a < b) * (c < d)`",
+                            _ => "comparisons give 1 and 0: write `op::maximum(a < b, c < d)`",
+                        };
                         return Err(Diagnostic::new(
                             Code::BadOperands,
                             format!("`{}` is not an operation on tensors", op.symbol()),
                         )
                         .label(span, "here")
-                        .help("tensors know `+ - * / < ==` and the operations of `op::`"));
+                        .help(help));
                     }
                 };
                 let [a, b] = self.pair(a, b, op.name(), span)?;
