@@ -159,9 +159,8 @@ impl Diagnostics {
             return diagnostic;
         }
         let Some(call) = self.calls.iter().rev().find(|call| !self.in_library(&call.span)) else { return diagnostic };
-        let within = |span: &Span| {
-            span.source == call.span.source && call.span.start <= span.start && span.end <= call.span.end
-        };
+        let within =
+            |span: &Span| span.source == call.span.source && call.span.start <= span.start && span.end <= call.span.end;
         let own = diagnostic.labels.iter().any(|(span, _)| !self.in_library(span));
         let (mut first, library): (Vec<_>, Vec<_>) =
             std::mem::take(&mut diagnostic.labels).into_iter().partition(|(span, _)| !self.in_library(span));
@@ -183,9 +182,9 @@ impl Diagnostics {
         self.library.contains(&span.source)
     }
 
-    /// Whether what follows is told: it is not where the same was gone through before, and its mistakes told.
-    pub fn mute(&mut self, muted: bool) {
-        self.muted = muted;
+    /// Whether what follows goes untold, as where the same was gone through before; gives what held until now.
+    pub fn mute(&mut self, muted: bool) -> bool {
+        std::mem::replace(&mut self.muted, muted)
     }
 
     /// The text `source` is the library's.

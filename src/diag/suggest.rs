@@ -49,7 +49,11 @@ fn remoteness(unknown: &str, plain_unknown: &str, name: &str) -> Option<usize> {
         return Some(slips);
     }
     // `biases` for `bias`.
-    let (short, long) = if plain_unknown.len() < plain_name.len() { (plain_unknown, &*plain_name) } else { (&*plain_name, plain_unknown) };
+    let (short, long) = if plain_unknown.len() < plain_name.len() {
+        (plain_unknown, &*plain_name)
+    } else {
+        (&*plain_name, plain_unknown)
+    };
     if short.len() >= 4 && long.starts_with(short) && long.len() - short.len() <= 2 {
         return Some(3);
     }

@@ -334,13 +334,18 @@ fn converted(value: &Value, wanted: &str) -> Option<String> {
     let number = wanted.contains("number");
     Some(match &value.kind {
         Kind::Int(n) if *n < 1 && wanted.contains("from 1") => "write `1` or more".into(),
+        Kind::Pixels(_) if wanted.contains("range such as 20%") => {
+            format!("a size is `random_resized_crop`'s: `random_resized_crop({value}, scale: 20%..100%)`")
+        }
         Kind::Tuple(items) if items.len() == 2 && wanted.contains("a range") => {
             format!("write `{}..{}`", items[0], items[1])
         }
         Kind::SchedulePer(..) if wanted.contains("schedule") => {
             "write `ramp(0.996, 1)`, from one number to another, or leave `per` out".into()
         }
-        Kind::Builtin(name) if ["adamw", "sgd", "lars"].contains(&&**name) => format!("write `{name}(weight_decay: 0.05)`"),
+        Kind::Builtin(name) if ["adamw", "sgd", "lars"].contains(&&**name) => {
+            format!("write `{name}(weight_decay: 0.05)`")
+        }
         Kind::Str(name) if ["adamw", "sgd", "lars"].contains(&&**name) => format!("write `{name}(weight_decay: 0.05)`"),
         Kind::Float(x) if wanted.contains("whole number") && x.is_finite() && x.fract() != 0.0 && x.abs() < 1e15 => {
             format!("write `{}` or `{}`", x.floor(), x.ceil())
@@ -349,8 +354,12 @@ fn converted(value: &Value, wanted: &str) -> Option<String> {
         Kind::Ratio(share) if number => format!("write `{share}`"),
         Kind::Pixels(n) if number => format!("write `{n}`, or divide by `1px` for its number"),
         Kind::Duration(Duration::Epochs(n) | Duration::Steps(n)) if number => format!("write `{n}`"),
-        Kind::Str(text) if wanted.contains("true or false") && ["True", "true"].contains(&&**text) => "write `true`".into(),
-        Kind::Str(text) if wanted.contains("true or false") && ["False", "false"].contains(&&**text) => "write `false`".into(),
+        Kind::Str(text) if wanted.contains("true or false") && ["True", "true"].contains(&&**text) => {
+            "write `true`".into()
+        }
+        Kind::Str(text) if wanted.contains("true or false") && ["False", "false"].contains(&&**text) => {
+            "write `false`".into()
+        }
         Kind::Str(text) if !wanted.contains('"') && !wanted.contains("string") => {
             let word = text.starts_with(|c: char| c.is_ascii_alphanumeric())
                 && text.chars().all(|c| c.is_ascii_alphanumeric() || "._%".contains(c));
@@ -426,7 +435,9 @@ pub fn as_pixels(what: &str, value: &Value) -> Read<usize> {
 /// (height, width) in pixels, neither zero; one length is both.
 pub fn as_size(what: &str, value: &Value) -> Read<(usize, usize)> {
     let size = match value.items() {
-        Some([Value { kind: Kind::Int(height), .. }, Value { kind: Kind::Int(width), .. }]) if *height > 0 && *width > 0 => {
+        Some([Value { kind: Kind::Int(height), .. }, Value { kind: Kind::Int(width), .. }])
+            if *height > 0 && *width > 0 =>
+        {
             return Err(Diagnostic::new(Code::WrongUnit, format!("{what} wants lengths, found the numbers {value}"))
                 .label(value.span, "no unit")
                 .help(format!("write `({height}px, {width}px)`")));
@@ -440,7 +451,7 @@ pub fn as_size(what: &str, value: &Value) -> Read<(usize, usize)> {
     };
     if size.0 == 0 || size.1 == 0 {
         let message = format!("{what} is {value}, which holds no pixel");
-        return Err(Diagnostic::new(Code::OutOfRange, message).label(value.span, "empty").help("write `224px`"));
+        return Err(Diagnostic::new(Code::OutOfRange, message).label(value.span, "empty").help("write `16px`"));
     }
     Ok(size)
 }

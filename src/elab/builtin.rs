@@ -5,7 +5,7 @@ use std::rc::Rc;
 use crate::decl::Init;
 use crate::diag::{Code, Diagnostic, suggest};
 use crate::source::Span;
-use crate::syntax::ast::Argument;
+use crate::syntax::ast::{Argument, ExprKind};
 
 use super::args::{Bag, Builtin, Slot, wrong_type};
 use super::scope::Scope;
@@ -104,6 +104,17 @@ pub fn names() -> impl Iterator<Item = &'static str> {
         .chain(["imagenet"])
 }
 
+/// Parameters of a builtin that is called with static values; `?` ends those that may be left out. What takes modules has none of
+/// this kind.
+pub fn parameters(name: &str) -> Option<&'static [&'static str]> {
+    let called = CALLED.iter().flat_map(|table| table.iter()).find(|builtin| builtin.name == name);
+    called.map(|builtin| builtin.params).or(match name {
+        "ema" => Some(&["momentum", "when", "mode", "without"]),
+        "stop_gradient" => Some(&["x"]),
+        _ => lists::FUNCTIONS.iter().any(|(of_list, _)| *of_list == name).then_some(&["items"]),
+    })
+}
+
 /// The value of a builtin name.
 pub fn named(name: &str, span: Span) -> Option<Value> {
     if WORDS.contains(&name) {
@@ -160,10 +171,14 @@ impl Machine<'_> {
         }
         if let Some(value) = called.first {
             // Only static functions take a piped value among builtins, and none of them reads well so.
-            let op = (value.is_tensor() && self.tensors.signature(name).is_some()).then(|| format!("write `|> op::{name}`"));
+            let op =
+                (value.is_tensor() && self.tensors.signature(name).is_some()).then(|| format!("write `|> op::{name}`"));
             return self.fail(wrong_type(&format!("`{name}`"), &value, "its arguments in parentheses").maybe_help(op));
         }
         if let Some(builtin) = CALLED.iter().flat_map(|table| table.iter()).find(|b| b.name == name) {
+            if let Some(taken) = self.step_of_view(name, arguments, scope) {
+                return self.fail(taken);
+            }
             if builtin.params.contains(&"path") {
                 for argument in arguments {
                     if let Some(path) = self.unquoted_path(&argument.value, scope) {
@@ -184,6 +199,19 @@ impl Machine<'_> {
                 .label(span, "called here")
                 .help(format!("write `{name}`, without parentheses")),
         )
+    }
+
+    /// `crop(view, …)`: a step is put behind a view, and is given none.
+    fn step_of_view(&self, name: &str, arguments: &[Argument], scope: &Rc<Scope>) -> Option<Diagnostic> {
+        let Argument { name: None, value } = arguments.first()? else { return None };
+        let ExprKind::Path(path) = &value.kind else { return None };
+        let [view] = path.as_slice() else { return None };
+        let is_view = matches!(scope.get(&view.text)?.kind, Kind::View(_) | Kind::Source(_));
+        (is_view && views::STEPS.iter().any(|step| step.name == name)).then(|| {
+            Diagnostic::new(Code::WrongType, format!("`{name}` is a step, which is put behind a view"))
+                .label(value.span, "a view")
+                .help(format!("write `{} |> {name}(…)`", view.text))
+        })
     }
 
     fn call_kmeans(&mut self, Called { first, arguments, span, scope, .. }: Called<'_>) -> Checked<Value> {
@@ -361,9 +389,11 @@ fn log(bag: &Bag) -> Made {
     let x = argument(bag, "x");
     match x.number() {
         Some(number) if number > 0.0 => Ok(Kind::Float(libm::log(number))),
-        Some(_) => Err(Diagnostic::new(Code::OutOfRange, format!("`log` of {x}: only a number above zero has a logarithm"))
-            .label(x.span, "not above zero")
-            .help("write a number above zero")),
+        Some(_) => {
+            Err(Diagnostic::new(Code::OutOfRange, format!("`log` of {x}: only a number above zero has a logarithm"))
+                .label(x.span, "not above zero")
+                .help("write a number above zero"))
+        }
         None => Err(computed("log", &x)),
     }
 }

@@ -172,7 +172,13 @@ impl Machine<'_> {
         others: &[(Arc<str>, ModuleId, Span)],
     ) -> Checked<(Arc<str>, ModuleId, Span)> {
         let Kind::Module(id) = value.kind else {
-            return self.fail(wrong_type("`ema`", value, "modules to copy"));
+            let help = match &value.kind {
+                _ if value.number().is_some() => Some(format!("write `momentum: {value}`")),
+                Kind::Modules(_) => Some("copy the module that holds them, such as `encoder`".to_owned()),
+                Kind::Record(_) => Some("name its modules one by one".to_owned()),
+                _ => None,
+            };
+            return self.fail(wrong_type("`ema`", value, "modules to copy").maybe_help(help));
         };
         let source = &self.modules[id.0].path;
         let key: Arc<str> = source.rsplit('.').next().unwrap_or(source).into();

@@ -140,6 +140,7 @@ impl Machine<'_> {
             || self.file_item(scope.file, &name.text).is_some()
             || self.ambient.contains_key(&name.text)
             || self.files_scope(scope.file).imports(&name.text)
+            || self.may_import(scope.file, &name.text)
             || super::builtin::named(&name.text, name.span).is_some()
     }
 
@@ -213,6 +214,13 @@ impl Machine<'_> {
                         .help(format!("write an index from 0 to {}", items.len().saturating_sub(1))),
                 ),
             };
+        }
+        if let Kind::Record(_) = base.kind {
+            return self.fail(
+                Diagnostic::new(Code::NotATensor, "a record has fields, and no items by number")
+                    .label(span, "indexed here")
+                    .help("leave the index out, and take a field: `online.query`"),
+            );
         }
         let tensor = self.to_tensor("an indexed value", base)?;
         let result = self.tensors.index(&tensor, at, span);
@@ -401,10 +409,8 @@ impl Machine<'_> {
         span: Span,
         scope: &Rc<Scope>,
     ) -> Checked<Vec<Option<Value>>> {
-        let slots: Vec<Slot<'_>> = params
-            .iter()
-            .map(|p| Slot { name: &p.name.text, required: p.default.is_none(), param: Some(p) })
-            .collect();
+        let slots: Vec<Slot<'_>> =
+            params.iter().map(|p| Slot { name: &p.name.text, required: p.default.is_none(), param: Some(p) }).collect();
         self.bind_arguments(callee, &slots, first, arguments, span, scope)
     }
 

@@ -39,6 +39,11 @@ impl Machine<'_> {
         self.imports.changes.insert(file, changes);
     }
 
+    /// Whether `name` is an imported pipeline's in `file`.
+    pub(super) fn may_import(&self, file: SourceId, name: &str) -> bool {
+        self.imports.files.get(&file).is_some_and(|files| files.iter().any(|f| self.files_scope(*f).imports(name)))
+    }
+
     /// The imported pipeline that goes by `name` in `file`: a record of its parameters and modules, made when first read.
     pub(super) fn import(&mut self, file: SourceId, name: &Arc<str>, span: Span) -> Option<Checked<Value>> {
         if let Some(made) = self.imports.made.get(&(file, name.clone())) {

@@ -128,7 +128,9 @@ impl Machine<'_> {
             None => {
                 let wrong = wrong_type(&format!("`{name}`"), list, "a list, or a loop such as `x for x in items`");
                 let op = list.is_tensor() && name != "len";
-                self.fail(wrong.maybe_help(op.then(|| format!("of a tensor: `op::{name}(x)`, or `op::{name}(x, axis: 1)`"))))
+                self.fail(
+                    wrong.maybe_help(op.then(|| format!("of a tensor: `op::{name}(x)`, or `op::{name}(x, axis: 1)`"))),
+                )
             }
         }
     }

@@ -46,10 +46,11 @@ use std::sync::Arc;
 use crate::decl::TensorDecl;
 use crate::diag::{Diagnostic, Diagnostics, Reported};
 use crate::source::{SourceId, Sources, Span};
-use crate::syntax::ast::Name;
 use crate::spec::{Definition, EmaSpec};
+use crate::syntax::ast::Name;
 
 pub use args::wrong_type;
+pub use builtin::{names as builtin_names, parameters as builtin_parameters};
 pub use config::{Set, evaluate_number};
 pub use foreign::{ARGUMENTS as FOREIGN_ARGUMENTS, NAMES as FOREIGN_NAMES};
 pub use pipeline::{Bound, elaborate, name};

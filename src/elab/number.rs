@@ -281,7 +281,14 @@ pub fn not_divisible(quotient: &Quotient, span: Span) -> Diagnostic {
     };
     let message = format!("{} does not divide {}", named(right_name, right), named(left_name, left));
     let plain = right_name.chars().all(|c| c.is_alphanumeric() || c == '_');
+    // Far from every divisor it is the other number that is odd: the nearest multiples.
+    let far = below.is_none_or(|d| d * 2 <= part) && above.is_none_or(|d| d >= part * 2);
+    let plain_left = left_name.chars().all(|c| c.is_alphanumeric() || c == '_') && left_name.parse::<f64>().is_err();
     let help = match choices.as_slice() {
+        _ if far && plain_left && part > 1 && whole > part => {
+            let low = whole - whole % part;
+            Some(format!("write `{left_name} = {low}{unit}` or `{left_name} = {}{unit}`", low.saturating_add(part)))
+        }
         [] => None,
         all if plain && right_name.parse::<f64>().is_err() => {
             let all: Vec<String> = all.iter().map(|c| format!("`{right_name} = {c}`")).collect();

@@ -16,7 +16,7 @@ use super::scope::Scope;
 use super::section::{sections, whole};
 use super::train::TrainSection;
 use super::value::{Kind, Value};
-use super::{Checked, Machine, foreign};
+use super::{Machine, foreign};
 
 /// A pipeline whose static parts are evaluated; branches, losses and evaluation are still trees.
 pub struct Bound<'a> {
@@ -83,7 +83,7 @@ const SETTINGS: [&str; 5] = ["batch_size", "channels", "prefetch_batches", "max_
 const SIZES: [&str; 2] = ["batch_size", "channels"];
 
 /// The setting that a name which is none was meant for.
-fn meant(name: &str) -> Option<&'static str> {
+pub(super) fn meant(name: &str) -> Option<&'static str> {
     foreign::argument(name, &SETTINGS).or_else(|| nearest(name, SETTINGS))
 }
 
@@ -189,7 +189,14 @@ impl Machine<'_> {
                         spans.push((name.to_string(), binding.value.span));
                         Ok(())
                     }
-                    (_, Kind::Str(path)) if !is_setting && meant(name).is_none() => Err(self.no_source(name, path, &value)),
+                    (_, Kind::Builtin(source)) if !is_setting && meant(name).is_none() => {
+                        let path = if &**source == "digits" || &**source == "shapes" { "train" } else { "data/train" };
+                        let wrong = wrong_type(&what, &value, "a source of pictures");
+                        Err(wrong.help(format!("write `{source}(\"{path}\")`")))
+                    }
+                    (_, Kind::Str(path)) if !is_setting && meant(name).is_none() => {
+                        Err(self.no_source(name, path, &value))
+                    }
                     _ => {
                         // What it was meant for is not missing, and not known.
                         if let Some(meant) = meant(name) {
@@ -289,6 +296,14 @@ impl Machine<'_> {
             for entry in &section.entries {
                 let Entry::Binding(binding) = entry else { continue };
                 let bound = self.bind_definition(binding, prefix, scope);
+                let name = &binding.name.text;
+                if let Some(value @ Value { kind: Kind::None, .. }) = bound.is_ok().then(|| scope.own(name)).flatten() {
+                    let wrong = wrong_type(&format!("`model.{name}`"), &value, "a module");
+                    self.diagnostics
+                        .push(wrong.help(format!("leave the definition out, or write `{name} = … when …`")));
+                    scope.bind(name.clone(), Value::new(Kind::Poison, binding.name.span));
+                    continue;
+                }
                 match bound {
                     Ok(()) if !self.twice.contains(&binding.name.span) => self.note_definition(binding, prefix, scope),
                     _ => scope.bind(binding.name.text.clone(), Value::new(Kind::Poison, binding.name.span)),

@@ -133,7 +133,8 @@ impl Machine<'_> {
                 Kind::Record(_) => Ok(value.kind.clone()),
                 _ => {
                     let mask = ["`keep`", "`blank`", "`restore`", "`mask`"].iter().any(|name| what.starts_with(name));
-                    let mask = mask.then(|| "a mask is a record: `random_mask(encoder.grid, 75%)` makes one".to_owned());
+                    let mask =
+                        mask.then(|| "a mask is a record: `random_mask(encoder.grid, 75%)` makes one".to_owned());
                     Err(wrong_type(what, &value, "a record").maybe_help(self.whole_record(&value).or(mask)))
                 }
             },
@@ -282,6 +283,13 @@ impl Machine<'_> {
             _ if !rank_fits && found.len() == shape.dims.len() + 1 && found.len() == 3 => {
                 Some("pool the tokens first: `|> mean_tokens`, or take `.cls`".to_owned())
             }
+            _ if !rank_fits && found.len() == 4 && shape.dims.len() < 4 => {
+                Some("these are pictures: give what comes of them, as `encoder(views.online).patches`".to_owned())
+            }
+            _ if !rank_fits && found.len() < fixed => Some(format!(
+                "it has {} less: leave out an index, a mean or a `.cls` that took it away",
+                if fixed - found.len() == 1 { "an axis".to_owned() } else { format!("{} axes", fixed - found.len()) }
+            )),
             _ => None,
         };
         for (span, text) in culprits {

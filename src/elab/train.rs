@@ -69,7 +69,11 @@ impl Machine<'_> {
                 match entry {
                     Entry::Binding(binding) => {
                         let name = &*binding.name.text;
-                        given.push(if KNOWN.contains(&name) { name.into() } else { meant(name).unwrap_or(name).into() });
+                        given.push(if KNOWN.contains(&name) {
+                            name.into()
+                        } else {
+                            meant(name).unwrap_or(name).into()
+                        });
                         setting_spans.push((binding.name.text.to_string(), binding.value.span));
                         let Ok(value) = self.eval(&binding.value, scope) else { continue };
                         if self.check_range("train", &binding.name.text, &value).is_err() {
@@ -101,7 +105,11 @@ impl Machine<'_> {
             } else {
                 (format!("`train` does not say {}", listed(&names)), "missing in this section")
             };
-            let section = if at == pipeline.name.span { format!("train {{ {} }}", examples.join("  ")) } else { examples.join("`, `") };
+            let section = if at == pipeline.name.span {
+                format!("train {{ {} }}", examples.join("  "))
+            } else {
+                examples.join("`, `")
+            };
             let diagnostic = Diagnostic::new(Code::MissingSetting, message).label(at, label);
             self.diagnostics.push(diagnostic.help(format!("write `{section}`")));
         }
@@ -168,19 +176,29 @@ fn set(spec: &mut TrainSpec, binding: &Binding, value: &Value, batch_size: usize
 }
 
 /// The setting that a name which is none was meant for.
-fn meant(name: &str) -> Option<&'static str> {
+pub(super) fn meant(name: &str) -> Option<&'static str> {
     foreign::argument(name, &KNOWN).or_else(|| nearest(name, KNOWN))
 }
 
 fn misspelt(name: &str) -> Option<String> {
     let elsewhere = |what: &str| Some(what.to_owned());
     match name {
-        "batch_size" | "num_workers" | "dataset" => elsewhere("write `batch_size = 256` in `data`; threads are the run's: `--threads 8`"),
-        "weight_decay" | "betas" | "eps" | "momentum" => elsewhere("it is the optimizer's: `optimizer = adamw(betas: (0.9, 0.95), weight_decay: 0.05)`"),
-        "warmup" | "warmup_epochs" | "warmup_steps" | "min_lr" => elsewhere("it is the schedule's: `learning_rate = cosine(base: 1.5e-4, warmup: 10%)`"),
+        "batch_size" | "num_workers" | "dataset" => {
+            elsewhere("write `batch_size = 256` in `data`; threads are the run's: `--threads 8`")
+        }
+        "weight_decay" | "betas" | "eps" | "momentum" => {
+            elsewhere("it is the optimizer's: `optimizer = adamw(betas: (0.9, 0.95), weight_decay: 0.05)`")
+        }
+        "warmup" | "warmup_epochs" | "warmup_steps" | "min_lr" => {
+            elsewhere("it is the schedule's: `learning_rate = cosine(base: 1.5e-4, warmup: 10%)`")
+        }
         "wd" | "beta1" | "beta2" => misspelt("weight_decay"),
-        "device" | "devices" | "gpus" | "accelerator" | "strategy" | "num_gpus" => elsewhere("leave it out: devices are chosen as it is run, `cmaec run FILE --backend xla`"),
-        "steps" | "max_steps" | "iterations" => elsewhere("write `epochs = 300`: a run is as long as its epochs, which may be a part of one, such as `0.5`"),
+        "device" | "devices" | "gpus" | "accelerator" | "strategy" | "num_gpus" => {
+            elsewhere("leave it out: devices are chosen as it is run, `cmaec run FILE --backend xla`")
+        }
+        "steps" | "max_steps" | "iterations" => {
+            elsewhere("write `epochs = 300`: a run is as long as its epochs, which may be a part of one, such as `0.5`")
+        }
         _ => meant(name).map(|meant| format!("did you mean `{meant}`?")),
     }
 }

@@ -159,9 +159,10 @@ impl Machine<'_> {
     /// `a::b` in an expression, where only `op::NAME` has a place.
     pub(super) fn unknown_path(&mut self, path: &[&str], span: Span) -> Diagnostic {
         let last = path.last().copied().unwrap_or_default();
-        let diagnostic =
-            Diagnostic::new(Code::UnknownName, format!("`{}` is not known here", path.join("::"))).label(span, "a path");
-        let home = Sources::stdlib_home(last).map(|module| format!("import it: `use std::{module}::{last}`, then write `{last}`"));
+        let diagnostic = Diagnostic::new(Code::UnknownName, format!("`{}` is not known here", path.join("::")))
+            .label(span, "a path");
+        let home = Sources::stdlib_home(last)
+            .map(|module| format!("import it: `use std::{module}::{last}`, then write `{last}`"));
         let imported = || match path {
             ["std", ..] => None,
             [file, _] => Some(format!("import it: `use {file}::{last}`, then write `{last}`")),
@@ -173,9 +174,35 @@ impl Machine<'_> {
     /// `torch.cat`, `F.softmax`, `nn.Linear`, `std.masks`: a module of Python, by its usual names, or a path with the wrong sign.
     pub(super) fn foreign_path(&mut self, base: &Expr, name: &Name, scope: &Rc<Scope>) -> Option<Diagnostic> {
         const MODULES: &[&str] = &[
-            "torch", "F", "nn", "np", "numpy", "jnp", "jax", "tf", "optim", "transforms", "T", "torchvision", "timm",
-            "datasets", "lr_scheduler", "einops", "math", "functional", "linalg", "random", "init", "std", "op", "keras", "optax",
+            "torch",
+            "F",
+            "nn",
+            "np",
+            "numpy",
+            "jnp",
+            "jax",
+            "tf",
+            "optim",
+            "transforms",
+            "T",
+            "torchvision",
+            "timm",
+            "datasets",
+            "lr_scheduler",
+            "einops",
+            "math",
+            "functional",
+            "linalg",
+            "random",
+            "init",
+            "std",
+            "op",
+            "keras",
+            "optax",
         ];
+        if let Some(own) = self.own_field(base, name, scope) {
+            return Some(own);
+        }
         let mut root = base;
         while let ExprKind::Field(inner, _) = &root.kind {
             root = inner;
@@ -187,8 +214,8 @@ impl Machine<'_> {
         }
         let (text, span) = (self.sources.slice(base.span).to_owned(), Span { end: name.span.end, ..base.span });
         let item = &*name.text;
-        let diagnostic =
-            Diagnostic::new(Code::UnknownName, format!("`{text}.{item}` is not known here")).label(span, "not of this language");
+        let diagnostic = Diagnostic::new(Code::UnknownName, format!("`{text}.{item}` is not known here"))
+            .label(span, "not of this language");
         let home = || {
             let module = Sources::stdlib_home(item)?;
             Some(format!("import it: `use std::{module}::{item}`, then write `{item}`"))
@@ -197,10 +224,40 @@ impl Machine<'_> {
         let builtin = || builtin::names().any(|known| known == item).then(|| format!("write `{item}`"));
         let help = match &*first.text {
             "op" => self.op_named(item).or_else(near_op),
-            _ => self.foreign(item, scope.file).or_else(|| self.op_named(item)).or_else(home).or_else(builtin).or_else(near_op),
+            _ => self
+                .foreign(item, scope.file)
+                .or_else(|| self.op_named(item))
+                .or_else(home)
+                .or_else(builtin)
+                .or_else(near_op),
         };
-        let spoken = || "operations are `op::NAME(…)`, and what the library has is imported: `use std::losses::info_nce`".to_owned();
+        let spoken = || {
+            "operations are `op::NAME(…)`, and what the library has is imported: `use std::losses::info_nce`".to_owned()
+        };
         Some(diagnostic.help(help.unwrap_or_else(spoken)))
+    }
+
+    /// `online.latent` within the branch `online`, `model.encoder`, `self.encoder`: what is seen by its bare name; and a field of
+    /// a branch that comes below.
+    fn own_field(&self, base: &Expr, name: &Name, scope: &Rc<Scope>) -> Option<Diagnostic> {
+        let ExprKind::Path(names) = &base.kind else { return None };
+        let [first] = names.as_slice() else { return None };
+        if self.is_known(first, scope) {
+            return None;
+        }
+        let (of, field) = (&first.text, &name.text);
+        let diagnostic =
+            Diagnostic::new(Code::UnknownName, format!("`{of}` is not known here")).label(first.span, "not known");
+        if matches!(scope.get(field), Some(value) if !matches!(value.kind, Kind::Poison)) {
+            return Some(diagnostic.help(format!("write `{field}`: here it goes by its own name")));
+        }
+        let branch = self.outline.iter().find(|d| d.section.is_none() && d.name.text == *of && !d.module)?;
+        let has = self.outline.iter().any(|d| d.section.as_deref() == Some(of) && d.name.text == *field);
+        let below = branch.name.span.source == first.span.source && branch.name.span.start > first.span.start;
+        (has && below).then(|| {
+            let labelled = diagnostic.label(branch.name.span, "this branch comes below");
+            labelled.help(format!("move `branch {of}` above the line that reads it"))
+        })
     }
 
     /// What to write for `base.name`, where there is no such field.
@@ -209,6 +266,12 @@ impl Machine<'_> {
             return Some(format!("did you mean `{near}`?"));
         }
         if let Kind::Record(_) = base.kind {
+            let text = self.sources.slice(base.span);
+            if self.emas.iter().any(|ema| ema.name == text)
+                && self.outline.iter().any(|d| d.module && *d.name.text == *name)
+            {
+                return Some(format!("name it in the call too: `{text} = ema({}, {name}, …)`", known.join(", ")));
+            }
             let elsewhere = self.outline.iter().filter(|defined| *defined.name.text == *name);
             let paths: Vec<String> = elsewhere.map(|defined| format!("`{}`", defined.path())).collect();
             if !paths.is_empty() {
@@ -228,11 +291,15 @@ impl Machine<'_> {
                 }
                 foreign::answer(name).or_else(|| Some(format!("a list has `.last` and items by number: `{of}[0]`")))
             }
-            Kind::Tensor(_) | Kind::Stored(..) => {
-                foreign::answer(name).or_else(|| self.op_named(name)).or_else(|| {
+            Kind::Tensor(_) | Kind::Stored(..) => foreign::answer(name)
+                .or_else(|| self.op_named(name))
+                .or_else(|| {
                     let near = nearest(name, self.tensors.op_names())?;
                     Some(format!("did you mean `op::{near}(…)`?"))
-                }).or_else(|| Some("a tensor has no fields: it is computed with by `op::NAME(…)`".into()))
+                })
+                .or_else(|| Some("a tensor has no fields: it is computed with by `op::NAME(…)`".into())),
+            Kind::View(_) | Kind::Recipe(_) | Kind::Source(_) if builtin::names().any(|known| known == name) => {
+                Some(format!("write `|> {name}(…)`"))
             }
             _ => foreign::answer(name).or_else(|| match known.len() {
                 1..=12 => {
@@ -288,7 +355,8 @@ fn type_text(ty: &ParamType) -> String {
             format!("[{}]{}", dims.join(", "), if shape.optional { "?" } else { "" })
         }
         ParamType::Record(fields) => {
-            let fields: Vec<String> = fields.iter().map(|(name, ty)| format!("{}: {}", name.text, type_text(ty))).collect();
+            let fields: Vec<String> =
+                fields.iter().map(|(name, ty)| format!("{}: {}", name.text, type_text(ty))).collect();
             format!("{{ {} }}", fields.join(", "))
         }
     }
@@ -333,7 +401,9 @@ pub(super) fn uncallable(target: &Value) -> Option<String> {
         Kind::Tensor(_) | Kind::View(_) | Kind::Stored(..) => {
             "leave the parentheses out, or write a `*` where a product is meant".into()
         }
-        Kind::Int(_) | Kind::Float(_) | Kind::Ratio(_) | Kind::Pixels(_) => format!("write `{target} * (…)` for a product"),
+        Kind::Int(_) | Kind::Float(_) | Kind::Ratio(_) | Kind::Pixels(_) => {
+            format!("write `{target} * (…)` for a product")
+        }
         Kind::Source(name) => format!("leave the parentheses out: `data.{name} |> …`"),
         Kind::Recipe(_) => "put it behind a source: `data.train |> …`".into(),
         Kind::List(_) | Kind::Tuple(_) => "write an index in square brackets: `list[0]`".into(),

@@ -226,7 +226,9 @@ fn in_body(function: &Function, used: &mut Names) {
 
 fn in_statement(statement: &Statement, used: &mut Names) {
     match statement {
-        Statement::Assign(_, value) | Statement::Update(_, value) | Statement::Initial(_, value) => in_expr(value, used),
+        Statement::Assign(_, value) | Statement::Update(_, value) | Statement::Initial(_, value) => {
+            in_expr(value, used)
+        }
         Statement::Require(require) => in_require(require, used),
     }
 }

@@ -46,7 +46,10 @@ impl Compiled {
 pub fn build(typed: Typed, diagnostics: &mut Diagnostics) -> Result<Compiled, Reported> {
     let reached = reached_tensors(&typed.train);
     check_losses(&typed, diagnostics);
-    check_modules(&typed, &reached, diagnostics);
+    // What a loss that trains nothing was to reach, nothing does.
+    if !diagnostics.has_errors() {
+        check_modules(&typed, &reached, diagnostics);
+    }
     check_rules(&typed, diagnostics);
     check_shadowed(&typed, diagnostics);
     if diagnostics.has_errors() {
@@ -281,7 +284,8 @@ fn check_shadowed(typed: &Typed, diagnostics: &mut Diagnostics) {
             rule.frozen_until.is_some(),
         ]
     };
-    let rules: Vec<(&ParameterRule, Span)> = typed.spec.train.rules.iter().zip(typed.rule_spans.iter().copied()).collect();
+    let rules: Vec<(&ParameterRule, Span)> =
+        typed.spec.train.rules.iter().zip(typed.rule_spans.iter().copied()).collect();
     let trained = || typed.stored.iter().map(|s| &s.decl).filter(|decl| decl.kind == TensorKind::Trained);
     for (index, (rule, span)) in rules.iter().enumerate() {
         // The first rule that gives a setting gives it for good.
@@ -304,10 +308,13 @@ fn check_shadowed(typed: &Typed, diagnostics: &mut Diagnostics) {
         let one_of_many = typed.rule_spans.iter().filter(|at| **at == *span).count() > 1;
         if let Some(shadows) = shadows.filter(|shadows| !shadows.is_empty() && !one_of_many) {
             diagnostics.push(
-                Diagnostic::new(Code::ShadowedRule, "a rule changes nothing: an earlier one sets the same for all that it matches")
-                    .label(*span, "never comes to anything")
-                    .label(shadows[0], "this one comes first")
-                    .help("move it above, or remove it"),
+                Diagnostic::new(
+                    Code::ShadowedRule,
+                    "a rule changes nothing: an earlier one sets the same for all that it matches",
+                )
+                .label(*span, "never comes to anything")
+                .label(shadows[0], "this one comes first")
+                .help("move it above, or remove it"),
             );
         }
     }

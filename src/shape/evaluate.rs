@@ -8,9 +8,7 @@ use std::rc::Rc;
 use crate::diag::{Code, Diagnostic, Reported, suggest};
 use crate::elab::{Bound, Dims, EVALUATION_BATCH, EVALUATION_CALLS, Kind, Scope, Value, as_duration, whole};
 use crate::source::Span;
-use crate::spec::{
-    BASELINE_LIMIT, DataSpec, Duration, EvaluateSpec, KnnSpec, Limit, ReconstructionsSpec, SourceSpec,
-};
+use crate::spec::{BASELINE_LIMIT, DataSpec, Duration, EvaluateSpec, KnnSpec, Limit, ReconstructionsSpec, SourceSpec};
 use crate::syntax::ast::{Argument, Entry, Expr, ExprKind, SectionKind};
 
 use super::{Typing, flatten};
@@ -61,9 +59,9 @@ impl Bound<'_> {
         let (trace, (outputs, spec)) = self.traced(batch, false, |bound| {
             // Once more, in another mode: what is wrong in training is told already, in its words.
             let told = bound.machine.diagnostics.has_errors();
-            bound.machine.diagnostics.mute(told);
+            let before = bound.machine.diagnostics.mute(told);
             let mut outputs = bound.branches();
-            bound.machine.diagnostics.mute(false);
+            bound.machine.diagnostics.mute(before);
             let spec = bound.evaluate_section(&mut outputs);
             (outputs, spec)
         });
@@ -130,7 +128,10 @@ impl Bound<'_> {
                     format!("`features` wants [B, D], found {}", Dims(&tensor.ty.shape)),
                 )
                 .label(value.span, format!("this is {}", Dims(&tensor.ty.shape)))
-                .help("pool the tokens: `|> mean_tokens`"),
+                .help(match tensor.ty.shape.len() {
+                    0 | 1 => "one row a picture is wanted: leave out the index or the mean that took it away",
+                    _ => "pool the tokens: `|> mean_tokens`",
+                }),
             );
         }
         outputs.push(("features".into(), tensor.id));

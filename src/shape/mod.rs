@@ -123,7 +123,9 @@ impl Bound<'_> {
         let named = |part: &str| outputs.iter().find(|(name, _)| name.ends_with(part)).map(|(name, _)| name.as_str());
         match (named(".query"), named(".key"), named(".pixels")) {
             (Some(query), Some(key), _) => {
-                format!("write `losses {{ contrastive = info_nce({query}, {key}, temperature: 0.07) }}`, with `use std::losses::info_nce`")
+                format!(
+                    "write `losses {{ contrastive = info_nce({query}, {key}, temperature: 0.07) }}`, with `use std::losses::info_nce`"
+                )
             }
             _ => "write `losses { NAME = … }`: a scalar of the branches' values, such as those of `std::losses`".into(),
         }
@@ -207,7 +209,9 @@ impl Bound<'_> {
         )
         .label(binding.name.span, "added to them");
         let labelled = parts.iter().fold(diagnostic, |d, part| d.label(part.span, "a loss by itself"));
-        self.machine.diagnostics.push(labelled.help(format!("remove `{name}`: the sum is trained and shown as `loss`")));
+        self.machine
+            .diagnostics
+            .push(labelled.help(format!("remove `{name}`: the sum is trained and shown as `loss`")));
     }
 
     /// Evaluates `losses` or `monitor`; a record gives one scalar a field.

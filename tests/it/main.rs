@@ -47,6 +47,7 @@ mod loader;
 #[path = "../made.rs"]
 mod made;
 mod masks;
+mod mended;
 mod methods;
 mod mixing;
 #[cfg(feature = "mpi")]
