@@ -11,7 +11,7 @@ use crate::syntax::ast::{self, Argument, BinaryOp, Expr, ExprKind, Name, Param, 
 use super::args::{Slot, wrong_type};
 use super::scope::Scope;
 use super::value::{Definition, Kind, Value};
-use super::{Checked, Machine, number, unknown};
+use super::{Checked, Machine, lists, number, unknown};
 
 impl Machine<'_> {
     pub fn eval(&mut self, expr: &Expr, scope: &Rc<Scope>) -> Checked<Value> {
@@ -187,24 +187,14 @@ impl Machine<'_> {
     }
 
     fn index(&mut self, base: &Value, index: &Value, span: Span) -> Checked<Value> {
-        if let (Some(items), Kind::Range(range)) = (base.items(), &index.kind) {
-            return self.part(items, &range.0, &range.1, span);
-        }
-        if let (Kind::Modules(ids), Kind::Range(range)) = (&base.kind, &index.kind) {
-            let items: Vec<Value> = ids.iter().map(|id| Value::new(Kind::Module(*id), span)).collect();
-            let part = self.part(&items, &range.0, &range.1, span)?;
-            let ids = part.items().unwrap_or_default().iter().filter_map(|item| match item.kind {
-                Kind::Module(id) => Some(id),
-                _ => None,
-            });
-            return Ok(Value::new(Kind::Modules(Rc::new(ids.collect())), span));
+        let repeated = lists::repeated(base, span);
+        let items = base.items().or(repeated.as_deref());
+        if let (Some(items), Kind::Range(range)) = (items, &index.kind) {
+            let part = self.part(items, &range.0, &range.1, span)?;
+            return Ok(if repeated.is_some() { lists::as_modules(&part) } else { part });
         }
         let Some(at) = index.whole() else { return self.fail(wrong_type("an index", index, "a whole number")) };
-        let repeated = match &base.kind {
-            Kind::Modules(ids) => Some(ids.iter().map(|id| Value::new(Kind::Module(*id), span)).collect::<Vec<_>>()),
-            _ => None,
-        };
-        if let Some(items) = base.items().or(repeated.as_deref()) {
+        if let Some(items) = items {
             let from_end = if at < 0 { items.len() as i64 + at } else { at };
             return match usize::try_from(from_end).ok().and_then(|i| items.get(i)) {
                 Some(value) => Ok(value.clone()),

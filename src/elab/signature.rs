@@ -234,7 +234,7 @@ impl Machine<'_> {
         let rest = shape.dims.iter().position(|d| matches!(d, Dim::Rest(_)));
         let fixed = shape.dims.len() - usize::from(rest.is_some());
         let rank_fits = if rest.is_some() { found.len() >= fixed } else { found.len() == fixed };
-        let mut culprits: Vec<(Span, String)> = Vec::new();
+        let mut culprits: Vec<(Span, String, usize)> = Vec::new();
         if rank_fits {
             let before = rest.unwrap_or(fixed);
             let skipped = found.len() - fixed;
@@ -246,7 +246,11 @@ impl Machine<'_> {
                     Some(value) => {
                         let wanted = value.whole().unwrap_or(-1);
                         if wanted != found[axis] as i64 {
-                            culprits.push((value.span, format!("`{}` is {value}", self.sources.slice(expr.span))));
+                            culprits.push((
+                                value.span,
+                                format!("`{}` is {value}", self.sources.slice(expr.span)),
+                                axis,
+                            ));
                         }
                     }
                     None => {
@@ -270,16 +274,11 @@ impl Machine<'_> {
                     .to_owned(),
             ),
             // A size that the block was made with goes by a lower-case name.
-            [(_, text)] => text
+            [(_, text, axis)] => text
                 .strip_prefix('`')
                 .and_then(|rest| rest.split_once('`'))
                 .filter(|(name, _)| name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'))
-                .map(|(name, _)| {
-                    let axis = shape.dims.iter().position(|d| matches!(d, Dim::Expr(e) if self.sources.slice(e.span) == name));
-                    let from_end = axis.map_or(1, |axis| shape.dims.len() - axis);
-                    let size = found[found.len() - from_end.min(found.len())];
-                    format!("make it with `{name}: {size}`, or give it {wanted}")
-                }),
+                .map(|(name, _)| format!("make it with `{name}: {}`, or give it {wanted}", found[*axis])),
             _ if !rank_fits && found.len() == shape.dims.len() + 1 && found.len() == 3 => {
                 Some("pool the tokens first: `|> mean_tokens`, or take `.cls`".to_owned())
             }
@@ -292,7 +291,7 @@ impl Machine<'_> {
             )),
             _ => None,
         };
-        for (span, text) in culprits {
+        for (span, text, _) in culprits {
             diagnostic = diagnostic.label(span, text);
         }
         self.fail(diagnostic.maybe_help(help))

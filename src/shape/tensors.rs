@@ -42,14 +42,27 @@ impl Trace {
 }
 
 impl Trace {
-    /// `op` of two operands of one shape, or where `negated` that it does not hold: 1 − it.
-    fn compared(&mut self, op: Op, a: Operand, b: Operand, negated: bool, span: Span) -> Result<Value, Diagnostic> {
-        let [a, b] = self.pair(a, b, op.name(), span)?;
-        let mut holds = self.emit(op, &[a, b], None, span)?;
-        if negated {
-            let minus = self.emit(Op::Neg, &[(holds, span)], None, span)?;
-            holds = self.emit(Op::AddConst { value: 1.0 }, &[(minus, span)], None, span)?;
-        }
+    /// Where `op` holds of the operands 1, else 0. All comparisons are made of two ops, which every backend has; NaN is unequal to
+    /// everything and neither less nor more.
+    fn compared(&mut self, op: BinaryOp, a: Operand, b: Operand, span: Span) -> Result<Value, Diagnostic> {
+        let name = if matches!(op, BinaryOp::Equal | BinaryOp::NotEqual) { "equal" } else { "less" };
+        let [a, b] = self.pair(a, b, name, span)?;
+        let (low, high) = if matches!(op, BinaryOp::Greater | BinaryOp::GreaterEqual) { (b, a) } else { (a, b) };
+        let mut emit = |op: Op, operands: &[(Tensor, Span)]| self.emit(op, operands, None, span);
+        let holds = match op {
+            BinaryOp::Equal => emit(Op::Equal, &[low, high])?,
+            BinaryOp::NotEqual => {
+                let equal = emit(Op::Equal, &[low, high])?;
+                let negated = emit(Op::Neg, &[(equal, span)])?;
+                emit(Op::AddConst { value: 1.0 }, &[(negated, span)])?
+            }
+            BinaryOp::LessEqual | BinaryOp::GreaterEqual => {
+                let less = emit(Op::Less, &[low.clone(), high.clone()])?;
+                let equal = emit(Op::Equal, &[low, high])?;
+                emit(Op::Add, &[(less, span), (equal, span)])?
+            }
+            _ => emit(Op::Less, &[low, high])?,
+        };
         Ok(Value::new(Kind::Tensor(holds), span))
     }
 }
@@ -112,13 +125,12 @@ impl Tensors for Trace {
                     BinaryOp::Sub => Op::Sub,
                     BinaryOp::Mul => Op::Mul,
                     BinaryOp::Div => Op::Div,
-                    // All comparisons are made of two ops, which every backend has: 1 where it holds, else 0.
-                    BinaryOp::Less => return self.compared(Op::Less, a, b, false, span),
-                    BinaryOp::Greater => return self.compared(Op::Less, b, a, false, span),
-                    BinaryOp::LessEqual => return self.compared(Op::Less, b, a, true, span),
-                    BinaryOp::GreaterEqual => return self.compared(Op::Less, a, b, true, span),
-                    BinaryOp::Equal => return self.compared(Op::Equal, a, b, false, span),
-                    BinaryOp::NotEqual => return self.compared(Op::Equal, a, b, true, span),
+                    BinaryOp::Less
+                    | BinaryOp::LessEqual
+                    | BinaryOp::Greater
+                    | BinaryOp::GreaterEqual
+                    | BinaryOp::Equal
+                    | BinaryOp::NotEqual => return self.compared(op, a, b, span),
                     BinaryOp::Rem | BinaryOp::And | BinaryOp::Or => {
                         let help = match op {
                             BinaryOp::Rem => "write `a - b * op::floor(a / b)`",

@@ -24,6 +24,7 @@ mod checkpoints;
 mod circles;
 mod codes;
 mod command;
+mod comparisons;
 mod copies;
 mod cpu;
 mod data_codes;
