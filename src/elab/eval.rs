@@ -97,7 +97,19 @@ impl Machine<'_> {
         let value = self.eval(expr, scope)?;
         match value.kind {
             Kind::Bool(b) => Ok(b),
-            _ => self.fail(wrong_type("a condition", &value, "true or false")),
+            _ => {
+                let compared = value.number().or(match value.kind {
+                    Kind::Pixels(n) => Some(n as f64),
+                    _ => None,
+                });
+                let zero = if matches!(value.kind, Kind::Pixels(_)) { "0px" } else { "0" };
+                let text = self.sources.slice(expr.span);
+                let help = compared.map(|_| format!("compare it: `{text} > {zero}`"));
+                let asked = value
+                    .is_tensor()
+                    .then(|| "a tensor is known as it runs: write `op::select(condition, a, b)`".to_owned());
+                self.fail(wrong_type("a condition", &value, "true or false").maybe_help(help.or(asked)))
+            }
         }
     }
 
@@ -334,7 +346,10 @@ impl Machine<'_> {
                 None => self.fail(
                     Diagnostic::new(Code::NotCallable, format!("`{}` is a block", def.item.name.text))
                         .label(span, "a module is made here")
-                        .help(format!("define it in `model`: `name = {}(…)`, then call `name`", def.item.name.text)),
+                        .help(format!(
+                            "define it in `model`, or in a block's head: `name = {}(…)`; then call `name`",
+                            def.item.name.text
+                        )),
                 ),
             },
             Kind::Function(def) => self.call_function(def, first, arguments, span, scope),

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::diag::{Code, Diagnostic, listed, suggest};
+use crate::diag::{Code, Diagnostic, listed, nearest};
 use crate::op::size;
 use crate::source::Span;
 use crate::spec::Schedule;
@@ -23,6 +23,24 @@ fn record_with(field: &str) -> String {
         "tokens" => "take the encoder's whole output: `latent = encoder(views.online, keep: mask)`".into(),
         _ => format!("give a record with `{field}`: `{{ {field}: … }}`"),
     }
+}
+
+/// What a type is called here that `ty` is meant for; all of them where none is.
+fn type_help(ty: &str) -> String {
+    let ours = match ty {
+        "Tensor" | "FloatTensor" | "Array" | "ndarray" | "Module" => {
+            return "write the shape of a tensor: `x: [B, N, dim]`".into();
+        }
+        "integer" | "Int" | "long" | "usize" => Some("int"),
+        "str" | "String" | "text" => Some("string"),
+        "boolean" | "Bool" => Some("bool"),
+        "double" | "real" | "Float" => Some("float"),
+        "percent" | "percentage" => Some("ratio"),
+        "pixels" | "length" => Some("px"),
+        "dict" | "struct" => Some("record"),
+        _ => nearest(ty, TYPES.iter().copied()),
+    };
+    ours.map_or_else(|| format!("there is {}", listed(TYPES)), |ours| format!("did you mean `{ours}`?"))
 }
 
 /// Static types that a parameter may name.
@@ -179,7 +197,7 @@ impl Machine<'_> {
             "any" => Ok(value.kind.clone()),
             _ => Err(Diagnostic::new(Code::UnknownName, format!("there is no type `{ty}`"))
                 .label(span, "not known")
-                .maybe_help(suggest(ty, TYPES.iter().copied()))),
+                .help(type_help(ty))),
         };
         let kind = self.check(checked)?;
         Ok(Value::new(kind, value.span))

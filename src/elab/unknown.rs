@@ -92,13 +92,15 @@ impl Machine<'_> {
         if let Some(help) = self.foreign(text, name.span.source).or_else(home).or_else(op) {
             return diagnostic.help(help);
         }
-        let mut known = scope.visible();
-        known.extend(self.file_names(scope.file));
+        let mut known = self.file_names(scope.file);
         known.extend(self.ambient.keys().map(|n| n.to_string()));
         known.extend(builtin::names().map(str::to_owned));
         // Those that are seen from here go by their bare names already.
         let paths: Vec<&Defined> = self.outline.iter().filter(|defined| defined.section.is_some()).collect();
-        let plain = nearest(text, known.iter().map(String::as_str)).map(str::to_owned);
+        let here = scope.visible();
+        // What is defined in the same place is nearer than what every file sees.
+        let own = nearest(text, here.iter().map(String::as_str));
+        let plain = own.or_else(|| nearest(text, known.iter().map(String::as_str))).map(str::to_owned);
         let field = || nearest(text, paths.iter().map(|d| &*d.name.text)).map(str::to_owned);
         let of_field = |near: String| paths.iter().find(|d| *d.name.text == *near).map(|defined| defined.path());
         let of_op = || nearest(text, self.tensors.op_names()).map(|op| format!("op::{op}"));
@@ -107,11 +109,18 @@ impl Machine<'_> {
             Some(format!("{item}`, with `use std::{}::{item}", Sources::stdlib_home(item)?))
         };
         let modules = || {
-            let modules: Vec<&str> = self.outline.iter().filter(|d| d.module).map(|d| &*d.name.text).collect();
+            let modules = self.outline.iter().filter(|d| d.module && scope.get(&d.name.text).is_some());
+            let modules: Vec<&str> = modules.map(|d| &*d.name.text).collect();
             (1..=12).contains(&modules.len()).then(|| format!("`model` has {}", listed(&modules)))
         };
+        let around = || {
+            let mut here = here.clone();
+            here.sort_unstable();
+            here.dedup();
+            (1..=12).contains(&here.len()).then(|| format!("there is {}", listed(&here)))
+        };
         let found = plain.or_else(|| field().and_then(of_field)).or_else(of_op).or_else(of_std);
-        diagnostic.maybe_help(found.map(|found| format!("did you mean `{found}`?")).or_else(modules))
+        diagnostic.maybe_help(found.map(|found| format!("did you mean `{found}`?")).or_else(modules).or_else(around))
     }
 
     /// What to write for a name of PyTorch and its kind, and where that is imported from.

@@ -4,13 +4,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::diag::{Code, Diagnostic};
+use crate::diag::{Code, Diagnostic, is_near};
 use crate::syntax::ast::{Block, BlockEntry, Dim, Entry, Expr, ExprKind, File, Function, Item, Name, Param, ParamType};
 use crate::syntax::ast::{Override, Pipeline, Require, RuleSelector, SectionKind, ShapeType, Statement, Use};
 
-use super::Machine;
 use super::reads::Reads;
 use super::section::{EVALUATION_BATCH, EVALUATION_CALLS};
+use super::{Machine, foreign};
 
 pub type Names = BTreeSet<Arc<str>>;
 
@@ -89,10 +89,16 @@ impl Machine<'_> {
                 if asked || set || is_meant(name) || reads.name(name) || by_field && reads.field(&owner, name) {
                     continue;
                 }
+                let setting = !by_field && foreign::argument(name, &[EVALUATION_BATCH]).is_some();
+                let help = if setting || !by_field && is_near(name, EVALUATION_BATCH) {
+                    format!("did you mean `{EVALUATION_BATCH}`?")
+                } else {
+                    format!("use it, remove it, or call it `_{name}`")
+                };
                 self.diagnostics.push(
                     Diagnostic::new(Code::UnusedName, format!("nothing reads `{owner}.{name}`"))
                         .label(binding.name.span, "no loss, no monitor and no evaluation hangs on it")
-                        .help(format!("use it, remove it, or call it `_{name}`")),
+                        .help(help),
                 );
             }
         }
