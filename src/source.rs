@@ -177,6 +177,12 @@ impl Sources {
         STDLIB.iter().find(|(_, text)| defines(text)).map(|(name, _)| name.trim_end_matches(".cmae"))
     }
 
+    /// Names of the blocks and functions of the standard library, for suggestions.
+    pub fn stdlib_items() -> impl Iterator<Item = &'static str> {
+        let lines = STDLIB.iter().flat_map(|(_, text)| text.lines());
+        lines.filter_map(|line| Some(line.strip_prefix("block ").or(line.strip_prefix("fn "))?.split_once('(')?.0))
+    }
+
     fn find(&self, name: &str) -> Option<SourceId> {
         self.sources.iter().position(|s| s.name == name).map(|i| SourceId(i as u32))
     }

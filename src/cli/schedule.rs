@@ -2,7 +2,7 @@
 
 use cmae::data::loader::steps_per_epoch;
 use cmae::data::source;
-use cmae::graph::Program;
+use cmae::graph::{InputKind, Program};
 use cmae::spec::{Duration, ParameterRule, Schedule, Selector};
 
 use super::output::outln;
@@ -46,7 +46,7 @@ pub fn show(program: &Program) -> Result<(), String> {
     Ok(())
 }
 
-/// Learning rate, weight decay and momenta of averaged copies; of rules what is not one number.
+/// Learning rate, weight decay, momenta of averaged copies and scheduled numbers of the graph; of rules what is not one number.
 fn columns(program: &Program) -> Vec<Column<'_>> {
     let train = &program.spec.train;
     let mut columns: Vec<Column<'_>> = vec![
@@ -59,6 +59,14 @@ fn columns(program: &Program) -> Vec<Column<'_>> {
         columns.extend(rule.learning_rate.as_ref().map(|rate| (own("learning rate"), rate)));
         let decay = rule.weight_decay.as_ref().filter(|decay| !matches!(decay, Schedule::Constant(_)));
         columns.extend(decay.map(|decay| (own("weight decay"), decay)));
+    }
+    // Numbers of the graph itself, such as a temperature.
+    for input in &program.train.inputs {
+        if let InputKind::Schedule(schedule) = &input.kind
+            && !matches!(schedule, Schedule::Constant(_))
+        {
+            columns.push((input.name.replacen("schedule.", "number of ", 1), schedule));
+        }
     }
     columns
 }

@@ -33,7 +33,7 @@ codes! {
     DuplicateArgument = "name::duplicate_argument",
     DuplicateName = "name::duplicate_name",
     CyclicUse = "name::cyclic_use",
-    UnusedParameter = "name::unused_parameter",
+    UnusedLoop = "name::unused_loop",
     UnusedSetting = "name::unused_setting",
     MissingSetting = "name::missing_setting",
     UnknownSetting = "name::unknown_setting",
@@ -88,6 +88,12 @@ codes! {
     ScheduleUnfinished = "warning::schedule_unfinished",
     NeverReached = "warning::never_reached",
     NeverThawed = "warning::never_thawed",
+    UnusedName = "warning::unused_name",
+    CountedTwice = "warning::counted_twice",
+    OtherClasses = "warning::other_classes",
+    OtherColours = "warning::other_colours",
+    ShadowedRule = "warning::shadowed_rule",
+    NoGradient = "warning::no_gradient",
 }
 
 impl Code {

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 
 pub use code::Code;
 pub use render::{render, render_json};
-pub use suggest::suggest;
+pub use suggest::{is_near, listed, nearest, suggest};
 
 use crate::source::{SourceId, Span};
 
@@ -66,13 +66,32 @@ impl Diagnostic {
         self
     }
 
+    /// Takes `help` where there is one.
     pub fn maybe_help(mut self, help: Option<String>) -> Self {
-        self.help = help;
+        self.help = help.or(self.help);
         self
     }
 
     pub fn severity(&self) -> Severity {
         self.code.severity()
+    }
+
+    /// Whether one change of the file mends both: the same culprit, and the same line to type.
+    fn mends_as(&self, other: &Diagnostic) -> bool {
+        // The same name, unknown at another place, is to be mended there too, unless both want what stands elsewhere.
+        let culprits = |d: &Diagnostic| -> Vec<Span> {
+            let first = usize::from(d.code == Code::UnknownName && d.labels.len() > 1);
+            d.labels.iter().skip(first).map(|(span, _)| *span).take(1).collect()
+        };
+        let told = self.help.is_some() && self.help == other.help && !self.labels.is_empty();
+        // The same words at another place are the same mistake, but for a name that is misspelt twice.
+        let same_words = self.message == other.message
+            && match self.code {
+                Code::Requirement | Code::ShapeMismatch | Code::GraphTooLarge => true,
+                Code::UnknownName => self.help.as_ref().is_some_and(|help| help.starts_with("import it")),
+                _ => false,
+            };
+        told && (same_words || culprits(self) == culprits(other))
     }
 }
 
@@ -89,35 +108,83 @@ pub struct Diagnostics {
     /// The same as they were pushed, before any label moved.
     pushed: Vec<Diagnostic>,
     library: BTreeSet<SourceId>,
-    calls: Vec<Span>,
+    calls: Vec<Call>,
+    muted: bool,
+}
+
+/// A call that is under way.
+#[derive(Debug)]
+struct Call {
+    span: Span,
+    /// Of what is called.
+    head: Span,
+    /// The name that is called; of the user's calls alone, as are the arguments.
+    callee: String,
+    /// Each with its place and what it is.
+    arguments: Vec<(Span, String)>,
 }
 
 impl Diagnostics {
     pub fn push(&mut self, diagnostic: Diagnostic) -> Reported {
         // A block used twelve times would say the same thing twelve times.
-        if !self.is_full() && !self.pushed.contains(&diagnostic) {
-            self.pushed.push(diagnostic.clone());
-            let placed = self.placed(diagnostic);
-            self.list.push(placed);
+        if self.muted || self.is_full() || self.pushed.contains(&diagnostic) {
+            return Reported;
+        }
+        self.pushed.push(diagnostic.clone());
+        let placed = self.placed(diagnostic);
+        let (errors, warnings): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.list).into_iter().partition(|d| d.severity() == Severity::Error);
+        self.list = errors;
+        match placed.severity() {
+            // A length without its unit goes wrong wherever it is used, and is mended once.
+            Severity::Error if self.list.iter().any(|told| told.mends_as(&placed)) => self.list.extend(warnings),
+            Severity::Error => {
+                self.list.push(placed);
+                // What a misspelt name was to read is no fault of its own.
+                self.list.extend(warnings.into_iter().filter(|warning| warning.code != Code::UnusedName));
+            }
+            Severity::Warning if placed.code == Code::UnusedName && !self.list.is_empty() => self.list.extend(warnings),
+            Severity::Warning => {
+                self.list.extend(warnings);
+                self.list.push(placed);
+            }
         }
         Reported
     }
 
-    /// With a label in the user's text first: one that it has, or the innermost call that led into the library.
+    /// With a label in the user's text first: one that it has, or the innermost call that led into the library, with what that
+    /// call was given.
     fn placed(&self, mut diagnostic: Diagnostic) -> Diagnostic {
-        let in_library = |span: &Span| self.library.contains(&span.source);
-        match diagnostic.labels.first() {
-            Some((first, _)) if in_library(first) => {}
-            _ => return diagnostic,
+        if !diagnostic.labels.iter().any(|(span, _)| self.in_library(span)) {
+            return diagnostic;
         }
-        let own = diagnostic.labels.iter().position(|(span, _)| !in_library(span));
-        let call = self.calls.iter().rev().find(|span| !in_library(span));
-        match (own, call) {
-            (Some(own), _) => diagnostic.labels[..=own].rotate_right(1),
-            (None, Some(call)) => diagnostic.labels.insert(0, (*call, "this leads there".into())),
-            (None, None) => {}
+        let Some(call) = self.calls.iter().rev().find(|call| !self.in_library(&call.span)) else { return diagnostic };
+        let within =
+            |span: &Span| span.source == call.span.source && call.span.start <= span.start && span.end <= call.span.end;
+        let own = diagnostic.labels.iter().any(|(span, _)| !self.in_library(span));
+        let (mut first, library): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut diagnostic.labels).into_iter().partition(|(span, _)| !self.in_library(span));
+        if !first.iter().any(|(span, _)| within(span)) {
+            first.insert(0, (call.head, "in this call".into()));
         }
+        if !own {
+            if !call.callee.is_empty() && !diagnostic.message.contains(&format!("`{}`", call.callee)) {
+                diagnostic.message = format!("`{}` cannot work with this: {}", call.callee, diagnostic.message);
+            }
+            let given = call.arguments.iter().filter(|(span, _)| !self.in_library(span)).cloned();
+            first.extend(given);
+        }
+        diagnostic.labels = first.into_iter().chain(library).collect();
         diagnostic
+    }
+
+    fn in_library(&self, span: &Span) -> bool {
+        self.library.contains(&span.source)
+    }
+
+    /// Whether what follows goes untold, as where the same was gone through before; gives what held until now.
+    pub fn mute(&mut self, muted: bool) -> bool {
+        std::mem::replace(&mut self.muted, muted)
     }
 
     /// The text `source` is the library's.
@@ -125,9 +192,28 @@ impl Diagnostics {
         self.library.insert(source);
     }
 
-    /// What follows is asked for by the call at `span`, until [`Diagnostics::leave`].
-    pub fn enter(&mut self, span: Span) {
-        self.calls.push(span);
+    /// What follows is asked for by the call at `span`, of what stands at `head`, until [`Diagnostics::leave`].
+    pub fn enter(&mut self, span: Span, head: Span) {
+        self.calls.push(Call { span, head, callee: String::new(), arguments: Vec::new() });
+    }
+
+    /// The innermost call is the user's own, and one of `callee`: what it is given is worth noting.
+    pub fn calls_out(&mut self, callee: &str) -> bool {
+        let library = &self.library;
+        match self.calls.last_mut() {
+            Some(call) if !library.contains(&call.span.source) => {
+                call.callee = callee.to_owned();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Notes an argument of the innermost call, and what it is.
+    pub fn given(&mut self, span: Span, what: String) {
+        if let Some(call) = self.calls.last_mut() {
+            call.arguments.push((span, what));
+        }
     }
 
     pub fn leave(&mut self) {

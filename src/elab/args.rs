@@ -6,29 +6,29 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::diag::{Code, Diagnostic, suggest};
+use crate::diag::{Code, Diagnostic, listed};
 use crate::source::Span;
-use crate::spec::Limit;
-use crate::syntax::ast::{Argument, ExprKind};
+use crate::spec::{Duration, Limit};
+use crate::syntax::ast::{Argument, ExprKind, Param};
 
 use super::scope::Scope;
 use super::value::{Kind, Value};
-use super::{Checked, Machine};
+use super::{Checked, Machine, unknown};
 
 /// One parameter for binding.
 pub struct Slot<'p> {
     pub name: &'p str,
     pub required: bool,
-    /// Where it is declared, if in a file.
-    pub span: Option<Span>,
+    /// As it is declared, if in a file.
+    pub param: Option<&'p Param>,
 }
 
 impl<'p> Slot<'p> {
     /// `name`, or `name?` for an optional one.
     pub fn builtin(name: &'p str) -> Self {
         match name.strip_suffix('?') {
-            Some(name) => Slot { name, required: false, span: None },
-            None => Slot { name, required: true, span: None },
+            Some(name) => Slot { name, required: false, param: None },
+            None => Slot { name, required: true, param: None },
         }
     }
 }
@@ -66,12 +66,11 @@ impl Machine<'_> {
                     Some(index) => Some(index),
                     None => {
                         let message = format!("`{callee}` has no parameter `{}`", name.text);
-                        let help = suggest(&name.text, slots.iter().map(|s| s.name));
                         failed = Some(
                             self.diagnostics.push(
                                 Diagnostic::new(Code::UnknownArgument, message)
                                     .label(name.span, "not known")
-                                    .maybe_help(help),
+                                    .help(unknown::argument_help(callee, &name.text, slots)),
                             ),
                         );
                         continue;
@@ -96,12 +95,18 @@ impl Machine<'_> {
             targets.push(target);
         }
         if let Some(reported) = failed {
+            // What stands in them may be wrong by itself.
+            arguments.iter().for_each(|argument| drop(self.eval(&argument.value, scope)));
             return Err(reported);
         }
+        let notes = self.diagnostics.calls_out(callee);
         if let Some(value) = first {
+            if notes && let Some(slot) = slots.first() {
+                self.note_argument(slot.name, &value, value.span);
+            }
             match bound.first_mut() {
                 Some(slot) => *slot = Some(value),
-                None => return self.too_many(callee, 0, value.span),
+                None => return self.too_many(callee, slots, value.span),
             }
         }
         for (argument, target) in arguments.iter().zip(targets) {
@@ -112,24 +117,31 @@ impl Machine<'_> {
                         taken[index] = Some(argument.value.span);
                         index
                     }
-                    None => return self.too_many(callee, slots.len(), argument.value.span),
+                    None => return self.too_many(callee, slots, argument.value.span),
                 },
             };
             match self.eval(&argument.value, scope) {
-                Ok(value) => bound[index] = Some(value),
+                Ok(value) => {
+                    if notes {
+                        self.note_argument(slots[index].name, &value, argument.value.span);
+                    }
+                    bound[index] = Some(value);
+                }
                 Err(reported) => failed = Some(reported),
             }
         }
-        for (slot, value) in slots.iter().zip(&bound) {
-            if slot.required && value.is_none() && failed.is_none() {
-                let message = format!("`{callee}` needs `{}`", slot.name);
-                let mut diagnostic =
-                    Diagnostic::new(Code::MissingArgument, message).label(call, "missing in this call");
-                if let Some(span) = slot.span {
-                    diagnostic = diagnostic.label(span, "wanted here");
-                }
-                failed = Some(self.diagnostics.push(diagnostic.help(format!("add `{}: …`", slot.name))));
+        let missing: Vec<&Slot<'_>> =
+            slots.iter().zip(&bound).filter(|(slot, value)| slot.required && value.is_none()).map(|(s, _)| s).collect();
+        if !missing.is_empty() && failed.is_none() {
+            let names: Vec<&str> = missing.iter().map(|slot| slot.name).collect();
+            let message = format!("`{callee}` needs {}", listed(&names));
+            let mut diagnostic = Diagnostic::new(Code::MissingArgument, message).label(call, "missing in this call");
+            for span in missing.iter().filter_map(|slot| slot.param.map(|param| param.name.span)) {
+                diagnostic = diagnostic.label(span, "wanted here");
             }
+            let shown = missing.iter().map(|slot| format!("{}: {}", slot.name, unknown::example(slot)));
+            let help = format!("add `{}`", shown.collect::<Vec<_>>().join(", "));
+            failed = Some(self.diagnostics.push(diagnostic.help(help)));
         }
         match failed {
             Some(reported) => Err(reported),
@@ -137,10 +149,32 @@ impl Machine<'_> {
         }
     }
 
-    fn too_many<T>(&mut self, callee: &str, takes: usize, span: Span) -> Checked<T> {
+    /// Notes what an argument is, for errors that arise where it is used: shapes, sizes and shares.
+    fn note_argument(&mut self, name: &str, value: &Value, span: Span) {
+        let what = match &value.kind {
+            Kind::View(index) => {
+                let spec = &self.views[*index].spec;
+                let Some((height, width)) = spec.size else { return };
+                format!("pictures of {height}px × {width}px, {} channels", spec.channels)
+            }
+            Kind::Tensor(_) | Kind::Stored(..) | Kind::Pixels(_) | Kind::Int(_) | Kind::Ratio(_) | Kind::Tuple(_) => {
+                value.describe()
+            }
+            _ => return,
+        };
+        self.diagnostics.given(span, format!("`{name}` is {what}"));
+    }
+
+    fn too_many<T>(&mut self, callee: &str, slots: &[Slot<'_>], span: Span) -> Checked<T> {
+        let takes = slots.len();
         let plural = if takes == 1 { "" } else { "s" };
         let message = format!("`{callee}` takes {takes} argument{plural}");
-        self.fail(Diagnostic::new(Code::UnknownArgument, message).label(span, "one too many").help("remove it"))
+        let help = match takes {
+            0 => "remove it".to_owned(),
+            _ if ["mean", "sum"].contains(&callee) => format!("of a tensor: `op::{callee}(x, axis: 1)`"),
+            _ => format!("remove it; {}", unknown::parameters(callee, slots)),
+        };
+        self.fail(Diagnostic::new(Code::UnknownArgument, message).label(span, "one too many").help(help))
     }
 
     /// Evaluates the arguments of a builtin with parameters `names` (`?` ends optional ones).
@@ -287,8 +321,61 @@ impl Bag {
 
 /// "`size` of `crop` wants a length such as 224px, found the number 224".
 pub fn wrong_type(what: &str, value: &Value, wanted: &str) -> Diagnostic {
+    if let Some(quotient) = value.quotient.as_ref().filter(|_| wanted.contains("whole number")) {
+        return super::number::not_divisible(quotient, value.span);
+    }
     Diagnostic::new(Code::WrongType, format!("{what} wants {wanted}, found {}", value.describe()))
         .label(value.span, format!("this is {}", value.describe()))
+        .maybe_help(converted(value, wanted))
+}
+
+/// The same value as what is wanted, where it is clear how.
+fn converted(value: &Value, wanted: &str) -> Option<String> {
+    let number = wanted.contains("number");
+    Some(match &value.kind {
+        Kind::Int(n) if *n < 1 && wanted.contains("from 1") => "write `1` or more".into(),
+        Kind::Pixels(_) if wanted.contains("range such as 20%") => {
+            format!("a size is `random_resized_crop`'s: `random_resized_crop({value}, scale: 20%..100%)`")
+        }
+        Kind::Tuple(items) if items.len() == 2 && wanted.contains("a range") => {
+            format!("write `{}..{}`", items[0], items[1])
+        }
+        Kind::SchedulePer(..) if wanted.contains("schedule") => {
+            "write `ramp(0.996, 1)`, from one number to another, or leave `per` out".into()
+        }
+        Kind::Builtin(name) if ["adamw", "sgd", "lars"].contains(&&**name) => {
+            format!("write `{name}(weight_decay: 0.05)`")
+        }
+        Kind::Str(name) if ["adamw", "sgd", "lars"].contains(&&**name) => format!("write `{name}(weight_decay: 0.05)`"),
+        Kind::Float(x) if wanted.contains("whole number") && x.is_finite() && x.fract() != 0.0 && x.abs() < 1e15 => {
+            format!("write `{}` or `{}`", x.floor(), x.ceil())
+        }
+        Kind::Ratio(_) if wanted.contains("whole number") => "write a count, which has no `%`, such as `12`".into(),
+        Kind::Ratio(share) if number => format!("write `{share}`"),
+        Kind::Pixels(n) if number => format!("write `{n}`, or divide by `1px` for its number"),
+        Kind::Duration(Duration::Epochs(n) | Duration::Steps(n)) if number => format!("write `{n}`"),
+        Kind::Str(text) if wanted.contains("true or false") && ["True", "true"].contains(&&**text) => {
+            "write `true`".into()
+        }
+        Kind::Str(text) if wanted.contains("true or false") && ["False", "false"].contains(&&**text) => {
+            "write `false`".into()
+        }
+        Kind::Str(text) if !wanted.contains('"') && !wanted.contains("string") => {
+            let word = text.starts_with(|c: char| c.is_ascii_alphanumeric())
+                && text.chars().all(|c| c.is_ascii_alphanumeric() || "._%".contains(c));
+            return word.then(|| format!("write `{text}` without quotes"));
+        }
+        Kind::Int(0) if wanted.contains("true or false") => "write `false`".into(),
+        Kind::Int(1) if wanted.contains("true or false") => "write `true`".into(),
+        Kind::Tuple(items) if wanted == "a list" => {
+            format!("write `[{}]`", items.iter().map(Value::to_string).collect::<Vec<_>>().join(", "))
+        }
+        Kind::List(items) if wanted.contains("tuple") => {
+            format!("write `({})`", items.iter().map(Value::to_string).collect::<Vec<_>>().join(", "))
+        }
+        Kind::Int(_) | Kind::Float(_) if wanted.contains("string") => format!("write `\"{value}\"`"),
+        _ => return None,
+    })
 }
 
 pub fn as_ratio(what: &str, value: &Value) -> Read<f64> {
@@ -301,11 +388,17 @@ pub fn as_ratio(what: &str, value: &Value) -> Read<f64> {
             let number = value.number().unwrap_or_default();
             let percent = if number > 0.0 && number <= 1.0 { number * 100.0 } else { number };
             let percent = (percent * 1e10).round() / 1e10;
+            // Nobody types the digits of a third.
+            let short = (percent * 100.0).round() / 100.0;
+            let percent = if (short - percent).abs() < 1e-3 * percent { short } else { percent };
             let diagnostic =
                 Diagnostic::new(Code::WrongUnit, format!("{what} wants a ratio, found the number {value}"))
                     .label(value.span, "no unit");
             let fits = (0.0..=100.0).contains(&percent);
-            Err(diagnostic.maybe_help(fits.then(|| format!("write `{percent}%`"))))
+            Err(diagnostic.maybe_help(fits.then(|| match number {
+                1.0 => "write `1%` or `100%`".to_owned(),
+                _ => format!("write `{percent}%`"),
+            })))
         }
         _ => Err(wrong_type(what, value, "a ratio such as 75%")),
     }
@@ -330,6 +423,11 @@ pub fn as_pixels(what: &str, value: &Value) -> Read<usize> {
                 .label(value.span, "no unit")
                 .help(format!("write `{n}px`")))
         }
+        Kind::Float(x) if x.fract() == 0.0 && (0.0..=MAX_PIXELS as f64).contains(&x) => {
+            Err(Diagnostic::new(Code::WrongUnit, format!("{what} wants a length, found the number {x}"))
+                .label(value.span, "no unit")
+                .help(format!("write `{x}px`")))
+        }
         _ => Err(wrong_type(what, value, "a length such as 16px")),
     }
 }
@@ -337,6 +435,13 @@ pub fn as_pixels(what: &str, value: &Value) -> Read<usize> {
 /// (height, width) in pixels, neither zero; one length is both.
 pub fn as_size(what: &str, value: &Value) -> Read<(usize, usize)> {
     let size = match value.items() {
+        Some([Value { kind: Kind::Int(height), .. }, Value { kind: Kind::Int(width), .. }])
+            if *height > 0 && *width > 0 =>
+        {
+            return Err(Diagnostic::new(Code::WrongUnit, format!("{what} wants lengths, found the numbers {value}"))
+                .label(value.span, "no unit")
+                .help(format!("write `({height}px, {width}px)`")));
+        }
         Some([height, width]) => (as_pixels(what, height)?, as_pixels(what, width)?),
         Some(_) => return Err(wrong_type(what, value, "a size such as 224px or (24px, 40px)")),
         None => {
@@ -346,7 +451,7 @@ pub fn as_size(what: &str, value: &Value) -> Read<(usize, usize)> {
     };
     if size.0 == 0 || size.1 == 0 {
         let message = format!("{what} is {value}, which holds no pixel");
-        return Err(Diagnostic::new(Code::OutOfRange, message).label(value.span, "empty").help("write `224px`"));
+        return Err(Diagnostic::new(Code::OutOfRange, message).label(value.span, "empty").help("write `16px`"));
     }
     Ok(size)
 }

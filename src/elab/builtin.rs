@@ -5,12 +5,12 @@ use std::rc::Rc;
 use crate::decl::Init;
 use crate::diag::{Code, Diagnostic, suggest};
 use crate::source::Span;
-use crate::syntax::ast::Argument;
+use crate::syntax::ast::{Argument, ExprKind};
 
 use super::args::{Bag, Builtin, Slot, wrong_type};
 use super::scope::Scope;
 use super::value::{Kind, Value};
-use super::{Checked, Machine, lists, number, settings, sources, views};
+use super::{Checked, Machine, foreign, lists, number, settings, sources, views};
 
 /// Initial values that take no argument.
 const PLAIN_INITS: &[(&str, Init)] =
@@ -27,6 +27,9 @@ const STATIC: &[Builtin] = &[
     Builtin { name: "floor", params: &["x"], make: |bag| rounded(bag, "floor", f64::floor) },
     Builtin { name: "ceil", params: &["x"], make: |bag| rounded(bag, "ceil", f64::ceil) },
     Builtin { name: "sqrt", params: &["x"], make: sqrt },
+    Builtin { name: "exp", params: &["x"], make: exp },
+    Builtin { name: "log", params: &["x"], make: log },
+    Builtin { name: "whole", params: &["x"], make: whole },
     Builtin { name: "min", params: &["a", "b"], make: |bag| chosen(bag, "min", |a, b| a <= b) },
     Builtin { name: "max", params: &["a", "b"], make: |bag| chosen(bag, "max", |a, b| a > b) },
     Builtin { name: "pow", params: &["base", "exponent"], make: pow },
@@ -101,6 +104,17 @@ pub fn names() -> impl Iterator<Item = &'static str> {
         .chain(["imagenet"])
 }
 
+/// Parameters of a builtin that is called with static values; `?` ends those that may be left out. What takes modules has none of
+/// this kind.
+pub fn parameters(name: &str) -> Option<&'static [&'static str]> {
+    let called = CALLED.iter().flat_map(|table| table.iter()).find(|builtin| builtin.name == name);
+    called.map(|builtin| builtin.params).or(match name {
+        "ema" => Some(&["momentum", "when", "mode", "without"]),
+        "stop_gradient" => Some(&["x"]),
+        _ => lists::FUNCTIONS.iter().any(|(of_list, _)| *of_list == name).then_some(&["items"]),
+    })
+}
+
 /// The value of a builtin name.
 pub fn named(name: &str, span: Span) -> Option<Value> {
     if WORDS.contains(&name) {
@@ -157,9 +171,14 @@ impl Machine<'_> {
         }
         if let Some(value) = called.first {
             // Only static functions take a piped value among builtins, and none of them reads well so.
-            return self.fail(wrong_type(&format!("`{name}`"), &value, "its arguments in parentheses"));
+            let op =
+                (value.is_tensor() && self.tensors.signature(name).is_some()).then(|| format!("write `|> op::{name}`"));
+            return self.fail(wrong_type(&format!("`{name}`"), &value, "its arguments in parentheses").maybe_help(op));
         }
         if let Some(builtin) = CALLED.iter().flat_map(|table| table.iter()).find(|b| b.name == name) {
+            if let Some(taken) = self.step_of_view(name, arguments, scope) {
+                return self.fail(taken);
+            }
             if builtin.params.contains(&"path") {
                 for argument in arguments {
                     if let Some(path) = self.unquoted_path(&argument.value, scope) {
@@ -175,7 +194,24 @@ impl Machine<'_> {
             let made = (builtin.make)(&bag);
             return self.check(made).map(|kind| Value::new(kind, span));
         }
-        self.fail(Diagnostic::new(Code::NotCallable, format!("`{name}` takes no arguments")).label(span, "called here"))
+        self.fail(
+            Diagnostic::new(Code::NotCallable, format!("`{name}` takes no arguments"))
+                .label(span, "called here")
+                .help(format!("write `{name}`, without parentheses")),
+        )
+    }
+
+    /// `crop(view, …)`: a step is put behind a view, and is given none.
+    fn step_of_view(&self, name: &str, arguments: &[Argument], scope: &Rc<Scope>) -> Option<Diagnostic> {
+        let Argument { name: None, value } = arguments.first()? else { return None };
+        let ExprKind::Path(path) = &value.kind else { return None };
+        let [view] = path.as_slice() else { return None };
+        let is_view = matches!(scope.get(&view.text)?.kind, Kind::View(_) | Kind::Source(_));
+        (is_view && views::STEPS.iter().any(|step| step.name == name)).then(|| {
+            Diagnostic::new(Code::WrongType, format!("`{name}` is a step, which is put behind a view"))
+                .label(value.span, "a view")
+                .help(format!("write `{} |> {name}(…)`", view.text))
+        })
     }
 
     fn call_kmeans(&mut self, Called { first, arguments, span, scope, .. }: Called<'_>) -> Checked<Value> {
@@ -231,7 +267,7 @@ impl Machine<'_> {
                     "all_gather" => {
                         Some("leave it out: a loss sees the whole batch, however many ranks share it".to_owned())
                     }
-                    _ => suggest(op, known),
+                    _ => foreign::answer(op).or_else(|| suggest(op, known)),
                 };
                 Diagnostic::new(Code::UnknownName, format!("there is no `op::{op}`"))
                     .label(span, "not known")
@@ -321,7 +357,7 @@ fn rounded(bag: &Bag, name: &str, round: fn(f64) -> f64) -> Made {
         Some(_) => Err(Diagnostic::new(Code::OutOfRange, format!("`{name}` of {x} is too large for a whole number"))
             .label(x.span, "too large")
             .help("write a number below 9e15")),
-        None => Err(wrong_type(&format!("`{name}`"), &x, "a number")),
+        None => Err(computed(name, &x)),
     }
 }
 
@@ -334,8 +370,51 @@ fn sqrt(bag: &Bag) -> Made {
                 .help("write a number from 0"))
         }
         Some(number) => Ok(Kind::Float(number.sqrt())),
-        None => Err(wrong_type("`sqrt`", &x, "a number")),
+        None => Err(computed("sqrt", &x)),
     }
+}
+
+fn exp(bag: &Bag) -> Made {
+    let x = argument(bag, "x");
+    match x.number().map(libm::exp) {
+        Some(number) if number.is_finite() => Ok(Kind::Float(number)),
+        Some(_) => Err(Diagnostic::new(Code::OutOfRange, format!("`exp` of {x} is no finite number"))
+            .label(x.span, "too large")
+            .help("write a number below 709")),
+        None => Err(computed("exp", &x)),
+    }
+}
+
+fn log(bag: &Bag) -> Made {
+    let x = argument(bag, "x");
+    match x.number() {
+        Some(number) if number > 0.0 => Ok(Kind::Float(libm::log(number))),
+        Some(_) => {
+            Err(Diagnostic::new(Code::OutOfRange, format!("`log` of {x}: only a number above zero has a logarithm"))
+                .label(x.span, "not above zero")
+                .help("write a number above zero"))
+        }
+        None => Err(computed("log", &x)),
+    }
+}
+
+/// A number that counts something, or several: where a division leaves a rest the error names both numbers.
+fn whole(bag: &Bag) -> Made {
+    let x = argument(bag, "x");
+    let of = |value: &Value| {
+        let wrong = || wrong_type("`whole`", value, "a whole number");
+        value.whole().map(|n| Value::new(Kind::Int(n), value.span)).ok_or_else(wrong)
+    };
+    match &x.kind {
+        Kind::Tuple(items) => Ok(Kind::Tuple(Rc::new(items.iter().map(of).collect::<Result<_, _>>()?))),
+        _ => of(&x).map(|value| value.kind),
+    }
+}
+
+/// A function of static numbers that was given something else; of a tensor there is an operation.
+fn computed(name: &str, x: &Value) -> Diagnostic {
+    let op = x.is_tensor().then(|| format!("of a tensor: `op::{name}(x)`"));
+    wrong_type(&format!("`{name}`"), x, "a number").maybe_help(op)
 }
 
 /// One of two numbers: the first where `first` says so.
@@ -343,8 +422,11 @@ fn chosen(bag: &Bag, name: &str, first: fn(f64, f64) -> bool) -> Made {
     let (a, b) = (argument(bag, "a"), argument(bag, "b"));
     match (a.number(), b.number()) {
         (Some(x), Some(y)) => Ok(if first(x, y) { a.kind } else { b.kind }),
-        (None, _) => Err(wrong_type(&format!("`{name}`"), &a, "two numbers")),
-        (_, None) => Err(wrong_type(&format!("`{name}`"), &b, "two numbers")),
+        (a_number, _) => {
+            let wrong = if a_number.is_none() { &a } else { &b };
+            let op = (a.is_tensor() || b.is_tensor()).then(|| format!("of tensors: `op::{name}imum(a, b)`"));
+            Err(wrong_type(&format!("`{name}`"), wrong, "two numbers").maybe_help(op))
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use super::args::wrong_type;
 use super::modules::{Module, named_type};
 use super::scope::Scope;
 use super::value::{Kind, ModuleId, Value};
-use super::{Checked, Machine, Stored};
+use super::{Checked, Machine, Stored, foreign};
 
 /// What an `ema(…)` asks for.
 struct Wanted {
@@ -49,12 +49,14 @@ impl Machine<'_> {
     /// `ema(a, b, momentum: m, when: …, mode: "eval", without: a.norm)`: averaged copies, as a record of modules.
     pub fn ema(&mut self, path: &str, arguments: &[Argument], span: Span, scope: &Rc<Scope>) -> Checked<Value> {
         let wanted = self.ema_arguments(arguments, scope)?;
-        let Some(momentum) = wanted.momentum.filter(|_| !wanted.sources.is_empty()) else {
-            return self.fail(
-                Diagnostic::new(Code::MissingArgument, "`ema` needs modules and a momentum")
-                    .label(span, "missing in this call")
-                    .help("write `ema(encoder, momentum: 0.996)`"),
-            );
+        let Some(momentum) = wanted.momentum.clone().filter(|_| !wanted.sources.is_empty()) else {
+            let (message, help) = if wanted.sources.is_empty() {
+                ("`ema` needs modules and a momentum", "write `ema(encoder, momentum: 0.996)`")
+            } else {
+                ("`ema` needs a momentum", "add `momentum: 0.996`")
+            };
+            let missing = Diagnostic::new(Code::MissingArgument, message).label(span, "missing in this call");
+            return self.fail(missing.help(help));
         };
         self.room_for_module(path, span)?;
         let first_module = self.modules.len();
@@ -148,10 +150,12 @@ impl Machine<'_> {
                     }
                 }
                 other => {
-                    let help = suggest(other, ["momentum", "when", "mode", "without"]);
+                    let known = ["momentum", "when", "mode", "without"];
+                    let meant = foreign::argument(other, &known).map(|meant| format!("did you mean `{meant}`?"));
+                    let help = meant.or_else(|| suggest(other, known));
                     return self.fail(
                         Diagnostic::new(Code::UnknownArgument, format!("`ema` has no parameter `{other}`"))
-                            .label(argument.value.span, "given here")
+                            .label(name.span, "not known")
                             .maybe_help(help),
                     );
                 }
@@ -168,7 +172,13 @@ impl Machine<'_> {
         others: &[(Arc<str>, ModuleId, Span)],
     ) -> Checked<(Arc<str>, ModuleId, Span)> {
         let Kind::Module(id) = value.kind else {
-            return self.fail(wrong_type("`ema`", value, "modules to copy"));
+            let help = match &value.kind {
+                _ if value.number().is_some() => Some(format!("write `momentum: {value}`")),
+                Kind::Modules(_) => Some("copy the module that holds them, such as `encoder`".to_owned()),
+                Kind::Record(_) => Some("name its modules one by one".to_owned()),
+                _ => None,
+            };
+            return self.fail(wrong_type("`ema`", value, "modules to copy").maybe_help(help));
         };
         let source = &self.modules[id.0].path;
         let key: Arc<str> = source.rsplit('.').next().unwrap_or(source).into();

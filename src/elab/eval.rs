@@ -2,16 +2,16 @@
 
 use std::rc::Rc;
 
-use crate::diag::{Code, Diagnostic, Reported, suggest};
+use crate::diag::{Code, Diagnostic, Reported};
 use crate::op::Type;
-use crate::source::{Sources, Span};
+use crate::source::Span;
 use crate::spec::Duration;
 use crate::syntax::ast::{self, Argument, BinaryOp, Expr, ExprKind, Name, Param, ParamType, Statement, UnaryOp};
 
 use super::args::{Slot, wrong_type};
 use super::scope::Scope;
 use super::value::{Definition, Kind, Value};
-use super::{Checked, Machine, number};
+use super::{Checked, Machine, lists, number, unknown};
 
 impl Machine<'_> {
     pub fn eval(&mut self, expr: &Expr, scope: &Rc<Scope>) -> Checked<Value> {
@@ -35,6 +35,9 @@ impl Machine<'_> {
             ExprKind::Str(s) => Kind::Str(s.clone()),
             ExprKind::Path(names) => return self.lookup(names, span, scope),
             ExprKind::Field(base, name) => {
+                if let Some(foreign) = self.foreign_path(base, name, scope) {
+                    return self.fail(foreign);
+                }
                 let base = self.eval(base, scope)?;
                 return self.field(&base, name);
             }
@@ -94,7 +97,19 @@ impl Machine<'_> {
         let value = self.eval(expr, scope)?;
         match value.kind {
             Kind::Bool(b) => Ok(b),
-            _ => self.fail(wrong_type("a condition", &value, "true or false")),
+            _ => {
+                let compared = value.number().or(match value.kind {
+                    Kind::Pixels(n) => Some(n as f64),
+                    _ => None,
+                });
+                let zero = if matches!(value.kind, Kind::Pixels(_)) { "0px" } else { "0" };
+                let text = self.sources.slice(expr.span);
+                let help = compared.map(|_| format!("compare it: `{text} > {zero}`"));
+                let asked = value
+                    .is_tensor()
+                    .then(|| "a tensor is known as it runs: write `op::select(condition, a, b)`".to_owned());
+                self.fail(wrong_type("a condition", &value, "true or false").maybe_help(help.or(asked)))
+            }
         }
     }
 
@@ -105,11 +120,8 @@ impl Machine<'_> {
             if &**name == "op" && names.len() == 2 {
                 return Ok(Value::new(Kind::Builtin(path.join("::").into()), span));
             }
-            return self.fail(
-                Diagnostic::new(Code::UnknownName, format!("`{}` is not known here", path.join("::")))
-                    .label(span, "a path")
-                    .help(format!("import it: `use {}`, then write `{}`", path.join("::"), path[path.len() - 1])),
-            );
+            let unknown = self.unknown_path(&path, span);
+            return self.fail(unknown);
         }
         let found =
             scope.get(name).or_else(|| self.file_item(scope.file, name)).or_else(|| self.ambient.get(name).cloned());
@@ -131,20 +143,8 @@ impl Machine<'_> {
                 _ => value,
             }),
             None => {
-                let mut known = scope.visible();
-                known.extend(self.file_names(scope.file));
-                known.extend(self.ambient.keys().map(|n| n.to_string()));
-                let builtins = super::builtin::names().map(str::to_owned);
-                let help = suggest(
-                    name,
-                    known.iter().map(String::as_str).chain(builtins.collect::<Vec<_>>().iter().map(String::as_str)),
-                );
-                let home = Sources::stdlib_home(name).map(|module| format!("import it: `use std::{module}::{name}`"));
-                self.fail(
-                    Diagnostic::new(Code::UnknownName, format!("`{name}` is not known here"))
-                        .label(span, "not known")
-                        .maybe_help(home.or(help)),
-                )
+                let unknown = self.unknown_name(&names[0], scope);
+                self.fail(unknown)
             }
         }
     }
@@ -155,6 +155,7 @@ impl Machine<'_> {
             || self.file_item(scope.file, &name.text).is_some()
             || self.ambient.contains_key(&name.text)
             || self.files_scope(scope.file).imports(&name.text)
+            || self.may_import(scope.file, &name.text)
             || super::builtin::named(&name.text, name.span).is_some()
             || Sources::stdlib_home(&name.text).is_some()
     }
@@ -171,6 +172,9 @@ impl Machine<'_> {
                 (scope.own(&name.text), scope.visible())
             }
             Kind::List(items) if &*name.text == "last" => (items.last().cloned(), Vec::new()),
+            Kind::Modules(ids) if &*name.text == "last" => {
+                (ids.last().map(|id| Value::new(Kind::Module(*id), name.span)), Vec::new())
+            }
             Kind::Poison => return Err(Reported),
             _ => (None, Vec::new()),
         };
@@ -178,25 +182,35 @@ impl Machine<'_> {
             Some(Value { kind: Kind::Poison, .. }) => Err(Reported),
             Some(value) => Ok(match value.kind {
                 Kind::Tensor(_) | Kind::View(_) | Kind::Record(_) => Value::new(value.kind, name.span),
+                // Where the library made it tells less than where it is read.
+                _ if self.sources.get(value.span.source).library && !self.sources.get(name.span.source).library => {
+                    Value { span: name.span, ..value }
+                }
                 _ => value,
             }),
             None => {
-                let message = format!("{} has no `{}`", base.describe(), name.text);
-                self.fail(
-                    Diagnostic::new(Code::UnknownField, message)
-                        .label(name.span, "not there")
-                        .maybe_help(suggest(&name.text, known.iter().map(String::as_str))),
-                )
+                let text = self.sources.slice(base.span);
+                let named = text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.') && !text.is_empty();
+                let owner = match base.kind {
+                    Kind::Record(_) | Kind::List(_) | Kind::Module(_) if named => format!("`{text}`"),
+                    _ => base.describe(),
+                };
+                let message = format!("{owner} has no `{}`", name.text);
+                let help = self.field_help(base, &name.text, &known);
+                self.fail(Diagnostic::new(Code::UnknownField, message).label(name.span, "not there").maybe_help(help))
             }
         }
     }
 
     fn index(&mut self, base: &Value, index: &Value, span: Span) -> Checked<Value> {
-        if let (Some(items), Kind::Range(range)) = (base.items(), &index.kind) {
-            return self.part(items, &range.0, &range.1, span);
+        let repeated = lists::repeated(base, span);
+        let items = base.items().or(repeated.as_deref());
+        if let (Some(items), Kind::Range(range)) = (items, &index.kind) {
+            let part = self.part(items, &range.0, &range.1, span)?;
+            return Ok(if repeated.is_some() { lists::as_modules(&part) } else { part });
         }
         let Some(at) = index.whole() else { return self.fail(wrong_type("an index", index, "a whole number")) };
-        if let Some(items) = base.items() {
+        if let Some(items) = items {
             let from_end = if at < 0 { items.len() as i64 + at } else { at };
             return match usize::try_from(from_end).ok().and_then(|i| items.get(i)) {
                 Some(value) => Ok(value.clone()),
@@ -206,6 +220,13 @@ impl Machine<'_> {
                         .help(format!("write an index from 0 to {}", items.len().saturating_sub(1))),
                 ),
             };
+        }
+        if let Kind::Record(_) = base.kind {
+            return self.fail(
+                Diagnostic::new(Code::NotATensor, "a record has fields, and no items by number")
+                    .label(span, "indexed here")
+                    .help("leave the index out, and take a field: `online.query`"),
+            );
         }
         let tensor = self.to_tensor("an indexed value", base)?;
         let result = self.tensors.index(&tensor, at, span);
@@ -235,7 +256,8 @@ impl Machine<'_> {
         let names = (self.sources.slice(exprs.0.span).to_owned(), self.sources.slice(exprs.1.span).to_owned());
         let result = number::binary(op, &left, &right, span, (&names.0, &names.1));
         let value = self.check(result)?;
-        self.composed(value.kind, span)
+        let composed = self.composed(value.kind, span)?;
+        Ok(Value { quotient: value.quotient, ..composed })
     }
 
     /// An operation of which one operand at least is a tensor.
@@ -272,7 +294,7 @@ impl Machine<'_> {
         let left = self.eval(value, scope)?;
         if matches!(left.kind, Kind::Source(_) | Kind::View(_) | Kind::Recipe(_)) && self.makes_recipe(callee, scope) {
             let steps = self.eval(callee, scope)?;
-            self.diagnostics.enter(callee.span);
+            self.diagnostics.enter(callee.span, callee.span);
             let view = match &steps.kind {
                 Kind::List(several) => {
                     let views: Checked<_> = several.iter().map(|one| self.extend_view(&left, one, span)).collect();
@@ -321,15 +343,17 @@ impl Machine<'_> {
     ) -> Checked<Value> {
         let naming = self.naming.take();
         let target = self.eval(callee, scope)?;
-        // In a chain the whole of it would be no place.
-        self.diagnostics.enter(if first.is_some() { callee.span } else { span });
+        self.diagnostics.enter(span, callee.span);
         let result = match &target.kind {
             Kind::Block(def) => match naming {
                 Some(path) => self.instantiate(def, &path, arguments, span, scope),
                 None => self.fail(
                     Diagnostic::new(Code::NotCallable, format!("`{}` is a block", def.item.name.text))
                         .label(span, "a module is made here")
-                        .help(format!("define it in `model`: `name = {}(…)`, then call `name`", def.item.name.text)),
+                        .help(format!(
+                            "define it in `model`, or in a block's head: `name = {}(…)`; then call `name`",
+                            def.item.name.text
+                        )),
                 ),
             },
             Kind::Function(def) => self.call_function(def, first, arguments, span, scope),
@@ -346,7 +370,8 @@ impl Machine<'_> {
             Kind::Poison => Err(Reported),
             _ => self.fail(
                 Diagnostic::new(Code::NotCallable, format!("{} cannot be called", target.describe()))
-                    .label(callee.span, "called here"),
+                    .label(callee.span, "called here")
+                    .maybe_help(unknown::uncallable(&target)),
             ),
         };
         self.diagnostics.leave();
@@ -393,10 +418,8 @@ impl Machine<'_> {
         span: Span,
         scope: &Rc<Scope>,
     ) -> Checked<Vec<Option<Value>>> {
-        let slots: Vec<Slot<'_>> = params
-            .iter()
-            .map(|p| Slot { name: &p.name.text, required: p.default.is_none(), span: Some(p.name.span) })
-            .collect();
+        let slots: Vec<Slot<'_>> =
+            params.iter().map(|p| Slot { name: &p.name.text, required: p.default.is_none(), param: Some(p) }).collect();
         self.bind_arguments(callee, &slots, first, arguments, span, scope)
     }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::diag::{Code, Diagnostic, suggest};
+use crate::diag::{Code, Diagnostic, nearest, suggest};
 use crate::source::{SourceId, Sources, Span};
 use crate::syntax::ast::{Block, BlockEntry, File, Item, Name, Pipeline, Use, Variant};
 use crate::syntax::parse_file;
@@ -79,6 +79,9 @@ impl Machine<'_> {
         }
         self.loading.push(id);
         let scope = self.build_scope(id, &file);
+        if !self.sources.get(id).library {
+            self.check_unused_imports(&file);
+        }
         self.loading.pop();
         let scope = Rc::new(scope);
         self.files.insert(id, scope.clone());
@@ -104,7 +107,17 @@ impl Machine<'_> {
                     for name in items {
                         declare(self, name);
                     }
-                    let _ = self.use_items(id, module, items, *span, &mut scope);
+                    if self.use_items(id, module, items, *span, &mut scope).is_err() {
+                        let missing = items.iter().filter(|name| !scope.values.contains_key(&name.text));
+                        // What it was meant to bring in is asked for under its right name, or under this one.
+                        let names = missing.flat_map(|name| {
+                            let meant = nearest(&name.text, Sources::stdlib_items());
+                            std::iter::once(name.text.clone()).chain(meant.map(Arc::from)).map(|text| (text, name.span))
+                        });
+                        let poisoned = names.map(|(text, span)| (text, Value::new(Kind::Poison, span)));
+                        let poisoned: Vec<_> = poisoned.filter(|(text, _)| !scope.values.contains_key(text)).collect();
+                        scope.values.extend(poisoned);
+                    }
                 }
                 Use::Pipeline { name, alias, span } => {
                     declare(self, alias);
@@ -173,6 +186,7 @@ impl Machine<'_> {
     ) -> Checked<()> {
         let path: Vec<&str> = module.iter().map(|n| &*n.text).collect();
         let used = self.load_used(from, &path, span)?;
+        let mut found = Ok(());
         for name in items {
             match used.values.get(&name.text).filter(|_| used.own.contains(&name.text)) {
                 Some(value) => {
@@ -180,14 +194,16 @@ impl Machine<'_> {
                 }
                 None => {
                     let message = format!("`{}` has no item `{}`", path.join("::"), name.text);
-                    let help = suggest(&name.text, used.own.iter().map(|n| &**n));
-                    self.diagnostics.push(
+                    let elsewhere = Sources::stdlib_home(&name.text)
+                        .map(|module| format!("it is another file's: `use std::{module}::{}`", name.text));
+                    let help = elsewhere.or_else(|| suggest(&name.text, used.own.iter().map(|n| &**n)));
+                    found = self.fail(
                         Diagnostic::new(Code::UnknownItem, message).label(name.span, "not there").maybe_help(help),
                     );
                 }
             }
         }
-        Ok(())
+        found
     }
 
     fn use_pipeline(
@@ -231,7 +247,8 @@ impl Machine<'_> {
             Err((name, error)) => {
                 let help = match path {
                     ["std", module, ..] => suggest(module, Sources::stdlib_modules()),
-                    _ => pipeline_suggestion(Path::new(&name)),
+                    // A `use` names files without their ending.
+                    _ => pipeline_suggestion(Path::new(&name)).map(|help| help.replace(".cmae`?", "`?")),
                 };
                 let what = match error.kind() {
                     ErrorKind::NotFound => format!("there is no file {name}"),

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::decl::{Init, TensorKind};
+use crate::diag::Reported;
 use crate::source::{SourceId, Span};
 use crate::spec::ImportSpec;
 use crate::syntax::ast::{Name, Override};
@@ -38,6 +39,11 @@ impl Machine<'_> {
         self.imports.changes.insert(file, changes);
     }
 
+    /// Whether `name` is an imported pipeline's in `file`.
+    pub(super) fn may_import(&self, file: SourceId, name: &str) -> bool {
+        self.imports.files.get(&file).is_some_and(|files| files.iter().any(|f| self.files_scope(*f).imports(name)))
+    }
+
     /// The imported pipeline that goes by `name` in `file`: a record of its parameters and modules, made when first read.
     pub(super) fn import(&mut self, file: SourceId, name: &Arc<str>, span: Span) -> Option<Checked<Value>> {
         if let Some(made) = self.imports.made.get(&(file, name.clone())) {
@@ -53,7 +59,7 @@ impl Machine<'_> {
         let changes = self.imports.changes.get(&file).cloned().unwrap_or_default();
         let own = changes.into_iter().filter(|change| change.path[0].text == *alias);
         resolved.changes.extend(own.map(|change| Override { path: change.path[1..].to_vec(), ..change }));
-        let (pipeline, scope) = self.apply_changes(resolved)?;
+        let (pipeline, scope) = self.apply_changes(resolved);
         let path = format!("{}{alias}", self.imports.prefix);
         // What the importing pipeline is in the middle of goes on afterwards as if nothing had been.
         let outer_data = self.ambient.remove("data");
@@ -62,7 +68,7 @@ impl Machine<'_> {
         let (first_module, first_stored, emas) = (self.modules.len(), self.stored.len(), self.emas.len());
         self.params(&pipeline, &scope);
         let data = self.data(&pipeline, &scope);
-        if data.is_ok() {
+        if data.2 {
             self.model(&pipeline, &format!("{path}."), &scope);
         }
         self.naming = outer_naming;
@@ -71,7 +77,9 @@ impl Machine<'_> {
             Some(outer) => self.ambient.insert("data".into(), outer),
             None => self.ambient.remove("data"),
         };
-        data?;
+        if !data.2 {
+            return Err(Reported);
+        }
         self.emas.truncate(emas);
         self.freeze(first_module, first_stored);
         for stored in &mut self.stored[first_stored..] {

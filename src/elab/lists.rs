@@ -22,6 +22,23 @@ pub const FUNCTIONS: &[(&str, OfList)] = &[
 /// What a function makes of the items of the list written at the first place, called at the second.
 pub type OfList = for<'m, 's, 'i> fn(&'m mut Machine<'s>, &'i [Value], Span, Span) -> Checked<Value>;
 
+/// Repeated modules as a list of modules, read at `span`.
+pub fn repeated(value: &Value, span: Span) -> Option<Vec<Value>> {
+    match &value.kind {
+        Kind::Modules(ids) => Some(ids.iter().map(|id| Value::new(Kind::Module(*id), span)).collect()),
+        _ => None,
+    }
+}
+
+/// A list of modules as repeated ones, which are called in turn.
+pub fn as_modules(list: &Value) -> Value {
+    let ids = list.items().unwrap_or_default().iter().filter_map(|item| match item.kind {
+        Kind::Module(id) => Some(id),
+        _ => None,
+    });
+    Value::new(Kind::Modules(Rc::new(ids.collect())), list.span)
+}
+
 impl Machine<'_> {
     /// The items that a loop runs over: those of a list, a tuple or repeated modules, or the whole numbers of a range, its
     /// end left out.
@@ -30,8 +47,10 @@ impl Machine<'_> {
             self.spend(items.len(), value.span)?;
             return Ok(items.to_vec());
         }
+        if let Some(modules) = repeated(value, value.span) {
+            return Ok(modules);
+        }
         match &value.kind {
-            Kind::Modules(ids) => Ok(ids.iter().map(|id| Value::new(Kind::Module(*id), value.span)).collect()),
             Kind::Range(range) => match (range.0.whole(), range.1.whole()) {
                 (Some(low), Some(high)) if high.saturating_sub(low) <= MAX_ITEMS as i64 => {
                     self.spend(MAX_ITEMS.min(high.saturating_sub(low).max(0) as usize), value.span)?;
@@ -119,9 +138,16 @@ impl Machine<'_> {
 
     /// A function of [`FUNCTIONS`] of a list of numbers or tensors.
     pub fn call_on_list(&mut self, name: &str, list: &Value, function: OfList, span: Span) -> Checked<Value> {
-        match list.items() {
+        let repeated = repeated(list, list.span);
+        match list.items().or(repeated.as_deref()) {
             Some(items) => function(self, items, list.span, span),
-            None => self.fail(wrong_type(&format!("`{name}`"), list, "a list, or a loop such as `x for x in items`")),
+            None => {
+                let wrong = wrong_type(&format!("`{name}`"), list, "a list, or a loop such as `x for x in items`");
+                let op = list.is_tensor() && name != "len";
+                self.fail(
+                    wrong.maybe_help(op.then(|| format!("of a tensor: `op::{name}(x)`, or `op::{name}(x, axis: 1)`"))),
+                )
+            }
         }
     }
 

@@ -14,6 +14,7 @@ mod copies;
 mod definitions;
 mod eval;
 mod files;
+mod foreign;
 mod imports;
 mod lists;
 mod modules;
@@ -22,6 +23,7 @@ mod overrides;
 mod paths;
 mod pipeline;
 mod ranges;
+mod reads;
 mod requirement;
 mod rules;
 mod scope;
@@ -31,6 +33,7 @@ mod signature;
 mod sources;
 mod tensors;
 mod train;
+mod unknown;
 mod unused;
 pub mod value;
 mod variants;
@@ -44,13 +47,18 @@ use crate::decl::TensorDecl;
 use crate::diag::{Diagnostic, Diagnostics, Reported};
 use crate::source::{SourceId, Sources, Span};
 use crate::spec::{Definition, EmaSpec};
+use crate::syntax::ast::Name;
 
+pub use args::wrong_type;
+pub use builtin::{names as builtin_names, parameters as builtin_parameters};
 pub use config::{Set, evaluate_number};
+pub use foreign::{ARGUMENTS as FOREIGN_ARGUMENTS, NAMES as FOREIGN_NAMES};
 pub use pipeline::{Bound, elaborate, name};
 pub use scope::Scope;
-pub use section::{EVALUATION_BATCH, model_definitions, whole};
+pub use section::{EVALUATION_BATCH, EVALUATION_CALLS, model_definitions, whole};
 pub use settings::as_duration;
 pub use tensors::{NoTensors, Tensors};
+pub use unused::names_of;
 pub use value::{Dims, Kind, ModuleId, Tensor, Value, View};
 
 /// A value that may be missing because an error was reported.
@@ -66,6 +74,10 @@ pub struct Machine<'a> {
     pub stored: Vec<Stored>,
     pub views: Vec<View>,
     pub emas: Vec<EmaSpec>,
+    /// What the pipeline defines, for who looks for it in the wrong place.
+    outline: Vec<unknown::Defined>,
+    /// Names that are defined twice, both places: neither is known to be meant.
+    twice: std::collections::BTreeSet<Span>,
     /// What `model` defines, in the order in which it was made.
     definitions: Vec<Definition>,
     /// Modules of other pipelines.
@@ -96,6 +108,8 @@ impl<'a> Machine<'a> {
             stored: Vec::new(),
             views: Vec::new(),
             emas: Vec::new(),
+            outline: Vec::new(),
+            twice: std::collections::BTreeSet::new(),
             definitions: Vec::new(),
             imports: imports::Imports::default(),
             ambient: HashMap::new(),
@@ -113,6 +127,11 @@ impl<'a> Machine<'a> {
     /// Unwraps, reporting the error.
     pub fn check<T>(&mut self, result: Result<T, Diagnostic>) -> Checked<T> {
         result.map_err(|d| self.diagnostics.push(d))
+    }
+
+    /// The value of a definition, unless its name is defined twice.
+    pub fn sole(&self, name: &Name, value: Checked<Value>) -> Checked<Value> {
+        if self.twice.contains(&name.span) { Err(Reported) } else { value }
     }
 
     /// Whether the graph under construction is that of training.

@@ -128,11 +128,10 @@ impl Machine<'_> {
         let shape = self.static_shape(&decl.shape, scope)?;
         let value = self.eval(&decl.init, scope)?;
         let Some(init) = super::builtin::as_init(&value) else {
-            return self.fail(wrong_type(
-                &format!("the initial value of `{}`", name.text),
-                &value,
-                "one such as `zeros` or `xavier_uniform`",
-            ));
+            let what = format!("the initial value of `{}`", name.text);
+            let constant = value.number().map(|number| format!("write `constant({number})`"));
+            let wrong = wrong_type(&what, &value, "one such as `zeros` or `xavier_uniform`");
+            return self.fail(wrong.maybe_help(constant));
         };
         if let Err(unfit) = init.fills(&shape) {
             return self.fail(

@@ -1,7 +1,8 @@
 //! Arithmetic on static values, with units.
 //!
-//! int, float and ratio mix to a float; lengths add to lengths and divide to ints; division of whole things must come
-//! out even; tuples broadcast element by element; lists add up to a longer one.
+//! int, float and ratio mix to a float; lengths add to lengths and divide to ints, which must come out even; whole numbers divide
+//! to a whole number where they can, else to a float that remembers why it is none; tuples broadcast element by element; lists
+//! add up to a longer one.
 
 use std::rc::Rc;
 
@@ -11,7 +12,7 @@ use crate::spec::Duration;
 use crate::syntax::ast::BinaryOp;
 
 use super::args::wrong_type;
-use super::value::{Kind, Value};
+use super::value::{Kind, Quotient, Value};
 
 /// `left op right`; `names` are the operands' texts for messages.
 pub fn binary(op: BinaryOp, left: &Value, right: &Value, span: Span, names: (&str, &str)) -> Result<Value, Diagnostic> {
@@ -41,14 +42,20 @@ pub fn binary(op: BinaryOp, left: &Value, right: &Value, span: Span, names: (&st
             arithmetic(op, left, right, span, names)?
         }
     };
-    Ok(Value::new(kind, span))
+    let mut value = Value::new(kind, span);
+    if let (BinaryOp::Div, Kind::Int(_), Kind::Int(_), Kind::Float(_)) = (op, &left.kind, &right.kind, &value.kind) {
+        let names = (names.0.to_owned(), names.1.to_owned());
+        value.quotient = Some(Rc::new(Quotient { left: left.clone(), right: right.clone(), names }));
+    }
+    Ok(value)
 }
 
 /// `base` to the power of `exponent`; of whole numbers, where it is whole, a whole number.
 pub fn power(base: &Value, exponent: &Value, span: Span) -> Result<Value, Diagnostic> {
     let (Some(b), Some(e)) = (base.number(), exponent.number()) else {
         let wrong = if base.number().is_none() { base } else { exponent };
-        return Err(wrong_type("`pow`", wrong, "two numbers such as pow(0.65, 12)"));
+        let op = wrong.is_tensor().then(|| "of a tensor: `op::pow(x, 2)`".to_owned());
+        return Err(wrong_type("`pow`", wrong, "two numbers such as pow(0.65, 12)").maybe_help(op));
     };
     let kind = match (&base.kind, &exponent.kind) {
         (Kind::Int(b), Kind::Int(e)) => u32::try_from(*e).ok().and_then(|e| b.checked_pow(e)).map(Kind::Int),
@@ -91,6 +98,14 @@ fn broadcast(
         Kind::Tuple(items) => Some(items.clone()),
         _ => None,
     };
+    // A size without units is one mistake, not one for each side.
+    let sides = |value: &Value| tuple(value).is_some_and(|items| items.iter().all(|v| matches!(v.kind, Kind::Int(_))));
+    let length = |value: &Value| matches!(value.kind, Kind::Pixels(_));
+    if matches!(op, BinaryOp::Add | BinaryOp::Sub | BinaryOp::Rem)
+        && (sides(left) && length(right) || length(left) && sides(right))
+    {
+        return Err(bad_operands(op, left, right, span));
+    }
     let items: Vec<Value> = match (tuple(left), tuple(right)) {
         (None, None) => return Ok(None),
         (Some(a), Some(b)) if a.len() == b.len() => {
@@ -117,11 +132,17 @@ fn arithmetic(op: BinaryOp, left: &Value, right: &Value, span: Span, names: (&st
             BinaryOp::Mul => a.checked_mul(b).ok_or_else(overflow),
             _ if b == 0 => Err(by_zero(left, right, span)),
             BinaryOp::Rem => a.checked_rem_euclid(b).ok_or_else(overflow),
-            _ if a.checked_rem(b).is_some_and(|rest| rest != 0) => Err(not_divisible(left, right, span, names)),
+            _ if a.checked_rem(b).is_some_and(|rest| rest != 0) => {
+                let names = (names.0.to_owned(), names.1.to_owned());
+                Err(not_divisible(&Quotient { left: left.clone(), right: right.clone(), names }, span))
+            }
             _ => a.checked_div(b).ok_or_else(overflow),
         }
     };
     Ok(match (&left.kind, &right.kind) {
+        (Kind::Int(a), Kind::Int(b)) if op == BinaryOp::Div && *b != 0 && a.checked_rem(*b) != Some(0) => {
+            Kind::Float(*a as f64 / *b as f64)
+        }
         (Kind::Int(a), Kind::Int(b)) => Kind::Int(whole(*a, *b)?),
         (Kind::Pixels(a), Kind::Pixels(b)) => match op {
             BinaryOp::Add | BinaryOp::Sub | BinaryOp::Rem => Kind::Pixels(whole(*a, *b)?),
@@ -130,9 +151,6 @@ fn arithmetic(op: BinaryOp, left: &Value, right: &Value, span: Span, names: (&st
         },
         (Kind::Pixels(a), Kind::Int(b)) if matches!(op, BinaryOp::Mul | BinaryOp::Div) => Kind::Pixels(whole(*a, *b)?),
         (Kind::Int(a), Kind::Pixels(b)) if op == BinaryOp::Mul => Kind::Pixels(whole(*a, *b)?),
-        (Kind::Pixels(_), Kind::Int(n)) | (Kind::Int(n), Kind::Pixels(_)) => {
-            return Err(bad_operands(op, left, right, span).help(format!("write `{n}px`")));
-        }
         (Kind::Int(_) | Kind::Float(_), Kind::Duration(time))
         | (Kind::Duration(time), Kind::Int(_) | Kind::Float(_))
             if op == BinaryOp::Mul =>
@@ -169,10 +187,65 @@ fn arithmetic(op: BinaryOp, left: &Value, right: &Value, span: Span, names: (&st
 
 fn bad_operands(op: BinaryOp, left: &Value, right: &Value, span: Span) -> Diagnostic {
     let message = format!("cannot compute {} {} {}", left.describe(), op.symbol(), right.describe());
-    Diagnostic::new(Code::BadOperands, message)
-        .label(span, "here")
-        .label(left.span, left.describe())
-        .label(right.span, right.describe())
+    let diagnostic = Diagnostic::new(Code::BadOperands, message);
+    // A number that lacks its unit is the culprit, and is one wherever else it goes.
+    let diagnostic = match (&left.kind, &right.kind) {
+        (Kind::Int(_) | Kind::Tuple(_), Kind::Pixels(_)) => diagnostic.label(left.span, left.describe()),
+        (Kind::Pixels(_), Kind::Int(_) | Kind::Tuple(_)) => diagnostic.label(right.span, right.describe()),
+        _ => diagnostic,
+    };
+    // Of a function or block the place is its definition, which is right.
+    let used = |value: &&Value| !matches!(value.kind, Kind::Function(_) | Kind::Block(_));
+    let diagnostic = diagnostic.label(span, "here");
+    let labelled = [left, right].into_iter().filter(used).fold(diagnostic, |d, v| d.label(v.span, v.describe()));
+    labelled.maybe_help(operable(op, left, right))
+}
+
+/// What to write instead of an operation that there is not.
+fn operable(op: BinaryOp, left: &Value, right: &Value) -> Option<String> {
+    let called = |value: &Value| match &value.kind {
+        Kind::Function(def) => Some(format!("{}(…)", def.item.name.text)),
+        Kind::Builtin(name) => Some(format!("{name}(…)")),
+        Kind::Module(_) | Kind::Modules(_) => Some("encoder(views.online)".to_owned()),
+        _ => None,
+    };
+    // The sizes of one value stand in a tuple of numbers beside lengths: all of them want their unit.
+    let lengths = |value: &Value| {
+        let sides = value.items()?.iter().map(|side| side.whole()).collect::<Option<Vec<_>>>()?;
+        Some(format!("({})", sides.iter().map(|side| format!("{side}px")).collect::<Vec<_>>().join(", ")))
+    };
+    match (&left.kind, &right.kind) {
+        (Kind::Str(a), Kind::Str(b)) if op == BinaryOp::Add => Some(format!("write one string: `\"{a}{b}\"`")),
+        (Kind::Str(a), _) | (_, Kind::Str(a)) if a.parse::<f64>().is_ok() => Some(format!("write `{a}` without quotes")),
+        (Kind::Str(_), _) | (_, Kind::Str(_)) => Some("a string cannot be computed with: write out what it is to be".into()),
+        (Kind::Pixels(_), Kind::Pixels(_)) if op == BinaryOp::Mul => Some(
+            "divide a length by `1px` for its number, as in `(patch_size / 1px) * (patch_size / 1px)`; the values of a patch are `encoder.patch_values`"
+                .into(),
+        ),
+        (Kind::Pixels(_), Kind::Float(n)) | (Kind::Float(n), Kind::Pixels(_))
+            if matches!(op, BinaryOp::Mul | BinaryOp::Div) =>
+        {
+            Some(format!("pixels are whole: write the length out, or a whole number for `{n}`"))
+        }
+        (Kind::Pixels(_), Kind::Ratio(_)) | (Kind::Ratio(_), Kind::Pixels(_)) => {
+            Some("write the length out, such as `16px`: a share of one is no whole number of pixels".into())
+        }
+        (Kind::Int(n), Kind::Pixels(_)) | (Kind::Pixels(_), Kind::Int(n)) => Some(format!("write `{n}px`")),
+        (Kind::Tuple(_), Kind::Pixels(_)) => Some(format!("write `{}`", lengths(left)?)),
+        (Kind::Pixels(_), Kind::Tuple(_)) => Some(format!("write `{}`", lengths(right)?)),
+        (Kind::Tuple(a), Kind::Tuple(b)) if a.len() != b.len() => Some("write tuples of one length".into()),
+        (Kind::None, _) | (_, Kind::None) => Some("ask first: `a if b == none else a + b`".into()),
+        (Kind::Record(fields), _) | (_, Kind::Record(fields)) => {
+            let names: Vec<String> = fields.iter().map(|(name, _)| format!(".{name}")).collect();
+            Some(format!("take one of its fields: {}", crate::diag::listed(&names)))
+        }
+        _ if called(left).or(called(right)).is_some() => {
+            Some(format!("call it, its `(` on the same line: `{}`", called(left).or(called(right))?))
+        }
+        (Kind::List(_), _) | (_, Kind::List(_)) => Some("compute with its items: `[x + 1 for x in items]`".into()),
+        (Kind::Bool(_), _) | (_, Kind::Bool(_)) => Some("choose by it: `1 if flag else 0`".into()),
+        _ => None,
+    }
 }
 
 fn by_zero(left: &Value, right: &Value, span: Span) -> Diagnostic {
@@ -189,7 +262,8 @@ fn by_zero(left: &Value, right: &Value, span: Span) -> Diagnostic {
 const MAX_TRIED: usize = 10_000;
 
 /// Names both culprits and the nearest divisors.
-fn not_divisible(left: &Value, right: &Value, span: Span, (left_name, right_name): (&str, &str)) -> Diagnostic {
+pub fn not_divisible(quotient: &Quotient, span: Span) -> Diagnostic {
+    let Quotient { left, right, names: (left_name, right_name) } = quotient;
     let (a, b, unit) = match (&left.kind, &right.kind) {
         (Kind::Pixels(a), Kind::Pixels(b)) => (*a, *b, "px"),
         (Kind::Pixels(a), Kind::Int(b)) | (Kind::Int(a), Kind::Int(b)) => (*a, *b, ""),
@@ -207,15 +281,23 @@ fn not_divisible(left: &Value, right: &Value, span: Span, (left_name, right_name
     };
     let message = format!("{} does not divide {}", named(right_name, right), named(left_name, left));
     let plain = right_name.chars().all(|c| c.is_alphanumeric() || c == '_');
-    let below_one = matches!((&left.kind, &right.kind), (Kind::Int(_), Kind::Int(_))) && whole < part;
+    // Far from every divisor it is the other number that is odd: the nearest multiples.
+    let far = below.is_none_or(|d| d * 2 <= part) && above.is_none_or(|d| d >= part * 2);
+    let plain_left = left_name.chars().all(|c| c.is_alphanumeric() || c == '_') && left_name.parse::<f64>().is_err();
     let help = match choices.as_slice() {
-        _ if below_one => Some(format!("write `{left}.0 / {right}` for a number below one, or a ratio such as `75%`")),
+        _ if far && plain_left && part > 1 && whole > part => {
+            let low = whole - whole % part;
+            Some(format!("write `{left_name} = {low}{unit}` or `{left_name} = {}{unit}`", low.saturating_add(part)))
+        }
         [] => None,
         all if plain && right_name.parse::<f64>().is_err() => {
             let all: Vec<String> = all.iter().map(|c| format!("`{right_name} = {c}`")).collect();
             Some(format!("write {}", all.join(" or ")))
         }
-        all => Some(format!("{left} is divisible by {}", all.join(" and "))),
+        all => {
+            let all: Vec<String> = all.iter().map(|c| format!("`{left} / {c}`")).collect();
+            Some(format!("write {}", all.join(" or ")))
+        }
     };
     Diagnostic::new(Code::NotDivisible, message)
         .label(right.span, format!("{right}"))

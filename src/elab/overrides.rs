@@ -6,7 +6,7 @@
 
 use super::section::EVALUATION_BATCH;
 use super::unused;
-use crate::diag::{Code, Diagnostic, suggest};
+use crate::diag::{Code, Diagnostic, nearest, suggest};
 use crate::syntax::ast::{Argument, Binding, Entry, Expr, ExprKind, Name, Override, Pipeline, Section, SectionKind};
 
 /// Applies one override to `pipeline`.
@@ -32,7 +32,18 @@ pub fn apply(pipeline: &mut Pipeline, change: &Override) -> Result<(), Diagnosti
             None => {
                 let mut known: Vec<String> = pipeline.params.iter().map(|(n, _)| n.text.to_string()).collect();
                 known.extend(section_words(pipeline));
-                Err(unknown(name, &format!("pipeline `{}`", pipeline.name.text), known))
+                let near = nearest(&name.text, known.iter().map(String::as_str)).is_some();
+                let mut paths = elsewhere(pipeline, &name.text);
+                if paths.is_empty() && !near {
+                    paths.extend(super::train::meant(&name.text).map(|setting| format!("train.{setting}")));
+                    paths.extend(super::pipeline::meant(&name.text).map(|setting| format!("data.{setting}")));
+                }
+                let help = match paths.as_slice() {
+                    [] if near => None,
+                    [] => Some(format!("declare what the base does not have: `param {} = …`", name.text)),
+                    paths => Some(format!("write {}", either(paths))),
+                };
+                Err(unknown(name, &format!("pipeline `{}`", pipeline.name.text), known).maybe_help(help))
             }
         },
         [section_name, name, rest @ ..] => {
@@ -48,6 +59,14 @@ pub fn apply(pipeline: &mut Pipeline, change: &Override) -> Result<(), Diagnosti
                 _ => false,
             };
             let word = section_word(section);
+            let extensible = matches!(
+                section.kind,
+                SectionKind::Losses
+                    | SectionKind::Monitor
+                    | SectionKind::Views
+                    | SectionKind::Model
+                    | SectionKind::Branch(..)
+            );
             let known_binding = names.iter().any(|n| **n == *name.text);
             if !known_binding && extends && rest.is_empty() {
                 // A setting that the file leaves at its default; whether there is one of this name shows later.
@@ -76,7 +95,12 @@ pub fn apply(pipeline: &mut Pipeline, change: &Override) -> Result<(), Diagnosti
                     Ok(())
                 }
                 (Some(binding), [argument]) => set_argument(&mut binding.value, argument, &change.value, &text),
-                (None, _) => Err(unknown(name, &format!("`{word}`"), names)),
+                (None, _) => {
+                    let near = nearest(&name.text, names.iter().map(String::as_str)).is_some();
+                    let help = (rest.is_empty() && extensible && !near)
+                        .then(|| format!("add what the base does not have: `add {text} = …`"));
+                    Err(unknown(name, &format!("`{word}`"), names).maybe_help(help))
+                }
                 (Some(_), [_, deeper, ..]) => {
                     Err(Diagnostic::new(Code::UnknownSetting, format!("`{text}` reaches deeper than an argument"))
                         .label(deeper.span, "too deep")
@@ -197,6 +221,36 @@ fn called_mut<'s>(section: &'s mut Section, name: &str) -> Option<&'s mut Expr> 
     match entry {
         Entry::Expr(expr) => Some(expr),
         _ => None,
+    }
+}
+
+/// Where else `name` is set: a definition, or an argument of one.
+fn elsewhere(pipeline: &Pipeline, name: &str) -> Vec<String> {
+    let mut paths = Vec::new();
+    for section in &pipeline.sections {
+        let word = section_word(section);
+        for binding in bindings(section) {
+            let of = &binding.name.text;
+            if &**of == name {
+                paths.push(format!("{word}.{name}"));
+            }
+            if let ExprKind::Call(_, arguments) = &binding.value.kind
+                && arguments.iter().any(|argument| argument.name.as_ref().is_some_and(|given| &*given.text == name))
+            {
+                paths.push(format!("{word}.{of}.{name}"));
+            }
+        }
+    }
+    paths
+}
+
+/// "`a = …`, `b = …` or `c = …`".
+fn either(paths: &[String]) -> String {
+    let shown: Vec<String> = paths.iter().map(|path| format!("`{path} = …`")).collect();
+    match shown.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, rest)) => format!("{} or {last}", rest.join(", ")),
+        None => String::new(),
     }
 }
 

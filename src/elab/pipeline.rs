@@ -5,7 +5,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::diag::{Code, Diagnostic, Diagnostics, Reported, Severity, suggest};
+use crate::diag::{Code, Diagnostic, Diagnostics, Reported, listed, nearest, suggest};
 use crate::source::{Sources, Span};
 use crate::spec::{DataSpec, EvaluateSpec, MAX_PIXELS, Spec};
 use crate::syntax::ast::{Entry, Pipeline, SectionKind};
@@ -16,7 +16,7 @@ use super::scope::Scope;
 use super::section::{sections, whole};
 use super::train::TrainSection;
 use super::value::{Kind, Value};
-use super::{Checked, Machine};
+use super::{Machine, foreign};
 
 /// A pipeline whose static parts are evaluated; branches, losses and evaluation are still trees.
 pub struct Bound<'a> {
@@ -41,18 +41,17 @@ pub fn elaborate<'a>(
 ) -> Result<Bound<'a>, Reported> {
     let mut machine = Machine::new(sources, diagnostics);
     let (pipeline, scope) = machine.find_pipeline(path, sets)?;
+    machine.outline = super::unknown::outline(&pipeline);
     machine.check_sections(&pipeline);
     let params = machine.params(&pipeline, &scope);
     machine.set_training(true, pipeline.span);
-    let (data, source_spans) = machine.data(&pipeline, &scope)?;
+    let (data, source_spans, sized) = machine.data(&pipeline, &scope);
     machine.views(&pipeline, &scope);
     machine.model(&pipeline, "", &scope);
     let TrainSection { spec: train, rule_spans, setting_spans } = machine.train(&pipeline, &scope, data.batch_size)?;
     let export = machine.export(&pipeline, &scope);
-    // What is unused spoils nothing that follows: shapes are checked all the same.
-    let spoils =
-        |code: Code| code.severity() == Severity::Error && !matches!(code, Code::UnusedParameter | Code::UnusedSetting);
-    if machine.diagnostics.list().iter().any(|d| spoils(d.code)) {
+    // All that hangs on no error is checked all the same; on the size of a batch hangs every shape.
+    if !sized {
         return Err(Reported);
     }
     let views = machine.views.iter().filter(|v| !v.spec.name.is_empty()).map(|v| v.spec.clone()).collect();
@@ -80,9 +79,12 @@ pub fn name(sources: &mut Sources, diagnostics: &mut Diagnostics, path: &Path) -
 /// Settings of `data`; all other names are sources.
 const SETTINGS: [&str; 5] = ["batch_size", "channels", "prefetch_batches", "max_broken", "max_pixels"];
 
-/// Whether a name is a setting's, misspelt.
-fn is_near(name: &str) -> bool {
-    suggest(name, SETTINGS).is_some_and(|help| help.starts_with("did you mean"))
+/// What the shape of a batch hangs on.
+const SIZES: [&str; 2] = ["batch_size", "channels"];
+
+/// The setting that a name which is none was meant for.
+pub(super) fn meant(name: &str) -> Option<&'static str> {
+    foreign::argument(name, &SETTINGS).or_else(|| nearest(name, SETTINGS))
 }
 
 impl Machine<'_> {
@@ -90,7 +92,8 @@ impl Machine<'_> {
     pub(super) fn params(&mut self, pipeline: &Pipeline, scope: &Rc<Scope>) -> Vec<(String, String)> {
         let mut params = Vec::new();
         for (name, expr) in &pipeline.params {
-            let value = self.eval(expr, scope).unwrap_or(Value::new(Kind::Poison, expr.span));
+            let value = self.eval(expr, scope);
+            let value = self.sole(name, value).unwrap_or(Value::new(Kind::Poison, expr.span));
             params.push((name.text.to_string(), value.to_string()));
             scope.bind(name.text.clone(), value);
         }
@@ -102,6 +105,7 @@ impl Machine<'_> {
         let mut seen: BTreeMap<String, Span> = BTreeMap::new();
         let mut declare = |machine: &mut Self, key: String, name: &str, span: Span| {
             if let Some(first) = seen.insert(key, span) {
+                machine.twice.extend([first, span]);
                 machine.diagnostics.push(
                     Diagnostic::new(Code::DuplicateName, format!("`{name}` is defined twice"))
                         .label(span, "again here")
@@ -139,7 +143,8 @@ impl Machine<'_> {
         }
     }
 
-    pub(super) fn data(&mut self, pipeline: &Pipeline, scope: &Rc<Scope>) -> Checked<(DataSpec, Vec<(String, Span)>)> {
+    /// The section, the places of its sources, and whether the shape of a batch is known.
+    pub(super) fn data(&mut self, pipeline: &Pipeline, scope: &Rc<Scope>) -> (DataSpec, Vec<(String, Span)>, bool) {
         let mut spec = DataSpec {
             sources: Vec::new(),
             batch_size: 0,
@@ -152,6 +157,7 @@ impl Machine<'_> {
         let mut record: Vec<(Arc<str>, Value)> = Vec::new();
         // Also those whose value is wrong: that is reported, and nothing is missing.
         let mut written: Vec<&str> = Vec::new();
+        let mut sized = true;
         let mut at = pipeline.name.span;
         for section in sections(pipeline, SectionKind::Data) {
             at = section.span;
@@ -163,9 +169,14 @@ impl Machine<'_> {
                 if let (false, Some(path)) = (is_setting, self.unquoted_path(&binding.value, scope)) {
                     let value = Value::new(Kind::None, binding.value.span);
                     self.diagnostics.push(self.no_source(name, &path, &value));
+                    record.push((name.clone(), Value::new(Kind::Poison, binding.name.span)));
                     continue;
                 }
-                let Ok(value) = self.eval(&binding.value, scope) else { continue };
+                let Ok(value) = self.eval(&binding.value, scope) else {
+                    sized &= !SIZES.contains(&&**name);
+                    record.push((name.clone(), Value::new(Kind::Poison, binding.name.span)));
+                    continue;
+                };
                 let what = format!("`data.{name}`");
                 let result = match (&**name, &value.kind) {
                     ("batch_size", _) => whole(&what, &value).map(|n| spec.batch_size = n),
@@ -178,14 +189,31 @@ impl Machine<'_> {
                         spans.push((name.to_string(), binding.value.span));
                         Ok(())
                     }
-                    (_, Kind::Str(path)) if !is_setting && !is_near(name) => Err(self.no_source(name, path, &value)),
-                    _ => Err(Diagnostic::new(Code::UnknownSetting, format!("`data` has no setting `{name}`"))
-                        .label(binding.name.span, "not a setting, and its value is no source")
-                        .maybe_help(suggest(name, SETTINGS))),
+                    (_, Kind::Builtin(source)) if !is_setting && meant(name).is_none() => {
+                        let path = if &**source == "digits" || &**source == "shapes" { "train" } else { "data/train" };
+                        let wrong = wrong_type(&what, &value, "a source of pictures");
+                        Err(wrong.help(format!("write `{source}(\"{path}\")`")))
+                    }
+                    (_, Kind::Str(path)) if !is_setting && meant(name).is_none() => {
+                        Err(self.no_source(name, path, &value))
+                    }
+                    _ => {
+                        // What it was meant for is not missing, and not known.
+                        if let Some(meant) = meant(name) {
+                            written.push(meant);
+                            sized &= !SIZES.contains(&meant);
+                        }
+                        let help = meant(name).map(|meant| format!("did you mean `{meant}`?"));
+                        Err(Diagnostic::new(Code::UnknownSetting, format!("`data` has no setting `{name}`"))
+                            .label(binding.name.span, "not a setting, and its value is no source")
+                            .maybe_help(help.or_else(|| suggest(name, SETTINGS))))
+                    }
                 };
-                let _ = self.check(result);
+                let failed = self.check(result).is_err();
+                sized &= !failed || !SIZES.contains(&&**name);
                 let kind = match value.kind {
                     Kind::NewSource(_) => Kind::Source(name.clone()),
+                    _ if failed => Kind::Poison,
                     other => other,
                 };
                 record.push((name.clone(), Value::new(kind, value.span)));
@@ -196,20 +224,43 @@ impl Machine<'_> {
                 .label(at, "`train` is missing")
                 .help("write `data { train = image_folder(\"data/train\") … }`");
             self.diagnostics.push(diagnostic);
+            record.push(("train".into(), Value::new(Kind::Poison, at)));
         }
         if !written.contains(&"batch_size") {
             let diagnostic = Diagnostic::new(Code::MissingSetting, "the pipeline has no batch size")
                 .label(at, "`batch_size` is missing")
                 .help("write `batch_size = 256` in `data`");
             self.diagnostics.push(diagnostic);
+            sized = false;
         }
         if !record.iter().any(|(n, _)| &**n == "channels") {
             record.push(("channels".into(), Value::new(Kind::Int(spec.channels as i64), at)));
         }
+        self.check_colours(&spec, &spans);
         let record = Value::new(Kind::Record(Rc::new(record)), at);
         scope.bind("data".into(), record.clone());
         self.ambient.insert("data".into(), record);
-        if self.diagnostics.has_errors() { Err(Reported) } else { Ok((spec, spans)) }
+        (spec, spans, sized)
+    }
+
+    /// Sources in colour whose pictures become gray, and gray ones that are computed with three times.
+    fn check_colours(&mut self, spec: &DataSpec, spans: &[(String, Span)]) {
+        for (has, are, turn) in [(3, "in colour", "they become gray"), (1, "gray", "each is repeated")] {
+            if spec.channels == has || ![1, 3].contains(&spec.channels) {
+                continue;
+            }
+            let others = spec.sources.iter().zip(spans).filter(|((_, source), _)| source.channels() == Some(has));
+            let (names, places): (Vec<String>, Vec<Span>) =
+                others.map(|((name, _), (_, span))| (format!("data.{name}"), *span)).unzip();
+            if names.is_empty() {
+                continue;
+            }
+            let message =
+                format!("the pictures of {} are {are}, `data.channels` is {}: {turn}", listed(&names), spec.channels);
+            let diagnostic = Diagnostic::new(Code::OtherColours, message);
+            let labelled = places.into_iter().fold(diagnostic, |d, span| d.label(span, are));
+            self.diagnostics.push(labelled.help(format!("write `channels = {has}` in `data`")));
+        }
     }
 
     /// Channels of the pipeline's pictures.
@@ -230,6 +281,7 @@ impl Machine<'_> {
             for entry in &section.entries {
                 let Entry::Binding(binding) = entry else { continue };
                 let value = self.bind_view(binding, &inner);
+                let value = self.sole(&binding.name, value);
                 let value = value.unwrap_or(Value::new(Kind::Poison, binding.name.span));
                 inner.bind(binding.name.text.clone(), value.clone());
                 record.push((binding.name.text.clone(), value));
@@ -243,9 +295,18 @@ impl Machine<'_> {
         for section in sections(pipeline, SectionKind::Model) {
             for entry in &section.entries {
                 let Entry::Binding(binding) = entry else { continue };
-                match self.bind_definition(binding, prefix, scope) {
-                    Ok(()) => self.note_definition(binding, prefix, scope),
-                    Err(_) => scope.bind(binding.name.text.clone(), Value::new(Kind::Poison, binding.name.span)),
+                let bound = self.bind_definition(binding, prefix, scope);
+                let name = &binding.name.text;
+                if let Some(value @ Value { kind: Kind::None, .. }) = bound.is_ok().then(|| scope.own(name)).flatten() {
+                    let wrong = wrong_type(&format!("`model.{name}`"), &value, "a module");
+                    self.diagnostics
+                        .push(wrong.help(format!("leave the definition out, or write `{name} = … when …`")));
+                    scope.bind(name.clone(), Value::new(Kind::Poison, binding.name.span));
+                    continue;
+                }
+                match bound {
+                    Ok(()) if !self.twice.contains(&binding.name.span) => self.note_definition(binding, prefix, scope),
+                    _ => scope.bind(binding.name.text.clone(), Value::new(Kind::Poison, binding.name.span)),
                 }
             }
         }
@@ -258,7 +319,12 @@ impl Machine<'_> {
         match value.kind {
             Kind::Module(id) => Some(self.modules[id.0].path.clone()),
             _ => {
-                self.diagnostics.push(wrong_type("`export`", &value, "a module of `model`"));
+                let modules: Vec<String> =
+                    super::section::model_definitions(pipeline).into_iter().map(|(name, _)| name).collect();
+                let wrong = wrong_type("`export`", &value, "a module of `model`");
+                let example = modules.first().filter(|_| wrong.help.is_none());
+                let help = example.map(|module| format!("write `export = {module}`"));
+                self.diagnostics.push(wrong.maybe_help(help));
                 None
             }
         }

@@ -127,11 +127,19 @@ impl Machine<'_> {
             Some(point) => format!("comes to {} by its `{point}`", number.shown),
             None => format!("is {}", number.shown),
         };
+        let text = self.sources.slice(value.span);
+        let help = match text.split_once('-') {
+            // `20%-100%` is a difference.
+            Some((low, high)) if example.contains("..") && !low.trim().is_empty() => {
+                format!("a range has two dots: write `{}..{}`", low.trim(), high.trim())
+            }
+            _ => format!("write a number such as `{example}`"),
+        };
         self.fail(
             Diagnostic::new(Code::OutOfRange, format!("{what} {is}, {}", range.broken(number.value)))
                 .label(number.of.span, "out of range")
                 .label(value.span, "in this")
-                .help(format!("write a number such as `{example}`")),
+                .help(help),
         )
     }
 }

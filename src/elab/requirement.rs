@@ -4,10 +4,11 @@
 
 use std::rc::Rc;
 
-use crate::diag::{Code, Diagnostic};
+use crate::diag::{Code, Diagnostic, Diagnostics};
 use crate::op::DType;
 use crate::source::Span;
 use crate::syntax::ast::Require;
+use crate::syntax::parse_expr;
 
 use super::scope::Scope;
 use super::value::{Kind, Value};
@@ -44,8 +45,8 @@ impl Machine<'_> {
         if self.condition(&require.condition, scope)? {
             return Ok(());
         }
-        let (message, mut culprits) = fill(&require.message, scope);
-        let help = require.help.as_ref().map(|help| fill(help, scope).0);
+        let (message, mut culprits) = self.fill(&require.message, scope);
+        let help = require.help.as_ref().map(|help| self.fill(help, scope).0);
         let mut diagnostic = Diagnostic::new(Code::Requirement, message);
         // What the user wrote comes before what the library asks.
         culprits.retain(|(span, _)| *span != call);
@@ -54,25 +55,39 @@ impl Machine<'_> {
         }
         self.fail(diagnostic.label(call, "in this call").label(require.span, "asked here").maybe_help(help))
     }
-}
 
-/// Replaces `{name}` by the value in scope, and gives those values' places.
-fn fill(text: &str, scope: &Rc<Scope>) -> (String, Vec<(Span, String)>) {
-    let (mut filled, mut culprits) = (String::new(), Vec::new());
-    let mut rest = text;
-    while let Some(open) = rest.find('{') {
-        filled.push_str(&rest[..open]);
-        let Some(close) = rest[open..].find('}') else { break };
-        let name = &rest[open + 1..open + close];
-        match scope.get(name) {
-            Some(value) => {
-                filled.push_str(&value.to_string());
-                culprits.push((value.span, format!("{value}")));
+    /// Replaces `{name}` by the value in scope, and gives those values' places; `{a - a % 4}` is computed.
+    fn fill(&mut self, text: &str, scope: &Rc<Scope>) -> (String, Vec<(Span, String)>) {
+        let (mut filled, mut culprits) = (String::new(), Vec::new());
+        let mut rest = text;
+        while let Some(open) = rest.find('{') {
+            filled.push_str(&rest[..open]);
+            let Some(close) = rest[open..].find('}') else { break };
+            let inner = &rest[open + 1..open + close];
+            match scope.get(inner) {
+                Some(value) => {
+                    filled.push_str(&value.to_string());
+                    culprits.push((value.span, format!("`{inner}` is {value}")));
+                }
+                None => match self.computed(inner, scope) {
+                    Some(value) => filled.push_str(&value.to_string()),
+                    None => filled.push_str(&rest[open..=open + close]),
+                },
             }
-            None => filled.push_str(&rest[open..=open + close]),
+            rest = &rest[open + close + 1..];
         }
-        rest = &rest[open + close + 1..];
+        filled.push_str(rest);
+        (filled, culprits)
     }
-    filled.push_str(rest);
-    (filled, culprits)
+
+    /// The value of an expression in a message; none where it has none.
+    fn computed(&mut self, text: &str, scope: &Rc<Scope>) -> Option<Value> {
+        let id = self.sources.add_text("message", text);
+        let expr = parse_expr(self.sources, id, &mut Diagnostics::default()).ok()?;
+        // What is wrong is being told already.
+        let before = self.diagnostics.mute(true);
+        let value = self.eval(&expr, scope);
+        self.diagnostics.mute(before);
+        value.ok()
+    }
 }

@@ -11,7 +11,7 @@ use super::args::wrong_type;
 use super::scope::Scope;
 use super::settings::{as_duration, as_schedule, as_weight_decay};
 use super::value::{Kind, Value};
-use super::{Checked, Machine};
+use super::{Checked, Machine, foreign};
 
 const SETTINGS: [&str; 5] = ["weight_decay", "learning_rate", "learning_rate_factor", "adaptation", "frozen_until"];
 
@@ -37,7 +37,7 @@ impl Machine<'_> {
             if rules.last().is_some_and(|last| last.selector == made.selector) {
                 let message = format!("no path of this rule names `{}`", name.text);
                 return self.fail(
-                    Diagnostic::new(Code::UnusedParameter, message)
+                    Diagnostic::new(Code::UnusedLoop, message)
                         .label(name.span, "the same paths each time")
                         .help(format!("name it in braces: `path \"encoder.blocks.{{{}}}.*\"`", name.text)),
                 );
@@ -150,7 +150,11 @@ fn set(rule: &mut ParameterRule, name: &Name, value: &Value, batch_size: usize) 
         (other, _) => {
             return Err(Diagnostic::new(Code::UnknownSetting, format!("a parameter rule has no setting `{other}`"))
                 .label(name.span, "not known")
-                .maybe_help(suggest(other, SETTINGS)));
+                .maybe_help(
+                    foreign::argument(other, &SETTINGS)
+                        .map(|meant| format!("did you mean `{meant}`?"))
+                        .or_else(|| suggest(other, SETTINGS)),
+                ));
         }
     }
     Ok(())

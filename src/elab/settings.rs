@@ -221,6 +221,17 @@ pub fn as_duration(what: &str, value: &Value) -> Result<Duration, Diagnostic> {
         Kind::Int(n) => Err(Diagnostic::new(Code::WrongUnit, format!("{what} wants a duration, found the number {n}"))
             .label(value.span, "no unit")
             .help(format!("write `{n} epochs` or `{n} steps`"))),
+        Kind::Float(share) if share > 0.0 && share < 1.0 => {
+            let ratio = Value::new(Kind::Ratio(share), value.span);
+            Err(Diagnostic::new(Code::WrongUnit, format!("{what} wants a duration, found the number {share}"))
+                .label(value.span, "no unit")
+                .help(format!("write `{ratio}`, a share of the run, or `{share} epochs`")))
+        }
+        Kind::Float(n) if n >= 0.0 => {
+            Err(Diagnostic::new(Code::WrongUnit, format!("{what} wants a duration, found the number {n}"))
+                .label(value.span, "no unit")
+                .help(format!("write `{n} epochs`")))
+        }
         _ => Err(wrong_type(what, value, "a duration such as 40 epochs")),
     }
 }

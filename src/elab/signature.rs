@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::diag::{Code, Diagnostic, suggest};
+use crate::diag::{Code, Diagnostic, listed, nearest};
 use crate::op::size;
 use crate::source::Span;
 use crate::spec::Schedule;
@@ -12,6 +12,36 @@ use super::args::{as_ratio, as_size, wrong_type};
 use super::scope::Scope;
 use super::value::{Dims, Kind, Tensor, Value};
 use super::{Checked, Machine};
+
+/// What gives a record with a field of this name.
+fn record_with(field: &str) -> String {
+    match field {
+        "ids_keep" | "ids_restore" | "ids_removed" => {
+            "take a mask that keeps the same count of every image, such as `random_mask(encoder.grid, 75%)`".into()
+        }
+        "mask" => "take a mask, such as `online.mask`".into(),
+        "tokens" => "take the encoder's whole output: `latent = encoder(views.online, keep: mask)`".into(),
+        _ => format!("give a record with `{field}`: `{{ {field}: … }}`"),
+    }
+}
+
+/// What a type is called here that `ty` is meant for; all of them where none is.
+fn type_help(ty: &str) -> String {
+    let ours = match ty {
+        "Tensor" | "FloatTensor" | "Array" | "ndarray" | "Module" => {
+            return "write the shape of a tensor: `x: [B, N, dim]`".into();
+        }
+        "integer" | "Int" | "long" | "usize" => Some("int"),
+        "str" | "String" | "text" => Some("string"),
+        "boolean" | "Bool" => Some("bool"),
+        "double" | "real" | "Float" => Some("float"),
+        "percent" | "percentage" => Some("ratio"),
+        "pixels" | "length" => Some("px"),
+        "dict" | "struct" => Some("record"),
+        _ => nearest(ty, TYPES.iter().copied()),
+    };
+    ours.map_or_else(|| format!("there is {}", listed(TYPES)), |ours| format!("did you mean `{ours}`?"))
+}
 
 /// Static types that a parameter may name.
 const TYPES: &[&str] = &[
@@ -43,22 +73,28 @@ impl Machine<'_> {
             }
             ParamType::Record(fields) => {
                 let Kind::Record(entries) = &value.kind else {
-                    return self.fail(wrong_type(what, &value, "a record"));
+                    let names: Vec<&str> = fields.iter().map(|(name, _)| &*name.text).collect();
+                    let wrong = wrong_type(what, &value, &format!("a record with {}", listed(&names)));
+                    let whole = self.whole_record(&value);
+                    return self.fail(wrong.maybe_help(whole));
                 };
                 let mut converted = entries.to_vec();
                 for (name, ty) in fields {
                     match converted.iter().position(|(n, _)| *n == name.text) {
                         Some(index) => {
-                            let inner = converted[index].1.clone();
-                            let what = format!("{what}.{}", name.text);
+                            // To its reader the record is one value, wherever its fields were made.
+                            let inner = Value::new(converted[index].1.kind.clone(), value.span);
+                            let what = format!("`{}` of {what}", name.text);
                             converted[index].1 = self.coerce(&what, inner, ty, scope)?;
                         }
                         None => {
                             let message = format!("{what} has no field `{}`", name.text);
+                            let held: Vec<&str> = entries.iter().map(|(name, _)| &**name).collect();
                             return self.fail(
                                 Diagnostic::new(Code::UnknownField, message)
-                                    .label(value.span, "this record")
-                                    .label(name.span, "wanted here"),
+                                    .label(value.span, format!("this record has {}", listed(&held)))
+                                    .label(name.span, "wanted here")
+                                    .help(record_with(&name.text)),
                             );
                         }
                     }
@@ -66,6 +102,15 @@ impl Machine<'_> {
                 Ok(Value::new(Kind::Record(Rc::new(converted)), value.span))
             }
         }
+    }
+
+    /// Where one field was taken of the record that is wanted: `mask.mask` for `mask`.
+    fn whole_record(&self, value: &Value) -> Option<String> {
+        let text = &self.sources.get(value.span.source).text;
+        let before = text.get(..value.span.start as usize)?.strip_suffix('.')?;
+        let start = before.rfind(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '.').map_or(0, |i| i + 1);
+        let base = before.get(start..).filter(|base| !base.is_empty())?;
+        Some(format!("give the whole record: `{base}`, not `{base}.{}`", self.sources.slice(value.span)))
     }
 
     fn coerce_named(&mut self, what: &str, value: Value, ty: &str, span: Span) -> Checked<Value> {
@@ -93,11 +138,23 @@ impl Machine<'_> {
             },
             "tuple" => match &value.kind {
                 Kind::Tuple(_) => Ok(value.kind.clone()),
-                _ => wanted("a tuple such as (6, 10)"),
+                _ => {
+                    let text = self.sources.slice(value.span);
+                    let grid = what.starts_with("`grid`").then(|| match value.kind {
+                        Kind::Module(_) if !text.is_empty() => format!("write `{text}.grid`"),
+                        _ => "write the rows and columns of patches, such as `encoder.grid`".to_owned(),
+                    });
+                    Err(wrong_type(what, &value, "a tuple such as (6, 10)").maybe_help(grid))
+                }
             },
             "record" => match &value.kind {
                 Kind::Record(_) => Ok(value.kind.clone()),
-                _ => wanted("a record"),
+                _ => {
+                    let mask = ["`keep`", "`blank`", "`restore`", "`mask`"].iter().any(|name| what.starts_with(name));
+                    let mask =
+                        mask.then(|| "a mask is a record: `random_mask(encoder.grid, 75%)` makes one".to_owned());
+                    Err(wrong_type(what, &value, "a record").maybe_help(self.whole_record(&value).or(mask)))
+                }
             },
             "init" => super::builtin::as_init(&value)
                 .map(Kind::Init)
@@ -140,7 +197,7 @@ impl Machine<'_> {
             "any" => Ok(value.kind.clone()),
             _ => Err(Diagnostic::new(Code::UnknownName, format!("there is no type `{ty}`"))
                 .label(span, "not known")
-                .maybe_help(suggest(ty, TYPES.iter().copied()))),
+                .help(type_help(ty))),
         };
         let kind = self.check(checked)?;
         Ok(Value::new(kind, value.span))
@@ -160,8 +217,24 @@ impl Machine<'_> {
                     .label(value.span, "this is a record")
                     .help(format!("take one of its fields: {}", names.join(", "))))
             }
-            _ => Err(Diagnostic::new(Code::NotATensor, format!("{what} wants a tensor, found {}", value.describe()))
-                .label(value.span, format!("this is {}", value.describe()))),
+            _ => {
+                let help = match &value.kind {
+                    Kind::List(_) | Kind::Tuple(_) => Some("take one of its items: `.last`, or `[0]`".to_owned()),
+                    Kind::Module(_) | Kind::Modules(_) | Kind::Function(_) => {
+                        let text = self.sources.slice(value.span);
+                        Some(format!("call it: `{}(x)`", if text.is_empty() { "encoder" } else { text }))
+                    }
+                    Kind::Source(name) => Some(format!(
+                        "pictures come of a view: write one in `views`, `image = data.{name} |> …`, and take `views.image`"
+                    )),
+                    _ if value.number().is_some() => Some(format!("write `op::full([], {value})`")),
+                    Kind::None => Some("leave it out, or ask first: `a if b == none else b`".to_owned()),
+                    _ => None,
+                };
+                Err(Diagnostic::new(Code::NotATensor, format!("{what} wants a tensor, found {}", value.describe()))
+                    .label(value.span, format!("this is {}", value.describe()))
+                    .maybe_help(help))
+            }
         };
         self.check(read)
     }
@@ -179,7 +252,7 @@ impl Machine<'_> {
         let rest = shape.dims.iter().position(|d| matches!(d, Dim::Rest(_)));
         let fixed = shape.dims.len() - usize::from(rest.is_some());
         let rank_fits = if rest.is_some() { found.len() >= fixed } else { found.len() == fixed };
-        let mut culprits: Vec<(Span, String)> = Vec::new();
+        let mut culprits: Vec<(Span, String, usize)> = Vec::new();
         if rank_fits {
             let before = rest.unwrap_or(fixed);
             let skipped = found.len() - fixed;
@@ -191,7 +264,11 @@ impl Machine<'_> {
                     Some(value) => {
                         let wanted = value.whole().unwrap_or(-1);
                         if wanted != found[axis] as i64 {
-                            culprits.push((value.span, format!("`{}` is {value}", self.sources.slice(expr.span))));
+                            culprits.push((
+                                value.span,
+                                format!("`{}` is {value}", self.sources.slice(expr.span)),
+                                axis,
+                            ));
                         }
                     }
                     None => {
@@ -209,10 +286,33 @@ impl Machine<'_> {
         let mut diagnostic = Diagnostic::new(Code::ShapeMismatch, message)
             .label(at, format!("this is {}", Dims(&found)))
             .label(shape.span, format!("{wanted} is wanted here"));
-        for (span, text) in culprits {
+        let help = match culprits.as_slice() {
+            _ if what.starts_with("`ids_") || what.starts_with("`mask` of") => Some(
+                "give the mask that these tokens were kept by: `mask = random_mask(encoder.grid, 75%)`, one for encoder, decoder and loss"
+                    .to_owned(),
+            ),
+            // A size that the block was made with goes by a lower-case name.
+            [(_, text, axis)] => text
+                .strip_prefix('`')
+                .and_then(|rest| rest.split_once('`'))
+                .filter(|(name, _)| name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'))
+                .map(|(name, _)| format!("make it with `{name}: {}`, or give it {wanted}", found[*axis])),
+            _ if !rank_fits && found.len() == shape.dims.len() + 1 && found.len() == 3 => {
+                Some("pool the tokens first: `|> mean_tokens`, or take `.cls`".to_owned())
+            }
+            _ if !rank_fits && found.len() == 4 && shape.dims.len() < 4 => {
+                Some("these are pictures: give what comes of them, as `encoder(views.online).patches`".to_owned())
+            }
+            _ if !rank_fits && found.len() < fixed => Some(format!(
+                "it has {} less: leave out an index, a mean or a `.cls` that took it away",
+                if fixed - found.len() == 1 { "an axis".to_owned() } else { format!("{} axes", fixed - found.len()) }
+            )),
+            _ => None,
+        };
+        for (span, text, _) in culprits {
             diagnostic = diagnostic.label(span, text);
         }
-        self.fail(diagnostic)
+        self.fail(diagnostic.maybe_help(help))
     }
 
     /// A dim's value, or `None` for a symbolic one that is not bound yet.

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::diag::{Code, Diagnostic, suggest};
+use crate::diag::{Code, Diagnostic, listed, nearest, suggest};
 use crate::source::Span;
 use crate::spec::{
     Duration, MicroBatch, Optimizer, Precision, Recompute, Residual, Schedule, ShardOptimizer, TrainSpec,
@@ -15,7 +15,7 @@ use super::scope::Scope;
 use super::section::{sections, whole};
 use super::settings::{as_duration, as_schedule};
 use super::value::{Kind, Value};
-use super::{Checked, Machine};
+use super::{Checked, Machine, foreign};
 
 const KNOWN: [&str; 13] = [
     "epochs",
@@ -68,7 +68,12 @@ impl Machine<'_> {
             for entry in &section.entries {
                 match entry {
                     Entry::Binding(binding) => {
-                        given.push(binding.name.text.clone());
+                        let name = &*binding.name.text;
+                        given.push(if KNOWN.contains(&name) {
+                            name.into()
+                        } else {
+                            meant(name).unwrap_or(name).into()
+                        });
                         setting_spans.push((binding.name.text.to_string(), binding.value.span));
                         let Ok(value) = self.eval(&binding.value, scope) else { continue };
                         if self.check_range("train", &binding.name.text, &value).is_err() {
@@ -87,18 +92,26 @@ impl Machine<'_> {
                 }
             }
         }
-        for (name, example) in [
+        let needed = [
             ("epochs", "epochs = 300"),
             ("optimizer", "optimizer = adamw(betas: (0.9, 0.95), weight_decay: 0.05)"),
             ("learning_rate", "learning_rate = cosine(base: 1.5e-4, per: 256, warmup: 40 epochs)"),
-        ] {
-            if !given.iter().any(|g| &**g == name) {
-                self.diagnostics.push(
-                    Diagnostic::new(Code::MissingSetting, format!("`train` does not say `{name}`"))
-                        .label(at, "missing in this section")
-                        .help(format!("write `{example}`")),
-                );
-            }
+        ];
+        let missing = needed.iter().filter(|(name, _)| !given.iter().any(|g| &**g == *name));
+        let (names, examples): (Vec<&str>, Vec<&str>) = missing.copied().unzip();
+        if !names.is_empty() {
+            let (message, label) = if given.is_empty() && at == pipeline.name.span {
+                (format!("the pipeline has no `train`, which says {}", listed(&names)), "missing in this pipeline")
+            } else {
+                (format!("`train` does not say {}", listed(&names)), "missing in this section")
+            };
+            let section = if at == pipeline.name.span {
+                format!("train {{ {} }}", examples.join("  "))
+            } else {
+                examples.join("`, `")
+            };
+            let diagnostic = Diagnostic::new(Code::MissingSetting, message).label(at, label);
+            self.diagnostics.push(diagnostic.help(format!("write `{section}`")));
         }
         Ok(TrainSection { spec, rule_spans, setting_spans })
     }
@@ -156,10 +169,38 @@ fn set(spec: &mut TrainSpec, binding: &Binding, value: &Value, batch_size: usize
         _ => {
             return Err(Diagnostic::new(Code::UnknownSetting, format!("`train` has no setting `{name}`"))
                 .label(binding.name.span, "not known")
-                .maybe_help(suggest(name, KNOWN)));
+                .maybe_help(misspelt(name).or_else(|| suggest(name, KNOWN))));
         }
     }
     Ok(())
+}
+
+/// The setting that a name which is none was meant for.
+pub(super) fn meant(name: &str) -> Option<&'static str> {
+    foreign::argument(name, &KNOWN).or_else(|| nearest(name, KNOWN))
+}
+
+fn misspelt(name: &str) -> Option<String> {
+    let elsewhere = |what: &str| Some(what.to_owned());
+    match name {
+        "batch_size" | "num_workers" | "dataset" => {
+            elsewhere("write `batch_size = 256` in `data`; threads are the run's: `--threads 8`")
+        }
+        "weight_decay" | "betas" | "eps" | "momentum" => {
+            elsewhere("it is the optimizer's: `optimizer = adamw(betas: (0.9, 0.95), weight_decay: 0.05)`")
+        }
+        "warmup" | "warmup_epochs" | "warmup_steps" | "min_lr" => {
+            elsewhere("it is the schedule's: `learning_rate = cosine(base: 1.5e-4, warmup: 10%)`")
+        }
+        "wd" | "beta1" | "beta2" => misspelt("weight_decay"),
+        "device" | "devices" | "gpus" | "accelerator" | "strategy" | "num_gpus" => {
+            elsewhere("leave it out: devices are chosen as it is run, `cmaec run FILE --backend xla`")
+        }
+        "steps" | "max_steps" | "iterations" => {
+            elsewhere("write `epochs = 300`: a run is as long as its epochs, which may be a part of one, such as `0.5`")
+        }
+        _ => meant(name).map(|meant| format!("did you mean `{meant}`?")),
+    }
 }
 
 /// Samples of a micro-batch, of which a batch holds a whole number.

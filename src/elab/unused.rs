@@ -1,39 +1,23 @@
-//! Parameters that are declared and not used: an error, since a setting that changes nothing misleads its reader.
+//! Names that are declared and not read: parameters, imports, definitions. A warning, since a setting that changes nothing misleads
+//! its reader, and none beside an error, whose misspelt name may be the one that was to read them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::diag::{Code, Diagnostic};
-use crate::syntax::ast::{Block, BlockEntry, Dim, Entry, Expr, ExprKind, Function, Name, Param, ParamType};
-use crate::syntax::ast::{Override, Pipeline, Require, RuleSelector, SectionKind, ShapeType, Statement};
+use crate::diag::{Code, Diagnostic, is_near};
+use crate::syntax::ast::{Block, BlockEntry, Dim, Entry, Expr, ExprKind, File, Function, Item, Name, Param, ParamType};
+use crate::syntax::ast::{Override, Pipeline, Require, RuleSelector, SectionKind, ShapeType, Statement, Use};
 
-use super::Machine;
+use super::reads::Reads;
+use super::section::{EVALUATION_BATCH, EVALUATION_CALLS};
+use super::{Machine, foreign};
 
-pub(super) type Names = BTreeSet<Arc<str>>;
+pub type Names = BTreeSet<Arc<str>>;
 
 impl Machine<'_> {
     pub(super) fn check_unused_in_block(&mut self, block: &Block) {
         let mut used = Names::new();
-        for param in &block.params {
-            in_param(param, &mut used);
-        }
-        for entry in &block.entries {
-            match entry {
-                BlockEntry::Tensor(decl) => {
-                    in_shape(&decl.shape, &mut used);
-                    in_expr(&decl.init, &mut used);
-                    let frozen = decl.frozen.as_ref().and_then(|f| f.when.as_ref());
-                    decl.when.iter().chain(frozen).for_each(|e| in_expr(e, &mut used));
-                }
-                BlockEntry::Require(require) => in_require(require, &mut used),
-                BlockEntry::Binding(binding) => {
-                    in_expr(&binding.value, &mut used);
-                    binding.repeat.iter().for_each(|r| in_expr(&r.count, &mut used));
-                    binding.when.iter().for_each(|e| in_expr(e, &mut used));
-                }
-            }
-        }
-        in_function(&block.forward, &mut used);
+        in_block(block, &mut used);
         self.report_unused(&block.name, block.params.iter().map(|p| &p.name), &used);
         self.check_unused_in_function(&block.forward);
     }
@@ -53,6 +37,16 @@ impl Machine<'_> {
         };
         let asked = function.params.iter().filter(|p| !gives_sizes(p)).map(|p| &p.name);
         self.report_unused(&function.name, asked, &used);
+        for (i, statement) in function.statements.iter().enumerate() {
+            let Statement::Assign(name, _) = statement else { continue };
+            let mut later = Names::new();
+            function.statements[i + 1..].iter().for_each(|statement| in_statement(statement, &mut later));
+            in_expr(&function.result, &mut later);
+            function.returns.iter().for_each(|returns| in_type(returns, &mut later));
+            if !later.contains(&name.text) {
+                self.report_unused(&function.name, std::iter::once(name), &later);
+            }
+        }
     }
 
     /// `read` are the names that `pipeline` reads in any of its forms, from the text as written to the last change: who
@@ -77,12 +71,72 @@ impl Machine<'_> {
         }
     }
 
-    fn report_unused<'n>(&mut self, owner: &Name, params: impl Iterator<Item = &'n Name>, used: &Names) {
-        for name in params.filter(|n| !used.contains(&n.text)) {
+    /// Views, values of branches and definitions of `evaluate` that nothing reads; `reads` are those of all forms of the pipeline.
+    pub(super) fn check_unread(&mut self, pipeline: &Pipeline, reads: &Reads) {
+        for section in &pipeline.sections {
+            let (owner, by_field) = match &section.kind {
+                SectionKind::Views => ("views".to_owned(), true),
+                SectionKind::Branch(name, _) => (name.text.to_string(), true),
+                SectionKind::Evaluate => ("evaluate".to_owned(), false),
+                _ => continue,
+            };
+            for entry in &section.entries {
+                let Entry::Binding(binding) = entry else { continue };
+                let name = &binding.name.text;
+                // `evaluate` reads these itself.
+                let asked = !by_field && (&**name == "features" || EVALUATION_CALLS.contains(&&**name));
+                let set = !by_field && &**name == EVALUATION_BATCH;
+                if asked || set || is_meant(name) || reads.name(name) || by_field && reads.field(&owner, name) {
+                    continue;
+                }
+                let setting = !by_field && foreign::argument(name, &[EVALUATION_BATCH]).is_some();
+                let help = if setting || !by_field && is_near(name, EVALUATION_BATCH) {
+                    format!("did you mean `{EVALUATION_BATCH}`?")
+                } else {
+                    format!("use it, remove it, or call it `_{name}`")
+                };
+                self.diagnostics.push(
+                    Diagnostic::new(Code::UnusedName, format!("nothing reads `{owner}.{name}`"))
+                        .label(binding.name.span, "no loss, no monitor and no evaluation hangs on it")
+                        .help(help),
+                );
+            }
+        }
+    }
+
+    /// What `use` brings into a user's own file, and none of its items reads. What a variant's file brings in its base may read.
+    pub(super) fn check_unused_imports(&mut self, file: &File) {
+        if file.items.iter().any(|item| matches!(item, Item::Variant(_))) {
+            return;
+        }
+        let mut used = Names::new();
+        for item in &file.items {
+            match item {
+                Item::Block(block) => in_block(block, &mut used),
+                Item::Function(function) => in_function(function, &mut used),
+                Item::Pipeline(pipeline) => used.extend(names_read(pipeline)),
+                Item::Variant(_) => {}
+            }
+        }
+        let imported = file.uses.iter().flat_map(|item| match item {
+            Use::Items { items, .. } => items.as_slice(),
+            Use::Pipeline { alias, .. } => std::slice::from_ref(alias),
+        });
+        for name in imported.filter(|name| !used.contains(&name.text)) {
             self.diagnostics.push(
-                Diagnostic::new(Code::UnusedParameter, format!("`{}` of `{}` is never used", name.text, owner.text))
+                Diagnostic::new(Code::UnusedName, format!("nothing reads `{}`, which is imported", name.text))
+                    .label(name.span, "imported here")
+                    .help("remove it from the `use`"),
+            );
+        }
+    }
+
+    fn report_unused<'n>(&mut self, owner: &Name, params: impl Iterator<Item = &'n Name>, used: &Names) {
+        for name in params.filter(|n| !used.contains(&n.text) && !is_meant(&n.text)) {
+            self.diagnostics.push(
+                Diagnostic::new(Code::UnusedName, format!("nothing reads `{}` of `{}`", name.text, owner.text))
                     .label(name.span, "declared here")
-                    .help("use it or remove it"),
+                    .help(format!("use it, remove it, or call it `_{}`", name.text)),
             );
         }
     }
@@ -121,7 +175,7 @@ pub(super) fn names_read(pipeline: &Pipeline) -> Names {
 }
 
 /// Names that an expression reads.
-pub(super) fn names_of(expr: &Expr) -> Names {
+pub fn names_of(expr: &Expr) -> Names {
     let mut names = Names::new();
     in_expr(expr, &mut names);
     names
@@ -130,6 +184,34 @@ pub(super) fn names_of(expr: &Expr) -> Names {
 /// Whether an expression reads `name`.
 pub(super) fn reads(expr: &Expr, name: &str) -> bool {
     names_of(expr).contains(name)
+}
+
+/// Whether a name says that nothing is to read it.
+fn is_meant(name: &str) -> bool {
+    name.starts_with('_')
+}
+
+fn in_block(block: &Block, used: &mut Names) {
+    for param in &block.params {
+        in_param(param, used);
+    }
+    for entry in &block.entries {
+        match entry {
+            BlockEntry::Tensor(decl) => {
+                in_shape(&decl.shape, used);
+                in_expr(&decl.init, used);
+                let frozen = decl.frozen.as_ref().and_then(|f| f.when.as_ref());
+                decl.when.iter().chain(frozen).for_each(|e| in_expr(e, used));
+            }
+            BlockEntry::Require(require) => in_require(require, used),
+            BlockEntry::Binding(binding) => {
+                in_expr(&binding.value, used);
+                binding.repeat.iter().for_each(|r| in_expr(&r.count, used));
+                binding.when.iter().for_each(|e| in_expr(e, used));
+            }
+        }
+    }
+    in_function(&block.forward, used);
 }
 
 fn in_function(function: &Function, used: &mut Names) {
@@ -144,15 +226,17 @@ fn in_body(function: &Function, used: &mut Names) {
     if let Some(returns) = &function.returns {
         in_type(returns, used);
     }
-    for statement in &function.statements {
-        match statement {
-            Statement::Assign(_, value) | Statement::Update(_, value) | Statement::Initial(_, value) => {
-                in_expr(value, used)
-            }
-            Statement::Require(require) => in_require(require, used),
-        }
-    }
+    function.statements.iter().for_each(|statement| in_statement(statement, used));
     in_expr(&function.result, used);
+}
+
+fn in_statement(statement: &Statement, used: &mut Names) {
+    match statement {
+        Statement::Assign(_, value) | Statement::Update(_, value) | Statement::Initial(_, value) => {
+            in_expr(value, used)
+        }
+        Statement::Require(require) => in_require(require, used),
+    }
 }
 
 fn in_param(param: &Param, used: &mut Names) {
@@ -178,6 +262,9 @@ fn in_shape(shape: &ShapeType, used: &mut Names) {
 
 fn in_require(require: &Require, used: &mut Names) {
     in_expr(&require.condition, used);
+    for text in std::iter::once(&require.message).chain(&require.help) {
+        used.extend(super::rules::names_in(text).map(Arc::from));
+    }
 }
 
 /// A path of a parameter rule, whose text may name values: `"encoder.blocks.{i}.*"`.

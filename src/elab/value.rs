@@ -18,6 +18,17 @@ use crate::syntax::ast;
 pub struct Value {
     pub kind: Kind,
     pub span: Span,
+    /// Of a number that is no whole one because a division did not come out even.
+    pub quotient: Option<Rc<Quotient>>,
+}
+
+/// A division of whole numbers with a rest: a number like others, until a size or a count is wanted.
+#[derive(Debug)]
+pub struct Quotient {
+    pub left: Value,
+    pub right: Value,
+    /// The operands as they were written.
+    pub names: (String, String),
 }
 
 /// Index of a module instance.
@@ -100,7 +111,7 @@ pub struct Definition<T> {
 
 impl Value {
     pub fn new(kind: Kind, span: Span) -> Self {
-        Value { kind, span }
+        Value { kind, span, quotient: None }
     }
 
     /// What kind of thing it is, with its article, for messages.
@@ -120,7 +131,9 @@ impl Value {
             Kind::Builtin(name) => format!("`{name}`"),
             Kind::Block(def) => format!("the block `{}`", def.item.name.text),
             Kind::Function(def) => format!("the function `{}`", def.item.name.text),
-            Kind::Module(_) | Kind::Modules(_) | Kind::Absent => "a module".into(),
+            Kind::Module(_) => "a module".into(),
+            Kind::Modules(ids) => format!("a list of {} modules", ids.len()),
+            Kind::Absent => "a module that is left out".into(),
             Kind::Stored(_, ty) => format!("a tensor {}", Dims(&ty.shape)),
             Kind::Tensor(tensor) => format!("a tensor {}", Dims(&tensor.ty.shape)),
             Kind::NewSource(_) => "a data source".into(),

@@ -11,6 +11,7 @@ use crate::syntax::parse_override;
 
 use super::config::{Set, substitute};
 use super::files::PipelineItem;
+use super::reads::Reads;
 use super::scope::Scope;
 use super::{Checked, Machine, overrides, unused};
 
@@ -53,11 +54,11 @@ impl Machine<'_> {
             }
             resolved.changes.push(change);
         }
-        self.apply_changes(resolved)
+        Ok(self.apply_changes(resolved))
     }
 
     /// Applies a pipeline's changes; those of an imported pipeline (`tok.codes = 64`) are kept for when it is made.
-    pub(super) fn apply_changes(&mut self, resolved: Resolved) -> Checked<(Pipeline, Rc<Scope>)> {
+    pub(super) fn apply_changes(&mut self, resolved: Resolved) -> (Pipeline, Rc<Scope>) {
         let Resolved { mut pipeline, file, variants, changes } = resolved;
         let scope = Scope::new(file);
         for variant in variants.iter().rev() {
@@ -71,18 +72,20 @@ impl Machine<'_> {
             files.iter().any(|f| self.files_scope(*f).imports(&first.text))
         });
         self.begin_imports(file, files, of_imports);
-        let mut failed = Ok(());
         // Of all forms that the pipeline takes: a change brings in the names of its own value.
         let mut read = unused::names_read(&pipeline);
+        let mut reads = Reads::of(&pipeline);
         for change in &changes {
-            if let Err(diagnostic) = overrides::apply(&mut pipeline, change) {
-                failed = self.fail(diagnostic);
-            }
+            // What is left is checked as if it had not been asked for.
+            let applied = overrides::apply(&mut pipeline, change);
+            let _ = self.check(applied);
             unused::in_expr(&change.value, &mut read);
+            reads.expr(&change.value);
         }
         overrides::order_additions(&mut pipeline, &changes);
         self.check_unused_in_pipeline(&pipeline, &read, &changes);
-        failed.map(|()| (pipeline, scope))
+        self.check_unread(&pipeline, &reads);
+        (pipeline, scope)
     }
 
     /// The pipeline that goes by `name` in `file`, with the changes of the variants between it and its base.

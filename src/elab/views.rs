@@ -194,9 +194,17 @@ fn normalize(bag: &Bag) -> Made {
         };
         let what = format!("`{name}` of `normalize`");
         let Some(value) = value else {
+            let given = |name: &str| bag.get(name).filter(|value| value.number().is_some() || value.items().is_some());
+            let help = match (given("statistics"), given("mean"), given("std")) {
+                // By their places, as others have them.
+                (Some(mean), Some(std), None) => format!("write `normalize(mean: {mean}, std: {std})`"),
+                (None, Some(_), None) => "add `std: 0.25`".to_owned(),
+                (None, None, Some(_)) => "add `mean: 0.5`".to_owned(),
+                _ => "write `normalize(imagenet)` or `normalize(mean: 0.5, std: 0.5)`".to_owned(),
+            };
             return Err(Diagnostic::new(Code::MissingArgument, "`normalize` needs `mean` and `std`")
                 .label(bag.call, "missing in this call")
-                .help("write `normalize(imagenet)` or `normalize(mean: 0.5, std: 0.5)`"));
+                .help(help));
         };
         let items = value.items().map_or_else(|| vec![value.clone()], <[Value]>::to_vec);
         let numbers: Option<Vec<f64>> = items.iter().map(Value::number).collect();
@@ -342,7 +350,7 @@ impl Machine<'_> {
             Kind::View(index) => self.views[*index].clone(),
             Kind::Recipe(steps) => {
                 let mut view = View { spec: empty(ViewFrom::Recipe, self.channels()), span: value.span };
-                self.diagnostics.enter(value.span);
+                self.diagnostics.enter(value.span, value.span);
                 let extended = steps.iter().try_for_each(|step| self.extend(&mut view.spec, step, value.span));
                 self.diagnostics.leave();
                 extended?;
@@ -426,12 +434,19 @@ fn extend(view: &mut ViewSpec, step: &Step, parent: Span) -> Result<(), Diagnost
                     *values = vec![values[0]; view.channels];
                 }
                 if values.len() != view.channels {
-                    let message =
-                        format!("`normalize` has {} values, the images have {} channels", values.len(), view.channels);
-                    let one = vec!["0.5"; view.channels].join(", ");
+                    let message = format!(
+                        "`normalize` has {} values, the images have {} channel{}",
+                        values.len(),
+                        view.channels,
+                        if view.channels == 1 { "" } else { "s" }
+                    );
+                    let one = match view.channels {
+                        1 => "0.5".to_owned(),
+                        channels => format!("({})", vec!["0.5"; channels].join(", ")),
+                    };
                     return Err(Diagnostic::new(Code::ColourMissing, message)
                         .label(step.span, "one value for each channel is wanted")
-                        .help(format!("write `normalize(mean: ({one}), std: ({one}))` with your data's values")));
+                        .help(format!("write `normalize(mean: {one}, std: {one})`, better with your data's values")));
                 }
             }
             view.normalized = true;

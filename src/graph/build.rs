@@ -9,7 +9,7 @@ use crate::elab::Stored;
 use crate::op::Op;
 use crate::shape::{Typed, TypedInitial, Typing};
 use crate::source::Span;
-use crate::spec::{ImportSpec, Selector, Spec};
+use crate::spec::{ImportSpec, ParameterRule, Selector, Spec};
 
 use super::accumulate::{Coupling, SplitError};
 use super::step::NoStep;
@@ -46,8 +46,12 @@ impl Compiled {
 pub fn build(typed: Typed, diagnostics: &mut Diagnostics) -> Result<Compiled, Reported> {
     let reached = reached_tensors(&typed.train);
     check_losses(&typed, diagnostics);
-    check_modules(&typed, &reached, diagnostics);
+    // What a loss that trains nothing was to reach, nothing does.
+    if !diagnostics.has_errors() {
+        check_modules(&typed, &reached, diagnostics);
+    }
     check_rules(&typed, diagnostics);
+    check_shadowed(&typed, diagnostics);
     if diagnostics.has_errors() {
         return Err(Reported);
     }
@@ -244,11 +248,73 @@ fn check_modules(typed: &Typed, reached: &BTreeSet<String>, diagnostics: &mut Di
         counts.1 += usize::from(reached.contains(path));
     }
     for (name, span) in &typed.modules {
+        if let Some((total, some)) = by_module.get(name.as_str()).filter(|(total, some)| *some > 0 && some < total) {
+            let without = typed.stored.iter().map(|s| &s.decl).filter(|decl| {
+                decl.kind == TensorKind::Trained
+                    && decl.path.split('.').next() == Some(name)
+                    && !reached.contains(&decl.path)
+            });
+            let without: Vec<&str> = without.map(|decl| decl.path.as_str()).collect();
+            let more = if without.len() > 3 { format!(" and {} more", without.len() - 3) } else { String::new() };
+            let message = format!("no loss reaches {} of the {total} trained tensors of `{name}`", total - some);
+            diagnostics.push(
+                Diagnostic::new(Code::NoGradient, message)
+                    .label(*span, format!("{}{more}", without[..without.len().min(3)].join(", ")))
+                    .help("let a loss take what they compute, or leave them out by the block's arguments"),
+            );
+        }
         if let Some((total, 0)) = by_module.get(name.as_str()) {
             diagnostics.push(
                 Diagnostic::new(Code::NothingTrained, format!("no loss reaches the module `{name}`"))
                     .label(*span, format!("{total} trained tensors get no gradient"))
                     .help("use it in a branch that a loss takes, or remove it"),
+            );
+        }
+    }
+}
+
+/// Warns of rules all of whose settings an earlier rule makes, for each tensor that they match.
+fn check_shadowed(typed: &Typed, diagnostics: &mut Diagnostics) {
+    let sets = |rule: &ParameterRule| {
+        [
+            rule.weight_decay.is_some(),
+            rule.learning_rate.is_some(),
+            rule.learning_rate_factor.is_some(),
+            rule.adaptation.is_some(),
+            rule.frozen_until.is_some(),
+        ]
+    };
+    let rules: Vec<(&ParameterRule, Span)> =
+        typed.spec.train.rules.iter().zip(typed.rule_spans.iter().copied()).collect();
+    let trained = || typed.stored.iter().map(|s| &s.decl).filter(|decl| decl.kind == TensorKind::Trained);
+    for (index, (rule, span)) in rules.iter().enumerate() {
+        // The first rule that gives a setting gives it for good.
+        let by = |decl: &TensorDecl| {
+            let before = rules[..index].iter().filter(|(earlier, _)| earlier.selector.matches(&decl.path, decl.role));
+            let mut left = sets(rule);
+            let mut last = None;
+            for (earlier, at) in before {
+                for (mine, theirs) in left.iter_mut().zip(sets(earlier)) {
+                    if *mine && theirs {
+                        (*mine, last) = (false, Some(*at));
+                    }
+                }
+            }
+            last.filter(|_| left.iter().all(|mine| !mine))
+        };
+        let matched: Vec<&TensorDecl> = trained().filter(|decl| rule.selector.matches(&decl.path, decl.role)).collect();
+        let shadows: Option<Vec<Span>> = matched.iter().map(|decl| by(decl)).collect();
+        // Of a loop's rules one that changes something is enough.
+        let one_of_many = typed.rule_spans.iter().filter(|at| **at == *span).count() > 1;
+        if let Some(shadows) = shadows.filter(|shadows| !shadows.is_empty() && !one_of_many) {
+            diagnostics.push(
+                Diagnostic::new(
+                    Code::ShadowedRule,
+                    "a rule changes nothing: an earlier one sets the same for all that it matches",
+                )
+                .label(*span, "never comes to anything")
+                .label(shadows[0], "this one comes first")
+                .help("move it above, or remove it"),
             );
         }
     }

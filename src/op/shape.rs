@@ -101,7 +101,12 @@ fn result(op: &Op, inputs: &[&Type], declared: Option<&Type>) -> Inferred {
             let ty = target(declared)?;
             if ty.elements() != inputs[0].elements() {
                 let (found, wanted) = (inputs[0].elements(), ty.elements());
-                return error(&[0], format!("{found} values do not fill {:?}, which holds {wanted}", ty.shape));
+                return Err(ShapeError {
+                    code: Code::OpShape,
+                    message: format!("{found} values do not fill {:?}, which holds {wanted}", ty.shape),
+                    operands: vec![0],
+                    help: Some("leave one size open: `-1` is what the others leave".into()),
+                });
             }
             Ok(Type { dtype: inputs[0].dtype, shape: ty.shape })
         }

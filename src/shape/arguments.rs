@@ -1,7 +1,7 @@
 //! Arguments of one `op::NAME(…)`, read with the type that each must have.
 
 use crate::diag::{Code, Diagnostic};
-use crate::elab::{Kind, Tensor, Value};
+use crate::elab::{Kind, Tensor, Value, wrong_type};
 use crate::op::PatchOrder;
 use crate::source::Span;
 
@@ -29,8 +29,7 @@ impl Args<'_> {
     pub fn wrong(&self, name: &str, wanted: &str) -> Diagnostic {
         let what = format!("`{name}` of `op::{}` wants {wanted}", self.op);
         match self.get(name) {
-            Some(value) => Diagnostic::new(Code::WrongType, format!("{what}, found {}", value.describe()))
-                .label(value.span, format!("this is {}", value.describe())),
+            Some(value) => wrong_type(&format!("`{name}` of `op::{}`", self.op), value, wanted),
             None => Diagnostic::new(Code::MissingArgument, what).label(self.span, "missing in this call"),
         }
     }
@@ -42,7 +41,7 @@ impl Args<'_> {
     pub fn maybe_tensor(&self, name: &str) -> Read<Option<(Tensor, Span)>> {
         match self.get(name) {
             None => Ok(None),
-            Some(Value { kind: Kind::Tensor(tensor), span }) => Ok(Some((tensor.clone(), *span))),
+            Some(Value { kind: Kind::Tensor(tensor), span, .. }) => Ok(Some((tensor.clone(), *span))),
             Some(_) => Err(self.wrong(name, "a tensor")),
         }
     }
@@ -90,7 +89,18 @@ impl Args<'_> {
     pub fn filled_counts(&self, name: &str, elements: usize) -> Read<Vec<usize>> {
         let items = self.get(name).and_then(Value::items).unwrap_or_default();
         let open: Vec<usize> = (0..items.len()).filter(|i| items[*i].whole() == Some(-1)).collect();
-        let [open] = open.as_slice() else { return self.counts(name) };
+        let [open] = open.as_slice() else {
+            let first = self.maybe_tensor("x")?.and_then(|(x, _)| x.ty.shape.first().copied()).unwrap_or(1);
+            let filled = |(i, item): (usize, &Value)| match open.first() {
+                Some(at) if *at == i => first.to_string(),
+                _ => item.to_string(),
+            };
+            let shown: Vec<String> = items.iter().enumerate().map(filled).collect();
+            return self.counts(name).map_err(|wrong| match open.len() {
+                2.. => wrong.help(format!("one size may be left open: write `({})`", shown.join(", "))),
+                _ => wrong,
+            });
+        };
         let others: Option<usize> = (0..items.len())
             .filter(|i| i != open)
             .map(|i| items[i].whole().and_then(|n| usize::try_from(n).ok()))

@@ -6,9 +6,9 @@
 use std::rc::Rc;
 
 use crate::diag::{Code, Diagnostic, Reported, suggest};
-use crate::elab::{Bound, Dims, EVALUATION_BATCH, Kind, Scope, Value, as_duration, whole};
+use crate::elab::{Bound, Dims, EVALUATION_BATCH, EVALUATION_CALLS, Kind, Scope, Value, as_duration, whole};
 use crate::source::Span;
-use crate::spec::{BASELINE_LIMIT, Duration, EvaluateSpec, KnnSpec, Limit, ReconstructionsSpec};
+use crate::spec::{BASELINE_LIMIT, DataSpec, Duration, EvaluateSpec, KnnSpec, Limit, ReconstructionsSpec, SourceSpec};
 use crate::syntax::ast::{Argument, Entry, Expr, ExprKind, SectionKind};
 
 use super::{Typing, flatten};
@@ -25,8 +25,8 @@ type Read = fn(&mut Bound<'_>, Call<'_>, &mut EvaluateSpec, &mut Outputs) -> Res
 
 /// What can be called.
 const CALLS: [(&str, Read); 2] = [
-    ("knn", |bound, call, spec, outputs| bound.knn(call, spec, outputs)),
-    ("reconstructions", |bound, call, spec, outputs| bound.reconstructions(call, spec, outputs)),
+    (EVALUATION_CALLS[0], |bound, call, spec, outputs| bound.knn(call, spec, outputs)),
+    (EVALUATION_CALLS[1], |bound, call, spec, outputs| bound.reconstructions(call, spec, outputs)),
 ];
 
 /// Output names of the three pictures.
@@ -57,7 +57,11 @@ impl Bound<'_> {
     /// Types the branches and `evaluate` in mode `eval`.
     pub(super) fn evaluation(&mut self, batch: usize) -> Result<(Typing, EvaluateSpec), Reported> {
         let (trace, (outputs, spec)) = self.traced(batch, false, |bound| {
+            // Once more, in another mode: what is wrong in training is told already, in its words.
+            let told = bound.machine.diagnostics.has_errors();
+            let before = bound.machine.diagnostics.mute(told);
             let mut outputs = bound.branches();
+            bound.machine.diagnostics.mute(before);
             let spec = bound.evaluate_section(&mut outputs);
             (outputs, spec)
         });
@@ -101,9 +105,8 @@ impl Bound<'_> {
                         self.machine.tensors.leave();
                         let value = value.unwrap_or(Value::new(Kind::Poison, binding.name.span));
                         flatten(&format!("evaluate.{name}"), &value, outputs);
-                        if &**name == "features" {
-                            let _ = self.features(&value, outputs);
-                        }
+                        let failed = &**name == "features" && self.features(&value, outputs).is_err();
+                        let value = if failed { Value::new(Kind::Poison, value.span) } else { value };
                         scope.bind(name.clone(), value);
                     }
                     Entry::Expr(expr) => {
@@ -125,7 +128,10 @@ impl Bound<'_> {
                     format!("`features` wants [B, D], found {}", Dims(&tensor.ty.shape)),
                 )
                 .label(value.span, format!("this is {}", Dims(&tensor.ty.shape)))
-                .help("pool the tokens: `|> mean_tokens`"),
+                .help(match tensor.ty.shape.len() {
+                    0 | 1 => "one row a picture is wanted: leave out the index or the mean that took it away",
+                    _ => "pool the tokens: `|> mean_tokens`",
+                }),
             );
         }
         outputs.push(("features".into(), tensor.id));
@@ -147,7 +153,12 @@ impl Bound<'_> {
             _ => self.machine.fail(
                 Diagnostic::new(Code::UnknownSetting, "`evaluate` does not know this")
                     .label(expr.span, "not known")
-                    .maybe_help(suggest(name, CALLS.map(|(name, _)| name))),
+                    .maybe_help(match name {
+                        probe if probe.contains("linear") || probe.contains("probe") || probe.contains("finetune") => {
+                            Some("leave it out: a run is probed afterwards, by `cmaec eval linear RUN`".to_owned())
+                        }
+                        _ => suggest(name, CALLS.map(|(name, _)| name)),
+                    }),
             ),
         }
     }
@@ -204,7 +215,9 @@ impl Bound<'_> {
             Some(Value { kind: Kind::Source(source), .. }) => Ok(source.to_string()),
             Some(value) => {
                 let what = format!("`{name}` of `knn` wants a source such as data.train, found {}", value.describe());
-                Err(Diagnostic::new(Code::WrongType, what).label(value.span, "no source"))
+                let example = if name == "bank" { "data.train" } else { "data.val" };
+                let wrong = Diagnostic::new(Code::WrongType, what).label(value.span, "no source");
+                Err(wrong.help(format!("write `{name}: {example}`, a source that `data` names")))
             }
             None if data.source(usual).is_some() => Ok(usual.to_owned()),
             None => {
@@ -225,7 +238,13 @@ impl Bound<'_> {
                 baseline_limit: bag.limit("baseline_limit", BASELINE_LIMIT)?,
             })
         })();
-        spec.knn = Some(self.machine.check(knn)?);
+        let knn = self.machine.check(knn)?;
+        let place = |name: &str| bag.get(name).map_or(span, |value| value.span);
+        let warning = other_classes(&self.spec.data, &knn, place("queries"), place("bank"));
+        if let Some(warning) = warning {
+            self.machine.diagnostics.push(warning);
+        }
+        spec.knn = Some(knn);
         Ok(())
     }
 
@@ -245,7 +264,14 @@ impl Bound<'_> {
         let wrong = |name: &str, wanted: &str| {
             let value = bag.get(name).cloned().unwrap_or(Value::new(Kind::None, span));
             let what = format!("`{name}` of `reconstructions` wants {wanted}, found {}", value.describe());
-            Diagnostic::new(Code::WrongType, what).label(value.span, "not this")
+            let view = match &value.kind {
+                Kind::Str(view) if name == "view" => Some(format!("write `views.{view}`")),
+                _ if name == "pictures" => Some(
+                    "write `reconstruction(online.pixels, views.online, mask: online.mask, patch_size)`, of `std::pictures`".to_owned(),
+                ),
+                _ => None,
+            };
+            Diagnostic::new(Code::WrongType, what).label(value.span, "not this").maybe_help(view)
         };
         let fields = match bag.get("pictures").map(|v| &v.kind) {
             Some(Kind::Record(fields)) => fields.clone(),
@@ -294,6 +320,19 @@ impl Bound<'_> {
             }
         }
     }
+}
+
+/// Where the neighbours of one data set are asked for the classes of another: what they are called tells nothing.
+fn other_classes(data: &DataSpec, knn: &KnnSpec, queries: Span, bank: Span) -> Option<Diagnostic> {
+    let classes = |name: &str| data.source(name).and_then(SourceSpec::classes);
+    let (asked, known) = (classes(&knn.queries)?, classes(&knn.bank)?);
+    (asked != known).then(|| {
+        let message = format!("`knn` asks for {asked} by neighbours that are labelled with {known}");
+        Diagnostic::new(Code::OtherClasses, message)
+            .label(queries, asked)
+            .label(bank, known)
+            .help("let `data.train` and `data.val` be of one data set, or leave `knn` out")
+    })
 }
 
 /// The name that `expr` calls, where it is a call of one.

@@ -14,12 +14,12 @@ mod trace;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::diag::{Code, Diagnostic, Reported};
-use crate::elab::{Bound, Dims, Kind, NoTensors, Scope, Stored, Value};
+use crate::diag::{Code, Diagnostic, Reported, listed};
+use crate::elab::{Bound, Dims, Kind, NoTensors, Scope, Stored, Value, names_of};
 use crate::op::Op;
 use crate::source::Span;
 use crate::spec::{EmaSpec, Spec};
-use crate::syntax::ast::{Entry, Section, SectionKind};
+use crate::syntax::ast::{Binding, Entry, Name, Section, SectionKind};
 
 pub use calls::{about as op_about, names as op_names, signature as op_signature};
 pub use trace::{Trace, TypedInitial, TypedNode};
@@ -51,9 +51,14 @@ pub struct Typed {
 
 /// Types all of a bound pipeline.
 pub fn check(mut bound: Bound<'_>) -> Result<Typed, Reported> {
-    let train = bound.typing(bound.spec.data.batch_size, true)?;
-    let batch = bound.evaluation_batch()?;
-    let (eval, evaluate) = bound.evaluation(batch)?;
+    let train = bound.typing(bound.spec.data.batch_size, true);
+    // Where something is wrong already it is the same batch: then the same mistake has the same words, and is told once.
+    let batch = match bound.machine.diagnostics.has_errors() {
+        true => Ok(bound.spec.data.batch_size),
+        false => bound.evaluation_batch(),
+    };
+    let evaluated = batch.and_then(|batch| bound.evaluation(batch));
+    let (train, (eval, evaluate)) = (train?, evaluated?);
     let mut spec = bound.spec;
     spec.evaluate = evaluate;
     spec.imports = std::mem::take(&mut bound.machine.imports.specs);
@@ -90,9 +95,6 @@ impl Bound<'_> {
             let monitors = bound.scalars(&SectionKind::Monitor);
             (outputs, losses, monitors)
         });
-        if self.machine.diagnostics.has_errors() {
-            return Err(Reported);
-        }
         let mut typing = Typing {
             trace,
             losses,
@@ -100,16 +102,33 @@ impl Bound<'_> {
             monitors: monitors.into_iter().map(|(name, id, _)| (name, id)).collect(),
             outputs,
         };
-        if typing.losses.is_empty() {
+        let mut written = self.pipeline.sections.iter().filter(|section| section.kind == SectionKind::Losses);
+        if written.all(|section| section.entries.is_empty()) {
             return self.machine.fail(
                 Diagnostic::new(Code::NoLoss, format!("pipeline `{}` has no loss", self.pipeline.name.text))
                     .label(self.pipeline.name.span, "nothing to train")
-                    .help("write `losses { name = … }`"),
+                    .help(self.example_loss(&typing.outputs)),
             );
+        }
+        if self.machine.diagnostics.has_errors() {
+            return Err(Reported);
         }
         let total = total(&mut typing);
         typing.total = Some(self.machine.check(total)?);
         Ok(typing)
+    }
+
+    /// The line of a loss for a pipeline that has none, of the values of its branches where there are two alike.
+    fn example_loss(&self, outputs: &[(String, u32)]) -> String {
+        let named = |part: &str| outputs.iter().find(|(name, _)| name.ends_with(part)).map(|(name, _)| name.as_str());
+        match (named(".query"), named(".key"), named(".pixels")) {
+            (Some(query), Some(key), _) => {
+                format!(
+                    "write `losses {{ contrastive = info_nce({query}, {key}, temperature: 0.07) }}`, with `use std::losses::info_nce`"
+                )
+            }
+            _ => "write `losses { NAME = … }`: a scalar of the branches' values, such as those of `std::losses`".into(),
+        }
     }
 
     /// Evaluates every branch; gives the named tensors: `online.query`, `online.latent.tokens`.
@@ -154,6 +173,7 @@ impl Bound<'_> {
                     self.machine.tensors.enter(&path);
                     let value = self.machine.eval(&binding.value, scope);
                     self.machine.tensors.leave();
+                    let value = self.machine.sole(&binding.name, value);
                     let value = value.unwrap_or(Value::new(Kind::Poison, binding.name.span));
                     flatten(&path, &value, outputs);
                     scope.bind(binding.name.text.clone(), value.clone());
@@ -168,6 +188,32 @@ impl Bound<'_> {
         Value::new(Kind::Record(Rc::new(record)), section.span)
     }
 
+    /// Warns of a loss that is made of others beside it: all of them are added up.
+    fn check_counted_twice(&mut self, binding: &Binding, losses: &Section) {
+        let read = names_of(&binding.value);
+        let parts = losses.entries.iter().filter_map(|entry| match entry {
+            Entry::Binding(part) if part.name.span != binding.name.span && read.contains(&part.name.text) => {
+                Some(&part.name)
+            }
+            _ => None,
+        });
+        let parts: Vec<&Name> = parts.collect();
+        let names: Vec<&str> = parts.iter().map(|part| &*part.text).collect();
+        if names.is_empty() {
+            return;
+        }
+        let name = &binding.name.text;
+        let diagnostic = Diagnostic::new(
+            Code::CountedTwice,
+            format!("the loss `{name}` counts {} once more: the run trains the sum of all losses", listed(&names)),
+        )
+        .label(binding.name.span, "added to them");
+        let labelled = parts.iter().fold(diagnostic, |d, part| d.label(part.span, "a loss by itself"));
+        self.machine
+            .diagnostics
+            .push(labelled.help(format!("remove `{name}`: the sum is trained and shown as `loss`")));
+    }
+
     /// Evaluates `losses` or `monitor`; a record gives one scalar a field.
     fn scalars(&mut self, kind: &SectionKind) -> Vec<(String, u32, Span)> {
         let mut scalars = Vec::new();
@@ -179,8 +225,12 @@ impl Bound<'_> {
             for entry in &section.entries {
                 let Entry::Binding(binding) = entry else { continue };
                 let name = &binding.name.text;
+                if *kind == SectionKind::Losses {
+                    self.check_counted_twice(binding, &section);
+                }
                 self.machine.tensors.enter(name);
                 let value = self.machine.eval(&binding.value, &scope);
+                let value = self.machine.sole(&binding.name, value);
                 self.machine.tensors.leave();
                 let Ok(value) = value else {
                     scope.bind(name.clone(), Value::new(Kind::Poison, binding.name.span));
@@ -199,13 +249,16 @@ impl Bound<'_> {
                     if tensor.ty.shape.is_empty() {
                         scalars.push((name, tensor.id, binding.value.span));
                     } else {
+                        let text = self.machine.sources.slice(binding.value.span);
+                        let shown = if text.len() <= 80 && !text.contains('\n') { text } else { "…" };
+                        let help = format!("reduce it to one number: `op::mean({shown})`");
                         self.machine.diagnostics.push(
                             Diagnostic::new(
                                 Code::ShapeMismatch,
                                 format!("{what} wants a scalar [], found {}", Dims(&tensor.ty.shape)),
                             )
                             .label(binding.value.span, format!("this is {}", Dims(&tensor.ty.shape)))
-                            .help("reduce it: `op::mean(…)`"),
+                            .help(help),
                         );
                     }
                 }

@@ -16,9 +16,11 @@ impl Trace {
         let spec = &view.spec;
         let (Some((height, width)), true) = (spec.size, spec.normalized) else {
             let (what, help) = if spec.size.is_none() {
-                ("has no fixed size", "end it with `random_resized_crop(…)` or `center_crop(…)`, then `normalize(…)`")
+                let help = "give it a size before `normalize`: `|> random_resized_crop(224px)`, or `|> resize(256px) |> center_crop(224px)`";
+                ("has no fixed size", help.to_owned())
             } else {
-                ("is not normalized", "end it with `normalize(imagenet)`, or `normalize(mean: …, std: …)`")
+                let statistics = if spec.channels == 3 { "imagenet" } else { "mean: 0.5, std: 0.5" };
+                ("is not normalized", format!("end it with `|> normalize({statistics})`"))
             };
             return Err(Diagnostic::new(Code::ViewOrder, format!("the view `{}` {what}", spec.name))
                 .label(span, "used as a tensor here")
@@ -36,6 +38,32 @@ impl Trace {
         Err(Diagnostic::new(Code::NotCallable, format!("`{op}` is a matter of training, and this is evaluated"))
             .label(span, "evaluated too")
             .help("choose by the mode, as in `op::beside(views.x) if training else views.x`; losses are of training alone"))
+    }
+}
+
+impl Trace {
+    /// Where `op` holds of the operands 1, else 0. All comparisons are made of two ops, which every backend has; NaN is unequal to
+    /// everything and neither less nor more.
+    fn compared(&mut self, op: BinaryOp, a: Operand, b: Operand, span: Span) -> Result<Value, Diagnostic> {
+        let name = if matches!(op, BinaryOp::Equal | BinaryOp::NotEqual) { "equal" } else { "less" };
+        let [a, b] = self.pair(a, b, name, span)?;
+        let (low, high) = if matches!(op, BinaryOp::Greater | BinaryOp::GreaterEqual) { (b, a) } else { (a, b) };
+        let mut emit = |op: Op, operands: &[(Tensor, Span)]| self.emit(op, operands, None, span);
+        let holds = match op {
+            BinaryOp::Equal => emit(Op::Equal, &[low, high])?,
+            BinaryOp::NotEqual => {
+                let equal = emit(Op::Equal, &[low, high])?;
+                let negated = emit(Op::Neg, &[(equal, span)])?;
+                emit(Op::AddConst { value: 1.0 }, &[(negated, span)])?
+            }
+            BinaryOp::LessEqual | BinaryOp::GreaterEqual => {
+                let less = emit(Op::Less, &[low.clone(), high.clone()])?;
+                let equal = emit(Op::Equal, &[low, high])?;
+                emit(Op::Add, &[(less, span), (equal, span)])?
+            }
+            _ => emit(Op::Less, &[low, high])?,
+        };
+        Ok(Value::new(Kind::Tensor(holds), span))
     }
 }
 
@@ -97,21 +125,24 @@ impl Tensors for Trace {
                     BinaryOp::Sub => Op::Sub,
                     BinaryOp::Mul => Op::Mul,
                     BinaryOp::Div => Op::Div,
-                    BinaryOp::Less => Op::Less,
-                    BinaryOp::Equal => Op::Equal,
-                    BinaryOp::Rem
-                    | BinaryOp::NotEqual
+                    BinaryOp::Less
                     | BinaryOp::LessEqual
                     | BinaryOp::Greater
                     | BinaryOp::GreaterEqual
-                    | BinaryOp::And
-                    | BinaryOp::Or => {
+                    | BinaryOp::Equal
+                    | BinaryOp::NotEqual => return self.compared(op, a, b, span),
+                    BinaryOp::Rem | BinaryOp::And | BinaryOp::Or => {
+                        let help = match op {
+                            BinaryOp::Rem => "write `a - b * op::floor(a / b)`",
+                            BinaryOp::And => "comparisons give 1 and 0: write `(a < b) * (c < d)`",
+                            _ => "comparisons give 1 and 0: write `op::maximum(a < b, c < d)`",
+                        };
                         return Err(Diagnostic::new(
                             Code::BadOperands,
                             format!("`{}` is not an operation on tensors", op.symbol()),
                         )
                         .label(span, "here")
-                        .help("tensors know `+ - * / < ==` and the operations of `op::`"));
+                        .help(help));
                     }
                 };
                 let [a, b] = self.pair(a, b, op.name(), span)?;

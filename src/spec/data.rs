@@ -61,6 +61,37 @@ pub enum SourceSpec {
     Shapes(ShapesSpec),
 }
 
+impl SourceSpec {
+    /// What its classes are, where that is known without its files.
+    pub fn classes(&self) -> Option<String> {
+        match self {
+            SourceSpec::Cifar { kind: CifarKind::Cifar10, .. } => Some("the 10 classes of CIFAR-10".into()),
+            SourceSpec::Cifar { kind: CifarKind::Cifar100, .. } => Some("the 100 classes of CIFAR-100".into()),
+            SourceSpec::Digits { .. } => Some("the 10 digits".into()),
+            SourceSpec::Shapes(shapes) => Some(format!("{} shapes", shapes.classes)),
+            SourceSpec::ImageFolder { .. }
+            | SourceSpec::Idx { .. }
+            | SourceSpec::Npy { .. }
+            | SourceSpec::Parquet { .. }
+            | SourceSpec::TarShards { .. } => None,
+        }
+    }
+
+    /// Channels of its pictures, where those are known without its files.
+    pub fn channels(&self) -> Option<usize> {
+        match self {
+            SourceSpec::Cifar { .. } => Some(3),
+            SourceSpec::Digits { .. } | SourceSpec::Idx { .. } => Some(1),
+            // Rendered with as many as are asked for.
+            SourceSpec::Shapes(_)
+            | SourceSpec::ImageFolder { .. }
+            | SourceSpec::Npy { .. }
+            | SourceSpec::Parquet { .. }
+            | SourceSpec::TarShards { .. } => None,
+        }
+    }
+}
+
 /// `count` rendered pictures of `size` (height, width), of `classes` classes. The others are strengths of nuisances:
 /// at 0 all pictures have the same, at 1 it takes its full range (`docs/shapes.md`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -219,7 +219,8 @@ const GEOMETRY: &str =
 fn the_page_of_the_operations_is_that_of_the_table() {
     let mut text = String::from(
         "# Operations\n\nWhat `op::NAME(…)` computes; a `?` ends parameters that may be left out. Beside them tensors know \
-         `+ - * / < ==`, indexing of their first axis (`x[0]`), and `stop_gradient(x)`. Where shapes differ, axes are aligned from the \
+         `+ - * /` and all comparisons (`< <= > >= == !=`: 1 where they hold, else 0), indexing of their first axis (`x[0]`), and \
+         `stop_gradient(x)`. Where shapes differ, axes are aligned from the \
          right and those of size 1 repeated. [`tests/ops`](../tests/ops) explains each with examples and holds it against finite \
          differences. The tests keep this page up to date.\n\n",
     );

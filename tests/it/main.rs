@@ -24,6 +24,7 @@ mod checkpoints;
 mod circles;
 mod codes;
 mod command;
+mod comparisons;
 mod copies;
 mod cpu;
 mod data_codes;
@@ -48,6 +49,7 @@ mod loader;
 #[path = "../made.rs"]
 mod made;
 mod masks;
+mod mended;
 mod methods;
 mod mixing;
 #[cfg(feature = "mpi")]

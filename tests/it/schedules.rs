@@ -313,6 +313,10 @@ fn a_schedule_is_shown_where_it_turns() {
     // 440 of 21 steps an epoch.
     assert_eq!(row("20.95")[1], "1.000000e-2");
     assert_eq!(row("30.00")[1..], ["1.000000e-2", "4.000000e-1", "1.000000e0"]);
+    // A number of the graph itself.
+    let shown = succeed(&["show", "schedule", "pipelines/quickstart.cmae", "--set", "temperature=ramp(0.04, 0.07)"]);
+    assert!(shown.lines().next().is_some_and(|heads| heads.ends_with("number of contrastive")), "{shown}");
+    assert!(shown.lines().last().is_some_and(|row| row.ends_with("7.000000e-2")), "{shown}");
     // Data that is not here is asked for only where steps are counted.
     let shown = succeed(&["show", "schedule", "pipelines/cmae_vitb.cmae"]);
     assert!(shown.contains("momentum of momentum"), "{shown}");

@@ -1,0 +1,100 @@
+//! What a pipeline's text reads of its own: names by themselves, and fields of its sections and branches.
+//!
+//! Before: the tree. After: [`super::unused`] tells of definitions that nothing reads.
+//!
+//! **Invariant:** where a record is read as a whole, or by an index, all of its fields are.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::syntax::ast::{Entry, Expr, ExprKind, Pipeline, RuleSelector, SectionKind};
+
+/// Names that stand by themselves, and `base.field` of a name.
+#[derive(Debug, Default)]
+pub(super) struct Reads {
+    names: BTreeSet<Arc<str>>,
+    fields: BTreeSet<(Arc<str>, Arc<str>)>,
+}
+
+impl Reads {
+    /// Whether the field `name` of what goes by `base` is read, or all of it.
+    pub fn field(&self, base: &str, name: &str) -> bool {
+        self.names.contains(base) || self.fields.contains(&(base.into(), name.into()))
+    }
+
+    pub fn name(&self, name: &str) -> bool {
+        self.names.contains(name) || self.fields.iter().any(|(base, _)| &**base == name)
+    }
+
+    pub fn of(pipeline: &Pipeline) -> Reads {
+        let mut reads = Reads::default();
+        pipeline.params.iter().for_each(|(_, value)| reads.expr(value));
+        for section in &pipeline.sections {
+            if let SectionKind::Branch(_, Some(over)) = &section.kind {
+                reads.expr(&over.values);
+            }
+            section.entries.iter().for_each(|entry| reads.entry(entry));
+        }
+        reads
+    }
+
+    fn entry(&mut self, entry: &Entry) {
+        match entry {
+            Entry::Binding(binding) => {
+                self.expr(&binding.value);
+                binding.repeat.iter().for_each(|repeat| self.expr(&repeat.count));
+                binding.when.iter().for_each(|when| self.expr(when));
+            }
+            Entry::Expr(expr) => self.expr(expr),
+            Entry::Require(require) => self.expr(&require.condition),
+            Entry::Rule(rule) => {
+                rule.settings.iter().for_each(|(_, value)| self.expr(value));
+                rule.each.iter().for_each(|each| self.expr(&each.values));
+                if let RuleSelector::Paths(paths) = &rule.selector {
+                    paths.iter().for_each(|path| self.expr(path));
+                }
+            }
+        }
+    }
+
+    pub fn expr(&mut self, expr: &Expr) {
+        match &expr.kind {
+            ExprKind::Path(names) => self.names.extend(names.first().map(|name| name.text.clone())),
+            ExprKind::Field(base, field) => match &base.kind {
+                ExprKind::Path(names) if names.len() == 1 => {
+                    self.fields.insert((names[0].text.clone(), field.text.clone()));
+                }
+                _ => self.expr(base),
+            },
+            ExprKind::Unary(_, base) => self.expr(base),
+            ExprKind::Index(a, b) | ExprKind::Binary(_, a, b) | ExprKind::Range(a, b) | ExprKind::Pipe(a, b) => {
+                self.expr(a);
+                self.expr(b);
+            }
+            ExprKind::Call(callee, arguments) => {
+                self.expr(callee);
+                arguments.iter().for_each(|argument| self.expr(&argument.value));
+            }
+            ExprKind::If { condition, then, otherwise } => {
+                [condition, then, otherwise].into_iter().for_each(|e| self.expr(e));
+            }
+            ExprKind::Tuple(items) | ExprKind::List(items) => items.iter().for_each(|item| self.expr(item)),
+            ExprKind::Record(fields) => fields.iter().for_each(|(_, value)| self.expr(value)),
+            ExprKind::Comprehension { item, loops, condition } => {
+                self.expr(item);
+                loops.iter().for_each(|l| self.expr(&l.values));
+                condition.iter().for_each(|condition| self.expr(condition));
+            }
+            // Names that a rule's path holds in braces.
+            ExprKind::Str(text) => self.names.extend(super::rules::names_in(text).map(Arc::from)),
+            ExprKind::None
+            | ExprKind::Int(_)
+            | ExprKind::Float(_)
+            | ExprKind::Ratio(_)
+            | ExprKind::Pixels(_)
+            | ExprKind::Epochs(_)
+            | ExprKind::Steps(_)
+            | ExprKind::Bool(_) => {}
+        }
+    }
+}
