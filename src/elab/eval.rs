@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use crate::diag::{Code, Diagnostic, Reported};
 use crate::op::Type;
-use crate::source::Span;
+use crate::source::{Sources, Span};
 use crate::spec::Duration;
 use crate::syntax::ast::{self, Argument, BinaryOp, Expr, ExprKind, Name, Param, ParamType, Statement, UnaryOp};
 
