@@ -34,6 +34,7 @@ mod terminal;
 mod together;
 mod trained;
 mod tui;
+mod values;
 mod verify;
 mod views;
 

@@ -11,7 +11,7 @@ use cmae::train::fit::Fit;
 
 use super::output::{out, outln};
 use super::pipeline::{self, Engine, Options};
-use super::{cost, exchange, plan, schedule, views};
+use super::{cost, exchange, plan, schedule, values, views};
 
 #[derive(Clone, Copy, ValueEnum)]
 enum What {
@@ -27,6 +27,8 @@ enum What {
     Views,
     /// What a run takes on this machine: memory, the time of a step by a short measurement, epochs and days.
     Cost,
+    /// Values of a step on one batch of real pictures: shape, mean, deviation, range; without names the names of all.
+    Value,
     /// Learning rate, weight decay and momenta of averaged copies over the run.
     Schedule,
 }
@@ -37,6 +39,9 @@ pub struct Args {
     what: What,
     #[arg(value_name = "PIPELINE")]
     file: PathBuf,
+    /// With `value`, what to show: `online.query`, `losses.contrastive`.
+    #[arg(value_name = "VALUE")]
+    values: Vec<String>,
     /// Prints a plan, or the cost, as one line of JSON.
     #[arg(long)]
     json: bool,
@@ -55,6 +60,12 @@ pub struct Args {
 }
 
 pub fn main(args: Args) -> Result<(), String> {
+    if matches!(args.what, What::Value) && !args.json && !args.drawing.draws() && args.ranks.is_none() {
+        return values::show(&args.file, &args.options, &args.values, args.drawing.data());
+    }
+    if !args.values.is_empty() {
+        return Err("values are shown by `value`\nhelp: cmaec show value PIPELINE VALUE".to_owned());
+    }
     let (compiled, _) = args.options.compile(&args.file)?;
     let program = compiled.program;
     if args.json && !matches!(args.what, What::Plan | What::Cost) {
@@ -91,6 +102,7 @@ pub fn main(args: Args) -> Result<(), String> {
         What::Graph | What::Ir => graph(&program.train),
         What::Views => return views::show(&program, &args.drawing),
         What::Schedule => return schedule::show(&program),
+        What::Value => unreachable!("its options are those of others, which were refused"),
     }
     Ok(())
 }

@@ -26,7 +26,7 @@ const COUNT: u16 = 8;
 /// What draws a contact sheet; without any of it, `show views` tells the views in words.
 #[derive(clap::Args)]
 pub struct Drawing {
-    /// Draws `views` from pictures that lie here, as `cmaec data check PATH` takes it, or from a source of the pipeline: `data.val`.
+    /// Draws `views`, or computes a `value`, from pictures that lie here, as `cmaec data check PATH` takes it, or from a source of the pipeline: `data.val`.
     #[arg(long, value_name = "PATH")]
     data: Option<String>,
     /// Draws `views` as a contact sheet to this plain file; one that is there is written over. By default, with --data or --count, PIPELINE-views.png here.
@@ -38,6 +38,16 @@ pub struct Drawing {
 }
 
 impl Drawing {
+    /// Where pictures lie.
+    pub fn data(&self) -> Option<&str> {
+        self.data.as_deref()
+    }
+
+    /// Whether any of it was given but where pictures lie.
+    pub fn draws(&self) -> bool {
+        self.output.is_some() || self.count.is_some()
+    }
+
     /// Whether any of it was given.
     pub fn is_wanted(&self) -> bool {
         self.data.is_some() || self.output.is_some() || self.count.is_some()
