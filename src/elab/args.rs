@@ -6,7 +6,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::diag::{Code, Diagnostic, listed};
+use crate::diag::{Code, Diagnostic, listed, nearest};
 use crate::source::Span;
 use crate::spec::{Duration, Limit};
 use crate::syntax::ast::{Argument, ExprKind, Param};
@@ -360,11 +360,25 @@ fn converted(value: &Value, wanted: &str) -> Option<String> {
         Kind::Str(text) if wanted.contains("true or false") && ["False", "false"].contains(&&**text) => {
             "write `false`".into()
         }
-        Kind::Str(text) if !wanted.contains('"') && !wanted.contains("string") => {
-            let word = text.starts_with(|c: char| c.is_ascii_alphanumeric())
-                && text.chars().all(|c| c.is_ascii_alphanumeric() || "._%".contains(c));
-            return word.then(|| format!("write `{text}` without quotes"));
+        Kind::Str(text) if wanted.contains('"') => {
+            let options: Vec<&str> = wanted.split('"').skip(1).step_by(2).collect();
+            match nearest(text, options.iter().copied()) {
+                Some(meant) => format!("write `\"{meant}\"`"),
+                None => {
+                    let all: Vec<String> = options.iter().map(|option| format!("`\"{option}\"`")).collect();
+                    format!("write {}", all.join(" or "))
+                }
+            }
         }
+        Kind::Str(text) if !wanted.contains("string") => {
+            let figures = ["number", "ratio", "length", "duration", "size"].iter().any(|word| wanted.contains(word));
+            let word = text.starts_with(|c: char| c.is_ascii_digit() || !figures && c.is_ascii_alphabetic())
+                && text.chars().all(|c| c.is_ascii_alphanumeric() || "._%".contains(c));
+            return (word || text.parse::<f64>().is_ok()).then(|| format!("write `{text}` without quotes"));
+        }
+        Kind::Pixels(_) if wanted.contains("place") => format!("write `({value}, {value})`"),
+        Kind::Pixels(_) if wanted.contains("range such as 0px") => format!("write `0px..{value}`"),
+        _ if wanted.contains("such as (0.9, 0.95)") => "write `(0.9, 0.95)`".into(),
         Kind::Int(0) if wanted.contains("true or false") => "write `false`".into(),
         Kind::Int(1) if wanted.contains("true or false") => "write `true`".into(),
         Kind::Tuple(items) if wanted == "a list" => {
@@ -432,6 +446,23 @@ pub fn as_pixels(what: &str, value: &Value) -> Read<usize> {
     }
 }
 
+/// Height and width as one writes them, of a tuple or list that lacks units, or holds the channels too.
+pub fn sides(items: &[Value]) -> Option<String> {
+    let side = |value: &Value| match value.kind {
+        Kind::Int(n) | Kind::Pixels(n) if n > 0 => Some(n),
+        _ => None,
+    };
+    match items {
+        [height, width] => Some(format!("write `({}px, {}px)`", side(height)?, side(width)?)),
+        [_, height, width] => Some(format!(
+            "write `({}px, {}px)`: how many channels there are, `channels` of `data` says",
+            side(height)?,
+            side(width)?
+        )),
+        _ => None,
+    }
+}
+
 /// (height, width) in pixels, neither zero; one length is both.
 pub fn as_size(what: &str, value: &Value) -> Read<(usize, usize)> {
     let size = match value.items() {
@@ -443,7 +474,10 @@ pub fn as_size(what: &str, value: &Value) -> Read<(usize, usize)> {
                 .help(format!("write `({height}px, {width}px)`")));
         }
         Some([height, width]) => (as_pixels(what, height)?, as_pixels(what, width)?),
-        Some(_) => return Err(wrong_type(what, value, "a size such as 224px or (24px, 40px)")),
+        Some(items) => {
+            let wrong = wrong_type(what, value, "a size such as 224px or (24px, 40px)");
+            return Err(wrong.maybe_help(sides(items)));
+        }
         None => {
             let side = as_pixels(what, value)?;
             (side, side)

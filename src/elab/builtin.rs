@@ -179,12 +179,23 @@ impl Machine<'_> {
             if let Some(taken) = self.step_of_view(name, arguments, scope) {
                 return self.fail(taken);
             }
-            if builtin.params.contains(&"path") {
+            if name == "random_apply" && arguments.len() == 1 {
+                return self.fail(
+                    Diagnostic::new(Code::MissingArgument, "`random_apply` needs how often it applies, and a step")
+                        .label(span, "missing in this call")
+                        .help("write `random_apply(80%, gaussian_blur(sigma: 0.1..2.0))`"),
+                );
+            }
+            if sources::SOURCES.iter().any(|source| source.name == name) {
                 for argument in arguments {
                     if let Some(path) = self.unquoted_path(&argument.value, scope) {
+                        let (what, read) = match builtin.params.contains(&"path") {
+                            true => ("a path", "read as names and divisions"),
+                            false => ("a word", "read as a name"),
+                        };
                         return self.fail(
-                            Diagnostic::new(Code::DataPath, "a path stands without quotes")
-                                .label(argument.value.span, "read as names and divisions")
+                            Diagnostic::new(Code::DataPath, format!("{what} stands without quotes"))
+                                .label(argument.value.span, read)
                                 .help(format!("write `{name}(\"{path}\")`")),
                         );
                     }

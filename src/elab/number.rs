@@ -11,7 +11,7 @@ use crate::source::Span;
 use crate::spec::Duration;
 use crate::syntax::ast::BinaryOp;
 
-use super::args::wrong_type;
+use super::args::{sides, wrong_type};
 use super::value::{Kind, Quotient, Value};
 
 /// `left op right`; `names` are the operands' texts for messages.
@@ -99,10 +99,12 @@ fn broadcast(
         _ => None,
     };
     // A size without units is one mistake, not one for each side.
-    let sides = |value: &Value| tuple(value).is_some_and(|items| items.iter().all(|v| matches!(v.kind, Kind::Int(_))));
+    let numbers = |value: &Value| {
+        tuple(value).is_some_and(|items| items.len() > 2 || items.iter().all(|v| matches!(v.kind, Kind::Int(_))))
+    };
     let length = |value: &Value| matches!(value.kind, Kind::Pixels(_));
     if matches!(op, BinaryOp::Add | BinaryOp::Sub | BinaryOp::Rem)
-        && (sides(left) && length(right) || length(left) && sides(right))
+        && (numbers(left) && length(right) || length(left) && numbers(right))
     {
         return Err(bad_operands(op, left, right, span));
     }
@@ -190,8 +192,12 @@ fn bad_operands(op: BinaryOp, left: &Value, right: &Value, span: Span) -> Diagno
     let diagnostic = Diagnostic::new(Code::BadOperands, message);
     // A number that lacks its unit is the culprit, and is one wherever else it goes.
     let diagnostic = match (&left.kind, &right.kind) {
-        (Kind::Int(_) | Kind::Tuple(_), Kind::Pixels(_)) => diagnostic.label(left.span, left.describe()),
-        (Kind::Pixels(_), Kind::Int(_) | Kind::Tuple(_)) => diagnostic.label(right.span, right.describe()),
+        (Kind::Int(_) | Kind::Tuple(_) | Kind::List(_), Kind::Pixels(_)) => {
+            diagnostic.label(left.span, left.describe())
+        }
+        (Kind::Pixels(_), Kind::Int(_) | Kind::Tuple(_) | Kind::List(_)) => {
+            diagnostic.label(right.span, right.describe())
+        }
         _ => diagnostic,
     };
     // Of a function or block the place is its definition, which is right.
@@ -208,11 +214,6 @@ fn operable(op: BinaryOp, left: &Value, right: &Value) -> Option<String> {
         Kind::Builtin(name) => Some(format!("{name}(…)")),
         Kind::Module(_) | Kind::Modules(_) => Some("encoder(views.online)".to_owned()),
         _ => None,
-    };
-    // The sizes of one value stand in a tuple of numbers beside lengths: all of them want their unit.
-    let lengths = |value: &Value| {
-        let sides = value.items()?.iter().map(|side| side.whole()).collect::<Option<Vec<_>>>()?;
-        Some(format!("({})", sides.iter().map(|side| format!("{side}px")).collect::<Vec<_>>().join(", ")))
     };
     match (&left.kind, &right.kind) {
         (Kind::Str(a), Kind::Str(b)) if op == BinaryOp::Add => Some(format!("write one string: `\"{a}{b}\"`")),
@@ -231,8 +232,10 @@ fn operable(op: BinaryOp, left: &Value, right: &Value) -> Option<String> {
             Some("write the length out, such as `16px`: a share of one is no whole number of pixels".into())
         }
         (Kind::Int(n), Kind::Pixels(_)) | (Kind::Pixels(_), Kind::Int(n)) => Some(format!("write `{n}px`")),
-        (Kind::Tuple(_), Kind::Pixels(_)) => Some(format!("write `{}`", lengths(left)?)),
-        (Kind::Pixels(_), Kind::Tuple(_)) => Some(format!("write `{}`", lengths(right)?)),
+        // The sizes of one value stand in a tuple of numbers beside lengths: all of them want their unit.
+        (Kind::Tuple(items) | Kind::List(items), Kind::Pixels(_)) | (Kind::Pixels(_), Kind::Tuple(items) | Kind::List(items)) => {
+            sides(items)
+        }
         (Kind::Tuple(a), Kind::Tuple(b)) if a.len() != b.len() => Some("write tuples of one length".into()),
         (Kind::None, _) | (_, Kind::None) => Some("ask first: `a if b == none else a + b`".into()),
         (Kind::Record(fields), _) | (_, Kind::Record(fields)) => {

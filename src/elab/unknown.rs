@@ -79,6 +79,17 @@ impl Machine<'_> {
                 .label(defined.name.span, "defined here, below")
                 .help(format!("move the definition of `{text}` above the line that reads it"));
         }
+        let itself = |defined: &&Defined| {
+            defined.section.is_some()
+                && defined.name.span.source == name.span.source
+                && defined.name.span.start < name.span.start
+                && self.in_one_section(defined.name.span, name.span)
+        };
+        if let Some(defined) = same.iter().copied().find(itself) {
+            return diagnostic
+                .label(defined.name.span, "this line is its definition")
+                .help("a definition sees those above it: read another name, or give this one another");
+        }
         let fields: Vec<String> = same.iter().filter(|defined| defined.section.is_some()).map(|d| d.path()).collect();
         if !fields.is_empty() {
             let ways: Vec<String> = fields.iter().map(|path| format!("`{path}`")).collect();
@@ -257,7 +268,13 @@ impl Machine<'_> {
         let (of, field) = (&first.text, &name.text);
         let diagnostic =
             Diagnostic::new(Code::UnknownName, format!("`{of}` is not known here")).label(first.span, "not known");
-        if matches!(scope.get(field), Some(value) if !matches!(value.kind, Kind::Poison)) {
+        let holder = ["self", "model", "losses", "monitor", "evaluate", "params", "args", "cfg", "config"]
+            .contains(&&**of)
+            || self
+                .outline
+                .iter()
+                .any(|d| d.section.as_deref().is_some_and(|section| section.split('[').next() == Some(of)));
+        if holder && matches!(scope.get(field), Some(value) if !matches!(value.kind, Kind::Poison)) {
             return Some(diagnostic.help(format!("write `{field}`: here it goes by its own name")));
         }
         let branch = self.outline.iter().find(|d| d.section.is_none() && d.name.text == *of && !d.module)?;
@@ -307,6 +324,9 @@ impl Machine<'_> {
                     Some(format!("did you mean `op::{near}(…)`?"))
                 })
                 .or_else(|| Some("a tensor has no fields: it is computed with by `op::NAME(…)`".into())),
+            Kind::Builtin(of) if &**of == "ema" && !self.emas.is_empty() => {
+                Some(format!("the copies go by the name of their definition: write `{}.{name}`", self.emas[0].name))
+            }
             Kind::View(_) | Kind::Recipe(_) | Kind::Source(_) if builtin::names().any(|known| known == name) => {
                 Some(format!("write `|> {name}(…)`"))
             }

@@ -266,6 +266,7 @@ impl Bound<'_> {
             let what = format!("`{name}` of `reconstructions` wants {wanted}, found {}", value.describe());
             let view = match &value.kind {
                 Kind::Str(view) if name == "view" => Some(format!("write `views.{view}`")),
+                _ if name == "view" => Some("write `views.online`, the view that `pictures` are of".to_owned()),
                 _ if name == "pictures" => Some(
                     "write `reconstruction(online.pixels, views.online, mask: online.mask, patch_size)`, of `std::pictures`".to_owned(),
                 ),
