@@ -7,8 +7,10 @@ use crate::diag::{Code, Diagnostic, suggest};
 use crate::source::Span;
 use crate::syntax::ast::{Argument, ExprKind};
 
-use super::args::{Bag, Builtin, Slot, wrong_type};
+use super::args::{Bag, Builtin};
+use super::misfit::wrong_type;
 use super::scope::Scope;
+use super::slots::Slot;
 use super::value::{Kind, Value};
 use super::{Checked, Machine, foreign, lists, number, settings, sources, views};
 

@@ -8,8 +8,9 @@ use crate::source::{Sources, Span};
 use crate::spec::Duration;
 use crate::syntax::ast::{self, Argument, BinaryOp, Expr, ExprKind, Name, Param, ParamType, Statement, UnaryOp};
 
-use super::args::{Slot, wrong_type};
+use super::misfit::wrong_type;
 use super::scope::Scope;
+use super::slots::Slot;
 use super::value::{Definition, Kind, Value};
 use super::{Checked, Machine, lists, number, unknown};
 

@@ -9,7 +9,7 @@ use crate::source::Span;
 use crate::spec::Role;
 use crate::syntax::ast::{self, Argument, Binding, BlockEntry, ParamType};
 
-use super::args::wrong_type;
+use super::misfit::wrong_type;
 use super::scope::Scope;
 use super::value::{Definition, Dims, Kind, ModuleId, Value};
 use super::{Checked, Machine, Stored};

@@ -11,7 +11,7 @@ use crate::source::Span;
 use crate::spec::Duration;
 use crate::syntax::ast::BinaryOp;
 
-use super::args::{sides, wrong_type};
+use super::misfit::{not_divisible, sides, wrong_type};
 use super::value::{Kind, Quotient, Value};
 
 /// `left op right`; `names` are the operands' texts for messages.
@@ -259,54 +259,6 @@ fn by_zero(left: &Value, right: &Value, span: Span) -> Diagnostic {
             Kind::Pixels(_) => "write a length from `1px`",
             _ => "write a number above zero",
         })
-}
-
-/// Numbers tried for the nearest divisor.
-const MAX_TRIED: usize = 10_000;
-
-/// Names both culprits and the nearest divisors.
-pub fn not_divisible(quotient: &Quotient, span: Span) -> Diagnostic {
-    let Quotient { left, right, names: (left_name, right_name) } = quotient;
-    let (a, b, unit) = match (&left.kind, &right.kind) {
-        (Kind::Pixels(a), Kind::Pixels(b)) => (*a, *b, "px"),
-        (Kind::Pixels(a), Kind::Int(b)) | (Kind::Int(a), Kind::Int(b)) => (*a, *b, ""),
-        _ => (0, 1, ""),
-    };
-    let (whole, part) = (a.unsigned_abs(), b.unsigned_abs());
-    let divides = |d: &u64| whole.is_multiple_of(*d);
-    // The nearest divisors; those of large numbers may lie far away, and are none that anybody would take.
-    let below = (1..part.min(whole.saturating_add(1))).rev().take(MAX_TRIED).find(divides);
-    let above = (part.saturating_add(1)..=whole).take(MAX_TRIED).find(divides);
-    let choices: Vec<String> = below.iter().chain(&above).map(|d| format!("{d}{unit}")).collect();
-    let named = |name: &str, value: &Value| {
-        let plain = name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '.');
-        if plain && name.parse::<f64>().is_err() { format!("{name} {value}") } else { format!("{value}") }
-    };
-    let message = format!("{} does not divide {}", named(right_name, right), named(left_name, left));
-    let plain = right_name.chars().all(|c| c.is_alphanumeric() || c == '_');
-    // Far from every divisor it is the other number that is odd: the nearest multiples.
-    let far = below.is_none_or(|d| d * 2 <= part) && above.is_none_or(|d| d >= part * 2);
-    let plain_left = left_name.chars().all(|c| c.is_alphanumeric() || c == '_') && left_name.parse::<f64>().is_err();
-    let help = match choices.as_slice() {
-        _ if far && plain_left && part > 1 && whole > part => {
-            let low = whole - whole % part;
-            Some(format!("write `{left_name} = {low}{unit}` or `{left_name} = {}{unit}`", low.saturating_add(part)))
-        }
-        [] => None,
-        all if plain && right_name.parse::<f64>().is_err() => {
-            let all: Vec<String> = all.iter().map(|c| format!("`{right_name} = {c}`")).collect();
-            Some(format!("write {}", all.join(" or ")))
-        }
-        all => {
-            let all: Vec<String> = all.iter().map(|c| format!("`{left} / {c}`")).collect();
-            Some(format!("write {}", all.join(" or ")))
-        }
-    };
-    Diagnostic::new(Code::NotDivisible, message)
-        .label(right.span, format!("{right}"))
-        .label(left.span, format!("{left}"))
-        .label(span, "divided here")
-        .maybe_help(help)
 }
 
 /// Equality of static values; values of different kinds differ, numbers compare as numbers.

@@ -10,8 +10,8 @@ use crate::source::{Sources, Span};
 use crate::spec::{DataSpec, EvaluateSpec, MAX_PIXELS, Spec};
 use crate::syntax::ast::{Entry, Pipeline, SectionKind};
 
-use super::args::wrong_type;
 use super::config::Set;
+use super::misfit::wrong_type;
 use super::scope::Scope;
 use super::section::{sections, whole};
 use super::train::TrainSection;
