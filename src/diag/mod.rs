@@ -177,7 +177,7 @@ impl Diagnostics {
         let within =
             |span: &Span| span.source == call.span.source && call.span.start <= span.start && span.end <= call.span.end;
         let own = diagnostic.labels.iter().any(|(span, _)| !self.in_library(span));
-        let (mut first, library): (Vec<_>, Vec<_>) =
+        let (mut first, mut library): (Vec<_>, Vec<_>) =
             std::mem::take(&mut diagnostic.labels).into_iter().partition(|(span, _)| !self.in_library(span));
         if !first.iter().any(|(span, _)| within(span)) {
             first.insert(0, (call.head, "in this call".into()));
@@ -188,6 +188,12 @@ impl Diagnostics {
             }
             let given = call.arguments.iter().filter(|(span, _)| !self.in_library(span)).cloned();
             first.extend(given);
+        }
+        // The library's own values are in the message: of its places the one that asks is enough.
+        match diagnostic.code {
+            Code::Requirement => drop(library.drain(..library.len().saturating_sub(1))),
+            Code::ShapeMismatch => library.truncate(1),
+            _ => {}
         }
         diagnostic.labels = first.into_iter().chain(library).collect();
         diagnostic

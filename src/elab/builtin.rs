@@ -106,8 +106,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
         .chain(["imagenet"])
 }
 
-/// Parameters of a builtin that is called with static values; `?` ends those that may be left out. What takes modules has none of
-/// this kind.
+/// Parameters of a builtin; `?` ends those that may be left out.
 pub fn parameters(name: &str) -> Option<&'static [&'static str]> {
     let called = CALLED.iter().flat_map(|table| table.iter()).find(|builtin| builtin.name == name);
     called.map(|builtin| builtin.params).or(match name {

@@ -379,23 +379,6 @@ impl Machine<'_> {
         result
     }
 
-    fn call_absent(
-        &mut self,
-        first: Option<Value>,
-        arguments: &[Argument],
-        span: Span,
-        scope: &Rc<Scope>,
-    ) -> Checked<Value> {
-        match (first, arguments) {
-            (Some(value), []) => Ok(value),
-            (None, [argument]) => self.eval(&argument.value, scope),
-            _ => self.fail(
-                Diagnostic::new(Code::UnknownArgument, "a module that is left out passes one value through")
-                    .label(span, "more than one argument"),
-            ),
-        }
-    }
-
     fn call_function(
         &mut self,
         def: &Rc<Definition<ast::Function>>,

@@ -195,6 +195,24 @@ impl Machine<'_> {
         result
     }
 
+    /// A module that is left out passes its one argument through.
+    pub fn call_absent(
+        &mut self,
+        first: Option<Value>,
+        arguments: &[Argument],
+        span: Span,
+        scope: &Rc<Scope>,
+    ) -> Checked<Value> {
+        match (first, arguments) {
+            (Some(value), []) => Ok(value),
+            (None, [argument]) => self.eval(&argument.value, scope),
+            _ => self.fail(
+                Diagnostic::new(Code::UnknownArgument, "a module that is left out passes one value through")
+                    .label(span, "more than one argument"),
+            ),
+        }
+    }
+
     /// `frozen(block(…))`: a module whose parameters stay as they are and which lets gradient through.
     pub fn frozen(&mut self, path: String, arguments: &[Argument], span: Span, scope: &Rc<Scope>) -> Checked<Value> {
         let [Argument { name: None, value }] = arguments else {
