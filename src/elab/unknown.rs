@@ -8,7 +8,7 @@
 use std::rc::Rc;
 
 use crate::diag::{Code, Diagnostic, listed, nearest};
-use crate::source::{SourceId, Sources, Span};
+use crate::source::{Sources, Span};
 use crate::syntax::ast::{Entry, Expr, ExprKind, Name, Pipeline, SectionKind};
 
 use super::scope::Scope;
@@ -96,8 +96,7 @@ impl Machine<'_> {
             return diagnostic.help(format!("did you mean `{near}`?"));
         }
         let op = || self.op_named(text);
-        let home = || Sources::stdlib_home(text).map(|module| format!("import it: `use std::{module}::{text}`"));
-        if let Some(help) = self.foreign(text, name.span.source).or_else(home).or_else(op) {
+        if let Some(help) = foreign::answer(text).or_else(op) {
             return diagnostic.help(help);
         }
         let mut known = self.file_names(scope.file);
@@ -114,7 +113,7 @@ impl Machine<'_> {
         let of_op = || nearest(text, self.tensors.op_names()).map(|op| format!("op::{op}"));
         let of_std = || {
             let item = nearest(text, Sources::stdlib_items())?;
-            Some(format!("{item}`, with `use std::{}::{item}", Sources::stdlib_home(item)?))
+            Some(item.to_owned())
         };
         let modules = || {
             let modules = self.outline.iter().filter(|d| d.module && scope.get(&d.name.text).is_some());
@@ -129,17 +128,6 @@ impl Machine<'_> {
         };
         let found = plain.or_else(|| field().and_then(of_field)).or_else(of_op).or_else(of_std);
         diagnostic.maybe_help(found.map(|found| format!("did you mean `{found}`?")).or_else(modules).or_else(around))
-    }
-
-    /// What to write for a name of PyTorch and its kind, and where that is imported from.
-    fn foreign(&self, name: &str, file: SourceId) -> Option<String> {
-        let answer = foreign::answer(name)?;
-        let called = answer.strip_prefix("write `").and_then(|rest| rest.split_once('(')).map(|(called, _)| called);
-        let imported = called.and_then(|called| {
-            let home = Sources::stdlib_home(called).filter(|_| self.file_item(file, called).is_none())?;
-            Some(format!("{answer}, with `use std::{home}::{called}`"))
-        });
-        imported.or(Some(answer))
     }
 
     /// What goes by `text` elsewhere, where the same is seen from here: `tau` and `temperature`.
@@ -178,8 +166,7 @@ impl Machine<'_> {
         let last = path.last().copied().unwrap_or_default();
         let diagnostic = Diagnostic::new(Code::UnknownName, format!("`{}` is not known here", path.join("::")))
             .label(span, "a path");
-        let home = Sources::stdlib_home(last)
-            .map(|module| format!("import it: `use std::{module}::{last}`, then write `{last}`"));
+        let home = Sources::stdlib_home(last).map(|_| format!("write `{last}`"));
         let imported = || match path {
             ["std", ..] => None,
             [file, _] => Some(format!("import it: `use {file}::{last}`, then write `{last}`")),
@@ -233,24 +220,15 @@ impl Machine<'_> {
         let item = &*name.text;
         let diagnostic = Diagnostic::new(Code::UnknownName, format!("`{text}.{item}` is not known here"))
             .label(span, "not of this language");
-        let home = || {
-            let module = Sources::stdlib_home(item)?;
-            Some(format!("import it: `use std::{module}::{item}`, then write `{item}`"))
-        };
+        let home = || Sources::stdlib_home(item).map(|_| format!("write `{item}`"));
         let near_op = || Some(format!("did you mean `op::{}`?", nearest(item, self.tensors.op_names())?));
         let builtin = || builtin::names().any(|known| known == item).then(|| format!("write `{item}`"));
         let help = match &*first.text {
             "op" => self.op_named(item).or_else(near_op),
-            _ => self
-                .foreign(item, scope.file)
-                .or_else(|| self.op_named(item))
-                .or_else(home)
-                .or_else(builtin)
-                .or_else(near_op),
+            _ => foreign::answer(item).or_else(|| self.op_named(item)).or_else(home).or_else(builtin).or_else(near_op),
         };
-        let spoken = || {
-            "operations are `op::NAME(…)`, and what the library has is imported: `use std::losses::info_nce`".to_owned()
-        };
+        let spoken =
+            || "operations are `op::NAME(…)`, and what the library has goes by its own name: `info_nce(…)`".to_owned();
         Some(diagnostic.help(help.unwrap_or_else(spoken)))
     }
 

@@ -123,9 +123,7 @@ impl Bound<'_> {
         let named = |part: &str| outputs.iter().find(|(name, _)| name.ends_with(part)).map(|(name, _)| name.as_str());
         match (named(".query"), named(".key"), named(".pixels")) {
             (Some(query), Some(key), _) => {
-                format!(
-                    "write `losses {{ contrastive = info_nce({query}, {key}, temperature: 0.07) }}`, with `use std::losses::info_nce`"
-                )
+                format!("write `losses {{ contrastive = info_nce({query}, {key}, temperature: 0.07) }}`")
             }
             _ => "write `losses { NAME = … }`: a scalar of the branches' values, such as those of `std::losses`".into(),
         }
