@@ -76,6 +76,21 @@ impl Diagnostic {
         self.code.severity()
     }
 
+    /// Takes in the place of `other`, where it is the same name that is not known there either: one definition is missing, or one name
+    /// misspelt throughout.
+    fn takes_in(&mut self, other: &Diagnostic) -> bool {
+        const PLACES: usize = 5;
+        let same = self.code == Code::UnknownName
+            && (self.code, &self.message, &self.help) == (other.code, &other.message, &other.help);
+        if let (true, Some((span, _))) = (same, other.labels.first())
+            && self.labels.len() < PLACES
+            && !self.labels.iter().any(|(told, _)| told == span)
+        {
+            self.labels.push((*span, "nor here".into()));
+        }
+        same
+    }
+
     /// Whether one change of the file mends both: the same culprit, and the same line to type.
     fn mends_as(&self, other: &Diagnostic) -> bool {
         // The same name, unknown at another place, is to be mended there too, unless both want what stands elsewhere.
@@ -84,11 +99,10 @@ impl Diagnostic {
             d.labels.iter().skip(first).map(|(span, _)| *span).take(1).collect()
         };
         let told = self.help.is_some() && self.help == other.help && !self.labels.is_empty();
-        // The same words at another place are the same mistake, but for a name that is misspelt twice.
+        // The same words at another place are the same mistake.
         let same_words = self.message == other.message
             && match self.code {
                 Code::Requirement | Code::ShapeMismatch | Code::GraphTooLarge => true,
-                Code::UnknownName => self.help.as_ref().is_some_and(|help| help.starts_with("import it")),
                 _ => false,
             };
         told && (same_words || culprits(self) == culprits(other))
@@ -138,6 +152,7 @@ impl Diagnostics {
         match placed.severity() {
             // A length without its unit goes wrong wherever it is used, and is mended once.
             Severity::Error if self.list.iter().any(|told| told.mends_as(&placed)) => self.list.extend(warnings),
+            Severity::Error if self.list.iter_mut().any(|told| told.takes_in(&placed)) => self.list.extend(warnings),
             Severity::Error => {
                 self.list.push(placed);
                 // What a misspelt name was to read is no fault of its own.
@@ -162,7 +177,7 @@ impl Diagnostics {
         let within =
             |span: &Span| span.source == call.span.source && call.span.start <= span.start && span.end <= call.span.end;
         let own = diagnostic.labels.iter().any(|(span, _)| !self.in_library(span));
-        let (mut first, library): (Vec<_>, Vec<_>) =
+        let (mut first, mut library): (Vec<_>, Vec<_>) =
             std::mem::take(&mut diagnostic.labels).into_iter().partition(|(span, _)| !self.in_library(span));
         if !first.iter().any(|(span, _)| within(span)) {
             first.insert(0, (call.head, "in this call".into()));
@@ -173,6 +188,12 @@ impl Diagnostics {
             }
             let given = call.arguments.iter().filter(|(span, _)| !self.in_library(span)).cloned();
             first.extend(given);
+        }
+        // The library's own values are in the message: of its places the one that asks is enough.
+        match diagnostic.code {
+            Code::Requirement => drop(library.drain(..library.len().saturating_sub(1))),
+            Code::ShapeMismatch => library.truncate(1),
+            _ => {}
         }
         diagnostic.labels = first.into_iter().chain(library).collect();
         diagnostic

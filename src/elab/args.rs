@@ -8,30 +8,14 @@ use std::sync::Arc;
 
 use crate::diag::{Code, Diagnostic, listed};
 use crate::source::Span;
-use crate::spec::{Duration, Limit};
-use crate::syntax::ast::{Argument, ExprKind, Param};
+use crate::spec::Limit;
+use crate::syntax::ast::{Argument, ExprKind};
 
+use super::misfit::{sides, wrong_type};
 use super::scope::Scope;
+use super::slots::{Slot, argument_help, example, parameters};
 use super::value::{Kind, Value};
-use super::{Checked, Machine, unknown};
-
-/// One parameter for binding.
-pub struct Slot<'p> {
-    pub name: &'p str,
-    pub required: bool,
-    /// As it is declared, if in a file.
-    pub param: Option<&'p Param>,
-}
-
-impl<'p> Slot<'p> {
-    /// `name`, or `name?` for an optional one.
-    pub fn builtin(name: &'p str) -> Self {
-        match name.strip_suffix('?') {
-            Some(name) => Slot { name, required: false, param: None },
-            None => Slot { name, required: true, param: None },
-        }
-    }
-}
+use super::{Checked, Machine};
 
 impl Machine<'_> {
     /// Evaluates `arguments` and assigns them to `slots`; `first` is a piped value that goes before all.
@@ -70,7 +54,7 @@ impl Machine<'_> {
                             self.diagnostics.push(
                                 Diagnostic::new(Code::UnknownArgument, message)
                                     .label(name.span, "not known")
-                                    .help(unknown::argument_help(callee, &name.text, slots)),
+                                    .help(argument_help(callee, &name.text, slots)),
                             ),
                         );
                         continue;
@@ -139,7 +123,7 @@ impl Machine<'_> {
             for span in missing.iter().filter_map(|slot| slot.param.map(|param| param.name.span)) {
                 diagnostic = diagnostic.label(span, "wanted here");
             }
-            let shown = missing.iter().map(|slot| format!("{}: {}", slot.name, unknown::example(slot)));
+            let shown = missing.iter().map(|slot| format!("{}: {}", slot.name, example(slot)));
             let help = format!("add `{}`", shown.collect::<Vec<_>>().join(", "));
             failed = Some(self.diagnostics.push(diagnostic.help(help)));
         }
@@ -172,7 +156,7 @@ impl Machine<'_> {
         let help = match takes {
             0 => "remove it".to_owned(),
             _ if ["mean", "sum"].contains(&callee) => format!("of a tensor: `op::{callee}(x, axis: 1)`"),
-            _ => format!("remove it; {}", unknown::parameters(callee, slots)),
+            _ => format!("remove it; {}", parameters(callee, slots)),
         };
         self.fail(Diagnostic::new(Code::UnknownArgument, message).label(span, "one too many").help(help))
     }
@@ -319,65 +303,6 @@ impl Bag {
     }
 }
 
-/// "`size` of `crop` wants a length such as 224px, found the number 224".
-pub fn wrong_type(what: &str, value: &Value, wanted: &str) -> Diagnostic {
-    if let Some(quotient) = value.quotient.as_ref().filter(|_| wanted.contains("whole number")) {
-        return super::number::not_divisible(quotient, value.span);
-    }
-    Diagnostic::new(Code::WrongType, format!("{what} wants {wanted}, found {}", value.describe()))
-        .label(value.span, format!("this is {}", value.describe()))
-        .maybe_help(converted(value, wanted))
-}
-
-/// The same value as what is wanted, where it is clear how.
-fn converted(value: &Value, wanted: &str) -> Option<String> {
-    let number = wanted.contains("number");
-    Some(match &value.kind {
-        Kind::Int(n) if *n < 1 && wanted.contains("from 1") => "write `1` or more".into(),
-        Kind::Pixels(_) if wanted.contains("range such as 20%") => {
-            format!("a size is `random_resized_crop`'s: `random_resized_crop({value}, scale: 20%..100%)`")
-        }
-        Kind::Tuple(items) if items.len() == 2 && wanted.contains("a range") => {
-            format!("write `{}..{}`", items[0], items[1])
-        }
-        Kind::SchedulePer(..) if wanted.contains("schedule") => {
-            "write `ramp(0.996, 1)`, from one number to another, or leave `per` out".into()
-        }
-        Kind::Builtin(name) if ["adamw", "sgd", "lars"].contains(&&**name) => {
-            format!("write `{name}(weight_decay: 0.05)`")
-        }
-        Kind::Str(name) if ["adamw", "sgd", "lars"].contains(&&**name) => format!("write `{name}(weight_decay: 0.05)`"),
-        Kind::Float(x) if wanted.contains("whole number") && x.is_finite() && x.fract() != 0.0 && x.abs() < 1e15 => {
-            format!("write `{}` or `{}`", x.floor(), x.ceil())
-        }
-        Kind::Ratio(_) if wanted.contains("whole number") => "write a count, which has no `%`, such as `12`".into(),
-        Kind::Ratio(share) if number => format!("write `{share}`"),
-        Kind::Pixels(n) if number => format!("write `{n}`, or divide by `1px` for its number"),
-        Kind::Duration(Duration::Epochs(n) | Duration::Steps(n)) if number => format!("write `{n}`"),
-        Kind::Str(text) if wanted.contains("true or false") && ["True", "true"].contains(&&**text) => {
-            "write `true`".into()
-        }
-        Kind::Str(text) if wanted.contains("true or false") && ["False", "false"].contains(&&**text) => {
-            "write `false`".into()
-        }
-        Kind::Str(text) if !wanted.contains('"') && !wanted.contains("string") => {
-            let word = text.starts_with(|c: char| c.is_ascii_alphanumeric())
-                && text.chars().all(|c| c.is_ascii_alphanumeric() || "._%".contains(c));
-            return word.then(|| format!("write `{text}` without quotes"));
-        }
-        Kind::Int(0) if wanted.contains("true or false") => "write `false`".into(),
-        Kind::Int(1) if wanted.contains("true or false") => "write `true`".into(),
-        Kind::Tuple(items) if wanted == "a list" => {
-            format!("write `[{}]`", items.iter().map(Value::to_string).collect::<Vec<_>>().join(", "))
-        }
-        Kind::List(items) if wanted.contains("tuple") => {
-            format!("write `({})`", items.iter().map(Value::to_string).collect::<Vec<_>>().join(", "))
-        }
-        Kind::Int(_) | Kind::Float(_) if wanted.contains("string") => format!("write `\"{value}\"`"),
-        _ => return None,
-    })
-}
-
 pub fn as_ratio(what: &str, value: &Value) -> Read<f64> {
     match value.kind {
         Kind::Ratio(r) if (0.0..=1.0).contains(&r) => Ok(r),
@@ -443,7 +368,10 @@ pub fn as_size(what: &str, value: &Value) -> Read<(usize, usize)> {
                 .help(format!("write `({height}px, {width}px)`")));
         }
         Some([height, width]) => (as_pixels(what, height)?, as_pixels(what, width)?),
-        Some(_) => return Err(wrong_type(what, value, "a size such as 224px or (24px, 40px)")),
+        Some(items) => {
+            let wrong = wrong_type(what, value, "a size such as 224px or (24px, 40px)");
+            return Err(wrong.maybe_help(sides(items)));
+        }
         None => {
             let side = as_pixels(what, value)?;
             (side, side)

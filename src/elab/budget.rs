@@ -108,7 +108,7 @@ impl Machine<'_> {
                     .label(count.span, "too many")
                     .help("write a number such as `12`"),
             ),
-            _ => self.fail(super::args::wrong_type("`repeat`", count, "a whole number from 1")),
+            _ => self.fail(super::misfit::wrong_type("`repeat`", count, "a whole number from 1")),
         }
     }
 

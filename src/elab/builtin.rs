@@ -7,8 +7,10 @@ use crate::diag::{Code, Diagnostic, suggest};
 use crate::source::Span;
 use crate::syntax::ast::{Argument, ExprKind};
 
-use super::args::{Bag, Builtin, Slot, wrong_type};
+use super::args::{Bag, Builtin};
+use super::misfit::wrong_type;
 use super::scope::Scope;
+use super::slots::Slot;
 use super::value::{Kind, Value};
 use super::{Checked, Machine, foreign, lists, number, settings, sources, views};
 
@@ -104,8 +106,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
         .chain(["imagenet"])
 }
 
-/// Parameters of a builtin that is called with static values; `?` ends those that may be left out. What takes modules has none of
-/// this kind.
+/// Parameters of a builtin; `?` ends those that may be left out.
 pub fn parameters(name: &str) -> Option<&'static [&'static str]> {
     let called = CALLED.iter().flat_map(|table| table.iter()).find(|builtin| builtin.name == name);
     called.map(|builtin| builtin.params).or(match name {
@@ -179,12 +180,23 @@ impl Machine<'_> {
             if let Some(taken) = self.step_of_view(name, arguments, scope) {
                 return self.fail(taken);
             }
-            if builtin.params.contains(&"path") {
+            if name == "random_apply" && arguments.len() == 1 {
+                return self.fail(
+                    Diagnostic::new(Code::MissingArgument, "`random_apply` needs how often it applies, and a step")
+                        .label(span, "missing in this call")
+                        .help("write `random_apply(80%, gaussian_blur(sigma: 0.1..2.0))`"),
+                );
+            }
+            if sources::SOURCES.iter().any(|source| source.name == name) {
                 for argument in arguments {
                     if let Some(path) = self.unquoted_path(&argument.value, scope) {
+                        let (what, read) = match builtin.params.contains(&"path") {
+                            true => ("a path", "read as names and divisions"),
+                            false => ("a word", "read as a name"),
+                        };
                         return self.fail(
-                            Diagnostic::new(Code::DataPath, "a path stands without quotes")
-                                .label(argument.value.span, "read as names and divisions")
+                            Diagnostic::new(Code::DataPath, format!("{what} stands without quotes"))
+                                .label(argument.value.span, read)
                                 .help(format!("write `{name}(\"{path}\")`")),
                         );
                     }

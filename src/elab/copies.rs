@@ -14,7 +14,7 @@ use crate::source::Span;
 use crate::spec::{EmaMoment, EmaSpec, Schedule};
 use crate::syntax::ast::Argument;
 
-use super::args::wrong_type;
+use super::misfit::wrong_type;
 use super::modules::{Module, named_type};
 use super::scope::Scope;
 use super::value::{Kind, ModuleId, Value};

@@ -8,8 +8,9 @@ use crate::source::{Sources, Span};
 use crate::spec::Duration;
 use crate::syntax::ast::{self, Argument, BinaryOp, Expr, ExprKind, Name, Param, ParamType, Statement, UnaryOp};
 
-use super::args::{Slot, wrong_type};
+use super::misfit::wrong_type;
 use super::scope::Scope;
+use super::slots::Slot;
 use super::value::{Definition, Kind, Value};
 use super::{Checked, Machine, lists, number, unknown};
 
@@ -376,23 +377,6 @@ impl Machine<'_> {
         };
         self.diagnostics.leave();
         result
-    }
-
-    fn call_absent(
-        &mut self,
-        first: Option<Value>,
-        arguments: &[Argument],
-        span: Span,
-        scope: &Rc<Scope>,
-    ) -> Checked<Value> {
-        match (first, arguments) {
-            (Some(value), []) => Ok(value),
-            (None, [argument]) => self.eval(&argument.value, scope),
-            _ => self.fail(
-                Diagnostic::new(Code::UnknownArgument, "a module that is left out passes one value through")
-                    .label(span, "more than one argument"),
-            ),
-        }
     }
 
     fn call_function(

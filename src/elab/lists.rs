@@ -6,8 +6,8 @@ use crate::diag::{Code, Diagnostic};
 use crate::source::Span;
 use crate::syntax::ast::{BinaryOp, Expr, Loop};
 
-use super::args::wrong_type;
 use super::budget::MAX_ITEMS;
+use super::misfit::wrong_type;
 use super::scope::Scope;
 use super::value::{Kind, Value};
 use super::{Checked, Machine, number};

@@ -9,7 +9,7 @@ use crate::source::Span;
 use crate::spec::Role;
 use crate::syntax::ast::{self, Argument, Binding, BlockEntry, ParamType};
 
-use super::args::wrong_type;
+use super::misfit::wrong_type;
 use super::scope::Scope;
 use super::value::{Definition, Dims, Kind, ModuleId, Value};
 use super::{Checked, Machine, Stored};
@@ -193,6 +193,24 @@ impl Machine<'_> {
         self.tensors.leave();
         self.set_training(training, span);
         result
+    }
+
+    /// A module that is left out passes its one argument through.
+    pub fn call_absent(
+        &mut self,
+        first: Option<Value>,
+        arguments: &[Argument],
+        span: Span,
+        scope: &Rc<Scope>,
+    ) -> Checked<Value> {
+        match (first, arguments) {
+            (Some(value), []) => Ok(value),
+            (None, [argument]) => self.eval(&argument.value, scope),
+            _ => self.fail(
+                Diagnostic::new(Code::UnknownArgument, "a module that is left out passes one value through")
+                    .label(span, "more than one argument"),
+            ),
+        }
     }
 
     /// `frozen(block(…))`: a module whose parameters stay as they are and which lets gradient through.

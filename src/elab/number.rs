@@ -11,7 +11,7 @@ use crate::source::Span;
 use crate::spec::Duration;
 use crate::syntax::ast::BinaryOp;
 
-use super::args::wrong_type;
+use super::misfit::{not_divisible, sides, wrong_type};
 use super::value::{Kind, Quotient, Value};
 
 /// `left op right`; `names` are the operands' texts for messages.
@@ -99,10 +99,12 @@ fn broadcast(
         _ => None,
     };
     // A size without units is one mistake, not one for each side.
-    let sides = |value: &Value| tuple(value).is_some_and(|items| items.iter().all(|v| matches!(v.kind, Kind::Int(_))));
+    let numbers = |value: &Value| {
+        tuple(value).is_some_and(|items| items.len() > 2 || items.iter().all(|v| matches!(v.kind, Kind::Int(_))))
+    };
     let length = |value: &Value| matches!(value.kind, Kind::Pixels(_));
     if matches!(op, BinaryOp::Add | BinaryOp::Sub | BinaryOp::Rem)
-        && (sides(left) && length(right) || length(left) && sides(right))
+        && (numbers(left) && length(right) || length(left) && numbers(right))
     {
         return Err(bad_operands(op, left, right, span));
     }
@@ -190,8 +192,12 @@ fn bad_operands(op: BinaryOp, left: &Value, right: &Value, span: Span) -> Diagno
     let diagnostic = Diagnostic::new(Code::BadOperands, message);
     // A number that lacks its unit is the culprit, and is one wherever else it goes.
     let diagnostic = match (&left.kind, &right.kind) {
-        (Kind::Int(_) | Kind::Tuple(_), Kind::Pixels(_)) => diagnostic.label(left.span, left.describe()),
-        (Kind::Pixels(_), Kind::Int(_) | Kind::Tuple(_)) => diagnostic.label(right.span, right.describe()),
+        (Kind::Int(_) | Kind::Tuple(_) | Kind::List(_), Kind::Pixels(_)) => {
+            diagnostic.label(left.span, left.describe())
+        }
+        (Kind::Pixels(_), Kind::Int(_) | Kind::Tuple(_) | Kind::List(_)) => {
+            diagnostic.label(right.span, right.describe())
+        }
         _ => diagnostic,
     };
     // Of a function or block the place is its definition, which is right.
@@ -208,11 +214,6 @@ fn operable(op: BinaryOp, left: &Value, right: &Value) -> Option<String> {
         Kind::Builtin(name) => Some(format!("{name}(…)")),
         Kind::Module(_) | Kind::Modules(_) => Some("encoder(views.online)".to_owned()),
         _ => None,
-    };
-    // The sizes of one value stand in a tuple of numbers beside lengths: all of them want their unit.
-    let lengths = |value: &Value| {
-        let sides = value.items()?.iter().map(|side| side.whole()).collect::<Option<Vec<_>>>()?;
-        Some(format!("({})", sides.iter().map(|side| format!("{side}px")).collect::<Vec<_>>().join(", ")))
     };
     match (&left.kind, &right.kind) {
         (Kind::Str(a), Kind::Str(b)) if op == BinaryOp::Add => Some(format!("write one string: `\"{a}{b}\"`")),
@@ -231,8 +232,10 @@ fn operable(op: BinaryOp, left: &Value, right: &Value) -> Option<String> {
             Some("write the length out, such as `16px`: a share of one is no whole number of pixels".into())
         }
         (Kind::Int(n), Kind::Pixels(_)) | (Kind::Pixels(_), Kind::Int(n)) => Some(format!("write `{n}px`")),
-        (Kind::Tuple(_), Kind::Pixels(_)) => Some(format!("write `{}`", lengths(left)?)),
-        (Kind::Pixels(_), Kind::Tuple(_)) => Some(format!("write `{}`", lengths(right)?)),
+        // The sizes of one value stand in a tuple of numbers beside lengths: all of them want their unit.
+        (Kind::Tuple(items) | Kind::List(items), Kind::Pixels(_)) | (Kind::Pixels(_), Kind::Tuple(items) | Kind::List(items)) => {
+            sides(items)
+        }
         (Kind::Tuple(a), Kind::Tuple(b)) if a.len() != b.len() => Some("write tuples of one length".into()),
         (Kind::None, _) | (_, Kind::None) => Some("ask first: `a if b == none else a + b`".into()),
         (Kind::Record(fields), _) | (_, Kind::Record(fields)) => {
@@ -256,54 +259,6 @@ fn by_zero(left: &Value, right: &Value, span: Span) -> Diagnostic {
             Kind::Pixels(_) => "write a length from `1px`",
             _ => "write a number above zero",
         })
-}
-
-/// Numbers tried for the nearest divisor.
-const MAX_TRIED: usize = 10_000;
-
-/// Names both culprits and the nearest divisors.
-pub fn not_divisible(quotient: &Quotient, span: Span) -> Diagnostic {
-    let Quotient { left, right, names: (left_name, right_name) } = quotient;
-    let (a, b, unit) = match (&left.kind, &right.kind) {
-        (Kind::Pixels(a), Kind::Pixels(b)) => (*a, *b, "px"),
-        (Kind::Pixels(a), Kind::Int(b)) | (Kind::Int(a), Kind::Int(b)) => (*a, *b, ""),
-        _ => (0, 1, ""),
-    };
-    let (whole, part) = (a.unsigned_abs(), b.unsigned_abs());
-    let divides = |d: &u64| whole.is_multiple_of(*d);
-    // The nearest divisors; those of large numbers may lie far away, and are none that anybody would take.
-    let below = (1..part.min(whole.saturating_add(1))).rev().take(MAX_TRIED).find(divides);
-    let above = (part.saturating_add(1)..=whole).take(MAX_TRIED).find(divides);
-    let choices: Vec<String> = below.iter().chain(&above).map(|d| format!("{d}{unit}")).collect();
-    let named = |name: &str, value: &Value| {
-        let plain = name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '.');
-        if plain && name.parse::<f64>().is_err() { format!("{name} {value}") } else { format!("{value}") }
-    };
-    let message = format!("{} does not divide {}", named(right_name, right), named(left_name, left));
-    let plain = right_name.chars().all(|c| c.is_alphanumeric() || c == '_');
-    // Far from every divisor it is the other number that is odd: the nearest multiples.
-    let far = below.is_none_or(|d| d * 2 <= part) && above.is_none_or(|d| d >= part * 2);
-    let plain_left = left_name.chars().all(|c| c.is_alphanumeric() || c == '_') && left_name.parse::<f64>().is_err();
-    let help = match choices.as_slice() {
-        _ if far && plain_left && part > 1 && whole > part => {
-            let low = whole - whole % part;
-            Some(format!("write `{left_name} = {low}{unit}` or `{left_name} = {}{unit}`", low.saturating_add(part)))
-        }
-        [] => None,
-        all if plain && right_name.parse::<f64>().is_err() => {
-            let all: Vec<String> = all.iter().map(|c| format!("`{right_name} = {c}`")).collect();
-            Some(format!("write {}", all.join(" or ")))
-        }
-        all => {
-            let all: Vec<String> = all.iter().map(|c| format!("`{left} / {c}`")).collect();
-            Some(format!("write {}", all.join(" or ")))
-        }
-    };
-    Diagnostic::new(Code::NotDivisible, message)
-        .label(right.span, format!("{right}"))
-        .label(left.span, format!("{left}"))
-        .label(span, "divided here")
-        .maybe_help(help)
 }
 
 /// Equality of static values; values of different kinds differ, numbers compare as numbers.

@@ -10,8 +10,8 @@ use crate::source::{Sources, Span};
 use crate::spec::{DataSpec, EvaluateSpec, MAX_PIXELS, Spec};
 use crate::syntax::ast::{Entry, Pipeline, SectionKind};
 
-use super::args::wrong_type;
 use super::config::Set;
+use super::misfit::wrong_type;
 use super::scope::Scope;
 use super::section::{sections, whole};
 use super::train::TrainSection;
@@ -104,6 +104,15 @@ impl Machine<'_> {
     fn check_sections(&mut self, pipeline: &Pipeline) {
         let mut seen: BTreeMap<String, Span> = BTreeMap::new();
         let mut declare = |machine: &mut Self, key: String, name: &str, span: Span| {
+            // What goes by a section's name would hide it.
+            if key == name && ["data", "views", "op", "training"].contains(&name) {
+                machine.twice.insert(span);
+                machine.diagnostics.push(
+                    Diagnostic::new(Code::DuplicateName, format!("`{name}` means something else everywhere"))
+                        .label(span, "taken")
+                        .help(format!("give it another name, such as `my_{name}`")),
+                );
+            }
             if let Some(first) = seen.insert(key, span) {
                 machine.twice.extend([first, span]);
                 machine.diagnostics.push(
@@ -203,7 +212,13 @@ impl Machine<'_> {
                             written.push(meant);
                             sized &= !SIZES.contains(&meant);
                         }
-                        let help = meant(name).map(|meant| format!("did you mean `{meant}`?"));
+                        let help = match &**name {
+                            "num_workers" | "workers" | "pin_memory" | "shuffle" | "drop_last" | "persistent_workers" => Some(
+                                "leave it out: the loader shuffles each epoch by the seed, and has threads of its own: `--threads 8`"
+                                    .to_owned(),
+                            ),
+                            name => meant(name).map(|meant| format!("did you mean `{meant}`?")),
+                        };
                         Err(Diagnostic::new(Code::UnknownSetting, format!("`data` has no setting `{name}`"))
                             .label(binding.name.span, "not a setting, and its value is no source")
                             .maybe_help(help.or_else(|| suggest(name, SETTINGS))))
@@ -236,7 +251,9 @@ impl Machine<'_> {
         if !record.iter().any(|(n, _)| &**n == "channels") {
             record.push(("channels".into(), Value::new(Kind::Int(spec.channels as i64), at)));
         }
-        self.check_colours(&spec, &spans);
+        if sized {
+            self.check_colours(&spec, &spans);
+        }
         let record = Value::new(Kind::Record(Rc::new(record)), at);
         scope.bind("data".into(), record.clone());
         self.ambient.insert("data".into(), record);

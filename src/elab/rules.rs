@@ -7,7 +7,7 @@ use crate::source::Span;
 use crate::spec::{ParameterRule, Role, Selector};
 use crate::syntax::ast::{Loop, Name, Rule, RuleSelector};
 
-use super::args::wrong_type;
+use super::misfit::wrong_type;
 use super::scope::Scope;
 use super::settings::{as_duration, as_schedule, as_weight_decay};
 use super::value::{Kind, Value};

@@ -4,7 +4,8 @@ use crate::diag::{Code, Diagnostic};
 use crate::source::Span;
 use crate::syntax::ast::{Entry, Pipeline, Section, SectionKind};
 
-use super::args::{MAX_COUNT, wrong_type};
+use super::args::MAX_COUNT;
+use super::misfit::wrong_type;
 use super::value::Value;
 
 /// The one setting of `evaluate`; all other names are definitions and calls.

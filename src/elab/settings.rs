@@ -3,7 +3,8 @@
 use crate::diag::{Code, Diagnostic, suggest};
 use crate::spec::{Clip, Duration, End, Optimizer, Schedule, Tick};
 
-use super::args::{Bag, Builtin, wrong_type};
+use super::args::{Bag, Builtin};
+use super::misfit::wrong_type;
 use super::value::{Kind, Value};
 
 /// Settings that are called; `knn` and `reconstructions` are entries of `evaluate`.

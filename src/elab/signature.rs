@@ -8,7 +8,8 @@ use crate::source::Span;
 use crate::spec::Schedule;
 use crate::syntax::ast::{Dim, Expr, ExprKind, ParamType, ShapeType};
 
-use super::args::{as_ratio, as_size, wrong_type};
+use super::args::{as_ratio, as_size};
+use super::misfit::wrong_type;
 use super::scope::Scope;
 use super::value::{Dims, Kind, Tensor, Value};
 use super::{Checked, Machine};

@@ -3,7 +3,8 @@
 use crate::diag::{Code, Diagnostic};
 use crate::spec::{ArrayLayout, CifarKind, ShapesSpec, Shuffle, SourceSpec, Split};
 
-use super::args::{Bag, Builtin, wrong_type};
+use super::args::{Bag, Builtin};
+use super::misfit::wrong_type;
 use super::paths;
 use super::value::Kind;
 

@@ -10,7 +10,7 @@ use crate::spec::{
 };
 use crate::syntax::ast::{Binding, Entry, Pipeline, SectionKind};
 
-use super::args::wrong_type;
+use super::misfit::wrong_type;
 use super::scope::Scope;
 use super::section::{sections, whole};
 use super::settings::{as_duration, as_schedule};

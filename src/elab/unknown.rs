@@ -7,12 +7,12 @@
 
 use std::rc::Rc;
 
-use crate::diag::{Code, Diagnostic, is_near, listed, nearest};
-use crate::source::{SourceId, Sources, Span};
-use crate::syntax::ast::{Dim, Entry, Expr, ExprKind, Name, ParamType, Pipeline, SectionKind};
+use crate::diag::{Code, Diagnostic, listed, nearest};
+use crate::source::{Sources, Span};
+use crate::syntax::ast::{Entry, Expr, ExprKind, Name, Pipeline, SectionKind};
 
-use super::args::Slot;
 use super::scope::Scope;
+use super::slots::LAST_AXIS;
 use super::value::{Kind, Value};
 use super::{Machine, builtin, foreign};
 
@@ -58,9 +58,6 @@ pub(super) fn outline(pipeline: &Pipeline) -> Vec<Defined> {
     defined
 }
 
-/// Operations whose axis is the last, always.
-const LAST_AXIS: &[&str] = &["softmax", "log_softmax", "l2_normalize", "argmax", "argsort", "cross_entropy"];
-
 impl Machine<'_> {
     /// A name that means nothing where it stands.
     pub(super) fn unknown_name(&mut self, name: &Name, scope: &Rc<Scope>) -> Diagnostic {
@@ -79,6 +76,17 @@ impl Machine<'_> {
                 .label(defined.name.span, "defined here, below")
                 .help(format!("move the definition of `{text}` above the line that reads it"));
         }
+        let itself = |defined: &&Defined| {
+            defined.section.is_some()
+                && defined.name.span.source == name.span.source
+                && defined.name.span.start < name.span.start
+                && self.in_one_section(defined.name.span, name.span)
+        };
+        if let Some(defined) = same.iter().copied().find(itself) {
+            return diagnostic
+                .label(defined.name.span, "this line is its definition")
+                .help("a definition sees those above it: read another name, or give this one another");
+        }
         let fields: Vec<String> = same.iter().filter(|defined| defined.section.is_some()).map(|d| d.path()).collect();
         if !fields.is_empty() {
             let ways: Vec<String> = fields.iter().map(|path| format!("`{path}`")).collect();
@@ -88,8 +96,7 @@ impl Machine<'_> {
             return diagnostic.help(format!("did you mean `{near}`?"));
         }
         let op = || self.op_named(text);
-        let home = || Sources::stdlib_home(text).map(|module| format!("import it: `use std::{module}::{text}`"));
-        if let Some(help) = self.foreign(text, name.span.source).or_else(home).or_else(op) {
+        if let Some(help) = foreign::answer(text).or_else(op) {
             return diagnostic.help(help);
         }
         let mut known = self.file_names(scope.file);
@@ -106,7 +113,7 @@ impl Machine<'_> {
         let of_op = || nearest(text, self.tensors.op_names()).map(|op| format!("op::{op}"));
         let of_std = || {
             let item = nearest(text, Sources::stdlib_items())?;
-            Some(format!("{item}`, with `use std::{}::{item}", Sources::stdlib_home(item)?))
+            Some(item.to_owned())
         };
         let modules = || {
             let modules = self.outline.iter().filter(|d| d.module && scope.get(&d.name.text).is_some());
@@ -121,17 +128,6 @@ impl Machine<'_> {
         };
         let found = plain.or_else(|| field().and_then(of_field)).or_else(of_op).or_else(of_std);
         diagnostic.maybe_help(found.map(|found| format!("did you mean `{found}`?")).or_else(modules).or_else(around))
-    }
-
-    /// What to write for a name of PyTorch and its kind, and where that is imported from.
-    fn foreign(&self, name: &str, file: SourceId) -> Option<String> {
-        let answer = foreign::answer(name)?;
-        let called = answer.strip_prefix("write `").and_then(|rest| rest.split_once('(')).map(|(called, _)| called);
-        let imported = called.and_then(|called| {
-            let home = Sources::stdlib_home(called).filter(|_| self.file_item(file, called).is_none())?;
-            Some(format!("{answer}, with `use std::{home}::{called}`"))
-        });
-        imported.or(Some(answer))
     }
 
     /// What goes by `text` elsewhere, where the same is seen from here: `tau` and `temperature`.
@@ -170,8 +166,7 @@ impl Machine<'_> {
         let last = path.last().copied().unwrap_or_default();
         let diagnostic = Diagnostic::new(Code::UnknownName, format!("`{}` is not known here", path.join("::")))
             .label(span, "a path");
-        let home = Sources::stdlib_home(last)
-            .map(|module| format!("import it: `use std::{module}::{last}`, then write `{last}`"));
+        let home = Sources::stdlib_home(last).map(|_| format!("write `{last}`"));
         let imported = || match path {
             ["std", ..] => None,
             [file, _] => Some(format!("import it: `use {file}::{last}`, then write `{last}`")),
@@ -225,24 +220,15 @@ impl Machine<'_> {
         let item = &*name.text;
         let diagnostic = Diagnostic::new(Code::UnknownName, format!("`{text}.{item}` is not known here"))
             .label(span, "not of this language");
-        let home = || {
-            let module = Sources::stdlib_home(item)?;
-            Some(format!("import it: `use std::{module}::{item}`, then write `{item}`"))
-        };
+        let home = || Sources::stdlib_home(item).map(|_| format!("write `{item}`"));
         let near_op = || Some(format!("did you mean `op::{}`?", nearest(item, self.tensors.op_names())?));
         let builtin = || builtin::names().any(|known| known == item).then(|| format!("write `{item}`"));
         let help = match &*first.text {
             "op" => self.op_named(item).or_else(near_op),
-            _ => self
-                .foreign(item, scope.file)
-                .or_else(|| self.op_named(item))
-                .or_else(home)
-                .or_else(builtin)
-                .or_else(near_op),
+            _ => foreign::answer(item).or_else(|| self.op_named(item)).or_else(home).or_else(builtin).or_else(near_op),
         };
-        let spoken = || {
-            "operations are `op::NAME(…)`, and what the library has is imported: `use std::losses::info_nce`".to_owned()
-        };
+        let spoken =
+            || "operations are `op::NAME(…)`, and what the library has goes by its own name: `info_nce(…)`".to_owned();
         Some(diagnostic.help(help.unwrap_or_else(spoken)))
     }
 
@@ -257,7 +243,13 @@ impl Machine<'_> {
         let (of, field) = (&first.text, &name.text);
         let diagnostic =
             Diagnostic::new(Code::UnknownName, format!("`{of}` is not known here")).label(first.span, "not known");
-        if matches!(scope.get(field), Some(value) if !matches!(value.kind, Kind::Poison)) {
+        let holder = ["self", "model", "losses", "monitor", "evaluate", "params", "args", "cfg", "config"]
+            .contains(&&**of)
+            || self
+                .outline
+                .iter()
+                .any(|d| d.section.as_deref().is_some_and(|section| section.split('[').next() == Some(of)));
+        if holder && matches!(scope.get(field), Some(value) if !matches!(value.kind, Kind::Poison)) {
             return Some(diagnostic.help(format!("write `{field}`: here it goes by its own name")));
         }
         let branch = self.outline.iter().find(|d| d.section.is_none() && d.name.text == *of && !d.module)?;
@@ -307,6 +299,9 @@ impl Machine<'_> {
                     Some(format!("did you mean `op::{near}(…)`?"))
                 })
                 .or_else(|| Some("a tensor has no fields: it is computed with by `op::NAME(…)`".into())),
+            Kind::Builtin(of) if &**of == "ema" && !self.emas.is_empty() => {
+                Some(format!("the copies go by the name of their definition: write `{}.{name}`", self.emas[0].name))
+            }
             Kind::View(_) | Kind::Recipe(_) | Kind::Source(_) if builtin::names().any(|known| known == name) => {
                 Some(format!("write `|> {name}(…)`"))
             }
@@ -319,84 +314,6 @@ impl Machine<'_> {
                 _ => None,
             }),
         }
-    }
-}
-
-/// What to write where `name` is no parameter of `callee`: the one that is meant where that is sure, and all that there are.
-pub(super) fn argument_help(callee: &str, name: &str, slots: &[Slot<'_>]) -> String {
-    let known: Vec<&str> = slots.iter().map(|slot| slot.name).collect();
-    let meant = foreign::argument(name, &known).or_else(|| nearest(name, known.iter().copied()));
-    match (meant, callee) {
-        (Some(meant), _) if is_near(name, meant) && callee.starts_with("op::") => format!("did you mean `{meant}`?"),
-        (Some(meant), _) => format!("did you mean `{meant}`? {}", parameters(callee, slots)),
-        (None, _) if callee.strip_prefix("op::").is_some_and(|op| LAST_AXIS.contains(&op)) => {
-            format!("leave it out: `{callee}` works along the last axis; `op::permute` brings another there")
-        }
-        (None, _) => parameters(callee, slots),
-    }
-}
-
-/// "`vit` takes `image_size: size, …, norm_eps: float = 1e-6`".
-pub(super) fn parameters(callee: &str, slots: &[Slot<'_>]) -> String {
-    if slots.is_empty() {
-        return format!("`{callee}` takes no arguments");
-    }
-    let shown = slots.iter().map(|slot| match slot.param {
-        Some(param) => match &param.default {
-            Some(default) => format!("{}: {} = {default}", slot.name, type_text(&param.ty)),
-            None => format!("{}: {}", slot.name, type_text(&param.ty)),
-        },
-        None if slot.required => slot.name.to_owned(),
-        None => format!("{}?", slot.name),
-    });
-    format!("`{callee}` takes `{}`", shown.collect::<Vec<_>>().join(", "))
-}
-
-fn type_text(ty: &ParamType) -> String {
-    match ty {
-        ParamType::Named { name, optional } => format!("{}{}", name.text, if *optional { "?" } else { "" }),
-        ParamType::Shape(shape) => {
-            let dim = |dim: &Dim| match dim {
-                Dim::Rest(_) => "..".to_owned(),
-                Dim::Expr(expr) => expr.to_string(),
-            };
-            let dims: Vec<String> = shape.dims.iter().map(dim).collect();
-            format!("[{}]{}", dims.join(", "), if shape.optional { "?" } else { "" })
-        }
-        ParamType::Record(fields) => {
-            let fields: Vec<String> =
-                fields.iter().map(|(name, ty)| format!("{}: {}", name.text, type_text(ty))).collect();
-            format!("{{ {} }}", fields.join(", "))
-        }
-    }
-}
-
-/// A value that a missing argument may have.
-pub(super) fn example(slot: &Slot<'_>) -> &'static str {
-    match (slot.name, slot.param.map(|param| type_text(&param.ty)).as_deref()) {
-        ("temperature", _) => "0.07",
-        ("images", _) => "views.online",
-        ("bank", _) => "data.train",
-        ("queries", _) => "data.val",
-        ("mask", _) => "online.mask",
-        ("path", _) => "\"data/train\"",
-        ("base", _) => "1.5e-4",
-        ("embed_dim", _) => "768",
-        ("depth" | "num_heads", _) => "12",
-        ("in", _) => "encoder.embed_dim",
-        ("hidden", _) => "1536",
-        ("restore" | "keep", _) => "mask",
-        ("view", _) => "views.online",
-        ("features", _) => "features",
-        ("query", _) => "online.query",
-        ("key", _) => "target.key",
-        ("pixels", _) => "online.pixels",
-        ("momentum", _) => "0.996",
-        ("out", _) => "256",
-        ("from", _) => "encoder",
-        (_, Some("ratio")) => "75%",
-        (_, Some("size" | "px")) => "16px",
-        _ => "…",
     }
 }
 

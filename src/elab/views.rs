@@ -8,8 +8,9 @@ use crate::source::Span;
 use crate::spec::{Filling, Interpolation, ViewFrom, ViewOp, ViewSpec, covering_size};
 use crate::syntax::ast::Binding;
 
-use super::args::{Bag, Builtin, as_pixels, wrong_type};
+use super::args::{Bag, Builtin, as_pixels};
 use super::budget::few_steps;
+use super::misfit::wrong_type;
 use super::scope::Scope;
 use super::value::{Kind, Step, Value, View};
 use super::{Checked, Machine};

@@ -188,6 +188,9 @@ impl Bound<'_> {
             "baseline_limit?",
         ];
         let bag = self.machine.bind_builtin("knn", names, arguments, span, scope)?;
+        if matches!(scope.get("features"), Some(Value { kind: Kind::Poison, .. })) {
+            return Err(Reported);
+        }
         if bag.get("features").is_none() && !outputs.iter().any(|(name, _)| name == "features") {
             return self.machine.fail(
                 Diagnostic::new(Code::MissingSetting, "`knn` judges the definition `features` of `evaluate`")
@@ -210,6 +213,17 @@ impl Bound<'_> {
             }
         }
         let every = self.duration(bag.get("every"), "`every` of `knn`")?;
+        // What is wrong with a source has been told.
+        let data = self.scope.get("data");
+        let told = |usual: &str| match data.as_ref().map(|data| &data.kind) {
+            Some(Kind::Record(fields)) => {
+                fields.iter().any(|(name, value)| &**name == usual && matches!(value.kind, Kind::Poison))
+            }
+            _ => false,
+        };
+        if [("bank", "train"), ("queries", "val")].iter().any(|(name, usual)| bag.get(name).is_none() && told(usual)) {
+            return Err(Reported);
+        }
         let data = &self.spec.data;
         let source = |name: &str, usual: &str| match bag.get(name) {
             Some(Value { kind: Kind::Source(source), .. }) => Ok(source.to_string()),
@@ -239,8 +253,10 @@ impl Bound<'_> {
             })
         })();
         let knn = self.machine.check(knn)?;
-        let place = |name: &str| bag.get(name).map_or(span, |value| value.span);
-        let warning = other_classes(&self.spec.data, &knn, place("queries"), place("bank"));
+        let place = |source: &str| {
+            self.source_spans.iter().find(|(name, _)| name == source).map_or(span, |(_, written)| *written)
+        };
+        let warning = other_classes(&self.spec.data, &knn, place(&knn.queries), place(&knn.bank));
         if let Some(warning) = warning {
             self.machine.diagnostics.push(warning);
         }
@@ -266,8 +282,9 @@ impl Bound<'_> {
             let what = format!("`{name}` of `reconstructions` wants {wanted}, found {}", value.describe());
             let view = match &value.kind {
                 Kind::Str(view) if name == "view" => Some(format!("write `views.{view}`")),
+                _ if name == "view" => Some("write `views.online`, the view that `pictures` are of".to_owned()),
                 _ if name == "pictures" => Some(
-                    "write `reconstruction(online.pixels, views.online, mask: online.mask, patch_size)`, of `std::pictures`".to_owned(),
+                    "write `reconstruction(online.pixels, views.online, mask: online.mask, patch_size)`".to_owned(),
                 ),
                 _ => None,
             };

@@ -123,9 +123,7 @@ impl Bound<'_> {
         let named = |part: &str| outputs.iter().find(|(name, _)| name.ends_with(part)).map(|(name, _)| name.as_str());
         match (named(".query"), named(".key"), named(".pixels")) {
             (Some(query), Some(key), _) => {
-                format!(
-                    "write `losses {{ contrastive = info_nce({query}, {key}, temperature: 0.07) }}`, with `use std::losses::info_nce`"
-                )
+                format!("write `losses {{ contrastive = info_nce({query}, {key}, temperature: 0.07) }}`")
             }
             _ => "write `losses { NAME = … }`: a scalar of the branches' values, such as those of `std::losses`".into(),
         }
@@ -158,7 +156,8 @@ impl Bound<'_> {
                     }
                 }
             };
-            self.scope.bind(branch.text.clone(), Value::new(kind, branch.span));
+            let value = self.machine.sole(branch, Ok(Value::new(kind, branch.span)));
+            self.scope.bind(branch.text.clone(), value.unwrap_or(Value::new(Kind::Poison, branch.span)));
         }
         outputs
     }
@@ -245,6 +244,24 @@ impl Bound<'_> {
                 };
                 for (name, field) in fields {
                     let what = format!("`{name}`");
+                    let help = match &field.kind {
+                        _ if field.number().is_some() => {
+                            Some("a number trains nothing: let it take a value of a branch".to_owned())
+                        }
+                        Kind::List(_) | Kind::Tuple(_) => Some(
+                            "add them up: `sum([a, b])`, or define each by itself: the run trains their sum".to_owned(),
+                        ),
+                        _ => None,
+                    };
+                    if let Some(help) = help {
+                        let found = field.describe();
+                        self.machine.diagnostics.push(
+                            Diagnostic::new(Code::NotATensor, format!("{what} wants a scalar tensor, found {found}"))
+                                .label(binding.value.span, format!("this is {found}"))
+                                .help(help),
+                        );
+                        continue;
+                    }
                     let Ok(tensor) = self.machine.to_tensor(&what, &field) else { continue };
                     if tensor.ty.shape.is_empty() {
                         scalars.push((name, tensor.id, binding.value.span));

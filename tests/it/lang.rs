@@ -143,7 +143,8 @@ fn parameters(name: &str) -> Option<Vec<String>> {
     let file = parse_file(&sources, id, &mut Diagnostics::default()).expect("the library parses");
     file.items.iter().find_map(|item| match item {
         Item::Block(block) if &*block.name.text == name => {
-            Some(block.params.iter().map(|param| param.name.text.to_string()).collect())
+            let params = block.params.iter().chain(&block.forward.params);
+            Some(params.map(|param| param.name.text.to_string()).collect())
         }
         Item::Function(function) if &*function.name.text == name => {
             Some(function.params.iter().map(|param| param.name.text.to_string()).collect())
@@ -154,7 +155,17 @@ fn parameters(name: &str) -> Option<Vec<String>> {
 
 /// Settings of sections, which no call takes.
 fn settings() -> Vec<String> {
-    let text =
-        ["learning_rate", "epochs", "precision", "clip", "batch_size", "learning_rate_factor", "momentum", "k", "bank"];
+    let text = [
+        "learning_rate",
+        "epochs",
+        "precision",
+        "clip",
+        "batch_size",
+        "learning_rate_factor",
+        "frozen_until",
+        "momentum",
+        "k",
+        "bank",
+    ];
     text.map(str::to_owned).to_vec()
 }
