@@ -7,7 +7,7 @@ use cmae::data::loader::{Loader, LoaderOptions};
 use cmae::graph::Program;
 use cmae::op::DType;
 use cmae::spec::{Clock, Precision};
-use cmae::tensor::{Element, OutputValue, Pictures};
+use cmae::tensor::{OutputValue, Pictures};
 use cmae::train::{Trainer, init};
 
 use super::output::outln;

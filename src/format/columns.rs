@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use super::lines::{Line, Piece, PieceKind};
+use super::lines::Line;
+use super::pieces::{Piece, PieceKind};
 
 /// Letters that a block stands further in than what opens it.
 const INDENT: usize = 2;

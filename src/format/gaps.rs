@@ -1,6 +1,6 @@
 //! What stands between two pieces of a line: nothing, or a space.
 
-use super::lines::{Piece, PieceKind};
+use super::pieces::{Piece, PieceKind};
 
 /// Words that an operand follows or precedes, so that a bracket behind them is no call.
 const WORDS: [&str; 17] = [

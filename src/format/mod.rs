@@ -10,6 +10,7 @@
 mod columns;
 mod gaps;
 mod lines;
+mod pieces;
 
 use lines::lines;
 

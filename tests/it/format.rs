@@ -28,16 +28,17 @@ fn files() -> Vec<PathBuf> {
 /// Tokens, and of brackets and dots whether they follow their operand at once; then comments.
 fn meaning(text: &str) -> (Vec<(&str, bool)>, Vec<&str>) {
     let tokens = tokens(text);
-    let (mut found, mut comments, mut end) = (Vec::new(), Vec::new(), 0);
+    let (mut found, mut comments, mut end, mut before) = (Vec::new(), Vec::new(), 0, Kind::End);
     for token in &tokens {
         for line in text[end..token.start].lines() {
             comments.extend(line.find("//").map(|at| line[at..].trim_end()));
         }
         if token.kind != Kind::End {
             let word = &text[token.range()];
-            found.push((word, end == token.start && end > 0 && matches!(word, "(" | "[" | ".")));
+            let follows = matches!(before, Kind::Name | Kind::Number | Kind::Text | Kind::Close);
+            found.push((word, follows && end == token.start && matches!(word, "(" | "[" | ".")));
         }
-        end = token.end;
+        (end, before) = (token.end, token.kind);
     }
     (found, comments)
 }
