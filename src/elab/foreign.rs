@@ -237,7 +237,7 @@ pub const ARGUMENTS: &[(&str, &[&str])] = &[
     ("l2", &["weight_decay"]),
     ("beta", &["momentum"]),
     ("decay", &["momentum"]),
-    ("tau", &["momentum", "temperature"]),
+    ("tau", &["temperature", "momentum"]),
     ("m", &["momentum"]),
     ("t", &["temperature"]),
     ("temp", &["temperature"]),

@@ -27,7 +27,8 @@ fn tensors_compare_by_all_six_on_every_backend() {
     let lines: String = COMPARED.iter().map(|(name, expr, _)| format!("    {name} = op::mean({expr})\n")).collect();
     let values = "    d = op::one_hot(op::iota(64), classes: 64)\n    i = op::iota(64)\n    query  =";
     let pipeline =
-        quickstart.replacen("    query  =", values, 1).replacen("  monitor {\n", &format!("  monitor {{\n{lines}"), 1);
+        quickstart.replacen("    query  =", values, 1).replacen("  monitor {", &format!("  monitor {{\n{lines}"), 1);
+    assert!(pipeline.contains(values) && pipeline.contains(&lines), "{pipeline}");
     let path = folder.path().join("quickstart.cmae");
     fs::write(&path, &pipeline).expect("a temporary folder");
     for backend in ["cpu", "dfdx"] {
