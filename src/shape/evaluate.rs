@@ -225,15 +225,6 @@ impl Bound<'_> {
             return Err(Reported);
         }
         let data = &self.spec.data;
-        let sections = self.pipeline.sections.iter().filter(|section| section.kind == SectionKind::Data);
-        let written: Vec<&str> = sections
-            .flat_map(|section| &section.entries)
-            .filter_map(|entry| match entry {
-                Entry::Binding(binding) => Some(&*binding.name.text),
-                _ => None,
-            })
-            .collect();
-        let is_written = |name: &str| written.contains(&name);
         let source = |name: &str, usual: &str| match bag.get(name) {
             Some(Value { kind: Kind::Source(source), .. }) => Ok(source.to_string()),
             Some(value) => {
@@ -243,8 +234,6 @@ impl Bound<'_> {
                 Err(wrong.help(format!("write `{name}: {example}`, a source that `data` names")))
             }
             None if data.source(usual).is_some() => Ok(usual.to_owned()),
-            // What is wrong with it was told.
-            None if is_written(usual) => Ok(usual.to_owned()),
             None => {
                 let what = format!("`knn` takes `{name}` from data.{usual}, which is not there");
                 let help = format!("name a source, such as `{name}: data.train`, or write `{usual} = …` in `data`");
