@@ -55,6 +55,17 @@ pub enum ValuesMut<'a> {
     I64(&'a mut [i64]),
 }
 
+impl ValuesMut<'_> {
+    /// To be read.
+    pub fn shared(&self) -> Values<'_> {
+        match self {
+            ValuesMut::F32(values) => Values::F32(values),
+            ValuesMut::F64(values) => Values::F64(values),
+            ValuesMut::I64(values) => Values::I64(values),
+        }
+    }
+}
+
 macro_rules! element {
     ($element:ident, $variant:ident, $name:literal) => {
         impl Element for $element {

@@ -23,6 +23,7 @@ use std::time::Duration;
 use crate::graph::step::NoStep;
 use crate::graph::{Graph, Layout, Program, UnknownOutput};
 use crate::plan::PlanError;
+use crate::ranks::store::StoreError;
 use crate::ranks::{self, Ranks};
 use crate::tensor::{Element, InputError, InputValue, Inputs, OutputValue};
 
@@ -51,6 +52,8 @@ pub struct BackendOptions {
     pub devices: xla::Devices,
     /// The ranks of the run, of which this process is one.
     pub ranks: Arc<dyn Ranks>,
+    /// How many of the machine's accelerators are other processes', which come before this one.
+    pub taken: usize,
 }
 
 impl Default for BackendOptions {
@@ -60,6 +63,7 @@ impl Default for BackendOptions {
             compiling: xla::Compiling::default(),
             devices: xla::Devices::ONE,
             ranks: ranks::alone(),
+            taken: 0,
         }
     }
 }
@@ -92,7 +96,10 @@ fn open<E: cpu::Real + xla::Number>(
     dfdx: fn() -> Opened<E>,
     cuda: fn() -> Opened<E>,
 ) -> Opened<E> {
-    let of_client = |client| Ok(Box::new(xla::Xla::on(client, options.devices, options.compiling)?) as _);
+    let of_client = |client| {
+        let xla = xla::Xla::on(client, options.devices, options.compiling)?;
+        Ok(Box::new(xla.among(options.ranks.clone())) as _)
+    };
     let alone = |backend: Opened<E>| match (backend, options.devices) {
         (Ok(backend), xla::Devices::Of(wanted @ 2..)) => {
             Err(BackendError::OneDevice { backend: backend.name(), wanted })
@@ -100,12 +107,12 @@ fn open<E: cpu::Real + xla::Number>(
         (backend, _) => backend,
     };
     match name {
-        "auto" => match xla::accelerator(options.plugin.as_deref()) {
+        "auto" => match xla::accelerator(options)? {
             Some(client) => of_client(client),
             None => alone(cuda().or_else(|_| Ok(cpu::cpu(options.ranks.clone())))),
         },
         "cpu" => alone(Ok(cpu::cpu(options.ranks.clone()))),
-        "xla" => of_client(xla::client(options.plugin.as_deref(), options.devices)?),
+        "xla" => of_client(xla::client(options)?),
         "dfdx" => alone(dfdx()),
         "dfdx-cuda" => alone(cuda()),
         _ => Err(BackendError::Unknown { name: name.to_owned(), known: NAMES.join(", ") }),
@@ -199,8 +206,31 @@ pub enum BackendError {
         "the {backend} backend is one rank by itself, of {ranks} (help: --backend cpu, or one process with --backend xla --devices N)"
     )]
     NoRanks { backend: &'static str, ranks: usize },
+    #[error("the {backend} backend sums gradients over {ranks} ranks by MPI, which has not started them (help: {})", by_mpi(*ranks))]
+    NoSums { backend: &'static str, ranks: usize },
+    #[error(
+        "devices of {platform} are one process's, and {processes} share the batch (help: one process with --devices N, or {} and \
+         --backend cpu)",
+        by_mpi(*processes)
+    )]
+    NoProcesses { platform: String, processes: usize },
+    #[error("`--devices all` is for one process of a machine, and {local} share this one (help: --devices N, of each)")]
+    AllOfSeveral { local: usize },
+    #[error(
+        "process {rank} has {of_rank} devices, process 0 has {first} (help: --devices {}, which all have)",
+        (*of_rank).min(*first)
+    )]
+    OtherDevices { rank: usize, of_rank: i64, first: i64 },
+    #[error(transparent)]
+    Store(#[from] StoreError),
     #[error("{op} at {scope}: {message}")]
     Op { op: &'static str, scope: String, message: String },
+}
+
+/// How ranks are started by MPI.
+fn by_mpi(ranks: usize) -> String {
+    let built = if cfg!(feature = "mpi") { "" } else { "cargo build --release --features mpi, " };
+    format!("{built}mpirun -n {ranks} cmaec run …")
 }
 
 /// What to do where a client has `has` devices and more were asked for.

@@ -25,6 +25,9 @@ pub struct Args {
     /// How many such devices of one machine share each batch.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     devices: u16,
+    /// On how many machines there are so many of them: a process for each.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    machines: u16,
     /// In place of `train.precision`.
     #[arg(long)]
     precision: Option<PrecisionName>,
@@ -52,14 +55,16 @@ pub fn main(args: Args) -> Result<(), String> {
     }
     let (compiled, _) = options.compile(&args.file)?;
     let sharded = compiled.program.spec.train.shard_optimizer == ShardOptimizer::Always;
-    let program = &Program { ranks: usize::from(args.devices), sharded, ..compiled.program };
+    let machines = usize::from(args.machines);
+    let program = &Program { ranks: machines * usize::from(args.devices), sharded, ..compiled.program };
     let plugin = plugin(&target, args.plugin.as_deref())?;
     let folder = Folder::new(args.dump.as_deref())?;
-    let report = offline::compile(program, &target, &plugin, folder.path()).map_err(|error| error.to_string())?;
+    let report =
+        offline::compile(program, machines, &target, &plugin, folder.path()).map_err(|error| error.to_string())?;
     if args.json {
-        outln!("{}", line(program, &target, &report));
+        outln!("{}", line(program, machines, &target, &report));
     } else {
-        show(program, &target, &report);
+        show(program, machines, &target, &report);
     }
     let (needed, has) = (report.needed(), target.memory_bytes);
     if needed <= has {
@@ -145,7 +150,7 @@ fn flop(program: &Program) -> u64 {
     flops::of_step(&program.train, &program.layout)
 }
 
-fn line(program: &Program, target: &Target, report: &Report) -> Value {
+fn line(program: &Program, machines: usize, target: &Target, report: &Report) -> Value {
     let (memory, total) = (&report.memory, &report.cost.total);
     let kinds = report.cost.kinds.iter().map(|(kind, sum)| {
         let row =
@@ -159,6 +164,7 @@ fn line(program: &Program, target: &Target, report: &Report) -> Value {
         "precision": program.spec.train.precision.name(),
         "batch_size": program.spec.data.batch_size,
         "devices": program.ranks,
+        "machines": machines,
         "memory_bytes": report.needed(),
         "device_memory_bytes": target.memory_bytes,
         "fits": report.needed() <= target.memory_bytes,
@@ -178,11 +184,14 @@ fn line(program: &Program, target: &Target, report: &Report) -> Value {
     })
 }
 
-fn show(program: &Program, target: &Target, report: &Report) {
+fn show(program: &Program, machines: usize, target: &Target, report: &Report) {
     let (memory, total, batch) = (&report.memory, &report.cost.total, program.spec.data.batch_size);
     let precision = program.spec.train.precision.name();
-    let whom =
-        if program.ranks == 1 { target.device.clone() } else { format!("{} × {}", program.ranks, target.device) };
+    let whom = match (machines, program.ranks) {
+        (1, 1) => target.device.clone(),
+        (1, devices) => format!("{devices} × {}", target.device),
+        (machines, devices) => format!("{machines} × {} × {}", devices / machines, target.device),
+    };
     let of_each = if program.ranks == 1 { "" } else { " of each device" };
     outln!("{}: one step for {whom}, batches of {}, {precision}", program.spec.name, program.batch_text());
     outln!(

@@ -99,7 +99,7 @@ fn knn(args: Knn, ranks: &Arc<dyn Ranks>) -> Result<(), String> {
         return Err(text(QualityError::NoLabels { why: why.to_owned() }));
     }
     let failed = |error: BackendError| error.to_string();
-    let backend = args.engine.open::<f32>()?;
+    let backend = args.engine.open::<f32>(&**ranks)?;
     let mut session = backend.open(program, trained.arena).map_err(failed)?;
     let mut passes = Passes::watch(&**ranks)?;
     let mut look = |pass: Pass<'_>| passes.look(pass);

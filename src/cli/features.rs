@@ -48,7 +48,7 @@ fn write(args: Args, engine: &dyn Ranks) -> Result<(), String> {
     })?;
     let source = trained.source(&args.data)?;
     let failed = |error: BackendError| error.to_string();
-    let backend = args.engine.open::<f32>()?;
+    let backend = args.engine.open::<f32>(engine)?;
     let images: Arc<[usize]> = (0..source.len()).collect();
     let of = images.len();
     let batches = quality::batches(program, graph, &source, images).map_err(|error| error.to_string())?;

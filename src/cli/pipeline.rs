@@ -121,26 +121,47 @@ pub struct Engine {
 }
 
 impl Engine {
-    pub fn open<E: Compute>(&self) -> Result<Box<dyn Backend<E>>, String> {
-        self.open_as(ranks::alone(), Devices::ONE)
+    /// One for graphs by themselves, on a device of this process's own where `ranks` share the machine.
+    pub fn open<E: Compute>(&self, ranks: &dyn Ranks) -> Result<Box<dyn Backend<E>>, String> {
+        self.open_as(ranks::alone(), Devices::ONE, ranks.local_rank())
     }
 
-    fn open_as<E: Compute>(&self, ranks: Arc<dyn Ranks>, devices: Devices) -> Result<Box<dyn Backend<E>>, String> {
+    /// `taken` devices of the machine are others'.
+    fn open_as<E: Compute>(
+        &self,
+        ranks: Arc<dyn Ranks>,
+        devices: Devices,
+        taken: usize,
+    ) -> Result<Box<dyn Backend<E>>, String> {
         let compiling = Compiling { deterministic: self.deterministic, kernels: None };
-        let options = BackendOptions { plugin: self.plugin.clone(), compiling, ranks, devices };
+        let options = BackendOptions { plugin: self.plugin.clone(), compiling, ranks, devices, taken };
         E::backend_with(&self.backend, &options).map_err(|error| error.to_string())
     }
 
-    /// One that is able to train `program` as one of `ranks`, on several devices of this process.
+    /// One that is able to train `program` as one of `ranks`, on so many devices of each of them.
     pub fn open_for<E: Compute>(
         &self,
         program: &Program,
         ranks: &Arc<dyn Ranks>,
         devices: Devices,
     ) -> Result<Box<dyn Backend<E>>, String> {
-        let backend = self.open_as::<E>(ranks.clone(), devices)?;
-        if ranks.count() > 1 && backend.name() != "cpu" {
-            return Err(BackendError::NoRanks { backend: backend.name(), ranks: ranks.count() }.to_string());
+        let taken = match devices {
+            Devices::Of(own) => ranks.local_rank() * own,
+            Devices::All => 0,
+        };
+        let backend = self.open_as::<E>(ranks.clone(), devices, taken)?;
+        let (name, count) = (backend.name(), ranks.count());
+        if let Some(other) = ranks::text_of_each(&**ranks, name).into_iter().find(|other| other != name) {
+            return Err(format!(
+                "one rank computes on {name}, another on {other} (help: --backend {name}, or {other}, for all)"
+            ));
+        }
+        match name {
+            _ if count == 1 => {}
+            "xla" => {}
+            "cpu" if ranks.sums_steps() => {}
+            "cpu" => return Err(BackendError::NoSums { backend: name, ranks: count }.to_string()),
+            _ => return Err(BackendError::NoRanks { backend: name, ranks: count }.to_string()),
         }
         match backend.accept(&Request::of_step(program, &[])) {
             Ok(()) => Ok(backend),
@@ -153,7 +174,8 @@ impl Engine {
 /// `--devices N`.
 #[derive(clap::Args, Clone, Copy, Debug)]
 pub struct Share {
-    /// On xla, how many of the plugin's devices share each batch: a number, or `all`. The step is that of one device with memory for all.
+    /// On xla, how many of the plugin's devices share each batch, of each process of a run: a number, or `all`. The step is that of one
+    /// device with memory for all. Processes of one machine take one behind the other.
     #[arg(long, value_name = "N", default_value = "1")]
     pub devices: Devices,
 }

@@ -381,11 +381,8 @@ impl Job<'_> {
     /// What to type to go on: overrides are in the folder, and taken from there.
     fn stopped(&self, step: u64, out: &Path) -> String {
         let args = self.args;
-        let launcher = match self.ranks.count() {
-            1 => String::new(),
-            count => format!("mpirun -n {count} "),
-        };
-        let mut line = format!("{launcher}cmaec run {} --out {} --resume", shell::path(&args.file), shell::path(out));
+        let again = self.ranks.again();
+        let mut line = format!("{again}run {} --out {} --resume", shell::path(&args.file), shell::path(out));
         let mut add = |option: &str, value: String| line += &format!(" {option} {value}");
         if args.engine.backend != AUTO {
             add("--backend", shell::word(&args.engine.backend));

@@ -46,6 +46,20 @@ pub fn watch(stop: Arc<AtomicBool>, told: &'static str) -> Result<(), String> {
     heeded.map_err(|error| format!("signals cannot be caught: {error}"))
 }
 
+/// Asks a process that this one has started to save and leave.
+#[cfg(unix)]
+#[allow(unsafe_code, reason = "the standard library sends no signal but the one that kills")]
+pub fn pass_on(process: u32) {
+    if let Ok(process @ 1..) = libc::pid_t::try_from(process) {
+        // SAFETY: it is a number of a process, and no memory is read or written.
+        unsafe { libc::kill(process, libc::SIGTERM) };
+    }
+}
+
+/// Others than Unix pass Ctrl-C on by themselves.
+#[cfg(not(unix))]
+pub fn pass_on(_: u32) {}
+
 /// Leaves without waiting for the step to end.
 pub fn leave(code: i32) -> ! {
     terminal::restore();

@@ -8,16 +8,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cmae::graph::Program;
+use cmae::ranks::store::StoreError;
 use cmae::ranks::{self, Ranks};
 use cmae::spec::MicroBatch;
 use cmae::train::{StepLine, Watch};
 
 use super::output::errln;
+use super::signals;
 
 /// Joins the ranks that this process was started with, and does what they are started for. What it gives is told as the error of a
 /// command that was stopped.
 pub fn main(work: impl FnOnce(&Arc<dyn Ranks>) -> Result<Option<String>, String>) -> Result<(), String> {
-    let joined = ranks::join().map_err(|error| error.to_string())?;
+    let joined = ranks::join(lost).map_err(|error| error.to_string())?;
     let engine = joined.ranks.clone();
     if engine.count() == 1 {
         return work(&engine)?.map_or(Ok(()), Err);
@@ -39,10 +41,38 @@ pub fn main(work: impl FnOnce(&Arc<dyn Ranks>) -> Result<Option<String>, String>
                 std::thread::sleep(FIRST_WORD);
             }
             errln!("rank {rank} of {count}: {message}");
+            end_soon();
             engine.end_all()
         }
     }
 }
+
+/// Ends this process, since a rank is gone, or has ended all.
+fn lost(error: &StoreError) -> ! {
+    static TOLD: AtomicBool = AtomicBool::new(false);
+    if TOLD.swap(true, Ordering::Relaxed) {
+        // Another thread has told it, and ends this one, too.
+        loop {
+            std::thread::park();
+        }
+    }
+    if !matches!(error, StoreError::Ended { .. }) {
+        errln!("{error}; this process ends, too");
+    }
+    end_soon();
+    signals::leave(1)
+}
+
+/// Sees to it that this process ends: what an accelerator's runtime does then may wait for a rank that is gone.
+fn end_soon() {
+    std::thread::spawn(|| {
+        std::thread::sleep(END);
+        std::process::abort()
+    });
+}
+
+/// How long a process has to end.
+const END: Duration = Duration::from_secs(5);
 
 /// How long rank 0 has to say what is wrong, and to end all, before another does: launchers take up to two seconds for it.
 const FIRST_WORD: Duration = Duration::from_secs(4);

@@ -7,6 +7,7 @@ use cmae::backend::Compute;
 use cmae::diag::Diagnostics;
 use cmae::elab::{Set, evaluate_number};
 use cmae::graph::Program;
+use cmae::ranks::Alone;
 use cmae::spec::Clock;
 use cmae::train::{Trainer, init};
 use cmae::verify::{self, Fixture, Map, Mode, Report, verify_eval, verify_train, verify_views, with_given};
@@ -135,7 +136,7 @@ fn report<E: Compute>(
     options: &verify::Options,
     engine: &Engine,
 ) -> Result<Report, String> {
-    let mut backend = engine.open::<E>()?;
+    let mut backend = engine.open::<E>(&Alone)?;
     let report = match map.mode {
         Mode::Train => {
             // A file is one batch, given again in each step: an epoch has one step.

@@ -3,20 +3,30 @@
 //! Before: nothing; a run is one process unless something has started several. After: the backend exchanges values where a graph says
 //! so, `data` draws a rank's own samples, `train` lets rank 0 own the run's folder.
 //!
-//! What moves values is an engine that exists: [`Alone`] for one process, MPI (feature `mpi`) for the `cpu` backend. Programs of
-//! the `xla` backend hold their exchanges themselves.
+//! What moves values is an engine that exists: [`Alone`] for one process, MPI (feature `mpi`), or the [`store`] at rank 0 for
+//! processes that no MPI has started. Programs of the `xla` backend hold their exchanges themselves, and their runtime finds its
+//! devices by the store.
 //!
 //! **Invariant:** all ranks call the same methods in the same order with values of the same length and type; what one of them gets is
 //! the same on all, bit for bit, but for its own number.
 
+mod hosts;
 mod launched;
 #[cfg(feature = "mpi")]
 mod mpi;
+mod server;
+pub mod store;
+pub mod stored;
+mod wire;
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
-pub use launched::Launched;
+pub use hosts::free_port;
+pub use launched::{Launched, Meeting};
+use store::{Joining, Store, StoreError};
+use stored::Stored;
 
 use crate::tensor::{Values, ValuesMut};
 
@@ -29,6 +39,20 @@ pub trait Ranks: Debug + Send + Sync {
     /// How many of them share this machine.
     fn local(&self) -> usize;
 
+    /// Its number among those that share this machine, from 0.
+    fn local_rank(&self) -> usize;
+
+    /// Whether it may move what is summed in every step.
+    fn sums_steps(&self) -> bool {
+        true
+    }
+
+    /// Values by their keys that all ranks see. All ask for it, or none does.
+    fn store(&self) -> Result<Arc<Store>, StoreError>;
+
+    /// What starts as many ranks once more, in front of a command of `cmaec`.
+    fn again(&self) -> String;
+
     /// Fills `all` with what each rank has as `own`, in the order of the ranks.
     fn all_gather(&self, own: Values<'_>, all: ValuesMut<'_>);
 
@@ -37,6 +61,9 @@ pub trait Ranks: Debug + Send + Sync {
 
     /// Fills `values` with those of rank `from`.
     fn broadcast(&self, from: usize, values: ValuesMut<'_>);
+
+    /// Goes, having done its part: rank 0 when all others have.
+    fn leave(&self) {}
 
     /// Ends all ranks, since this one cannot go on: why was told.
     fn end_all(&self) -> !;
@@ -57,6 +84,18 @@ impl Ranks for Alone {
 
     fn local(&self) -> usize {
         1
+    }
+
+    fn local_rank(&self) -> usize {
+        0
+    }
+
+    fn store(&self) -> Result<Arc<Store>, StoreError> {
+        Err(StoreError::Alone)
+    }
+
+    fn again(&self) -> String {
+        "cmaec ".to_owned()
     }
 
     fn all_gather(&self, own: Values<'_>, all: ValuesMut<'_>) {
@@ -154,10 +193,14 @@ pub struct Joined {
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
     #[error(
-        "{by} has started {count} ranks, and this binary has no engine for them (help: cargo build --release --features mpi, or for \
-         the devices of one machine cmaec run --backend xla --devices N)"
+        "{by} has started {count} ranks, and nothing says where they meet (help: MASTER_ADDR=HOST MASTER_PORT=PORT, of rank 0's machine{})",
+        if *by_mpi { "; or for MPI cargo build --release --features mpi" } else { "" }
     )]
-    NoEngine { by: &'static str, count: usize },
+    NoMeeting { by: &'static str, count: usize, by_mpi: bool },
+    #[error("MASTER_PORT is `{text}` (help: a number from 1 to 65535)")]
+    Port { text: String },
+    #[error(transparent)]
+    Store(#[from] StoreError),
     #[error(
         "{by} has started {count} ranks, MPI knows of {found} (help: start them by the launcher of the MPI that this binary was built with)"
     )]
@@ -170,24 +213,40 @@ pub enum JoinError {
     Again,
 }
 
-/// The ranks that this process was started as one of, by itself where nothing has started several.
-pub fn join() -> Result<Joined, JoinError> {
-    match Launched::read(|name| std::env::var(name).ok()) {
-        Some(launched @ Launched { count: 2.., .. }) => joined(launched),
-        _ => Ok(Joined {
-            ranks: alone(),
-            #[cfg(feature = "mpi")]
-            _guard: None,
-        }),
+/// How long ranks wait for all to come: a cluster may start some of them minutes after others.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// The ranks that this process was started as one of, by itself where nothing has started several: by MPI where its launcher is MPI's
+/// and this binary has it, else by the store. `lost` is called by any thread where one of them is gone and MPI does not end all.
+pub fn join(lost: fn(&StoreError) -> !) -> Result<Joined, JoinError> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let Some(launched @ Launched { by, rank, count: count @ 2.., by_mpi }) = Launched::read(variable) else {
+        return Ok(Joined::without_guard(alone()));
+    };
+    #[cfg(feature = "mpi")]
+    if by_mpi {
+        return mpi::join(launched, lost);
+    }
+    #[cfg(not(feature = "mpi"))]
+    let _ = launched;
+    let meeting = Meeting::read(by, variable).map_err(|text| JoinError::Port { text })?;
+    let meeting = meeting.ok_or(JoinError::NoMeeting { by, count, by_mpi })?;
+    let store = Store::join(&meeting, &Joining { rank, count, patience: PATIENCE, lost })?;
+    Ok(Joined::without_guard(Arc::new(Stored::new(Arc::new(store), lost)?)))
+}
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        self.ranks.leave();
     }
 }
 
-#[cfg(feature = "mpi")]
-fn joined(launched: Launched) -> Result<Joined, JoinError> {
-    mpi::join(launched)
-}
-
-#[cfg(not(feature = "mpi"))]
-fn joined(Launched { by, count, .. }: Launched) -> Result<Joined, JoinError> {
-    Err(JoinError::NoEngine { by, count })
+impl Joined {
+    fn without_guard(ranks: Arc<dyn Ranks>) -> Joined {
+        Joined {
+            ranks,
+            #[cfg(feature = "mpi")]
+            _guard: None,
+        }
+    }
 }

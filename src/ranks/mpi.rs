@@ -3,7 +3,7 @@
 //! Every call is made by one thread at a time, whichever it is: a step's kernels run among rayon's. An error of MPI ends all ranks, as
 //! its standard has it, so that no call here gives one.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use mpi::Threading;
 use mpi::collective::SystemOperation;
@@ -11,7 +11,9 @@ use mpi::environment::Universe;
 use mpi::topology::SimpleCommunicator;
 use mpi::traits::{Communicator, CommunicatorCollectives, Root};
 
-use super::{JoinError, Joined, Launched, Ranks};
+use super::hosts::{free_port, this_host};
+use super::store::{Joining, Store, StoreError};
+use super::{JoinError, Joined, Launched, Meeting, PATIENCE, Ranks, text_of_first};
 use crate::tensor::{Values, ValuesMut};
 
 /// Ends MPI when it is dropped.
@@ -24,10 +26,14 @@ struct Mpi {
     rank: usize,
     count: usize,
     local: usize,
+    local_rank: usize,
+    lost: fn(&StoreError) -> !,
+    /// Joined when it is first asked for.
+    store: Mutex<Option<Arc<Store>>>,
 }
 
 /// Joins the ranks that this process was started with, as `launched` says.
-pub fn join(launched: Launched) -> Result<Joined, JoinError> {
+pub fn join(launched: Launched, lost: fn(&StoreError) -> !) -> Result<Joined, JoinError> {
     let Some((universe, threading)) = mpi::initialize_with_threading(Threading::Serialized) else {
         return Err(JoinError::Again);
     };
@@ -36,12 +42,14 @@ pub fn join(launched: Launched) -> Result<Joined, JoinError> {
     }
     let world = universe.world();
     let number = |number: i32| usize::try_from(number).unwrap_or(0);
-    let local = number(world.split_shared(world.rank()).size());
+    let here = world.split_shared(world.rank());
+    let (local, local_rank) = (number(here.size()), number(here.rank()));
     if number(world.size()) != launched.count {
         let Launched { by, count, .. } = launched;
         return Err(JoinError::Others { by, count, found: number(world.size()) });
     }
-    let ranks = Mpi { rank: number(world.rank()), count: number(world.size()), local };
+    let (rank, count) = (number(world.rank()), number(world.size()));
+    let ranks = Mpi { rank, count, local, local_rank, lost, store: Mutex::default() };
     Ok(Joined { ranks: Arc::new(ranks), _guard: Some(Guard { _universe: universe }) })
 }
 
@@ -61,6 +69,31 @@ impl Ranks for Mpi {
 
     fn local(&self) -> usize {
         self.local
+    }
+
+    fn local_rank(&self) -> usize {
+        self.local_rank
+    }
+
+    /// MPI hands round where rank 0 serves it.
+    fn store(&self) -> Result<Arc<Store>, StoreError> {
+        let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(store) = &*store {
+            return Ok(store.clone());
+        }
+        let is_first = self.rank == 0;
+        let host = if self.local == self.count { "127.0.0.1".to_owned() } else { this_host() };
+        let port = if is_first { free_port(&host).to_string() } else { String::new() };
+        let (host, port) = (text_of_first(self, &host), text_of_first(self, &port));
+        let meeting = Meeting { run: format!("MPI {host} {port}"), host, port: port.parse().unwrap_or(0) };
+        let (rank, count, lost) = (self.rank, self.count, self.lost);
+        let joined = Arc::new(Store::join(&meeting, &Joining { rank, count, patience: PATIENCE, lost })?);
+        *store = Some(joined.clone());
+        Ok(joined)
+    }
+
+    fn again(&self) -> String {
+        format!("mpirun -n {} cmaec ", self.count)
     }
 
     fn all_gather(&self, own: Values<'_>, all: ValuesMut<'_>) {
@@ -93,7 +126,17 @@ impl Ranks for Mpi {
         }
     }
 
+    fn leave(&self) {
+        if let Some(store) = &*self.store.lock().unwrap_or_else(PoisonError::into_inner) {
+            store.leave();
+        }
+    }
+
     fn end_all(&self) -> ! {
+        if let Some(store) = &*self.store.lock().unwrap_or_else(PoisonError::into_inner) {
+            // So that none takes this one for dead.
+            store.end_all();
+        }
         world().abort(1)
     }
 }

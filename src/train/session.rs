@@ -168,6 +168,8 @@ impl<'a, E: Element> Training<'a, E> {
             trainer.session.offer_programs(programs);
         }
         trainer.session.prepare().map_err(StepError::from)?;
+        let own = trainer.session.ranks();
+        let each_compiles = trainer.session.backend() == "xla" && own.len() < program.ranks;
         let records = match folder {
             Some(folder) => {
                 let opened = Records::open(program, text, folder, &mut trainer, (&sources, fingerprints), options)?;
@@ -175,6 +177,11 @@ impl<'a, E: Element> Training<'a, E> {
                     watch.say(
                         "warning: the step was compiled anew, by another plugin or for another device than before: results agree \
                          within rounding only",
+                    );
+                }
+                if saved.is_some() && each_compiles {
+                    watch.say(
+                        "warning: several processes compile the step anew each time: results agree within rounding only",
                     );
                 }
                 Some(opened)

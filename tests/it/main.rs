@@ -74,6 +74,7 @@ mod sheets;
 mod soak;
 mod sources;
 mod states;
+mod stored;
 mod streams;
 mod sweeps;
 mod texts;

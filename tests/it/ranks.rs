@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use cmae::backend::{Backend, BackendOptions, Compute, Results, Wanted};
 use cmae::graph::Program;
 use cmae::plan::{Exchanged, Traffic};
+use cmae::ranks::store::{Store, StoreError};
 use cmae::ranks::{self, Ranks};
 use cmae::spec::{Clock, MicroBatch, Recompute};
 use cmae::tensor::{Element, HostTensor, InputValue, Levels, Values, ValuesMut};
@@ -170,16 +171,23 @@ impl Ranks for Thread {
         self.meeting.count
     }
 
+    fn local_rank(&self) -> usize {
+        self.rank
+    }
+
+    fn store(&self) -> Result<Arc<Store>, StoreError> {
+        Err(StoreError::Alone)
+    }
+
+    fn again(&self) -> String {
+        String::new()
+    }
+
     fn broadcast(&self, from: usize, values: ValuesMut<'_>) {
         if self.rank == 0 {
             self.meeting.gathered.add(&values);
         }
-        let own = match &values {
-            ValuesMut::F32(own) => Values::F32(own),
-            ValuesMut::F64(own) => Values::F64(own),
-            ValuesMut::I64(own) => Values::I64(own),
-        };
-        let given = self.exchange(own, |given| given[from].clone());
+        let given = self.exchange(values.shared(), |given| given[from].clone());
         put(given.into_iter(), values);
     }
 

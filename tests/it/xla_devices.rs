@@ -3,7 +3,7 @@
 
 use cmae::backend::xla::Devices;
 use cmae::backend::xla::lower::{Kernels, Scalar};
-use cmae::backend::xla::pjrt::{Buffer, Client, CompileOptions, ElementType};
+use cmae::backend::xla::pjrt::{Buffer, Client, Code, CompileOptions, CreateOption, ElementType, OptionValue};
 use cmae::backend::xla::step::{Numbers, StepProgram};
 use cmae::backend::{Backend, BackendOptions, Compute};
 use cmae::data::random::RandomBatches;
@@ -358,4 +358,35 @@ fn a_bench_says_on_how_many_devices_it_ran() {
 fn a_killed_run_on_two_devices_ends_with_the_same_bytes() {
     let Some(xla) = xla::backend() else { return };
     survives_a_kill(&with(&SMALL, &["--backend", xla, "--devices", "2"]), 14);
+}
+
+/// What two processes of four devices each compile is what one process of eight does: one program, with groups of all. A plugin for
+/// plain CPUs has no other processes, and says so itself.
+#[test]
+fn processes_share_the_program_of_as_many_devices() {
+    let method = method("mae_vitb");
+    let of_eight = |set: String| set.replace("data.batch_size=12", "data.batch_size=16");
+    let sets: Vec<String> = small(&method).1.into_iter().map(of_eight).collect();
+    let program = Program { ranks: 8, ..compile(&method.pipeline, &sets) };
+    let numbers = Numbers::new(&program, &vec![0; program.layout.trained()]);
+    let step = program.step(&[]).unwrap_or_else(|error| panic!("{error}"));
+    let step = StepProgram::new(&program, &step, &numbers, Scalar::F32, &[], Kernels::default(), false);
+    let text = step.unwrap_or_else(|error| panic!("{error}")).text;
+    let exchanges = text.lines().filter(|line| line.contains("replica_groups"));
+    let of_all = |line: &str| line.contains("replica_groups = dense<[[0, 1, 2, 3, 4, 5, 6, 7]]> : tensor<1x8xi64>");
+    assert!(text.contains("mhlo.num_replicas = 8 : i32") && exchanges.clone().count() > 1);
+    assert!(exchanges.clone().all(of_all));
+    let Some(client) = crate::xla_pjrt::client(8) else { return };
+    assert_eq!((client.processes(), client.process(), client.device_ids(9)), (1, 0, None));
+    assert_eq!(client.device_ids(2).expect("there are eight").len(), 2);
+    // Places go by ids: a program for other devices runs on those.
+    let ids: Vec<i64> = client.devices().iter().rev().map(|device| device.id).collect();
+    let options = CompileOptions { replicas: 8, devices: ids, ..CompileOptions::default() };
+    let executable = client.compile(&text, &options).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(executable.devices(), [7, 6, 5, 4, 3, 2, 1, 0]);
+    let plugin = crate::xla_pjrt::plugin().expect("it was there");
+    for name in ["node_id", "num_nodes"] {
+        let refused = plugin.client(&[CreateOption::new(name, OptionValue::Int(1))]).expect_err("it has no nodes");
+        assert!(refused.code() == Some(Code::InvalidArgument) && refused.to_string().contains(name), "{refused}");
+    }
 }

@@ -141,11 +141,19 @@ fn the_compiler_for_an_h100_takes_a_step() {
     let target = Target::named("h100").expect("it is known");
     let step = program(&root("pipelines/bench/mae_tiny64.cmae"), "bf16");
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let report = offline::compile(&step, &target, &plugin, folder.path()).unwrap_or_else(|error| panic!("{error}"));
+    let report = offline::compile(&step, 1, &target, &plugin, folder.path()).unwrap_or_else(|error| panic!("{error}"));
     let (forward, backward) = calls(&step, Maker::Nvidia);
     assert_eq!(report.cost.attentions(), (forward + backward) as u64);
     assert!(report.needed() > 0 && report.needed() < target.memory_bytes, "{report:?}");
     assert!(report.cost.total.bytes > 0 && report.cost.total.flops > 0, "{report:?}");
+    // Two machines of two each: the batch and the exchanges of four.
+    let several = Program { ranks: 4, ..step };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let spread =
+        offline::compile(&several, 2, &target, &plugin, folder.path()).unwrap_or_else(|error| panic!("{error}"));
+    assert!(spread.memory.temporary < report.memory.temporary, "{spread:?}");
+    let text = std::fs::read_to_string(folder.path().join("step.mlir")).expect("it was written");
+    assert!(text.contains("dense<[[0, 1, 2, 3]]> : tensor<1x4xi64>"));
 }
 
 #[test]
@@ -156,7 +164,8 @@ fn steps_for_an_h100_keep_to_their_budgets() {
         let Some(most) = &budget.h100 else { continue };
         let step = with_sets(&root(&format!("pipelines/{}.cmae", budget.pipeline)), &budget.sets);
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let report = offline::compile(&step, &target, &plugin, folder.path()).unwrap_or_else(|error| panic!("{error}"));
+        let report =
+            offline::compile(&step, 1, &target, &plugin, folder.path()).unwrap_or_else(|error| panic!("{error}"));
         let total = report.cost.total;
         let (gigabytes, ms) = (total.bytes as f64 / 1e9, total.seconds * 1e3);
         println!("{} {:?}: {gigabytes:.1} GB, {ms:.1} ms", budget.pipeline, budget.sets);

@@ -55,6 +55,10 @@ impl Programs {
         if compiling.deterministic && !client.is_cpu() {
             options.flags.insert("xla_gpu_deterministic_ops".to_owned(), Flag::Bool(true));
         }
+        if client.processes() > 1 {
+            // By itself a process would take the first device of all.
+            options.devices = client.devices().iter().take(1).map(|device| device.id).collect();
+        }
         let kernels = compiling.kernels.unwrap_or_else(|| Kernels::of_platform(client.platform_name()));
         Programs { client, options, plugin: None, kernels, offered: HashMap::new(), fresh: Vec::new() }
     }
@@ -79,9 +83,36 @@ impl Programs {
         &self.options
     }
 
+    /// How a program for the first devices of all processes, `replicas` together, is compiled, or for the first one of this.
+    fn options_for(&self, replicas: usize) -> Result<CompileOptions, BackendError> {
+        let mut options = CompileOptions { replicas, ..self.options.clone() };
+        let processes = self.client.processes();
+        if processes == 1 {
+            return Ok(options);
+        }
+        if replicas == 1 {
+            // Choices are shared out over the processes where all compile a program: here one may be by itself.
+            if self.client.platform_name().eq_ignore_ascii_case("cuda") {
+                options.flags.insert("xla_gpu_shard_autotuning".to_owned(), Flag::Bool(false));
+            }
+            return Ok(options);
+        }
+        let platform = self.client.platform_name().to_owned();
+        let of_each = replicas / processes;
+        let too_few = BackendError::TooFewDevices { platform, wanted: of_each, has: self.client.devices().len() };
+        options.devices = self.client.device_ids(of_each).ok_or(too_few)?;
+        Ok(options)
+    }
+
     /// The program of this text for the first `replicas` devices; `what` is the first part of its name.
+    ///
+    /// Of several processes each compiles it, and none is kept: their compilers agree on their choices while they compile, and where
+    /// one took what is kept the others would wait for it.
     pub fn compile(&mut self, what: &str, text: &str, replicas: usize) -> Result<Executable, BackendError> {
-        let options = CompileOptions { replicas, ..self.options.clone() };
+        let options = self.options_for(replicas)?;
+        if self.client.processes() > 1 {
+            return Ok(self.client.compile(text, &options)?);
+        }
         let name = self.name(what, text, &options)?;
         let compiled = self.fresh.iter().find(|(fresh, _)| *fresh == name).map(|(_, bytes)| bytes);
         if let Some(bytes) = self.offered.get(&name).or(compiled)

@@ -1,4 +1,4 @@
-//! A program's tensors and slots on each of the devices that run it, one for each of its ranks.
+//! A program's tensors and slots on each of the devices of this process that run it, one for each of its ranks here.
 //!
 //! Before: values on the host. After: [`super::session`] passes a replica's to the program on its device, which gives them back
 //! changed.
@@ -6,14 +6,18 @@
 //! **Invariant:** every replica holds the same bytes: all begin with the same, and each step is the same on all. Slots that are shared
 //! out are one replica's each, a part of every tensor's.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use rayon::prelude::*;
 
 use super::lower::TensorType;
-use super::pjrt::{Buffer, Client, PjrtError};
+use super::pjrt::{Buffer, Client, ElementType, PjrtError};
 use super::values::{Number, upload_input};
 use crate::backend::BackendError;
 use crate::graph::{Layout, Program, TensorDecl};
-use crate::tensor::Inputs;
+use crate::ranks::Ranks;
+use crate::tensor::{Element, Inputs};
 
 /// What one device holds.
 pub struct Replica {
@@ -26,18 +30,25 @@ pub struct Replica {
 /// Replica for replica, on the client's first devices.
 pub struct Replicas {
     client: Client,
+    /// Which of the program's replicas they are: those of this process's devices.
+    own: Range<usize>,
     /// In how many parts slots lie.
     shards: usize,
     each: Vec<Replica>,
 }
 
 impl Replicas {
-    /// All tensors of the program's layout on a device for each of its ranks, and no slots.
-    pub fn new<E: Number>(client: &Client, program: &Program, tensors: &[E]) -> Result<Self, BackendError> {
-        let (count, layout) = (program.ranks, &program.layout);
-        let tensors = on_each(count, |device| upload_all(client, device, layout, tensors))?;
+    /// All tensors of the program's layout on a device for each of its `own` ranks, and no slots.
+    pub fn new<E: Number>(
+        client: &Client,
+        program: &Program,
+        own: Range<usize>,
+        tensors: &[E],
+    ) -> Result<Self, BackendError> {
+        let layout = &program.layout;
+        let tensors = on_each(own.len(), |device| upload_all(client, device, layout, tensors))?;
         let each = tensors.into_iter().map(|tensors| Replica { tensors, slots: Vec::new() }).collect();
-        Ok(Replicas { client: client.clone(), shards: program.shards(), each })
+        Ok(Replicas { client: client.clone(), own, shards: program.shards(), each })
     }
 
     /// Replica for replica.
@@ -73,7 +84,8 @@ impl Replicas {
                     return Ok(self.client.upload_values(device, &decl.shape, values)?);
                 }
                 let own = decl.elements().div_ceil(self.shards);
-                let there = &values[values.len().min(device * own)..values.len().min((device + 1) * own)];
+                let rank = self.own.start + device;
+                let there = &values[values.len().min(rank * own)..values.len().min((rank + 1) * own)];
                 let mut part = vec![E::ZERO; own];
                 part[..there.len()].copy_from_slice(there);
                 Ok(self.client.upload_values(device, &[own], &part)?)
@@ -96,33 +108,30 @@ impl Replicas {
         self.each.iter_mut().zip(results).map(one).collect()
     }
 
-    /// Tensors by the layout, as the first device has them, and each slot, put together where it is shared out.
-    pub fn read<E: Number>(&self, layout: &Layout) -> Result<(Vec<E>, Vec<Vec<E>>), BackendError> {
-        let first = self.first();
-        let fill = |buffers: &[Buffer], len: usize| {
-            let mut values = vec![E::ZERO; len];
-            for (index, buffer) in buffers.iter().enumerate() {
-                buffer.read_values(&mut values[layout.range(index)])?;
-            }
-            Ok::<_, BackendError>(values)
-        };
-        let tensors = fill(&first.tensors, layout.total_len)?;
-        let trained = layout.trained().max(1);
+    /// Tensors by the layout, as the first device has them.
+    pub fn tensors<E: Number>(&self, layout: &Layout) -> Result<Vec<E>, BackendError> {
+        filled(&self.first().tensors, layout, layout.total_len)
+    }
+
+    /// Each slot, put together where it is shared out, over the processes too: all of `ranks` come here.
+    pub fn slots<E: Number>(&self, layout: &Layout, ranks: &dyn Ranks) -> Result<Vec<Vec<E>>, BackendError> {
+        let (first, trained) = (self.first(), layout.trained().max(1));
         if self.shards == 1 {
-            let slots = first.slots.chunks(trained).map(|slot| fill(slot, layout.trained_len));
-            return Ok((tensors, slots.collect::<Result<_, _>>()?));
+            let slots = first.slots.chunks(trained).map(|slot| filled(slot, layout, layout.trained_len));
+            return slots.collect();
         }
         let mut slots = vec![vec![E::ZERO; layout.trained_len]; first.slots.len() / trained];
         for (device, replica) in self.each.iter().enumerate() {
             for (place, buffer) in replica.slots.iter().enumerate() {
                 let to = &mut slots[place / trained][layout.range(place % trained)];
-                let part: Vec<E> = buffer.read()?;
-                let start = to.len().min(device * part.len());
-                let end = to.len().min(start + part.len());
-                to[start..end].copy_from_slice(&part[..end - start]);
+                let (part, rank): (Vec<E>, usize) = (buffer.read()?, self.own.start + device);
+                let own = of_shard(to.len(), part.len(), rank);
+                to[own.clone()].copy_from_slice(&part[..own.len()]);
             }
         }
-        Ok((tensors, slots))
+        let tensors: Vec<Range<usize>> = (0..layout.trained()).map(|index| layout.range(index)).collect();
+        slots.iter_mut().for_each(|slot| put_together(slot, &tensors, self.own.len(), ranks));
+        Ok(slots)
     }
 
     /// The first device that does not hold the bytes of the first one, and the place of a tensor, or behind them all of a slot's,
@@ -147,6 +156,45 @@ impl Replicas {
     }
 }
 
+/// Values that are sent at once.
+const SENT: usize = 1 << 22;
+
+/// The values of `len` that are the part of `rank`, where each has `part` of them as far as they go.
+fn of_shard(len: usize, part: usize, rank: usize) -> Range<usize> {
+    len.min(rank * part)..len.min((rank + 1) * part)
+}
+
+/// Fills a slot, of which each process has its own parts, of `of_each` shards, of every tensor, with those of all.
+fn put_together<E: Element>(slot: &mut [E], tensors: &[Range<usize>], of_each: usize, ranks: &dyn Ranks) {
+    let processes = if ranks.count() == 1 { 0..0 } else { 0..ranks.count() };
+    for process in processes {
+        let own = |tensor: &Range<usize>| {
+            let shard = tensor.len().div_ceil(of_each * ranks.count());
+            // The shards of its ranks lie behind one another.
+            let own = of_shard(tensor.len(), shard * of_each, process);
+            tensor.start + own.start..tensor.start + own.end
+        };
+        let parts: Vec<Range<usize>> = tensors.iter().map(own).collect();
+        let mut sent: Vec<E> = parts.iter().flat_map(|part| slot[part.clone()].iter().copied()).collect();
+        sent.chunks_mut(SENT).for_each(|sent| ranks.broadcast(process, E::values_mut(sent)));
+        let mut from = &sent[..];
+        for part in parts {
+            let (own, rest) = from.split_at(part.len());
+            slot[part].copy_from_slice(own);
+            from = rest;
+        }
+    }
+}
+
+/// The first `len` values of the layout, as buffers have them tensor by tensor.
+fn filled<E: Number>(buffers: &[Buffer], layout: &Layout, len: usize) -> Result<Vec<E>, BackendError> {
+    let mut values = vec![E::ZERO; len];
+    for (index, buffer) in buffers.iter().enumerate() {
+        buffer.read_values(&mut values[layout.range(index)])?;
+    }
+    Ok(values)
+}
+
 /// What `make` makes for each of `count` devices, all at once: each has a way of its own to the host.
 pub fn on_each<T: Send>(
     count: usize,
@@ -158,17 +206,24 @@ pub fn on_each<T: Send>(
     }
 }
 
-/// What fills `types`, by name, on each device: its rank's own rows, and what is the same for all.
+/// What fills `types`, by name, on each of so many devices: its rank's own rows of those that `inputs` brings, which are the rows of
+/// all of them, and what is the same for all.
 pub fn upload_own_rows<E: Number>(
     client: &Client,
-    ranks: usize,
+    devices: usize,
     types: &[(String, TensorType)],
     inputs: Inputs<'_>,
 ) -> Result<Vec<Vec<Buffer>>, BackendError> {
-    on_each(ranks, |rank| {
-        let own = if ranks == 1 { inputs } else { inputs.of_micro(rank) };
-        types.iter().map(|(name, ty)| upload_input::<E>(client, rank, name, ty, own)).collect()
+    on_each(devices, |device| {
+        let own = if devices == 1 { inputs } else { inputs.of_micro(device) };
+        types.iter().map(|(name, ty)| upload_input::<E>(client, device, name, ty, own)).collect()
     })
+}
+
+/// What the first step hangs on, on each device.
+pub fn truth(client: &Client, devices: usize) -> Result<Arc<Vec<Buffer>>, BackendError> {
+    let made = (0..devices).map(|device| client.upload(device, ElementType::Pred, &[], &[1]));
+    Ok(Arc::new(made.collect::<Result<_, _>>()?))
 }
 
 /// All tensors of the layout, on a device.
@@ -183,4 +238,46 @@ fn upload_all<E: Number>(
         Ok(client.upload_values(device, &decl.shape, &tensors[layout.range(index)])?)
     };
     layout.tensors.iter().enumerate().map(upload).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::{of_shard, put_together};
+    use crate::ranks::store::{Joining, Store, StoreError};
+    use crate::ranks::stored::Stored;
+    use crate::ranks::{Meeting, free_port};
+
+    /// Two processes of two devices each have halves of every tensor, of which the last shards are shorter, or none.
+    #[test]
+    fn what_processes_share_out_is_put_together() {
+        fn lost(error: &StoreError) -> ! {
+            panic!("{error}")
+        }
+        let meeting = Meeting { host: "127.0.0.1".to_owned(), port: free_port("127.0.0.1"), run: String::new() };
+        let tensors = [0..10, 10..11, 11..17, 20..24];
+        let whole: Vec<f32> = (0..24).map(|i| i as f32).collect();
+        std::thread::scope(|scope| {
+            for rank in 0..2 {
+                let (meeting, tensors, whole) = (&meeting, &tensors, &whole);
+                scope.spawn(move || {
+                    let joining = Joining { rank, count: 2, patience: Duration::from_secs(20), lost };
+                    let store = Arc::new(Store::join(meeting, &joining).expect("both come"));
+                    let ranks = Stored::new(store, lost).expect("both come");
+                    let mut slot = vec![f32::NAN; 24];
+                    for tensor in tensors {
+                        let shard = tensor.len().div_ceil(4);
+                        for own in [2 * rank, 2 * rank + 1].map(|shard_of| of_shard(tensor.len(), shard, shard_of)) {
+                            let own = tensor.start + own.start..tensor.start + own.end;
+                            slot[own.clone()].copy_from_slice(&whole[own]);
+                        }
+                    }
+                    put_together(&mut slot, tensors, 2, &ranks);
+                    assert!(tensors.iter().all(|tensor| slot[tensor.clone()] == whole[tensor.clone()]), "{slot:?}");
+                });
+            }
+        });
+    }
 }

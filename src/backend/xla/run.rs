@@ -2,7 +2,9 @@
 //!
 //! For evaluation, for figures on the way, and for tests. Training keeps its tensors on the device, or on several.
 
-use super::device::{Devices, enough};
+use std::sync::Arc;
+
+use super::device::{Devices, enough, own_ranks};
 use super::lower::{Leaf, Module, Scalar, TensorType, module};
 use super::pjrt::{Buffer, Client, Executable, HostElement};
 use super::programs::{Compiling, Programs, compile_step, peak};
@@ -13,6 +15,7 @@ use crate::backend::{Backend, BackendError, Footprint, Request, Results, Session
 use crate::graph::{Graph, Layout, Program, TensorDecl, ValueId};
 use crate::op::{DType, Op};
 use crate::plan::{self, Passes};
+use crate::ranks::{self, Ranks};
 use crate::tensor::{Element, HostTensor, Inputs, OutputValue};
 
 /// Programs that are kept compiled: as many as `cpu` keeps plans.
@@ -21,8 +24,10 @@ const PROGRAMS: usize = 7;
 /// Runs graphs on the first device of a PJRT plugin, and programs on as many as share a batch.
 pub struct Xla {
     client: Client,
-    /// That share a batch.
+    /// Of this process, that share a batch.
     devices: usize,
+    /// The processes whose devices share it.
+    ranks: Arc<dyn Ranks>,
     compiling: Compiling,
     /// Those of the session that will be opened.
     programs: Programs,
@@ -45,7 +50,7 @@ impl Xla {
     /// On the first device.
     pub fn new(client: Client, compiling: Compiling) -> Self {
         let programs = Programs::new(client.clone(), compiling);
-        Xla { client, devices: 1, compiling, programs, compiled: Vec::new() }
+        Xla { client, devices: 1, ranks: ranks::alone(), compiling, programs, compiled: Vec::new() }
     }
 
     /// On several devices; refused where the client has fewer.
@@ -53,6 +58,11 @@ impl Xla {
         let devices = devices.of(&client);
         enough(&client, devices)?;
         Ok(Xla { devices, ..Xla::new(client, compiling) })
+    }
+
+    /// As one of the processes whose devices share a batch.
+    pub fn among(self, ranks: Arc<dyn Ranks>) -> Self {
+        Xla { ranks, ..self }
     }
 
     /// Puts the program for a run last.
@@ -102,23 +112,30 @@ impl<E: Number> Backend<E> for Xla {
         let client = self.client.clone();
         let own = Programs::new(client.clone(), self.compiling);
         let programs = std::mem::replace(&mut self.programs, own);
-        Ok(Box::new(XlaSession::new(client, programs, program, &tensors, self)?))
+        let ranks = self.ranks.clone();
+        Ok(Box::new(XlaSession::new(client, ranks, programs, program, &tensors, self)?))
     }
 
     /// The compiler's own figure. The session that is opened next need not compile this program again.
     fn footprint(&mut self, program: &Program) -> Result<Option<Footprint>, BackendError> {
-        enough(&self.client, program.ranks)?;
+        let own = own_ranks(&self.client, program)?.len();
         // Of a micro-batch that was not taken.
         drop(self.programs.fresh());
         let numbers = Numbers::new(program, &vec![0; program.layout.trained()]);
         let (_, executable) =
             compile_step::<E>(&mut self.programs, program, &numbers, &scalings(program), Wanted::default())?;
         let Ok(stats) = executable.memory() else { return Ok(None) };
+        // All processes choose alike, by the one with the least memory.
+        let of_all = |own: Option<u64>| {
+            let own = own.and_then(|bytes| i64::try_from(bytes).ok()).unwrap_or(i64::MAX);
+            let least = ranks::each(&*self.ranks, own).into_iter().min().filter(|bytes| *bytes < i64::MAX);
+            least.and_then(|bytes| u64::try_from(bytes).ok())
+        };
         let limit = |device| self.client.memory(device).ok().flatten().and_then(|memory| memory.limit);
         // Of each device its own, but those of a processor share the machine's.
-        let (memory, of) = match (0..program.ranks).filter_map(limit).min() {
+        let (memory, of) = match of_all((0..own).filter_map(limit).min()) {
             Some(bytes) => (Whose::Device { bytes }, 1),
-            None if self.client.is_cpu() => (Whose::Machine, program.ranks as u64),
+            None if self.client.is_cpu() => (Whose::Machine, own as u64),
             None => return Ok(None),
         };
         let stored = stats.arguments + stats.outputs.saturating_sub(stats.aliased);

@@ -1,7 +1,8 @@
 //! A program's tensors on accelerators for the length of a run: steps are made where they lie.
 //!
 //! Before: a compiled pipeline and a client with a device for each of its ranks: all of them run one program at once, each on its own
-//! rows of the batch, and every result is the same on all of them: it is read from the first. After: `train` and `eval` reach the device through [`Session`]; in a step nothing
+//! rows of the batch, and every result is the same on all of them: it is read from the first. Of several processes each has a session,
+//! which holds the replicas of its own devices and is brought their rows. After: `train` and `eval` reach the device through [`Session`]; in a step nothing
 //! crosses to it but the batch and a vector of numbers, and nothing comes back but losses, monitors, a norm and one truth.
 //!
 //! **Invariant:** a program takes tensors and slots as donated, so there is one copy of each on a device; the host's copy is made
@@ -13,14 +14,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::clock::{Clock, Timed};
-use super::device::enough;
+use super::device::own_ranks;
 use super::lower::{Leaf, Module, Scalar, module};
 use super::peak;
-use super::pjrt::{Buffer, Client, ElementType, Executable};
+use super::pjrt::{Buffer, Client, Executable};
 use super::programs::{self, Programs, compile_step, fits};
-use super::replicas::{Replicas, on_each, upload_own_rows};
+use super::replicas::{Replicas, on_each, truth, upload_own_rows};
 use super::step::{ForwardProgram, Numbers, StepProgram, scalings};
-use super::values::{Number, upload_input};
+use super::values::{Number, in_bytes, read_output, upload_input};
 use crate::backend::host::accumulate::{Accumulation, Whole};
 use crate::backend::session::not_finite;
 use crate::backend::{Backend, BackendError, DeviceBytes, Kept, Moment, Results, Session, StepError, Stepped, Wanted};
@@ -28,8 +29,9 @@ use crate::graph::step::Body;
 use crate::graph::{Graph, Program};
 use crate::op::DType;
 use crate::plan::{self, Request};
+use crate::ranks::Ranks;
 use crate::spec::Scaling;
-use crate::tensor::{Element, HostTensor, InputValue, Inputs, OutputValue};
+use crate::tensor::{Element, InputValue, Inputs, OutputValue};
 
 /// Evaluation graphs that are kept compiled.
 const EVALUATIONS: usize = 4;
@@ -37,6 +39,10 @@ const EVALUATIONS: usize = 4;
 pub struct XlaSession<'p, E> {
     program: &'p Program,
     client: Client,
+    /// The processes whose devices run it.
+    ranks: Arc<dyn Ranks>,
+    /// Which of the program's ranks are this process's devices.
+    own: Range<usize>,
     programs: Programs,
     finder: Box<dyn Backend<E>>,
     replicas: Replicas,
@@ -50,8 +56,10 @@ pub struct XlaSession<'p, E> {
     /// Whether the last step that was begun was made, as each device knows it.
     was_made: Arc<Vec<Buffer>>,
     clock: Clock,
-    /// Of the devices' tensors and slots as they are, where somebody asked.
-    copy: Option<(Vec<E>, Vec<Vec<E>>)>,
+    /// Of the devices' tensors as they are, where somebody asked.
+    tensors: Option<Vec<E>>,
+    /// The same of slots.
+    slots: Option<Vec<Vec<E>>>,
 }
 
 struct LoadedStep {
@@ -98,19 +106,22 @@ impl<'p, E: Number> XlaSession<'p, E> {
     /// `tensors` are laid out by the program's layout; `finder` runs single graphs, to find where a step went wrong.
     pub fn new(
         client: Client,
+        ranks: Arc<dyn Ranks>,
         programs: Programs,
         program: &'p Program,
         tensors: &[E],
         finder: Box<dyn Backend<E>>,
     ) -> Result<Self, BackendError> {
-        enough(&client, program.ranks)?;
-        let replicas = Replicas::new(&client, program, tensors)?;
-        let was_made = truth(&client, program.ranks)?;
+        let own = own_ranks(&client, program)?;
+        let replicas = Replicas::new(&client, program, own.clone(), tensors)?;
+        let was_made = truth(&client, own.len())?;
         Ok(XlaSession {
             program,
             finder,
             programs,
             client,
+            ranks,
+            own,
             replicas,
             updates: vec![0; program.layout.trained()],
             numbers: None,
@@ -119,7 +130,8 @@ impl<'p, E: Number> XlaSession<'p, E> {
             pending: None,
             was_made,
             clock: Clock::default(),
-            copy: None,
+            tensors: None,
+            slots: None,
         })
     }
 
@@ -144,7 +156,7 @@ impl<'p, E: Number> XlaSession<'p, E> {
         let numbers = self.numbers.get_or_insert_with(|| Numbers::new(program, updates));
         let (text, executable) = compile_step::<E>(&mut self.programs, program, numbers, &scalings, wanted)?;
         // A plugin that does not tell is not asked twice: the device will say.
-        for device in 0..program.ranks {
+        for device in 0..self.own.len() {
             if let (Ok(stats), Ok(Some(memory))) = (executable.memory(), self.client.memory(device)) {
                 fits(&stats, memory.limit)?;
             }
@@ -162,19 +174,19 @@ impl<'p, E: Number> XlaSession<'p, E> {
         let vector = numbers.at(self.program, at.step, &at.clock, &self.updates);
         let vector: Vec<E> = vector.into_iter().map(E::from_f64).collect();
         let LoadedStep { program, executable, .. } = &self.steps[loaded];
-        let ranks = self.program.ranks;
-        let vectors = on_each(ranks, |rank| Ok(self.client.upload_values(rank, &[vector.len()], &vector)?))?;
-        let passed = upload_own_rows::<E>(&self.client, ranks, &program.inputs, inputs)?;
-        let of_rank = |rank: usize| -> Vec<&Buffer> {
-            let replica = &self.replicas.each()[rank];
+        let devices = self.own.len();
+        let vectors = on_each(devices, |device| Ok(self.client.upload_values(device, &[vector.len()], &vector)?))?;
+        let passed = upload_own_rows::<E>(&self.client, devices, &program.inputs, inputs)?;
+        let of_device = |device: usize| -> Vec<&Buffer> {
+            let replica = &self.replicas.each()[device];
             let kept = replica.tensors.iter().chain(&replica.slots);
-            kept.chain([&vectors[rank], &self.was_made[rank]]).chain(&passed[rank]).collect()
+            kept.chain([&vectors[device], &self.was_made[device]]).chain(&passed[device]).collect()
         };
-        let arguments: Vec<Vec<&Buffer>> = (0..ranks).map(of_rank).collect();
+        let arguments: Vec<Vec<&Buffer>> = (0..devices).map(of_device).collect();
         let arguments: Vec<&[&Buffer]> = arguments.iter().map(Vec::as_slice).collect();
         let given = Instant::now();
         let found = executable.execute_replicas(&arguments, &[])?;
-        self.copy = None;
+        (self.tensors, self.slots) = (None, None);
         let mut rest = self.replicas.take(found);
         // Whether it is made stands first of what is left, and of the other devices nothing else is read.
         let is_made: Vec<Buffer> = rest.iter_mut().map(|results| results.remove(0)).collect();
@@ -229,12 +241,20 @@ impl<'p, E: Number> XlaSession<'p, E> {
         let program = self.program;
         let wanted = Wanted { outputs: &[], gradients: true };
         // From here on what is begun goes by itself.
-        self.was_made = truth(&self.client, program.ranks)?;
+        self.was_made = truth(&self.client, self.own.len())?;
         let begun = self.begin(inputs, at, wanted)?;
         let (_, results, _) = self.read(&begun)?;
         let what = not_finite(&program.train, &program.layout, &results);
+        if self.own.len() < program.ranks {
+            // The batch is on no process as a whole.
+            return Ok(StepError::NotFinite {
+                step: at.step + 1,
+                what: what.unwrap_or_else(|| "a value".to_owned()),
+                culprit: "one process by itself, with --resume, finds the first op that made it so".to_owned(),
+            });
+        }
         let request = Request { check_finite: true, ..Request::of_step(program, &[]) };
-        let tensors = self.copied()?.0.clone();
+        let tensors = self.copied()?.to_vec();
         let batch = Whole { layout: &program.layout, arena: &tensors, inputs, request: &request };
         let mut unused = Results::default();
         // All of the batch is here, whatever devices share it.
@@ -265,16 +285,24 @@ impl<'p, E: Number> XlaSession<'p, E> {
         }
     }
 
-    /// The host's copy of tensors and slots.
-    fn copied(&mut self) -> Result<&(Vec<E>, Vec<Vec<E>>), BackendError> {
-        if self.copy.is_none() {
-            self.make_slots()?;
+    /// The host's copy of tensors.
+    fn copied(&mut self) -> Result<&[E], BackendError> {
+        if self.tensors.is_none() {
             debug_assert_eq!(self.replicas.differing().ok(), Some(None), "all devices hold the same");
-            let (tensors, mut slots) = self.replicas.read(&self.program.layout)?;
-            slots.resize(self.program.spec.train.optimizer.slots().len(), Vec::new());
-            self.copy = Some((tensors, slots));
+            self.tensors = Some(self.replicas.tensors(&self.program.layout)?);
         }
-        Ok(self.copy.as_ref().expect("it was made just now"))
+        Ok(self.tensors.as_ref().expect("it was made just now"))
+    }
+
+    /// The same of slots; all processes ask for it.
+    fn copy_slots(&mut self) -> Result<(), BackendError> {
+        if self.slots.is_none() {
+            self.make_slots()?;
+            let mut slots = self.replicas.slots(&self.program.layout, &*self.ranks)?;
+            slots.resize(self.program.spec.train.optimizer.slots().len(), Vec::new());
+            self.slots = Some(slots);
+        }
+        Ok(())
     }
 
     fn evaluation(&mut self, graph: &Graph, outputs: &[String]) -> Result<usize, BackendError> {
@@ -324,9 +352,8 @@ impl<E: Number> Session<E> for XlaSession<'_, E> {
         self.program
     }
 
-    /// All: they are devices of this process.
     fn ranks(&self) -> Range<usize> {
-        0..self.program.ranks
+        self.own.clone()
     }
 
     fn offer_programs(&mut self, programs: Vec<(String, Vec<u8>)>) {
@@ -384,13 +411,14 @@ impl<E: Number> Session<E> for XlaSession<'_, E> {
         let program = self.program;
         let forward = ForwardProgram::new(program, &program.first_values()?, E::SCALAR)?;
         let executable = self.programs.compile("first", &forward.text, program.ranks)?;
-        let passed = upload_own_rows::<E>(&self.client, program.ranks, &forward.inputs, inputs)?;
+        let devices = self.own.len();
+        let passed = upload_own_rows::<E>(&self.client, devices, &forward.inputs, inputs)?;
         let index = |path: &String| program.layout.index(path).expect("a program reads tensors of its layout");
-        let of_rank = |rank: usize| -> Vec<&Buffer> {
-            let tensors = &self.replicas.each()[rank].tensors;
-            forward.tensors.iter().map(|path| &tensors[index(path)]).chain(&passed[rank]).collect()
+        let of_device = |device: usize| -> Vec<&Buffer> {
+            let tensors = &self.replicas.each()[device].tensors;
+            forward.tensors.iter().map(|path| &tensors[index(path)]).chain(&passed[device]).collect()
         };
-        let arguments: Vec<Vec<&Buffer>> = (0..program.ranks).map(of_rank).collect();
+        let arguments: Vec<Vec<&Buffer>> = (0..devices).map(of_device).collect();
         let arguments: Vec<&[&Buffer]> = arguments.iter().map(Vec::as_slice).collect();
         let found = executable.execute_replicas(&arguments, &[])?.swap_remove(0);
         let outputs = found.iter().zip(&forward.outputs);
@@ -430,31 +458,32 @@ impl<E: Number> Session<E> for XlaSession<'_, E> {
     fn product_rate(&self, bf16: bool) -> Option<f64> {
         let rate = peak::product_rate(&self.client, self.programs.options(), E::SCALAR, bf16).ok()?;
         // The devices of a processor share it.
-        let devices = if self.client.is_cpu() { 1 } else { self.program.ranks };
+        let devices = if self.client.is_cpu() { 1 } else { self.own.len() };
         Some(rate * devices as f64)
     }
 
     fn device_bytes(&self) -> Option<DeviceBytes> {
         let of_device = |device| self.client.memory(device).ok().flatten().and_then(|memory| memory.peak);
-        let peak = (0..self.program.ranks).filter_map(of_device).max();
+        let peak = (0..self.own.len()).filter_map(of_device).max();
         let stats = self.steps.last().and_then(|step| step.executable.memory().ok());
         Some(DeviceBytes { peak, planned: stats.map(|stats| programs::peak(&stats)) })
     }
 
     fn tensors(&mut self) -> Result<&[E], BackendError> {
-        Ok(&self.copied()?.0)
+        self.copied()
     }
 
     fn exchange(&mut self, tensors: Vec<E>) -> Result<Vec<E>, BackendError> {
         self.copied()?;
         self.replicas.put_tensors(&self.program.layout, &tensors)?;
-        let (copy, _) = self.copy.as_mut().expect("it was made just now");
-        Ok(std::mem::replace(copy, tensors))
+        Ok(self.tensors.replace(tensors).expect("it was made just now"))
     }
 
     fn kept(&mut self) -> Result<Kept<'_, E>, BackendError> {
         self.copied()?;
-        let (tensors, slots) = self.copy.as_ref().expect("it was made just now");
+        self.copy_slots()?;
+        let (tensors, slots) = (self.tensors.as_deref(), self.slots.as_deref());
+        let (tensors, slots) = tensors.zip(slots).expect("they were made just now");
         Ok(Kept { tensors, slots: Cow::Borrowed(slots), updates: &self.updates })
     }
 
@@ -465,30 +494,7 @@ impl<E: Number> Session<E> for XlaSession<'_, E> {
         // Tensors that have had other numbers of updates are other groups of numbers: a program goes with its groups.
         self.numbers = None;
         self.steps.clear();
-        self.copy = Some((tensors, slots));
+        (self.tensors, self.slots) = (Some(tensors), Some(slots));
         Ok(())
     }
-}
-
-/// The pictures of a batch that are not normalised.
-fn in_bytes(inputs: Inputs<'_>) -> Vec<(String, Scaling)> {
-    let scaled = |(name, value): &(String, InputValue)| match value {
-        InputValue::Levels(levels) => Some((name.clone(), (*levels.scaling).clone())),
-        _ => None,
-    };
-    inputs.batch.iter().filter_map(scaled).collect()
-}
-
-/// What the first step hangs on, on each device.
-fn truth(client: &Client, ranks: usize) -> Result<Arc<Vec<Buffer>>, BackendError> {
-    let made = (0..ranks).map(|rank| client.upload(rank, ElementType::Pred, &[], &[1]));
-    Ok(Arc::new(made.collect::<Result<_, _>>()?))
-}
-
-fn read_output<E: Number>(buffer: &Buffer, is_int: bool, shape: &[usize]) -> Result<OutputValue<E>, BackendError> {
-    let shape = shape.to_vec();
-    Ok(match is_int {
-        true => OutputValue::Int(HostTensor { shape, data: buffer.read()? }),
-        false => OutputValue::Float(HostTensor { shape, data: buffer.read()? }),
-    })
 }

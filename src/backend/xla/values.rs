@@ -4,7 +4,8 @@ use super::lower::{Scalar, TensorType};
 use super::pjrt::{Buffer, Client, HostElement};
 use crate::backend::BackendError;
 use crate::op::{DType, Type};
-use crate::tensor::{Element, Filling, Inputs};
+use crate::spec::Scaling;
+use crate::tensor::{Element, Filling, HostTensor, InputValue, Inputs, OutputValue};
 
 /// An element type that programs have.
 pub trait Number: Element + HostElement {
@@ -36,5 +37,23 @@ pub(super) fn upload_input<E: Number>(
         Filling::Int(values) => client.upload_values(device, &ty.shape, values)?,
         Filling::Levels(levels) if ty.scalar == Scalar::U8 => client.upload_values(device, &ty.shape, levels.bytes)?,
         Filling::Levels(levels) => numbers(levels.numbers())?,
+    })
+}
+
+/// The pictures of a batch that are not normalised.
+pub fn in_bytes(inputs: Inputs<'_>) -> Vec<(String, Scaling)> {
+    let scaled = |(name, value): &(String, InputValue)| match value {
+        InputValue::Levels(levels) => Some((name.clone(), (*levels.scaling).clone())),
+        _ => None,
+    };
+    inputs.batch.iter().filter_map(scaled).collect()
+}
+
+/// A result as it was asked for.
+pub fn read_output<E: Number>(buffer: &Buffer, is_int: bool, shape: &[usize]) -> Result<OutputValue<E>, BackendError> {
+    let shape = shape.to_vec();
+    Ok(match is_int {
+        true => OutputValue::Int(HostTensor { shape, data: buffer.read()? }),
+        false => OutputValue::Float(HostTensor { shape, data: buffer.read()? }),
     })
 }

@@ -76,8 +76,15 @@ pub fn text(program: &Program, maker: Maker) -> Result<String, BackendError> {
     Ok(StepProgram::new(program, &step, &numbers, scalar(program), &scalings(program), kernels, false)?.text)
 }
 
-/// Compiles a training step for one of as many devices of a machine as the program has ranks. The compiler writes what it makes of it into `folder`, which is there, beside our text.
-pub fn compile(program: &Program, target: &Target, plugin: &Plugin, folder: &Path) -> Result<Report, OfflineError> {
+/// Compiles a training step for one of as many devices as the program has ranks, on so many machines, which each have as many of them.
+/// The compiler writes what it makes of it into `folder`, which is there, beside our text.
+pub fn compile(
+    program: &Program,
+    machines: usize,
+    target: &Target,
+    plugin: &Plugin,
+    folder: &Path,
+) -> Result<Report, OfflineError> {
     let device = &target.device;
     let config = target.config.ok_or_else(|| OfflineError::NoDescription { device: device.clone() })?;
     let failed = |error| OfflineError::Folder { folder: folder.display().to_string(), error };
@@ -92,7 +99,7 @@ pub fn compile(program: &Program, target: &Target, plugin: &Plugin, folder: &Pat
     };
     let described = [
         CreateOption::new("target_config", OptionValue::Text(config.to_owned())),
-        CreateOption::new("topology", OptionValue::Text(format!("1x1x{}", program.ranks))),
+        CreateOption::new("topology", OptionValue::Text(format!("1x{machines}x{}", program.ranks / machines))),
     ];
     let topology = Topology::new(plugin, &described).map_err(refused)?;
     let mut options = CompileOptions { replicas: program.ranks, ..compile_options(target.platform()) };

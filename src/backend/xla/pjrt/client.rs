@@ -1,6 +1,7 @@
 //! A client: a plugin with hold of its devices. Compiles programs and takes tensors.
 #![allow(unsafe_code, reason = "foreign code is called")]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::c_char;
 use std::fmt;
 use std::ptr::NonNull;
@@ -8,12 +9,15 @@ use std::sync::Arc;
 
 use super::api::{Api, list, text};
 use super::error::{Code, PjrtError};
+use super::keys::Keys;
 use super::options::{CreateOption, OptionValue};
 use super::plugin::Plugin;
 use super::table::{
-    self, Args, ClientAddressableDevices, ClientCreate, ClientDestroy, ClientPlatformName, ClientPlatformVersion,
-    DescriptionId, DescriptionKind, DeviceGetDescription, DeviceMemoryStats, NamedValue, Program,
+    self, Args, ClientAddressableDevices, ClientCreate, ClientDestroy, ClientDevices, ClientPlatformName,
+    ClientPlatformVersion, DescriptionId, DescriptionKind, DescriptionProcessIndex, DeviceGetDescription,
+    DeviceMemoryStats, NamedValue, Program,
 };
+use crate::ranks::store::Store;
 
 /// A plugin with hold of its devices; copies are the same client, which ends with the last of them and of what came of it.
 #[derive(Clone)]
@@ -23,7 +27,12 @@ struct Shared {
     handle: Handle,
     platform_name: String,
     platform_version: String,
+    /// Those of all processes.
+    all: Vec<Device>,
+    /// This one's.
     devices: Vec<Device>,
+    /// What the plugin asks the others by; behind `handle`, which ends before it.
+    _keys: Option<Box<Keys>>,
 }
 
 /// Ends the client even where asking it for its devices has failed.
@@ -44,13 +53,15 @@ impl Drop for Handle {
     }
 }
 
-/// One device that this process may use.
+/// One device, of this process or another.
 #[derive(Debug, Clone)]
 pub struct Device {
     /// What [`CompileOptions::devices`] calls it.
     pub id: i64,
     /// `NVIDIA H100 80GB HBM3`, `cpu`.
     pub kind: String,
+    /// The number of the process that may use it.
+    pub process: usize,
     raw: DevicePointer,
 }
 
@@ -84,7 +95,20 @@ impl Plugin {
     ///
     /// A plugin for plain CPUs makes four devices unless `cpu_device_count` says how many.
     pub fn client(&self, options: &[CreateOption]) -> Result<Client, PjrtError> {
-        Client::new(self, options)
+        Client::new(self, options, None)
+    }
+
+    /// The same of process `node` of `nodes` that know one another by `store`: the client knows the devices of all, and may use its
+    /// own. All of them come here.
+    pub fn client_of(
+        &self,
+        options: &[CreateOption],
+        (node, nodes): (usize, usize),
+        store: Arc<Store>,
+    ) -> Result<Client, PjrtError> {
+        let number = |number: usize| OptionValue::Int(i64::try_from(number).unwrap_or(i64::MAX));
+        let own = [CreateOption::new("node_id", number(node)), CreateOption::new("num_nodes", number(nodes))];
+        Client::new(self, &[options, &own].concat(), Some(Keys::new(store)))
     }
 
     /// [`Plugin::client`] whatever the plugin drives: `cpu_devices` where it is one for plain CPUs, else `options`.
@@ -92,28 +116,51 @@ impl Plugin {
     /// Which of both it is only its client tells, so a client for plain CPUs is tried first: other plugins refuse its option,
     /// or pass over it and tell another platform.
     pub fn any_client(&self, cpu_devices: usize, options: &[CreateOption]) -> Result<Client, PjrtError> {
-        let count = OptionValue::Int(i64::try_from(cpu_devices).unwrap_or(i64::MAX));
-        match self.client(&[CreateOption::new("cpu_device_count", count)]) {
-            Ok(client) if client.is_cpu() => return Ok(client),
-            Ok(client) => drop(client),
-            Err(error) if error.code() == Some(Code::InvalidArgument) => {}
-            Err(error) => return Err(error),
+        match self.cpu_client(cpu_devices)? {
+            Some(client) => Ok(client),
+            None => self.client(options),
         }
-        self.client(options)
+    }
+
+    /// The same of one of several processes, as [`Plugin::client_of`]: one for plain CPUs is this process's alone.
+    pub fn any_client_of(
+        &self,
+        cpu_devices: usize,
+        options: &[CreateOption],
+        of: (usize, usize),
+        store: &Arc<Store>,
+    ) -> Result<Client, PjrtError> {
+        match self.cpu_client(cpu_devices)? {
+            Some(client) => Ok(client),
+            None => self.client_of(options, of, store.clone()),
+        }
+    }
+
+    /// A client with so many devices where the plugin is one for plain CPUs.
+    fn cpu_client(&self, devices: usize) -> Result<Option<Client>, PjrtError> {
+        let count = OptionValue::Int(i64::try_from(devices).unwrap_or(i64::MAX));
+        match self.client(&[CreateOption::new("cpu_device_count", count)]) {
+            Ok(client) => Ok(Some(client).filter(Client::is_cpu)),
+            Err(error) if error.code() == Some(Code::InvalidArgument) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 
 impl Client {
-    pub(super) fn new(plugin: &Plugin, options: &[CreateOption]) -> Result<Self, PjrtError> {
+    fn new(plugin: &Plugin, options: &[CreateOption], keys: Option<Box<Keys>>) -> Result<Self, PjrtError> {
         let named: Vec<NamedValue> = options.iter().map(CreateOption::named_value).collect();
         let mut args = ClientCreate { create_options: named.as_ptr(), num_options: named.len(), ..ClientCreate::new() };
-        // SAFETY: the options live until the call is over, and the plugin keeps copies.
+        if let Some(keys) = &keys {
+            keys.fill(&mut args);
+        }
+        // SAFETY: the options live until the call is over, and the plugin keeps copies; the keys live as long as the client.
         unsafe { plugin.api().call(&mut args)? };
         let raw = NonNull::new(args.client).ok_or_else(null_of::<ClientCreate>)?;
         let handle = Handle { plugin: plugin.clone(), raw };
         let (platform_name, platform_version) = (handle.platform_name()?, handle.platform_version()?);
-        let devices = handle.devices()?;
-        Ok(Client(Arc::new(Shared { handle, platform_name, platform_version, devices })))
+        let (all, devices) = (handle.all_devices()?, handle.devices()?);
+        Ok(Client(Arc::new(Shared { handle, platform_name, platform_version, all, devices, _keys: keys })))
     }
 
     pub fn plugin(&self) -> &Plugin {
@@ -151,6 +198,22 @@ impl Client {
     /// Those that this process may use.
     pub fn devices(&self) -> &[Device] {
         &self.0.devices
+    }
+
+    /// How many processes there are that share a run's devices.
+    pub fn processes(&self) -> usize {
+        let all: BTreeSet<usize> = self.0.all.iter().map(|device| device.process).collect();
+        all.len().max(1)
+    }
+
+    /// Which of them this is.
+    pub fn process(&self) -> usize {
+        self.devices().first().map_or(0, |device| device.process)
+    }
+
+    /// The ids of the first `of_each` devices of each process, process after process; `None` where one has fewer.
+    pub fn device_ids(&self, of_each: usize) -> Option<Vec<i64>> {
+        first_of_each(self.0.all.iter().map(|device| (device.process, device.id)), of_each)
     }
 
     /// The memory of a device as it is now; `None` where the plugin does not tell, as those for plain CPUs.
@@ -217,6 +280,19 @@ impl Handle {
             self.plugin.api().call(&mut args)?;
             list(args.devices, args.num_devices)
         };
+        let mut devices = raws.iter().map(|raw| self.described(*raw)).collect::<Result<Vec<_>, _>>()?;
+        // A program's replicas go by the same order.
+        devices.sort_by_key(|device| device.id);
+        Ok(devices)
+    }
+
+    fn all_devices(&self) -> Result<Vec<Device>, PjrtError> {
+        let mut args = ClientDevices { client: self.raw.as_ptr(), ..ClientDevices::new() };
+        // SAFETY: the client is alive, and its list of devices lives as long as it.
+        let raws = unsafe {
+            self.plugin.api().call(&mut args)?;
+            list(args.devices, args.num_devices)
+        };
         raws.iter().map(|raw| self.described(*raw)).collect()
     }
 
@@ -228,11 +304,30 @@ impl Handle {
             api.call(&mut args)?;
             let mut id = DescriptionId { description: args.description, ..DescriptionId::new() };
             api.call(&mut id)?;
+            let mut of = DescriptionProcessIndex { description: args.description, ..DescriptionProcessIndex::new() };
+            api.call(&mut of)?;
+            let process = usize::try_from(of.process).unwrap_or(0);
             let mut kind = DescriptionKind { description: args.description, ..DescriptionKind::new() };
             api.call(&mut kind)?;
-            Ok(Device { id: i64::from(id.id), kind: text(kind.kind, kind.kind_size), raw: DevicePointer(device) })
+            Ok(Device {
+                id: i64::from(id.id),
+                kind: text(kind.kind, kind.kind_size),
+                process,
+                raw: DevicePointer(device),
+            })
         }
     }
+}
+
+/// Of devices by process and id, the ids of the first of each process, process after process; `None` where one has fewer.
+fn first_of_each(devices: impl Iterator<Item = (usize, i64)>, of_each: usize) -> Option<Vec<i64>> {
+    let mut by_process: BTreeMap<usize, Vec<i64>> = BTreeMap::new();
+    devices.for_each(|(process, id)| by_process.entry(process).or_default().push(id));
+    let first = by_process.values_mut().map(|ids| {
+        ids.sort_unstable();
+        ids.get(..of_each)
+    });
+    Some(first.collect::<Option<Vec<_>>>()?.concat())
 }
 
 /// A StableHLO text as the C API takes it; points into `text`.
@@ -251,4 +346,24 @@ pub(super) fn mlir(text: &str) -> Program {
 /// The error of a call that succeeded and gave null.
 pub(super) fn null_of<A: Args>() -> PjrtError {
     PjrtError::Odd { function: A::NAME, what: "a null pointer" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::CompileOptions;
+    use super::first_of_each;
+
+    /// Two processes of four devices, told in any order: replica 4 is the first of the second process, whatever its id.
+    #[test]
+    fn replicas_go_by_process_and_device() {
+        let told = [(1, 11), (0, 3), (0, 0), (1, 8), (0, 1), (1, 9), (0, 2), (1, 10)];
+        let ids = |of_each| first_of_each(told.into_iter(), of_each);
+        assert_eq!(ids(4), Some(vec![0, 1, 2, 3, 8, 9, 10, 11]));
+        assert_eq!(ids(2), Some(vec![0, 1, 8, 9]));
+        assert_eq!(ids(5), None);
+        let options =
+            CompileOptions { replicas: 8, devices: ids(4).expect("all have four"), ..CompileOptions::default() };
+        let assignment = [0x4a, 16, 8, 8, 16, 1, 0x1a, 10, 0x0a, 8, 0, 1, 2, 3, 8, 9, 10, 11];
+        assert_eq!(options.encode(), [&[0x1a, 22, 0x20, 8, 0x28, 1][..], &assignment].concat());
+    }
 }

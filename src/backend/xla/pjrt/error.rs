@@ -100,6 +100,13 @@ impl Code {
         }
     }
 
+    pub(super) fn number(self) -> i32 {
+        match self {
+            Code::Other(number) => number,
+            known => (1..=16).find(|number| Code::of(*number) == known).unwrap_or(2),
+        }
+    }
+
     pub(super) fn of(number: i32) -> Self {
         match number {
             1 => Code::Cancelled,

@@ -14,6 +14,7 @@ mod client;
 mod error;
 mod event;
 mod executable;
+mod keys;
 mod options;
 mod plugin;
 mod table;

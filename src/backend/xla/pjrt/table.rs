@@ -56,6 +56,7 @@ macro_rules! structs {
 
             impl $name {
                 /// All zeros but for its size.
+                #[allow(dead_code, reason = "plugins fill those of callbacks, and tests in their place")]
                 pub fn new() -> Self {
                     $name { struct_size: size_of::<Self>(), ..Default::default() }
                 }
@@ -81,7 +82,42 @@ macro_rules! functions {
     };
 }
 
+/// Makes an error of the plugin's own: a code, a message, its length. It copies the message.
+pub type MakeError = unsafe extern "C" fn(i32, *const c_char, usize) -> *mut Error;
+/// Ends a value that a client was given by its key.
+pub type DeleteValue = unsafe extern "C" fn(*mut c_char);
+
 structs! {
+    /// What a client asks for by a key, for so long, and is given.
+    KeyValueGet in 10 {
+        key: *const c_char,
+        key_size: usize,
+        timeout_in_ms: i32,
+        callback_error: *const MakeError,
+        user_arg: *mut c_void,
+        value: *mut c_char,
+        value_size: usize,
+        value_deleter: Option<DeleteValue>,
+    }
+    /// What it tells the others.
+    KeyValuePut in 8 {
+        key: *const c_char,
+        key_size: usize,
+        value: *const c_char,
+        value_size: usize,
+        callback_error: *const MakeError,
+        user_arg: *mut c_void,
+    }
+    /// What it asks for and is given if it is there.
+    KeyValueTryGet in 9 {
+        key: *const c_char,
+        key_size: usize,
+        callback_error: *const MakeError,
+        user_arg: *mut c_void,
+        value: *mut c_char,
+        value_size: usize,
+        value_deleter: Option<DeleteValue>,
+    }
     /// An option of a client or a topology. `value` is a pointer for texts and lists, else the number itself.
     NamedValue in 7 { name: *const c_char, name_size: usize, kind: i32, value: u64, value_size: usize, }
     Program in 6 { code: *mut c_char, code_size: usize, format: *const c_char, format_size: usize, }
@@ -121,12 +157,12 @@ functions! {
     10 "PJRT_Client_Create" ClientCreate in 11 {
         create_options: *const NamedValue,
         num_options: usize,
-        kv_get_callback: *mut c_void,
+        kv_get_callback: Option<unsafe extern "C" fn(*mut KeyValueGet) -> *mut Error>,
         kv_get_user_arg: *mut c_void,
-        kv_put_callback: *mut c_void,
+        kv_put_callback: Option<unsafe extern "C" fn(*mut KeyValuePut) -> *mut Error>,
         kv_put_user_arg: *mut c_void,
         client: *mut Client,
-        kv_try_get_callback: *mut c_void,
+        kv_try_get_callback: Option<unsafe extern "C" fn(*mut KeyValueTryGet) -> *mut Error>,
         kv_try_get_user_arg: *mut c_void,
     }
     11 "PJRT_Client_Destroy" ClientDestroy in 3 { client: *mut Client, }
@@ -135,6 +171,11 @@ functions! {
         client: *mut Client,
         version: *const c_char,
         version_size: usize,
+    }
+    15 "PJRT_Client_Devices" ClientDevices in 5 {
+        client: *mut Client,
+        devices: *const *mut Device,
+        num_devices: usize,
     }
     16 "PJRT_Client_AddressableDevices" ClientAddressableDevices in 5 {
         client: *mut Client,
@@ -164,6 +205,7 @@ functions! {
         buffer: *mut Buffer,
     }
     23 "PJRT_DeviceDescription_Id" DescriptionId in 4 { description: *mut Description, id: i32, }
+    24 "PJRT_DeviceDescription_ProcessIndex" DescriptionProcessIndex in 4 { description: *mut Description, process: i32, }
     26 "PJRT_DeviceDescription_Kind" DescriptionKind in 5 {
         description: *mut Description,
         kind: *const c_char,
