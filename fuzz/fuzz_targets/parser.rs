@@ -15,6 +15,7 @@ fuzz_target!(|bytes: &[u8]| {
     sources.add_file("example.cmae", bytes);
     let id = sources.load(Path::new("example.cmae")).expect("it is in memory");
     let parsed = parse_file(&sources, id, &mut diagnostics);
-    assert_eq!(parsed.is_err(), diagnostics.has_errors());
+    // A file with errors has a tree all the same, where anything of it can be read.
+    assert!(parsed.is_ok() || diagnostics.has_errors());
     render(diagnostics.list(), &sources, false);
 });

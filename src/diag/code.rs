@@ -20,6 +20,12 @@ macro_rules! codes {
 
 codes! {
     UnexpectedToken = "syntax::unexpected_token",
+    Separator = "syntax::separator",
+    Bracket = "syntax::bracket",
+    MissingValue = "syntax::missing_value",
+    Number = "syntax::number",
+    Letter = "syntax::letter",
+    OtherLanguage = "syntax::other_language",
     OpenString = "syntax::open_string",
     TooDeep = "syntax::too_deep",
     TooLong = "syntax::too_long",
@@ -99,6 +105,11 @@ codes! {
 impl Code {
     pub fn severity(self) -> Severity {
         if self.as_str().starts_with("warning::") { Severity::Warning } else { Severity::Error }
+    }
+
+    /// Whether it is of a text that does not follow the grammar.
+    pub fn is_syntax(self) -> bool {
+        self.as_str().starts_with("syntax::")
     }
 
     /// The page of the code's phase.

@@ -7,13 +7,15 @@
 //! those that arise as a run starts.
 
 mod code;
+mod formats;
 mod render;
 mod suggest;
 
 use std::collections::BTreeSet;
 
 pub use code::Code;
-pub use render::{render, render_json};
+pub use formats::{Sarif, render_github, render_json};
+pub use render::render;
 pub use suggest::{is_near, listed, nearest, suggest};
 
 use crate::source::{SourceId, Span};

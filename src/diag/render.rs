@@ -1,11 +1,11 @@
-//! Draws diagnostics: with miette for people, as JSON lines for programs.
+//! Draws diagnostics for people, with miette.
 
 use std::fmt;
 
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
 
 use super::{Diagnostic, Severity};
-use crate::source::{SourceId, Sources, Span};
+use crate::source::{SourceId, Sources};
 
 /// One source's share of a diagnostic, as miette wants it.
 #[derive(Debug)]
@@ -70,38 +70,6 @@ pub fn render(diagnostics: &[Diagnostic], sources: &Sources, color: bool) -> Str
         text.push('\n');
     }
     text
-}
-
-/// One JSON object a line: severity, code, message, help, labels (file, line, column, text).
-pub fn render_json(diagnostics: &[Diagnostic], sources: &Sources) -> String {
-    let mut text = String::new();
-    for diagnostic in diagnostics {
-        let labels: Vec<_> = diagnostic
-            .labels
-            .iter()
-            .map(|(span, label)| {
-                let (line, column) = line_column(sources, *span);
-                serde_json::json!({
-                    "file": sources.get(span.source).name, "line": line, "column": column, "text": label,
-                })
-            })
-            .collect();
-        let object = serde_json::json!({
-            "severity": diagnostic.severity().name(), "code": diagnostic.code.as_str(), "message": diagnostic.message,
-            "help": diagnostic.help, "labels": labels,
-        });
-        text.push_str(&object.to_string());
-        text.push('\n');
-    }
-    text
-}
-
-/// Line and column of a span's start, from 1.
-fn line_column(sources: &Sources, span: Span) -> (usize, usize) {
-    let text = &sources.get(span.source).text;
-    let before = text.get(..span.start as usize).unwrap_or_default();
-    let line_start = before.rfind('\n').map_or(0, |i| i + 1);
-    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
 fn part_of(diagnostic: &Diagnostic, sources: &Sources) -> Part {

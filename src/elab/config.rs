@@ -64,6 +64,7 @@ pub fn substitute(expr: &mut Expr, config: &serde_json::Value) {
             condition.iter_mut().for_each(|e| substitute(e, config));
         }
         ExprKind::Path(_)
+        | ExprKind::Unread
         | ExprKind::None
         | ExprKind::Int(_)
         | ExprKind::Float(_)

@@ -25,6 +25,7 @@ impl Machine<'_> {
     fn eval_within(&mut self, expr: &Expr, scope: &Rc<Scope>) -> Checked<Value> {
         let span = expr.span;
         let kind = match &expr.kind {
+            ExprKind::Unread => return Err(Reported),
             ExprKind::None => Kind::None,
             ExprKind::Int(i) => Kind::Int(*i),
             ExprKind::Float(f) => Kind::Float(*f),
@@ -143,6 +144,7 @@ impl Machine<'_> {
                 }
                 _ => value,
             }),
+            None if self.unread.contains(name) => Err(Reported),
             None => {
                 let unknown = self.unknown_name(&names[0], scope);
                 self.fail(unknown)
@@ -189,6 +191,7 @@ impl Machine<'_> {
                 }
                 _ => value,
             }),
+            None if self.unread.contains(&name.text) => Err(Reported),
             None => {
                 let text = self.sources.slice(base.span);
                 let named = text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.') && !text.is_empty();

@@ -77,6 +77,7 @@ impl Machine<'_> {
                 .help("put what several of them need into one file"),
             );
         }
+        self.unread.extend(file.unread.iter().cloned());
         self.loading.push(id);
         let scope = self.build_scope(id, &file);
         if !self.sources.get(id).library {

@@ -41,7 +41,7 @@ pub mod value;
 mod variants;
 mod views;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -91,6 +91,8 @@ pub struct Machine<'a> {
     /// Path that the next block call gives its module.
     naming: Option<String>,
     budget: budget::Budget,
+    /// Names within what could not be read, of any file: what they mean is not known, and nothing is said of it.
+    pub unread: BTreeSet<Arc<str>>,
 }
 
 /// A parameter or state and where it was declared.
@@ -118,6 +120,7 @@ impl<'a> Machine<'a> {
             tensors: Box::new(NoTensors),
             naming: None,
             budget: budget::Budget::default(),
+            unread: BTreeSet::new(),
         }
     }
 

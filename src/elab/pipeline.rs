@@ -234,14 +234,14 @@ impl Machine<'_> {
                 record.push((name.clone(), Value::new(kind, value.span)));
             }
         }
-        if !written.contains(&"train") {
+        if !written.contains(&"train") && self.unread.is_empty() {
             let diagnostic = Diagnostic::new(Code::MissingSetting, "the pipeline names no training data")
                 .label(at, "`train` is missing")
                 .help("write `data { train = image_folder(\"data/train\") … }`");
             self.diagnostics.push(diagnostic);
             record.push(("train".into(), Value::new(Kind::Poison, at)));
         }
-        if !written.contains(&"batch_size") {
+        if !written.contains(&"batch_size") && self.unread.is_empty() {
             let diagnostic = Diagnostic::new(Code::MissingSetting, "the pipeline has no batch size")
                 .label(at, "`batch_size` is missing")
                 .help("write `batch_size = 256` in `data`");
@@ -257,6 +257,8 @@ impl Machine<'_> {
         let record = Value::new(Kind::Record(Rc::new(record)), at);
         scope.bind("data".into(), record.clone());
         self.ambient.insert("data".into(), record);
+        // It could not be read, or is missing, which has been told.
+        sized &= spec.batch_size > 0;
         (spec, spans, sized)
     }
 

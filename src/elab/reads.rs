@@ -87,7 +87,8 @@ impl Reads {
             }
             // Names that a rule's path holds in braces.
             ExprKind::Str(text) => self.names.extend(super::rules::names_in(text).map(Arc::from)),
-            ExprKind::None
+            ExprKind::Unread
+            | ExprKind::None
             | ExprKind::Int(_)
             | ExprKind::Float(_)
             | ExprKind::Ratio(_)

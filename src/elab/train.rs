@@ -99,7 +99,7 @@ impl Machine<'_> {
         ];
         let missing = needed.iter().filter(|(name, _)| !given.iter().any(|g| &**g == *name));
         let (names, examples): (Vec<&str>, Vec<&str>) = missing.copied().unzip();
-        if !names.is_empty() {
+        if !names.is_empty() && self.unread.is_empty() {
             let (message, label) = if given.is_empty() && at == pipeline.name.span {
                 (format!("the pipeline has no `train`, which says {}", listed(&names)), "missing in this pipeline")
             } else {

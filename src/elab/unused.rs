@@ -300,7 +300,8 @@ pub(super) fn in_expr(expr: &Expr, used: &mut Names) {
             loops.iter().for_each(|l| in_expr(&l.values, used));
             condition.iter().for_each(|e| in_expr(e, used));
         }
-        ExprKind::None
+        ExprKind::Unread
+        | ExprKind::None
         | ExprKind::Int(_)
         | ExprKind::Float(_)
         | ExprKind::Ratio(_)

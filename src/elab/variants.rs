@@ -36,6 +36,9 @@ impl Machine<'_> {
             own.iter().find(|(name, _, _)| *name.text == *stem).or(if own.len() == 1 { own.first() } else { None });
         let Some((name, _, _)) = chosen else {
             let names: Vec<&str> = own.iter().map(|(n, _, _)| &*n.text).collect();
+            if names.is_empty() && !self.unread.is_empty() {
+                return Err(Reported);
+            }
             let diagnostic = if names.is_empty() {
                 Diagnostic::new(Code::NoPipeline, format!("{} holds no pipeline", path.display()))
                     .help("write `pipeline NAME { … }`")

@@ -1,5 +1,6 @@
 //! The tree of a `.cmae` file: what was written, where. Nothing is looked up yet.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::source::Span;
@@ -14,6 +15,8 @@ pub struct Name {
 pub struct File {
     pub uses: Vec<Use>,
     pub items: Vec<Item>,
+    /// Names within what could not be read, which may define or use them.
+    pub unread: BTreeSet<Arc<str>>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -229,6 +232,8 @@ pub struct Expr {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum ExprKind {
+    /// What could not be read, which has been told.
+    Unread,
     None,
     Int(i64),
     Float(f64),

@@ -3,11 +3,11 @@
 use pest::iterators::Pair;
 
 use super::ast::{Argument, BinaryOp, Expr, ExprKind, Loop, Name, UnaryOp};
-use super::{Builder, Built, Rule};
+use super::{Builder, Rule};
 use crate::diag::{Code, Diagnostic};
 use crate::source::Span;
 
-impl Builder {
+impl Builder<'_> {
     pub(super) fn name(&self, pair: Pair<'_, Rule>) -> Name {
         Name { span: self.span(&pair), text: pair.as_str().trim_end().into() }
     }
@@ -18,46 +18,46 @@ impl Builder {
         inner.replace("\\\"", "\"").into()
     }
 
-    pub(super) fn expr(&self, pair: Pair<'_, Rule>) -> Built<Expr> {
+    pub(super) fn expr(&self, pair: Pair<'_, Rule>) -> Expr {
         let mut inner = pair.into_inner();
-        let mut value = self.conditional(inner.next().expect("an expression has a first operand"))?;
+        let mut value = self.conditional(inner.next().expect("an expression has a first operand"));
         for next in inner {
-            let callee = self.conditional(next)?;
+            let callee = self.conditional(next);
             value = join(value, callee, ExprKind::Pipe);
         }
-        Ok(value)
+        value
     }
 
-    fn conditional(&self, pair: Pair<'_, Rule>) -> Built<Expr> {
+    fn conditional(&self, pair: Pair<'_, Rule>) -> Expr {
         let mut inner = pair.into_inner().filter(|p| !matches!(p.as_rule(), Rule::kw_if | Rule::kw_else));
-        let then = self.layer(inner.next().expect("a conditional has a value"))?;
-        let (Some(condition), Some(otherwise)) = (inner.next(), inner.next()) else { return Ok(then) };
-        let condition = self.layer(condition)?;
-        let otherwise = self.conditional(otherwise)?;
+        let then = self.layer(inner.next().expect("a conditional has a value"));
+        let (Some(condition), Some(otherwise)) = (inner.next(), inner.next()) else { return then };
+        let condition = self.layer(condition);
+        let otherwise = self.conditional(otherwise);
         let span = cover(then.span, otherwise.span);
         let kind =
             ExprKind::If { condition: Box::new(condition), then: Box::new(then), otherwise: Box::new(otherwise) };
-        Ok(Expr { kind, span })
+        Expr { kind, span }
     }
 
     /// Any of the binary layers: operands with operators between them, left to right.
-    fn layer(&self, pair: Pair<'_, Rule>) -> Built<Expr> {
+    fn layer(&self, pair: Pair<'_, Rule>) -> Expr {
         if pair.as_rule() == Rule::unary {
             return self.unary(pair);
         }
         let rule = pair.as_rule();
         let mut inner = pair.into_inner();
-        let mut value = self.layer(inner.next().expect("a layer has a first operand"))?;
+        let mut value = self.layer(inner.next().expect("a layer has a first operand"));
         while let Some(next) = inner.next() {
             let (op, right) = match rule {
                 Rule::range => {
-                    let right = self.layer(next)?;
+                    let right = self.layer(next);
                     value = join(value, right, ExprKind::Range);
                     continue;
                 }
                 _ => (next.as_str().trim().to_owned(), inner.next().expect("an operator has a right operand")),
             };
-            let right = self.layer(right)?;
+            let right = self.layer(right);
             let op = match op.as_str() {
                 "+" => BinaryOp::Add,
                 "-" => BinaryOp::Sub,
@@ -75,10 +75,10 @@ impl Builder {
             };
             value = join(value, right, |a, b| ExprKind::Binary(op, a, b));
         }
-        Ok(value)
+        value
     }
 
-    fn unary(&self, pair: Pair<'_, Rule>) -> Built<Expr> {
+    fn unary(&self, pair: Pair<'_, Rule>) -> Expr {
         let span = self.span(&pair);
         let mut operators = Vec::new();
         let mut value = None;
@@ -87,19 +87,19 @@ impl Builder {
                 Rule::unary_op => {
                     operators.push(if inner.as_str().starts_with('-') { UnaryOp::Neg } else { UnaryOp::Not })
                 }
-                _ => value = Some(self.postfix(inner)?),
+                _ => value = Some(self.postfix(inner)),
             }
         }
         let mut value = value.expect("a unary expression has an operand");
         for op in operators.into_iter().rev() {
             value = Expr { kind: ExprKind::Unary(op, Box::new(value)), span };
         }
-        Ok(value)
+        value
     }
 
-    fn postfix(&self, pair: Pair<'_, Rule>) -> Built<Expr> {
+    fn postfix(&self, pair: Pair<'_, Rule>) -> Expr {
         let mut inner = pair.into_inner();
-        let mut value = self.primary(inner.next().expect("a postfix expression has an operand"))?;
+        let mut value = self.primary(inner.next().expect("a postfix expression has an operand"));
         for part in inner {
             let span = cover(value.span, self.span(&part));
             let kind = match part.as_rule() {
@@ -108,66 +108,67 @@ impl Builder {
                     ExprKind::Field(Box::new(value), name)
                 }
                 Rule::index => {
-                    let index = self.expr(part.into_inner().next().expect("an index has a value"))?;
+                    let index = self.expr(part.into_inner().next().expect("an index has a value"));
                     ExprKind::Index(Box::new(value), Box::new(index))
                 }
-                _ => ExprKind::Call(Box::new(value), self.arguments(part)?),
+                _ => ExprKind::Call(Box::new(value), self.arguments(part)),
             };
             value = Expr { kind, span };
         }
-        Ok(value)
+        value
     }
 
-    fn arguments(&self, call: Pair<'_, Rule>) -> Built<Vec<Argument>> {
+    fn arguments(&self, call: Pair<'_, Rule>) -> Vec<Argument> {
         call.into_inner()
             .map(|argument| {
                 let mut inner = argument.into_inner();
                 let first = inner.next().expect("an argument has a value");
-                Ok(match inner.next() {
-                    Some(value) => Argument { name: Some(self.name(first)), value: self.comprehended(value)? },
-                    None => Argument { name: None, value: self.comprehended(first)? },
-                })
+                match inner.next() {
+                    Some(value) => Argument { name: Some(self.name(first)), value: self.comprehended(value) },
+                    None => Argument { name: None, value: self.comprehended(first) },
+                }
             })
             .collect()
     }
 
     /// A value, or a list of what it gives over loops.
-    fn comprehended(&self, pair: Pair<'_, Rule>) -> Built<Expr> {
+    fn comprehended(&self, pair: Pair<'_, Rule>) -> Expr {
         let span = self.span(&pair);
         let mut inner = pair.into_inner();
-        let item = self.expr(inner.next().expect("a comprehension has an item"))?;
+        let item = self.expr(inner.next().expect("a comprehension has an item"));
         match inner.next() {
             Some(clauses) => self.comprehension(item, clauses, span),
-            None => Ok(item),
+            None => item,
         }
     }
 
-    fn comprehension(&self, item: Expr, clauses: Pair<'_, Rule>, span: Span) -> Built<Expr> {
+    fn comprehension(&self, item: Expr, clauses: Pair<'_, Rule>, span: Span) -> Expr {
         let (mut loops, mut condition) = (Vec::new(), None);
         for clause in clauses.into_inner() {
             match clause.as_rule() {
-                Rule::loop_over => loops.push(self.a_loop(clause)?),
-                Rule::or => condition = Some(Box::new(self.layer(clause)?)),
+                Rule::loop_over => loops.push(self.a_loop(clause)),
+                Rule::or => condition = Some(Box::new(self.layer(clause))),
                 _ => {}
             }
         }
-        Ok(Expr { kind: ExprKind::Comprehension { item: Box::new(item), loops, condition }, span })
+        Expr { kind: ExprKind::Comprehension { item: Box::new(item), loops, condition }, span }
     }
 
     /// `name in values`, with or without the `for` before it.
-    pub(super) fn a_loop(&self, pair: Pair<'_, Rule>) -> Built<Loop> {
+    pub(super) fn a_loop(&self, pair: Pair<'_, Rule>) -> Loop {
         let mut inner = pair.into_inner().filter(|p| !matches!(p.as_rule(), Rule::kw_for | Rule::kw_in));
         let name = self.name(inner.next().expect("a loop has a name"));
         let values = inner.next().expect("a loop has values");
-        let values = if values.as_rule() == Rule::expr { self.expr(values)? } else { self.layer(values)? };
-        Ok(Loop { name, values })
+        let values = if values.as_rule() == Rule::expr { self.expr(values) } else { self.layer(values) };
+        Loop { name, values }
     }
 
-    fn primary(&self, pair: Pair<'_, Rule>) -> Built<Expr> {
+    fn primary(&self, pair: Pair<'_, Rule>) -> Expr {
         let pair = pair.into_inner().next().expect("a primary has one alternative");
         let span = self.span(&pair);
         let kind = match pair.as_rule() {
-            Rule::literal => self.literal(pair, span)?,
+            Rule::literal => self.literal(pair, span),
+            Rule::unread => ExprKind::Unread,
             Rule::path => ExprKind::Path(pair.into_inner().map(|p| self.name(p)).collect()),
             Rule::group => {
                 let mut items = Vec::new();
@@ -175,12 +176,12 @@ impl Builder {
                 for inner in pair.into_inner() {
                     match inner.as_rule() {
                         Rule::trailing_comma => is_tuple = true,
-                        _ => items.push(self.expr(inner)?),
+                        _ => items.push(self.expr(inner)),
                     }
                 }
                 if items.len() == 1 && !is_tuple {
                     // Parentheses alone change nothing, but a message should show them.
-                    return Ok(Expr { span, ..items.remove(0) });
+                    return Expr { span, ..items.remove(0) };
                 }
                 ExprKind::Tuple(items)
             }
@@ -192,7 +193,7 @@ impl Builder {
                             let item = items.pop().expect("the grammar puts one item before the loops");
                             return self.comprehension(item, inner, span);
                         }
-                        _ => items.push(self.expr(inner)?),
+                        _ => items.push(self.expr(inner)),
                     }
                 }
                 ExprKind::List(items)
@@ -203,41 +204,48 @@ impl Builder {
                         let mut inner = entry.into_inner();
                         let name = self.name(inner.next().expect("a record entry has a name"));
                         let value = match inner.next() {
-                            Some(value) => self.expr(value)?,
+                            Some(value) => self.expr(value),
                             None => Expr { kind: ExprKind::Path(vec![name.clone()]), span: name.span },
                         };
-                        Ok((name, value))
+                        (name, value)
                     })
-                    .collect::<Built<_>>()?,
+                    .collect::<Vec<_>>(),
             ),
         };
-        Ok(Expr { kind, span })
+        Expr { kind, span }
     }
 
-    fn literal(&self, pair: Pair<'_, Rule>, span: Span) -> Built<ExprKind> {
+    fn literal(&self, pair: Pair<'_, Rule>, span: Span) -> ExprKind {
         let pair = pair.into_inner().next().expect("a literal has one alternative");
-        Ok(match pair.as_rule() {
+        match pair.as_rule() {
             Rule::string => ExprKind::Str(self.string(pair)),
             Rule::boolean => ExprKind::Bool(pair.as_str().starts_with('t')),
             Rule::none => ExprKind::None,
             Rule::duration => {
                 let mut inner = pair.into_inner();
-                let value = self.number(&inner.next().expect("a duration has a number"), span)?;
+                let value = self.number(&inner.next().expect("a duration has a number"), span);
                 let unit = inner.next().expect("a duration has a unit");
-                if unit.as_str().starts_with('e') { ExprKind::Epochs(value) } else { ExprKind::Steps(value) }
+                match value {
+                    None => ExprKind::Unread,
+                    Some(value) if unit.as_str().starts_with('e') => ExprKind::Epochs(value),
+                    Some(value) => ExprKind::Steps(value),
+                }
             }
             _ => {
                 let mut inner = pair.into_inner();
                 let number = inner.next().expect("a quantity has a number");
-                let value = self.number(&number, span)?;
+                let Some(value) = self.number(&number, span) else { return ExprKind::Unread };
                 match inner.next().map(|unit| unit.as_str().to_owned()).as_deref() {
                     Some("%") => ExprKind::Ratio(value / 100.0),
                     Some(_) if value.fract() == 0.0 && value < 1e9 => ExprKind::Pixels(value as i64),
                     Some(_) => {
                         let message = format!("{}px is not a whole number of pixels", number.as_str());
-                        return Err(Diagnostic::new(Code::WrongUnit, message)
-                            .label(span, "pixels are whole")
-                            .help(format!("write `{}px`", value.round())));
+                        self.tell(
+                            Diagnostic::new(Code::WrongUnit, message)
+                                .label(span, "pixels are whole")
+                                .help(format!("write `{}px`", value.round())),
+                        );
+                        ExprKind::Unread
                     }
                     None => match number.as_str().replace('_', "").parse::<i64>() {
                         Ok(int) => ExprKind::Int(int),
@@ -245,15 +253,18 @@ impl Builder {
                     },
                 }
             }
-        })
+        }
     }
 
-    fn number(&self, pair: &Pair<'_, Rule>, span: Span) -> Built<f64> {
+    fn number(&self, pair: &Pair<'_, Rule>, span: Span) -> Option<f64> {
         let text = pair.as_str().replace('_', "");
         match text.trim().parse::<f64>() {
-            Ok(value) if value.is_finite() => Ok(value),
-            _ => Err(Diagnostic::new(Code::OutOfRange, format!("{} is too large for a number", pair.as_str()))
-                .label(span, "here")),
+            Ok(value) if value.is_finite() => Some(value),
+            _ => {
+                let message = format!("{} is too large for a number", pair.as_str());
+                self.tell(Diagnostic::new(Code::OutOfRange, message).label(span, "here"));
+                None
+            }
         }
     }
 }

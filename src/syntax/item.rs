@@ -8,20 +8,21 @@ use super::ast::{
     Binding, Block, BlockEntry, Dim, Entry, File, Frozen, Function, Item, Name, Override, Param, ParamType, Pipeline,
     Repeat, Require, RuleSelector, Section, SectionKind, ShapeType, Statement, TensorDecl, Use, Variant,
 };
-use super::{Builder, Built, Rule, ast};
+use super::{Builder, Rule, ast};
 use crate::source::Span;
 
-impl Builder {
-    pub(super) fn file(&self, pair: Pair<'_, Rule>) -> Built<File> {
-        let mut file = File::default();
+impl Builder<'_> {
+    pub(super) fn file(&self, pair: Pair<'_, Rule>) -> File {
+        let unread = self.mended.map(|mended| mended.unread.clone()).unwrap_or_default();
+        let mut file = File { unread, ..File::default() };
         for inner in pair.into_inner() {
             match inner.as_rule() {
                 Rule::use_item => self.use_item(inner, &mut file.uses),
-                Rule::item => file.items.push(self.item(only(inner))?),
+                Rule::item => file.items.push(self.item(only(inner))),
                 _ => {}
             }
         }
-        Ok(file)
+        file
     }
 
     fn use_item(&self, pair: Pair<'_, Rule>, uses: &mut Vec<Use>) {
@@ -65,27 +66,27 @@ impl Builder {
         }
     }
 
-    fn item(&self, pair: Pair<'_, Rule>) -> Built<Item> {
-        Ok(match pair.as_rule() {
-            Rule::block => Item::Block(Arc::new(self.block(pair)?)),
-            Rule::function => Item::Function(Arc::new(self.function(pair, None)?)),
-            Rule::pipeline => Item::Pipeline(Arc::new(self.pipeline(pair)?)),
-            _ => Item::Variant(Arc::new(self.variant(pair)?)),
-        })
+    fn item(&self, pair: Pair<'_, Rule>) -> Item {
+        match pair.as_rule() {
+            Rule::block => Item::Block(Arc::new(self.block(pair))),
+            Rule::function => Item::Function(Arc::new(self.function(pair, None))),
+            Rule::pipeline => Item::Pipeline(Arc::new(self.pipeline(pair))),
+            _ => Item::Variant(Arc::new(self.variant(pair))),
+        }
     }
 
-    fn block(&self, pair: Pair<'_, Rule>) -> Built<Block> {
+    fn block(&self, pair: Pair<'_, Rule>) -> Block {
         let (mut name, mut params, mut entries, mut forward) = (None, Vec::new(), Vec::new(), None);
         for inner in pair.into_inner() {
             match inner.as_rule() {
                 Rule::name => name = Some(self.name(inner)),
-                Rule::params => params = self.params(inner)?,
+                Rule::params => params = self.params(inner),
                 Rule::block_entry => {
                     let inner = only(inner);
                     entries.push(match inner.as_rule() {
-                        Rule::tensor_decl => BlockEntry::Tensor(self.tensor_decl(inner)?),
-                        Rule::require => BlockEntry::Require(self.require(inner)?),
-                        _ => BlockEntry::Binding(self.binding(inner)?),
+                        Rule::tensor_decl => BlockEntry::Tensor(self.tensor_decl(inner)),
+                        Rule::require => BlockEntry::Require(self.require(inner)),
+                        _ => BlockEntry::Binding(self.binding(inner)),
                     });
                 }
                 Rule::forward => forward = Some(inner),
@@ -94,18 +95,18 @@ impl Builder {
         }
         let name = name.expect("a block has a name");
         let forward = forward.expect("a block has a forward");
-        let forward = self.function(forward, Some(name.clone()))?;
-        Ok(Block { name, params, entries, forward })
+        let forward = self.function(forward, Some(name.clone()));
+        Block { name, params, entries, forward }
     }
 
     /// A `fn`, or with `name` given a block's `forward`.
-    fn function(&self, pair: Pair<'_, Rule>, name: Option<Name>) -> Built<Function> {
+    fn function(&self, pair: Pair<'_, Rule>, name: Option<Name>) -> Function {
         let (mut name, mut params, mut returns, mut body) = (name, Vec::new(), None, None);
         for inner in pair.into_inner() {
             match inner.as_rule() {
                 Rule::name => name = Some(self.name(inner)),
-                Rule::params => params = self.params(inner)?,
-                Rule::returns => returns = Some(self.param_type(only(inner))?),
+                Rule::params => params = self.params(inner),
+                Rule::returns => returns = Some(self.param_type(only(inner))),
                 Rule::body => body = Some(inner),
                 _ => {}
             }
@@ -116,66 +117,66 @@ impl Builder {
                 Rule::statement => {
                     let inner = only(inner);
                     statements.push(match inner.as_rule() {
-                        Rule::require => Statement::Require(self.require(inner)?),
+                        Rule::require => Statement::Require(self.require(inner)),
                         Rule::update => {
-                            let (name, value) = self.name_and_value(inner)?;
+                            let (name, value) = self.name_and_value(inner);
                             Statement::Update(name, value)
                         }
                         Rule::initial => {
-                            let (name, value) = self.name_and_value(inner)?;
+                            let (name, value) = self.name_and_value(inner);
                             Statement::Initial(name, value)
                         }
                         _ => {
-                            let (name, value) = self.name_and_value(inner)?;
+                            let (name, value) = self.name_and_value(inner);
                             Statement::Assign(name, value)
                         }
                     });
                 }
-                _ => result = Some(self.expr(inner)?),
+                _ => result = Some(self.expr(inner)),
             }
         }
-        Ok(Function {
+        Function {
             name: name.expect("a function has a name"),
             params,
             returns,
             statements,
             result: result.expect("a body ends in an expression"),
-        })
+        }
     }
 
-    fn params(&self, pair: Pair<'_, Rule>) -> Built<Vec<Param>> {
+    fn params(&self, pair: Pair<'_, Rule>) -> Vec<Param> {
         pair.into_inner()
             .map(|param| {
                 let mut inner = param.into_inner();
                 let name = self.name(inner.next().expect("a parameter has a name"));
-                let ty = self.param_type(inner.next().expect("a parameter has a type"))?;
-                let default = inner.next().map(|p| self.expr(p)).transpose()?;
-                Ok(Param { name, ty, default })
+                let ty = self.param_type(inner.next().expect("a parameter has a type"));
+                let default = inner.next().map(|p| self.expr(p));
+                Param { name, ty, default }
             })
             .collect()
     }
 
-    fn param_type(&self, pair: Pair<'_, Rule>) -> Built<ParamType> {
-        Ok(match pair.as_rule() {
-            Rule::shape => ParamType::Shape(self.shape(pair)?),
+    fn param_type(&self, pair: Pair<'_, Rule>) -> ParamType {
+        match pair.as_rule() {
+            Rule::shape => ParamType::Shape(self.shape(pair)),
             Rule::record_type => ParamType::Record(
                 pair.into_inner()
                     .map(|field| {
                         let mut inner = field.into_inner();
                         let name = self.name(inner.next().expect("a record field has a name"));
-                        Ok((name, self.param_type(inner.next().expect("a record field has a type"))?))
+                        (name, self.param_type(inner.next().expect("a record field has a type")))
                     })
-                    .collect::<Built<_>>()?,
+                    .collect(),
             ),
             _ => {
                 let mut inner = pair.into_inner();
                 let name = self.name(inner.next().expect("a type has a name"));
                 ParamType::Named { name, optional: inner.next().is_some() }
             }
-        })
+        }
     }
 
-    fn shape(&self, pair: Pair<'_, Rule>) -> Built<ShapeType> {
+    fn shape(&self, pair: Pair<'_, Rule>) -> ShapeType {
         let span = self.span(&pair);
         let (mut dims, mut optional) = (Vec::new(), false);
         for inner in pair.into_inner() {
@@ -186,31 +187,31 @@ impl Builder {
             let inner = only(inner);
             dims.push(match inner.as_rule() {
                 Rule::rest_dims => Dim::Rest(self.span(&inner)),
-                _ => Dim::Expr(self.expr(inner)?),
+                _ => Dim::Expr(self.expr(inner)),
             });
         }
-        Ok(ShapeType { dims, optional, span })
+        ShapeType { dims, optional, span }
     }
 
-    fn tensor_decl(&self, pair: Pair<'_, Rule>) -> Built<TensorDecl> {
+    fn tensor_decl(&self, pair: Pair<'_, Rule>) -> TensorDecl {
         let mut is_state = false;
         let (mut name, mut shape, mut init, mut when, mut frozen, mut role) = (None, None, None, None, None, None);
         for inner in pair.into_inner() {
             match inner.as_rule() {
                 Rule::kw_state => is_state = true,
                 Rule::name => name = Some(self.name(inner)),
-                Rule::shape => shape = Some(self.shape(inner)?),
-                Rule::expr => init = Some(self.expr(inner)?),
-                Rule::when => when = Some(self.when(inner)?),
+                Rule::shape => shape = Some(self.shape(inner)),
+                Rule::expr => init = Some(self.expr(inner)),
+                Rule::when => when = Some(self.when(inner)),
                 Rule::frozen => {
                     let clause = inner.into_inner().find(|p| p.as_rule() == Rule::when);
-                    frozen = Some(Frozen { when: clause.map(|p| self.when(p)).transpose()? });
+                    frozen = Some(Frozen { when: clause.map(|p| self.when(p)) });
                 }
                 Rule::role => role = inner.into_inner().nth(1).map(|p| self.name(p)),
                 _ => {}
             }
         }
-        Ok(TensorDecl {
+        TensorDecl {
             is_state,
             name: name.expect("a tensor has a name"),
             shape: shape.expect("a tensor has a shape"),
@@ -218,47 +219,47 @@ impl Builder {
             when,
             frozen,
             role,
-        })
+        }
     }
 
-    fn when(&self, pair: Pair<'_, Rule>) -> Built<ast::Expr> {
+    fn when(&self, pair: Pair<'_, Rule>) -> ast::Expr {
         self.expr(pair.into_inner().nth(1).expect("`when` has a condition"))
     }
 
-    fn require(&self, pair: Pair<'_, Rule>) -> Built<Require> {
+    fn require(&self, pair: Pair<'_, Rule>) -> Require {
         let span = self.span(&pair);
         let mut inner = pair.into_inner().skip(1);
-        let condition = self.expr(inner.next().expect("`require` has a condition"))?;
+        let condition = self.expr(inner.next().expect("`require` has a condition"));
         let message = self.string(inner.next().expect("`require` has a message"));
-        Ok(Require { condition, message, help: inner.next().map(|p| self.string(p)), span })
+        Require { condition, message, help: inner.next().map(|p| self.string(p)), span }
     }
 
-    fn name_and_value(&self, pair: Pair<'_, Rule>) -> Built<(Name, ast::Expr)> {
+    fn name_and_value(&self, pair: Pair<'_, Rule>) -> (Name, ast::Expr) {
         let mut inner = pair.into_inner().filter(|p| !matches!(p.as_rule(), Rule::kw_update | Rule::kw_init));
         let name = self.name(inner.next().expect("an assignment has a name"));
-        Ok((name, self.expr(inner.next().expect("an assignment has a value"))?))
+        (name, self.expr(inner.next().expect("an assignment has a value")))
     }
 
-    fn binding(&self, pair: Pair<'_, Rule>) -> Built<Binding> {
+    fn binding(&self, pair: Pair<'_, Rule>) -> Binding {
         let mut inner = pair.into_inner();
         let name = self.name(inner.next().expect("a binding has a name"));
-        let value = self.expr(inner.next().expect("a binding has a value"))?;
+        let value = self.expr(inner.next().expect("a binding has a value"));
         let mut binding = Binding { name, value, repeat: None, when: None };
         for clause in inner {
             match clause.as_rule() {
                 Rule::repeat => {
                     let mut parts =
                         clause.into_inner().filter(|p| !matches!(p.as_rule(), Rule::kw_repeat | Rule::kw_as));
-                    let count = self.expr(parts.next().expect("`repeat` has a count"))?;
+                    let count = self.expr(parts.next().expect("`repeat` has a count"));
                     binding.repeat = Some(Repeat { count, index: parts.next().map(|p| self.name(p)) });
                 }
-                _ => binding.when = Some(self.when(clause)?),
+                _ => binding.when = Some(self.when(clause)),
             }
         }
-        Ok(binding)
+        binding
     }
 
-    fn pipeline(&self, pair: Pair<'_, Rule>) -> Built<Pipeline> {
+    fn pipeline(&self, pair: Pair<'_, Rule>) -> Pipeline {
         let span = self.span(&pair);
         let (mut name, mut params, mut sections) = (None, Vec::new(), Vec::new());
         for inner in pair.into_inner() {
@@ -267,16 +268,18 @@ impl Builder {
                 Rule::pipeline_param => {
                     let mut parts = inner.into_inner().skip(1);
                     let name = self.name(parts.next().expect("a parameter has a name"));
-                    params.push((name, self.expr(parts.next().expect("a parameter has a value"))?));
+                    params.push((name, self.expr(parts.next().expect("a parameter has a value"))));
                 }
-                Rule::section | Rule::branch | Rule::train | Rule::export => sections.push(self.section(inner)?),
+                Rule::section | Rule::evaluate | Rule::branch | Rule::train | Rule::export => {
+                    sections.push(self.section(inner))
+                }
                 _ => {}
             }
         }
-        Ok(Pipeline { name: name.expect("a pipeline has a name"), params, sections, span })
+        Pipeline { name: name.expect("a pipeline has a name"), params, sections, span }
     }
 
-    fn section(&self, pair: Pair<'_, Rule>) -> Built<Section> {
+    fn section(&self, pair: Pair<'_, Rule>) -> Section {
         let rule = pair.as_rule();
         let mut inner = pair.into_inner().peekable();
         let head = inner.next().expect("a section opens with a word");
@@ -284,7 +287,7 @@ impl Builder {
         let kind = match (rule, head.as_str().trim()) {
             (Rule::branch, _) => {
                 let name = self.name(inner.next().expect("a branch has a name"));
-                let looped = inner.next_if(|p| p.as_rule() == Rule::for_loop).map(|p| self.a_loop(p)).transpose()?;
+                let looped = inner.next_if(|p| p.as_rule() == Rule::for_loop).map(|p| self.a_loop(p));
                 SectionKind::Branch(name, looped)
             }
             (Rule::train, _) => SectionKind::Train,
@@ -299,26 +302,29 @@ impl Builder {
         let mut entries = Vec::new();
         for entry in inner {
             match entry.as_rule() {
-                Rule::binding => entries.push(Entry::Binding(self.binding(entry)?)),
+                Rule::binding => entries.push(Entry::Binding(self.binding(entry))),
                 Rule::assignment => {
-                    let (name, value) = self.name_and_value(entry)?;
+                    let (name, value) = self.name_and_value(entry);
                     entries.push(Entry::Binding(Binding { name, value, repeat: None, when: None }));
                 }
-                Rule::require => entries.push(Entry::Require(self.require(entry)?)),
-                Rule::call_entry => entries.push(Entry::Expr(self.expr(only(entry))?)),
-                Rule::expr => entries.push(Entry::Expr(self.expr(entry)?)),
+                Rule::require => entries.push(Entry::Require(self.require(entry))),
+                Rule::call_entry => {
+                    let called = entry.into_inner().find(|p| p.as_rule() == Rule::expr);
+                    entries.push(Entry::Expr(self.expr(called.expect("an entry that is a call has it"))));
+                }
+                Rule::expr => entries.push(Entry::Expr(self.expr(entry))),
                 Rule::parameters => {
                     for rule in entry.into_inner().filter(|p| p.as_rule() == Rule::parameter_rule) {
-                        entries.push(Entry::Rule(self.rule(rule)?));
+                        entries.push(Entry::Rule(self.rule(rule)));
                     }
                 }
                 _ => {}
             }
         }
-        Ok(Section { kind, span, entries })
+        Section { kind, span, entries }
     }
 
-    fn rule(&self, pair: Pair<'_, Rule>) -> Built<ast::Rule> {
+    fn rule(&self, pair: Pair<'_, Rule>) -> ast::Rule {
         let span = self.span(&pair);
         let mut inner = pair.into_inner();
         let selector = inner.next().expect("a rule has a selector");
@@ -327,45 +333,45 @@ impl Builder {
         for part in selector.into_inner().skip(1) {
             match part.as_rule() {
                 Rule::name => roles.push(self.name(part)),
-                Rule::for_loop => each = Some(self.a_loop(part)?),
-                _ => paths.push(self.expr(part)?),
+                Rule::for_loop => each = Some(self.a_loop(part)),
+                _ => paths.push(self.expr(part)),
             }
         }
         let selector = if is_roles { RuleSelector::Roles(roles) } else { RuleSelector::Paths(paths) };
-        let settings = inner.map(|p| self.name_and_value(p)).collect::<Built<_>>()?;
-        Ok(ast::Rule { selector, each, settings, span })
+        let settings = inner.map(|p| self.name_and_value(p)).collect();
+        ast::Rule { selector, each, settings, span }
     }
 
-    fn variant(&self, pair: Pair<'_, Rule>) -> Built<Variant> {
+    fn variant(&self, pair: Pair<'_, Rule>) -> Variant {
         let mut names = Vec::new();
         let mut overrides = Vec::new();
         for inner in pair.into_inner() {
             match inner.as_rule() {
                 Rule::name => names.push(self.name(inner)),
-                Rule::override_entry => overrides.push(self.override_entry(inner)?),
-                Rule::addition => overrides.push(Override { adds: true, ..self.override_entry(inner)? }),
+                Rule::override_entry => overrides.push(self.override_entry(inner)),
+                Rule::addition => overrides.push(Override { adds: true, ..self.override_entry(inner) }),
                 Rule::pipeline_param => {
                     let mut parts = inner.into_inner().skip(1);
                     let name = self.name(parts.next().expect("a parameter has a name"));
-                    let value = self.expr(parts.next().expect("a parameter has a value"))?;
+                    let value = self.expr(parts.next().expect("a parameter has a value"));
                     overrides.push(Override { path: vec![name], value, adds: true });
                 }
                 _ => {}
             }
         }
         let mut names = names.into_iter();
-        Ok(Variant {
+        Variant {
             name: names.next().expect("a variant has a name"),
             base: names.next().expect("a variant has a base"),
             overrides,
-        })
+        }
     }
 
-    pub(super) fn override_entry(&self, pair: Pair<'_, Rule>) -> Built<Override> {
+    pub(super) fn override_entry(&self, pair: Pair<'_, Rule>) -> Override {
         let mut inner = pair.into_inner().filter(|p| p.as_rule() != Rule::kw_add);
         let path = inner.next().expect("an override has a path");
         let path = path.into_inner().map(|p| self.name(p)).collect();
-        Ok(Override { path, value: self.expr(inner.next().expect("an override has a value"))?, adds: false })
+        Override { path, value: self.expr(inner.next().expect("an override has a value")), adds: false }
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! **Invariant:** no text within the limits makes a tree deeper than [`MAX_OPERATIONS`] and a few levels for each bracket.
 
+use super::token::string;
 use crate::diag::{Code, Diagnostic};
 use crate::source::{SourceId, Span};
 
@@ -46,12 +47,7 @@ pub fn check(id: SourceId, text: &str) -> Result<(), Diagnostic> {
         let rest = &bytes[at..];
         let (mut length, mut operations) = (1, 0);
         match byte {
-            b'"' => {
-                length = match string(rest) {
-                    Ok(length) => length,
-                    Err(length) => return Err(open_string(id, text, at, length)),
-                }
-            }
+            b'"' => length = string(&text[at..]).unwrap_or_else(|open| open),
             b'/' if rest.starts_with(b"//") => {
                 length = rest.iter().position(|b| matches!(b, b'\n' | b'\r')).unwrap_or(rest.len())
             }
@@ -111,35 +107,4 @@ pub fn check(id: SourceId, text: &str) -> Result<(), Diagnostic> {
 
 fn too_deep(message: String) -> Diagnostic {
     Diagnostic::new(Code::TooDeep, message)
-}
-
-/// Bytes of the string that `rest` opens with; an error holds those up to its line's end, where the string has no end.
-fn string(rest: &[u8]) -> Result<usize, usize> {
-    let mut at = 1;
-    while let Some(byte) = rest.get(at) {
-        match byte {
-            b'"' => return Ok(at + 1),
-            b'\n' | b'\r' => return Err(at),
-            b'\\' if rest.get(at + 1) == Some(&b'"') => at += 2,
-            _ => at += 1,
-        }
-    }
-    Err(rest.len())
-}
-
-fn open_string(id: SourceId, text: &str, at: usize, length: usize) -> Diagnostic {
-    let shown = text.get(at..at + length).unwrap_or_default();
-    let diagnostic = Diagnostic::new(Code::OpenString, "a string has no end on its line")
-        .label(Span::new(id, at, at + length), "begins here");
-    // `"D:\data\"`: the backslash takes the quote that should end it.
-    match shown.find("\\\"") {
-        Some(end) => {
-            let path = shown[1..end].replace('\\', "/");
-            diagnostic.help(format!("`\\\"` is a quote within a string: write the path with `/`, as `\"{path}\"`"))
-        }
-        None => {
-            let word = shown[1..].split([',', ')', ']', '}', ' ']).next().unwrap_or_default();
-            diagnostic.help(format!("write the second quote: `\"{word}\"`"))
-        }
-    }
 }

@@ -53,7 +53,8 @@ fn level(kind: &ExprKind) -> Level {
         ExprKind::Binary(op, ..) => of_binary(*op),
         ExprKind::Unary(..) => Level::Unary,
         // A dot or a bracket behind a number would be read as part of it, or not at all.
-        ExprKind::None
+        ExprKind::Unread
+        | ExprKind::None
         | ExprKind::Int(_)
         | ExprKind::Float(_)
         | ExprKind::Ratio(_)
@@ -101,6 +102,7 @@ fn expr(f: &mut Formatter<'_>, value: &Expr, place: Level) -> fmt::Result {
 
 fn bare(f: &mut Formatter<'_>, kind: &ExprKind) -> fmt::Result {
     match kind {
+        ExprKind::Unread => write!(f, "…"),
         ExprKind::None => f.write_str("none"),
         ExprKind::Int(value) => write!(f, "{value}"),
         // With its point, or an exponent: without one it is an int.

@@ -11,7 +11,31 @@ use cmae::syntax::{parse_expr, parse_file};
 use crate::command::root;
 use crate::pages::Page;
 
-const PAGES: [&str; 8] = ["wrong", "evaluate", "ranges", "masks", "library", "copies", "limits", "newcomers"];
+const PAGES: [&str; 14] = [
+    "wrong",
+    "evaluate",
+    "ranges",
+    "masks",
+    "library",
+    "copies",
+    "limits",
+    "newcomers",
+    "syntax_separators",
+    "syntax_brackets",
+    "syntax_letters",
+    "syntax_statements",
+    "syntax_values",
+    "syntax_heads",
+];
+
+/// A quickstart with lines of it replaced: those that `-` begins by those that `+` begins.
+pub fn edited(edit: &str) -> String {
+    let quickstart = include_str!("../lang/quickstart.cmae");
+    let of = |sign: char| edit.lines().filter_map(|line| line.strip_prefix(sign)).collect::<Vec<_>>().join("\n");
+    let (old, new) = (of('-'), of('+'));
+    assert!(quickstart.contains(&old), "the quickstart has no `{old}`");
+    quickstart.replacen(&old, &new, 1)
+}
 
 /// What the compiler says of `text`, as a file beside the shipped pipelines; `None` where it compiles without a word.
 fn compile(text: &str) -> Option<String> {
@@ -39,16 +63,20 @@ fn pages_of_wrong_pipelines() {
     let mut problems = Vec::new();
     for name in PAGES {
         let mut page = Page::read(root(&format!("tests/lang/{name}.md")));
-        assert!(page.fences.iter().any(|fence| fence.info == "cmae"), "{name} shows no pipeline");
+        let mut pipelines = 0;
         for index in 0..page.fences.len() {
-            if page.fences[index].info != "cmae" {
-                continue;
-            }
-            match compile(&page.fences[index].text) {
+            let text = match page.fences[index].info.as_str() {
+                "cmae" => page.fences[index].text.clone(),
+                "edit" => edited(&page.fences[index].text),
+                _ => continue,
+            };
+            pipelines += 1;
+            match compile(&text) {
                 Some(drawn) => problems.extend(page.expect(index + 1, drawn.trim_end()).err()),
                 None => problems.push(format!("{name}: `{}` compiles", page.fences[index].heading)),
             }
         }
+        assert!(pipelines > 0, "{name} shows no pipeline");
         page.finish();
     }
     assert!(problems.is_empty(), "{}", problems.join("\n\n"));

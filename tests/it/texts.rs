@@ -69,13 +69,13 @@ fn a_file_in_another_encoding_says_how_to_convert_it() {
 
 #[test]
 fn letters_of_word_processors_say_what_to_write() {
-    let token = |change: &str, help: &str| expect(with(change), &[], Code::UnexpectedToken, &[help]);
-    token("data.train = image_folder(“data”)", "write `\"`");
-    token("data.train = image_folder('data')", "write `\"`");
-    token("mask_ratio = 80% − 20%", "write `-`");
-    token("mask_ratio = 0.5 × 100%", "write `*`");
-    token("mask_ratio =\u{a0}60%", "another blank (U+00A0)");
-    token("mask_\u{200b}ratio = 60%", "remove it");
+    let letter = |change: &str, help: &str| expect(with(change), &[], Code::Letter, &[help]);
+    letter("data.train = image_folder(“data”)", "write `\"data\"`");
+    letter("data.train = image_folder('data')", "write `\"data\"`");
+    letter("mask_ratio = 80% − 20%", "write `-`");
+    letter("mask_ratio = 0.5 × 100%", "write `*`");
+    letter("mask_ratio =\u{a0}60%", "(U+00A0)");
+    letter("mask_\u{200b}ratio = 60%", "remove it");
 }
 
 #[test]
