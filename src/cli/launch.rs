@@ -25,7 +25,7 @@ const HOST: &str = "127.0.0.1";
 /// Between two looks at what became of them.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long the others have to end by themselves, with their own word, once one has died.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Starts several ranks of a command on this machine: cmaec launch -n 4 -- run PIPELINE.
 ///

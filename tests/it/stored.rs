@@ -350,7 +350,8 @@ fn ranks_without_mpi_judge_features_together() {
             }
             thread::sleep(Duration::from_millis(2));
         };
-        thread::sleep(Duration::from_millis(50));
+        // By now all have met, or else wait for one that will not come.
+        thread::sleep(Duration::from_millis(200));
         let start = Instant::now();
         let sent = Command::new("kill").args(["-KILL", &process.to_string()]).status().expect("every system has it");
         let ended = child.wait_with_output().expect("it ends");
