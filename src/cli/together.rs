@@ -5,11 +5,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use cmae::graph::Program;
 use cmae::ranks::store::StoreError;
-use cmae::ranks::{self, Ranks};
+use cmae::ranks::{self, JoinError, Joined, Launched, Ranks};
 use cmae::spec::MicroBatch;
 use cmae::train::{StepLine, Watch};
 
@@ -19,7 +20,7 @@ use super::signals;
 /// Joins the ranks that this process was started with, and does what they are started for. What it gives is told as the error of a
 /// command that was stopped.
 pub fn main(work: impl FnOnce(&Arc<dyn Ranks>) -> Result<Option<String>, String>) -> Result<(), String> {
-    let joined = ranks::join(lost).map_err(|error| error.to_string())?;
+    let joined = join().map_err(|error| error.to_string())?;
     let engine = joined.ranks.clone();
     if engine.count() == 1 {
         return work(&engine)?.map_or(Ok(()), Err);
@@ -46,6 +47,25 @@ pub fn main(work: impl FnOnce(&Arc<dyn Ranks>) -> Result<Option<String>, String>
         }
     }
 }
+
+/// Joins the ranks, and says what it waits for where that takes long: a launcher's variables may be left over from another job.
+fn join() -> Result<Joined, JoinError> {
+    let launched = Launched::read(|name| std::env::var(name).ok());
+    let (joined, is_joined) = mpsc::channel::<()>();
+    if let Some(Launched { by, rank, count: count @ 2.., .. }) = launched {
+        std::thread::spawn(move || {
+            if let Err(RecvTimeoutError::Timeout) = is_joined.recv_timeout(LONG) {
+                errln!("rank {rank} of {count}, by the variables of {by}, waits for the others to come");
+            }
+        });
+    }
+    let found = ranks::join(lost);
+    drop(joined);
+    found
+}
+
+/// More than ranks of one launcher are apart.
+const LONG: Duration = Duration::from_secs(10);
 
 /// Ends this process, since a rank is gone, or has ended all.
 fn lost(error: &StoreError) -> ! {

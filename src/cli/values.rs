@@ -95,7 +95,7 @@ fn figures(values: &[f64]) -> String {
     let finite: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
     let count = finite.len().max(1) as f64;
     let mean = finite.iter().sum::<f64>() / count;
-    let deviation = (finite.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count).sqrt();
+    let deviation = (finite.iter().map(|value| (value - mean) * (value - mean)).sum::<f64>() / count).sqrt();
     let (least, most) = finite
         .iter()
         .fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), value| (least.min(*value), most.max(*value)));
