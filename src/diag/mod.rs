@@ -103,10 +103,7 @@ impl Diagnostic {
         let told = self.help.is_some() && self.help == other.help && !self.labels.is_empty();
         // The same words at another place are the same mistake.
         let same_words = self.message == other.message
-            && match self.code {
-                Code::Requirement | Code::ShapeMismatch | Code::GraphTooLarge => true,
-                _ => false,
-            };
+            && matches!(self.code, Code::Requirement | Code::ShapeMismatch | Code::GraphTooLarge);
         told && (same_words || culprits(self) == culprits(other))
     }
 }
