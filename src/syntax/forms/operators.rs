@@ -127,7 +127,7 @@ fn range(place: &Place) -> Option<Fault> {
         let fault =
             Fault::new("range", Code::MissingValue, "a range has two ends").label(place.token().range(), "here");
         let start = place.operand_before(place.at);
-        if place.ends_value(place.at - 1) && (start..place.at).len() > 0 {
+        if place.ends_value(place.at - 1) && start < place.at {
             let end = place.operand_after(place.at + 1).max(place.at + 1);
             let fault =
                 fault.help(format!("leave out the third: `{}`", shown(place.slice(value_start(place), place.at))));
