@@ -9,6 +9,7 @@ use cmae::run::tensor_file::write_atomically;
 use cmae::source::Sources;
 use cmae::syntax::parse_file;
 
+use super::files::below;
 use super::output::{errln, out, outln};
 use super::pipeline::draw;
 
@@ -106,31 +107,14 @@ fn write(path: &Path, text: &str) -> Result<(), String> {
     write().map_err(|error| format!("cannot write {}: {error}", path.display()))
 }
 
-/// The files that `paths` name: themselves, or below a folder all that end in `.cmae`, in the order of their names.
+/// The files that `paths` name: themselves, or all below a folder.
 fn files_of(paths: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
     let mut files = Vec::new();
     for path in paths {
-        if path.is_dir() {
-            below(path, &mut files)?;
-        } else {
-            files.push(path.clone());
+        match path.is_dir() {
+            true => files.extend(below(path)?),
+            false => files.push(path.clone()),
         }
     }
     Ok(files)
-}
-
-fn below(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), String> {
-    let failed = |error| format!("cannot read {}: {error}", folder.display());
-    let mut entries = std::fs::read_dir(folder).map_err(failed)?.collect::<Result<Vec<_>, _>>().map_err(failed)?;
-    entries.sort_by_key(std::fs::DirEntry::file_name);
-    for entry in entries {
-        let (path, kind) = (entry.path(), entry.file_type().map_err(failed)?);
-        let is_hidden = entry.file_name().to_string_lossy().starts_with('.');
-        if kind.is_dir() && !is_hidden {
-            below(&path, files)?;
-        } else if !kind.is_dir() && path.extension().is_some_and(|extension| extension == "cmae") {
-            files.push(path);
-        }
-    }
-    Ok(())
 }

@@ -15,6 +15,7 @@ mod exchange;
 mod explain;
 mod export;
 mod features;
+mod files;
 mod fmt;
 mod inspect;
 mod launch;

@@ -126,7 +126,7 @@ impl Machine<'_> {
             here.dedup();
             (1..=12).contains(&here.len()).then(|| format!("there is {}", listed(&here)))
         };
-        let found = plain.or_else(|| field().and_then(of_field)).or_else(of_op).or_else(of_std);
+        let found = plain.or_else(|| field().and_then(of_field)).or_else(of_std).or_else(of_op);
         diagnostic.maybe_help(found.map(|found| format!("did you mean `{found}`?")).or_else(modules).or_else(around))
     }
 

@@ -2,9 +2,9 @@
 //!
 //! **Invariant:** a body that is given braces gets one of each.
 
-use super::forms::items::section_of;
 use super::mended::Fault;
 use super::place::{Place, SECTIONS, Within};
+use super::sections::section_of;
 use super::token::{Kind, Token};
 use crate::diag::Code;
 

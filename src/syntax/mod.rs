@@ -21,6 +21,7 @@ mod numbers;
 mod place;
 mod print;
 mod recover;
+mod sections;
 pub mod token;
 
 use std::cell::RefCell;

@@ -97,7 +97,8 @@ fn what_a_help_line_says_to_type_mends_the_file() {
         let page = Page::read(root(name));
         for fence in page.fences.iter().filter(|fence| fence.info == "cmae") {
             let (sources, found) = told(&fence.text);
-            for diagnostic in &found {
+            // What does not follow the grammar has tests of its own: `recovery`.
+            for diagnostic in found.iter().filter(|diagnostic| !diagnostic.code.as_str().starts_with("syntax::")) {
                 let Some((range, typed)) = change(diagnostic, &sources, &fence.text) else { continue };
                 let mut text = fence.text.clone();
                 text.replace_range(range, &typed);

@@ -46,7 +46,8 @@ fn mistakes() -> Vec<Mistake> {
             let of =
                 |sign: char| fence.text.lines().filter_map(move |line| line.strip_prefix(sign)).collect::<Vec<_>>();
             let old = of('-');
-            let start = (0..quickstart.len()).find(|at| quickstart[*at..].starts_with(&old)).expect("it stands there");
+            // What goes to the end of the file has no line behind it.
+            let Some(start) = (0..quickstart.len()).find(|at| quickstart[*at..].starts_with(&old)) else { continue };
             let found = messages(&edited(&fence.text));
             if let [message] = found.as_slice() {
                 let new = of('+').into_iter().map(str::to_owned).collect();
@@ -140,7 +141,7 @@ fn the_rest_of_a_file_is_checked() {
     // A name and a type that are wrong, beside a text that does not follow the grammar.
     let text = with(&[
         ("batch_size = 64", "batch_size: 64"),
-        ("|> mean_tokens |> projector |> predictor", "|> mean_tokens |> projecter |> predictor"),
+        ("|> mean_tokens |> momentum.projector", "|> mean_tokenz |> momentum.projector"),
         ("param mask_ratio      = 50%", "param mask_ratio      = 0.5"),
     ]);
     let codes: Vec<Code> = told(&text).iter().map(|diagnostic| diagnostic.code).collect();
