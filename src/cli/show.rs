@@ -39,7 +39,7 @@ pub struct Args {
     what: What,
     #[arg(value_name = "PIPELINE")]
     file: PathBuf,
-    /// With `value`, what to show: `online.query`, `losses.contrastive`.
+    /// With `value`, what to show: `online.query`, `target.key`.
     #[arg(value_name = "VALUE")]
     values: Vec<String>,
     /// Prints a plan, or the cost, as one line of JSON.
