@@ -7,6 +7,10 @@
 //! cargo test --release --test it generators:: -- --ignored --nocapture        texts drawn at random (CMAE_INPUTS=1000000)
 //! cargo test --release --test it xla_offline:: -- --ignored --nocapture      a step compiled for an H100 that is not here
 //! cargo test --release --test it xla:: -- --ignored --nocapture                every pipeline in f64 on a device
+//! cargo test --release --test it golden:: -- --ignored --nocapture            every method's reference on a plugin
+//! cargo test --release --test it ranks:: -- --ignored --nocapture             every pipeline on 2 to 4 ranks, in f64 and f32
+//! CMAE_LAYOUTS=1000000 cargo test --release --test it format::                layouts drawn at random
+//! CMAE_KILLS=20 cargo test --features mpi --test it mpi::a_rank_that_dies     kills of one of four ranks
 //! cargo test --release --test decode -- --ignored --nocapture                 damaged pictures and sources, 10,000 of each format
 //! .ci/miri                                                                    unsafe code under Miri, on nightly
 //! ```
