@@ -10,8 +10,9 @@ use serde_json::{Map, Value, json};
 use super::output::outln;
 use super::pipeline::Options;
 
-/// Settings and definitions in which two or more pipelines or runs differ, with the value of each: overrides and what variants replace
-/// count as what they make of a pipeline.
+/// Tells the settings and definitions in which pipelines or runs differ.
+///
+/// Overrides and what variants replace count as what they make of a pipeline.
 #[derive(clap::Args)]
 pub struct Args {
     /// Files of pipelines, or folders of runs.

@@ -13,8 +13,9 @@ use super::files::below;
 use super::output::{errln, out, outln};
 use super::pipeline::draw;
 
-/// Lays `.cmae` files out: indentation, spaces, empty lines. Lines stay as they were broken, and columns that were aligned on purpose
-/// stay aligned; nothing that means anything is changed.
+/// Lays `.cmae` files out: indentation, spaces, empty lines.
+///
+/// Lines stay as they were broken, and columns that were aligned on purpose stay aligned; nothing that means anything is changed.
 #[derive(clap::Args)]
 pub struct Args {
     /// Files, folders with all below them, or `-` for stdin, which goes to stdout. By default this folder.

@@ -60,42 +60,15 @@ impl Reads {
     pub fn expr(&mut self, expr: &Expr) {
         match &expr.kind {
             ExprKind::Path(names) => self.names.extend(names.first().map(|name| name.text.clone())),
+            // Names that a rule's path holds in braces.
+            ExprKind::Str(text) => self.names.extend(super::rules::names_in(text).map(Arc::from)),
             ExprKind::Field(base, field) => match &base.kind {
                 ExprKind::Path(names) if names.len() == 1 => {
                     self.fields.insert((names[0].text.clone(), field.text.clone()));
                 }
                 _ => self.expr(base),
             },
-            ExprKind::Unary(_, base) => self.expr(base),
-            ExprKind::Index(a, b) | ExprKind::Binary(_, a, b) | ExprKind::Range(a, b) | ExprKind::Pipe(a, b) => {
-                self.expr(a);
-                self.expr(b);
-            }
-            ExprKind::Call(callee, arguments) => {
-                self.expr(callee);
-                arguments.iter().for_each(|argument| self.expr(&argument.value));
-            }
-            ExprKind::If { condition, then, otherwise } => {
-                [condition, then, otherwise].into_iter().for_each(|e| self.expr(e));
-            }
-            ExprKind::Tuple(items) | ExprKind::List(items) => items.iter().for_each(|item| self.expr(item)),
-            ExprKind::Record(fields) => fields.iter().for_each(|(_, value)| self.expr(value)),
-            ExprKind::Comprehension { item, loops, condition } => {
-                self.expr(item);
-                loops.iter().for_each(|l| self.expr(&l.values));
-                condition.iter().for_each(|condition| self.expr(condition));
-            }
-            // Names that a rule's path holds in braces.
-            ExprKind::Str(text) => self.names.extend(super::rules::names_in(text).map(Arc::from)),
-            ExprKind::Unread
-            | ExprKind::None
-            | ExprKind::Int(_)
-            | ExprKind::Float(_)
-            | ExprKind::Ratio(_)
-            | ExprKind::Pixels(_)
-            | ExprKind::Epochs(_)
-            | ExprKind::Steps(_)
-            | ExprKind::Bool(_) => {}
+            _ => expr.parts().into_iter().for_each(|part| self.expr(part)),
         }
     }
 }

@@ -278,37 +278,7 @@ fn in_path(expr: &Expr, used: &mut Names) {
 /// Adds the names that an expression reads.
 pub(super) fn in_expr(expr: &Expr, used: &mut Names) {
     match &expr.kind {
-        ExprKind::Path(names) => {
-            used.extend(names.first().map(|n| n.text.clone()));
-        }
-        ExprKind::Field(base, _) | ExprKind::Unary(_, base) => in_expr(base, used),
-        ExprKind::Index(a, b) | ExprKind::Binary(_, a, b) | ExprKind::Range(a, b) | ExprKind::Pipe(a, b) => {
-            in_expr(a, used);
-            in_expr(b, used);
-        }
-        ExprKind::Call(callee, args) => {
-            in_expr(callee, used);
-            args.iter().for_each(|a| in_expr(&a.value, used));
-        }
-        ExprKind::If { condition, then, otherwise } => {
-            [condition, then, otherwise].iter().for_each(|e| in_expr(e, used));
-        }
-        ExprKind::Tuple(items) | ExprKind::List(items) => items.iter().for_each(|e| in_expr(e, used)),
-        ExprKind::Record(fields) => fields.iter().for_each(|(_, e)| in_expr(e, used)),
-        ExprKind::Comprehension { item, loops, condition } => {
-            in_expr(item, used);
-            loops.iter().for_each(|l| in_expr(&l.values, used));
-            condition.iter().for_each(|e| in_expr(e, used));
-        }
-        ExprKind::Unread
-        | ExprKind::None
-        | ExprKind::Int(_)
-        | ExprKind::Float(_)
-        | ExprKind::Ratio(_)
-        | ExprKind::Pixels(_)
-        | ExprKind::Epochs(_)
-        | ExprKind::Steps(_)
-        | ExprKind::Bool(_)
-        | ExprKind::Str(_) => {}
+        ExprKind::Path(names) => used.extend(names.first().map(|n| n.text.clone())),
+        _ => expr.parts().into_iter().for_each(|part| in_expr(part, used)),
     }
 }

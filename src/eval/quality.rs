@@ -14,7 +14,7 @@ use super::knn::{KnnError, Search, accuracy, check_others};
 use super::map::{FeatureMap, feature_map};
 use super::pass::{Look, Pass};
 use super::pixels;
-use super::shared::{self, LeftOut, Sink, left_out, shared};
+use super::shared::{LeftOut, Sink, left_out, shared};
 use crate::backend::Session;
 use crate::data::DataError;
 use crate::data::evaluation::{EvalBatches, some_of};
@@ -335,7 +335,7 @@ impl Judge {
             Ok(search.add(&made.features, &made.labels, &shown)?)
         })?;
         let left_one_out = asked.iter().flatten().filter(|identity| in_bank.contains(identity)).count();
-        let predictions = shared::joined(engine, search.vote(temperature)?.predictions);
+        let predictions = ranks::of_each(engine, search.vote(temperature)?.predictions).concat();
         let of_bank_label = |label: &i64| labels.get(usize::try_from(*label).ok()?).copied();
         let joined: Vec<i64> = queries.labels.iter().map(|label| of_bank_label(label).unwrap_or(-1)).collect();
         let knn = Accuracy {

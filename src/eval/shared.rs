@@ -61,39 +61,24 @@ fn gathered(engine: &dyn Ranks, own: Made) -> Vec<Made> {
     if count == 1 {
         return vec![own];
     }
-    let (rows, dims) = (ranks::each(engine, own.rows.len() as i64), ranks::each(engine, own.features.dim as i64));
-    let most = |of: &[i64]| of.iter().copied().max().unwrap_or(0) as usize;
-    let (longest, dim) = (most(&rows), most(&dims));
-    let Made { features: Features { mut data, .. }, labels, rows: images } = own;
+    let Made { features: Features { rows, dim, mut data }, labels, rows: images } = own;
+    let most = |own: usize| ranks::each(engine, own as i64).into_iter().max().unwrap_or(0) as usize;
+    let (longest, dim) = (most(rows), most(dim));
+    // A number of values that is the same on all.
     data.resize(longest * dim, 0.0);
-    let mut ids = labels;
-    ids.resize(longest, 0);
-    ids.extend(images.iter().map(|image| *image as i64));
-    ids.resize(2 * longest, 0);
-    let (mut all, mut all_ids) = (vec![0.0; data.len() * count], vec![0; ids.len() * count]);
+    let mut all = vec![0.0; data.len() * count];
     engine.all_gather(Values::F32(&data), ValuesMut::F32(&mut all));
-    engine.all_gather(Values::I64(&ids), ValuesMut::I64(&mut all_ids));
-    let of = |(rank, rows): (usize, &i64)| {
-        let (rows, first, first_id) = (*rows as usize, rank * longest * dim, rank * 2 * longest);
-        let ids = |from: usize| all_ids[first_id + from..first_id + from + rows].iter();
+    let labels = ranks::of_each(engine, labels);
+    let images = ranks::of_each(engine, images.into_iter().map(|image| image as i64).collect());
+    let of = |(rank, (labels, images)): (usize, (Vec<i64>, Vec<i64>))| {
+        let (rows, first) = (images.len(), rank * longest * dim);
         Made {
             features: Features { rows, dim, data: all[first..first + rows * dim].to_vec() },
-            labels: ids(0).copied().collect(),
-            rows: ids(longest).map(|image| *image as usize).collect(),
+            labels,
+            rows: images.into_iter().map(|image| image as usize).collect(),
         }
     };
-    rows.iter().enumerate().map(of).collect()
-}
-
-/// The numbers of each rank behind one another, in their order.
-pub fn joined(engine: &dyn Ranks, own: Vec<i64>) -> Vec<i64> {
-    let lengths = ranks::each(engine, own.len() as i64);
-    let longest = lengths.iter().copied().max().unwrap_or(0) as usize;
-    let (mut own, mut all) = (own, vec![0; longest * lengths.len()]);
-    own.resize(longest, 0);
-    engine.all_gather(Values::I64(&own), ValuesMut::I64(&mut all));
-    let of = |(rank, len): (usize, &i64)| all[rank * longest..rank * longest + *len as usize].to_vec();
-    lengths.iter().enumerate().flat_map(of).collect()
+    labels.into_iter().zip(images).enumerate().map(of).collect()
 }
 
 /// The broken pictures among those that `batches` of all ranks went over.

@@ -164,16 +164,17 @@ pub fn text_of_first(ranks: &dyn Ranks, own: &str) -> String {
 
 /// The text of each rank, in their order.
 pub fn text_of_each(ranks: &dyn Ranks, own: &str) -> Vec<String> {
-    if ranks.count() == 1 {
-        return vec![own.to_owned()];
-    }
+    of_each(ranks, own.bytes().map(i64::from).collect()).iter().map(|bytes| text(bytes)).collect()
+}
+
+/// The numbers of each rank, in their order; each may have as many as it likes.
+pub fn of_each(ranks: &dyn Ranks, mut own: Vec<i64>) -> Vec<Vec<i64>> {
     let lengths = each(ranks, own.len() as i64);
     let most = lengths.iter().copied().max().unwrap_or(0) as usize;
-    let mut bytes: Vec<i64> = own.bytes().map(i64::from).collect();
-    bytes.resize(most, 0);
+    own.resize(most, 0);
     let mut all = vec![0; most * ranks.count()];
-    ranks.all_gather(Values::I64(&bytes), ValuesMut::I64(&mut all));
-    let of = |(at, len): (usize, &i64)| text(&all[at * most..at * most + *len as usize]);
+    ranks.all_gather(Values::I64(&own), ValuesMut::I64(&mut all));
+    let of = |(at, len): (usize, &i64)| all[at * most..at * most + *len as usize].to_vec();
     lengths.iter().enumerate().map(of).collect()
 }
 

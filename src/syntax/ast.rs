@@ -271,6 +271,39 @@ pub enum ExprKind {
     },
 }
 
+impl Expr {
+    /// The expressions that it is made of, in the order of the text.
+    pub fn parts(&self) -> Vec<&Expr> {
+        match &self.kind {
+            ExprKind::Field(base, _) | ExprKind::Unary(_, base) => vec![base],
+            ExprKind::Index(a, b) | ExprKind::Binary(_, a, b) | ExprKind::Range(a, b) | ExprKind::Pipe(a, b) => {
+                vec![a, b]
+            }
+            ExprKind::Call(callee, arguments) => {
+                std::iter::once(&**callee).chain(arguments.iter().map(|argument| &argument.value)).collect()
+            }
+            ExprKind::If { condition, then, otherwise } => vec![then, condition, otherwise],
+            ExprKind::Tuple(items) | ExprKind::List(items) => items.iter().collect(),
+            ExprKind::Record(fields) => fields.iter().map(|(_, value)| value).collect(),
+            ExprKind::Comprehension { item, loops, condition } => {
+                let over = loops.iter().map(|one| &one.values);
+                std::iter::once(&**item).chain(over).chain(condition.as_deref()).collect()
+            }
+            ExprKind::Path(_)
+            | ExprKind::Unread
+            | ExprKind::None
+            | ExprKind::Int(_)
+            | ExprKind::Float(_)
+            | ExprKind::Ratio(_)
+            | ExprKind::Pixels(_)
+            | ExprKind::Epochs(_)
+            | ExprKind::Steps(_)
+            | ExprKind::Bool(_)
+            | ExprKind::Str(_) => Vec::new(),
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct Argument {
     pub name: Option<Name>,
