@@ -23,10 +23,10 @@ type Place = (usize, usize);
 
 /// The text of each line.
 pub fn lay_out(lines: &[Line<'_>]) -> Vec<String> {
-    let aligned = aligned(lines);
+    let (aligned, begun) = (aligned(lines), beginnings(lines));
     // The column of each class of aligned pieces, as far as it is known.
     let mut columns = vec![0; aligned.apart.len()];
-    let mut placed = place(lines, &aligned, &columns);
+    let mut placed = place(lines, &begun, &aligned, &columns);
     for _ in 0..ROUNDS {
         let mut needed = vec![0; columns.len()];
         for ((line, piece), class) in &aligned.classes {
@@ -38,7 +38,7 @@ pub fn lay_out(lines: &[Line<'_>]) -> Vec<String> {
             break;
         }
         columns = needed;
-        placed = place(lines, &aligned, &columns);
+        placed = place(lines, &begun, &aligned, &columns);
     }
     lines.iter().zip(&placed).map(|(line, placed)| text(line, placed)).collect()
 }
@@ -56,13 +56,13 @@ fn end(lines: &[Line<'_>], placed: &[Vec<usize>], (line, piece): Place) -> usize
 }
 
 /// The column of each piece.
-fn place(lines: &[Line<'_>], aligned: &Aligned, columns: &[usize]) -> Vec<Vec<usize>> {
+fn place(lines: &[Line<'_>], begun: &[usize], aligned: &Aligned, columns: &[usize]) -> Vec<Vec<usize>> {
     let mut placed: Vec<Vec<usize>> = Vec::with_capacity(lines.len());
     for (at, line) in lines.iter().enumerate() {
         let mut own: Vec<usize> = Vec::with_capacity(line.pieces.len());
         for (index, piece) in line.pieces.iter().enumerate() {
             let Some(before) = index.checked_sub(1) else {
-                own.push(indent(lines, &placed, at));
+                own.push(indent(lines, begun, &placed, at));
                 continue;
             };
             let end = own[before] + line.pieces[before].text.chars().count();
@@ -77,18 +77,18 @@ fn place(lines: &[Line<'_>], aligned: &Aligned, columns: &[usize]) -> Vec<Vec<us
 }
 
 /// Where line `at` begins.
-fn indent(lines: &[Line<'_>], placed: &[Vec<usize>], at: usize) -> usize {
+fn indent(lines: &[Line<'_>], begun: &[usize], placed: &[Vec<usize>], at: usize) -> usize {
     let line = &lines[at];
     let start = |line: usize| placed[line].first().copied().unwrap_or(0);
     let block = match line.inside {
-        Some(opener) if line.closes => return start(begun(lines, opener)),
-        Some(opener) => start(begun(lines, opener)) + INDENT,
+        Some(opener) if line.closes => return start(begun[opener]),
+        Some(opener) => start(begun[opener]) + INDENT,
         None => 0,
     };
     if !line.continues {
         return block;
     }
-    let first = begun(lines, at);
+    let first = begun[at];
     if line.pieces[0].text == "|>" {
         // Below the chain's first, which its own line may have moved.
         for (before, columns) in placed.iter().enumerate().skip(first) {
@@ -101,17 +101,21 @@ fn indent(lines: &[Line<'_>], placed: &[Vec<usize>], at: usize) -> usize {
     block + INDENT
 }
 
-/// The line that begins what line `at` goes on with.
-fn begun(lines: &[Line<'_>], at: usize) -> usize {
-    let mut at = at;
-    while at > 0 && (lines[at].continues || lines[at].pieces.is_empty()) {
-        at -= 1;
+/// For each line the one that begins what it goes on with.
+fn beginnings(lines: &[Line<'_>]) -> Vec<usize> {
+    let mut found: Vec<usize> = Vec::with_capacity(lines.len());
+    for (at, line) in lines.iter().enumerate() {
+        let Some(mut before) = at.checked_sub(1).filter(|_| line.continues || line.pieces.is_empty()) else {
+            found.push(at);
+            continue;
+        };
         // Over lines of brackets that this definition holds.
-        while at > 0 && lines[at].closes && lines[at].inside.is_some() {
-            at = lines[at].inside.unwrap_or(0);
+        while let Some(opener) = lines[before].inside.filter(|_| lines[before].closes) {
+            before = opener;
         }
+        found.push(found[before]);
     }
-    at
+    found
 }
 
 fn aligned(lines: &[Line<'_>]) -> Aligned {

@@ -20,6 +20,8 @@ pub fn lines(text: &str) -> Vec<Line<'_>> {
     let mut lines: Vec<Line<'_>> = Vec::new();
     // Of each open bracket the line that it stands in, and whether entries stand in it, which no comma parts.
     let mut open: Vec<(usize, bool)> = Vec::new();
+    // The last piece that is no comment.
+    let mut before: Option<Piece<'_>> = None;
     let mut written = written(text);
     gaps::set(&mut written);
     for pieces in written {
@@ -34,10 +36,8 @@ pub fn lines(text: &str) -> Vec<Line<'_>> {
         if closes && lines.last().is_some_and(|line| line.pieces.is_empty()) {
             lines.pop();
         }
-        let before =
-            lines.iter().rev().flat_map(|line| line.pieces.iter().rev()).find(|p| p.kind != PieceKind::Comment);
         let in_block = open.last().is_none_or(|(_, is_block)| *is_block);
-        let continues = in_block && !closes && gaps::continues(before, first);
+        let continues = in_block && !closes && gaps::continues(before.as_ref(), first);
         let inside = open.last().map(|(line, _)| *line);
         let at = lines.len();
         for (index, piece) in pieces.iter().enumerate() {
@@ -50,6 +50,7 @@ pub fn lines(text: &str) -> Vec<Line<'_>> {
                 _ => {}
             }
         }
+        before = pieces.iter().rev().find(|piece| piece.kind != PieceKind::Comment).cloned().or(before);
         lines.push(Line { pieces, inside, closes, continues });
     }
     while lines.last().is_some_and(|line| line.pieces.is_empty()) {
