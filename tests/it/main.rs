@@ -46,6 +46,7 @@ mod golden;
 mod init;
 mod inspect;
 mod ir;
+mod judged_runs;
 mod judging;
 mod kept_lists;
 mod lang;

@@ -17,10 +17,10 @@ use cmae::train::{Ended, SessionError, SessionOptions, StepLine, Watch, session}
 use crate::cases::{flat, good};
 use crate::checkpoints::{FAULTS, Failing, Fault};
 use crate::command::{cmaec, root, run};
-use crate::judging;
 use crate::methods::compile;
 use crate::pictures::write_folder;
 use crate::runs::{SMALL, losses, text, weights, with};
+use crate::{judged_runs, judging};
 
 /// Keeps what is said.
 #[derive(Default)]
@@ -163,7 +163,7 @@ fn when(out: &Path, pictures: &Path, then: impl FnOnce()) -> String {
     let [train_folder, val] = ["train", "val"].map(|split| pictures.join("good").join(split));
     let more = ["train.epochs=2", "evaluate.knn.every=1 epochs", "evaluate.reconstructions=none"];
     let program = judging::program(&train_folder, &val, &more);
-    let (ended, said) = judging::train(&program, out, false, 4, then);
+    let (ended, said) = judged_runs::train(&program, out, false, 4, then);
     let error = ended.err().map(|error| match error {
         SessionError::Data { error, .. } => {
             let help = error.help().map(|help| format!("\nhelp: {help}")).unwrap_or_default();
@@ -194,7 +194,7 @@ fn when_there_are_no_labels(out: &Path, pictures: &Path) -> String {
     flat(pictures);
     let flat = pictures.join("flat/train");
     let program = judging::program(&flat, &flat, &["train.epochs=1", "evaluate.reconstructions=none"]);
-    let (ended, said) = judging::train(&program, out, false, 0, || ());
+    let (ended, said) = judged_runs::train(&program, out, false, 0, || ());
     assert_eq!(ended.unwrap_or_else(|error| panic!("{error}")), Ended::Finished);
     said.into_iter().find(|line| line.starts_with("kNN")).expect("it is told")
 }
