@@ -344,9 +344,9 @@ fn compile_all(seed: u64, count: u64) -> (u64, usize) {
 
 #[test]
 fn no_text_makes_the_compiler_panic_abort_or_hang() {
-    let (accepted, codes) = compile_all(1, 400);
+    let (accepted, codes) = compile_all(1, 250);
     // Neither all broken at the first letter, nor all as they were.
-    assert!((20..350).contains(&accepted) && codes > 12, "{accepted} accepted, {codes} codes");
+    assert!((12..220).contains(&accepted) && codes > 12, "{accepted} accepted, {codes} codes");
 }
 
 #[test]

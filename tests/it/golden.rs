@@ -83,13 +83,13 @@ fn every_method_agrees_in_f32() {
     agree_on(&BACKENDS, METHODS.into_iter().map(|(name, _)| name), &[]);
 }
 
-/// A plugin's compiler takes most of the time: every other method here, all in [`every_method_agrees_on_xla`].
+/// A plugin's compiler takes most of the time: every third method here, all in [`every_method_agrees_on_xla`].
 #[test]
 fn every_method_agrees_in_f64() {
     let names = || METHODS.into_iter().map(|(name, _)| name);
     agree_on(&BACKENDS, names(), &["--precision", "f64"]);
     if let Some(backend) = crate::xla::backend() {
-        agree_on(&[backend], names().step_by(2), &["--precision", "f64"]);
+        agree_on(&[backend], names().step_by(3), &["--precision", "f64"]);
     }
 }
 

@@ -190,12 +190,16 @@ fn learns(page: &Page, method: &Method, backend: &str) {
     }
 }
 
-/// All methods of a share of the page, so that two cores take them side by side.
-fn share(part: usize, parts: usize) {
+/// All methods of a share of the page, so that two cores take them side by side. A plugin's compiler takes most of the time: every
+/// other method there, unless it is `on_xla` that is asked about.
+fn share(part: usize, parts: usize, on_xla: bool) {
     let page = page();
-    for backend in ["cpu", "dfdx"].into_iter().chain(crate::xla::backend()) {
+    let backends = ["cpu", "dfdx"].into_iter().filter(|_| !on_xla);
+    for backend in backends.chain(crate::xla::backend()) {
+        let on_device = !["cpu", "dfdx"].contains(&backend);
         let trained = |method: &&Method| backend != "dfdx" || WITH_DFDX.contains(&method.pipeline.as_str());
-        let mine = page.methods.iter().skip(part).step_by(parts).filter(trained);
+        let every = if on_device && !on_xla { 2 } else { 1 };
+        let mine = page.methods.iter().skip(part).step_by(parts).filter(trained).step_by(every);
         // All are tried, so that one run tells of every pipeline that fails.
         let fails = |method: &&Method| std::panic::catch_unwind(|| learns(&page, method, backend)).is_err();
         let failed: Vec<&str> = mine.filter(fails).map(|method| method.pipeline.as_str()).collect();
@@ -205,12 +209,19 @@ fn share(part: usize, parts: usize) {
 
 #[test]
 fn every_pipeline_learns_first_half() {
-    share(0, 2);
+    share(0, 2, false);
 }
 
 #[test]
 fn every_pipeline_learns_second_half() {
-    share(1, 2);
+    share(1, 2, false);
+}
+
+#[test]
+#[ignore = "minutes: CMAE_PJRT_PLUGIN=FILE cargo test -- --ignored every_pipeline_learns_on_xla"]
+fn every_pipeline_learns_on_xla() {
+    crate::xla::backend().expect("it needs a plugin");
+    share(0, 1, true);
 }
 
 #[test]
