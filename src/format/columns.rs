@@ -13,7 +13,7 @@ use super::pieces::{Piece, PieceKind};
 const INDENT: usize = 2;
 
 /// Words behind which a name stands a letter apart, whatever stands above and below.
-const DECLARING: [&str; 8] = ["add", "block", "branch", "fn", "param", "pipeline", "state", "use"];
+const DECLARING: [&str; 9] = ["add", "block", "branch", "fn", "param", "pipeline", "remove", "state", "use"];
 
 /// More rounds than columns can move one another: each settles those of one more piece.
 const ROUNDS: usize = 64;

@@ -8,6 +8,9 @@ const WORDS: [&str; 17] = [
     "role", "path",
 ];
 
+/// Those that may be names too: no sign, and nothing that touches them, stands behind the word.
+const NAMES_TOO: [&str; 5] = ["as", "in", "init", "role", "path"];
+
 /// Those that stand behind an operand.
 const INFIX: [&str; 6] = ["if", "else", "and", "or", "when", "repeat"];
 
@@ -26,7 +29,7 @@ pub fn continues(before: Option<&Piece<'_>>, first: &Piece<'_>) -> bool {
 pub fn ends_operand(piece: &Piece<'_>) -> bool {
     match piece.kind {
         PieceKind::Number | PieceKind::Text | PieceKind::Close => true,
-        PieceKind::Name => !WORDS.contains(&piece.text),
+        PieceKind::Name => !WORDS.contains(&piece.text) || NAMES_TOO.contains(&piece.text) && piece.text != "in",
         PieceKind::Open | PieceKind::Comment => false,
         PieceKind::Sign => piece.text == "?",
     }
@@ -35,7 +38,7 @@ pub fn ends_operand(piece: &Piece<'_>) -> bool {
 /// Whether another entry begins with `piece`: an operand ends before it, and it goes on with none.
 fn begins_entry(before: &Piece<'_>, piece: &Piece<'_>) -> bool {
     let is_name = piece.kind == PieceKind::Name && !INFIX.contains(&piece.text) && !WORDS.contains(&piece.text);
-    is_name && piece.gap > 1 && ends_operand(before)
+    is_name && piece.gap > 1 && ends_operand(before) && !WORDS.contains(&before.text)
 }
 
 /// Sets how far apart the pieces of each line belong.
@@ -82,7 +85,7 @@ fn is_apart(before: &Piece<'_>, piece: &Piece<'_>, is_unary: bool, in_tight: boo
         ("::" | "..", _) | (_, "::" | ".." | ":") => false,
         (".", _) => false,
         (_, ".") => !glued,
-        (_, "(" | "[") if ends_operand(before) => !glued,
+        (_, "(" | "[") if ends_operand(before) || NAMES_TOO.contains(&before.text) => !glued,
         (_, "{") => true,
         _ => !is_unary,
     }

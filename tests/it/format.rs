@@ -113,7 +113,7 @@ fn any_white_space_means_the_same() {
 /// Nothing in it looks back over the whole file for each line: such a text would take an hour.
 #[test]
 fn long_files_are_laid_out_as_any() {
-    let comments = format!("{}pipeline x {{ }}\n", "// a\n".repeat(200_000));
+    let comments = format!("{}pipeline x {{}}\n", "// a\n".repeat(200_000));
     assert!(format(&comments) == comments);
     let chain = format!("pipeline x {{\n  views {{\n    a = b\n{}  }}\n}}\n", "      |> c\n".repeat(50_000));
     let laid_out = format(&chain);
