@@ -3,10 +3,14 @@
 //! **Invariant:** the compiler reads a file through [`Sources::load`] and nowhere else, so that a test can compile from
 //! memory and an error can always show the text it speaks of.
 
+mod embedded;
+
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use self::embedded::{PIPELINES, STDLIB};
 
 /// Index of a text in [`Sources`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,8 +39,17 @@ pub struct Source {
     pub fault: Option<Fault>,
     /// Whether it is the standard library's.
     pub library: bool,
-    /// Folder that `use` paths of this text are relative to.
-    folder: Option<PathBuf>,
+    home: Home,
+}
+
+/// Where `use` paths of a text lead.
+#[derive(Debug, Clone)]
+enum Home {
+    /// Relative to where the program was started: the text is no file.
+    Nowhere,
+    Folder(PathBuf),
+    /// Among the pipelines that the binary holds.
+    Pipelines,
 }
 
 /// What keeps bytes from being a text of this language.
@@ -54,30 +67,6 @@ pub enum Fault {
 
 /// Bytes of a file at most: the longest pipeline has ten thousand, and what is longer is another kind of file.
 pub const MAX_BYTES: usize = 200_000;
-
-/// The standard library's files as they were when the binary was built: (file name, text).
-const STDLIB: &[(&str, &str)] = &[
-    ("attention.cmae", include_str!("../stdlib/attention.cmae")),
-    ("codebook.cmae", include_str!("../stdlib/codebook.cmae")),
-    ("decoder.cmae", include_str!("../stdlib/decoder.cmae")),
-    ("heads.cmae", include_str!("../stdlib/heads.cmae")),
-    ("hog.cmae", include_str!("../stdlib/hog.cmae")),
-    ("hybrid.cmae", include_str!("../stdlib/hybrid.cmae")),
-    ("layers.cmae", include_str!("../stdlib/layers.cmae")),
-    ("losses.cmae", include_str!("../stdlib/losses.cmae")),
-    ("masks.cmae", include_str!("../stdlib/masks.cmae")),
-    ("memory.cmae", include_str!("../stdlib/memory.cmae")),
-    ("mixing.cmae", include_str!("../stdlib/mixing.cmae")),
-    ("monitors.cmae", include_str!("../stdlib/monitors.cmae")),
-    ("pictures.cmae", include_str!("../stdlib/pictures.cmae")),
-    ("pooling.cmae", include_str!("../stdlib/pooling.cmae")),
-    ("positions.cmae", include_str!("../stdlib/positions.cmae")),
-    ("predictors.cmae", include_str!("../stdlib/predictors.cmae")),
-    ("teachers.cmae", include_str!("../stdlib/teachers.cmae")),
-    ("tokenizer.cmae", include_str!("../stdlib/tokenizer.cmae")),
-    ("views.cmae", include_str!("../stdlib/views.cmae")),
-    ("vit.cmae", include_str!("../stdlib/vit.cmae")),
-];
 
 /// All texts of one compilation.
 #[derive(Debug, Default)]
@@ -117,12 +106,15 @@ impl Sources {
     pub fn add_text(&mut self, name: impl Into<String>, text: impl Into<Arc<str>>) -> SourceId {
         let text: Arc<str> = text.into();
         let fault = fault_of(&text);
-        self.add(Source { name: name.into(), text, fault, library: false, folder: None })
+        self.add(Source { name: name.into(), text, fault, library: false, home: Home::Nowhere })
     }
 
     /// Loads a file; a path that is loaded already gives the same id.
     pub fn load(&mut self, path: &Path) -> Result<SourceId, std::io::Error> {
         let name = path.display().to_string();
+        if let Some(shipped) = name.strip_prefix("std::") {
+            return self.load_shipped(shipped).map_err(|(_, error)| error);
+        }
         if let Some(id) = self.find(&name) {
             return Ok(id);
         }
@@ -130,8 +122,42 @@ impl Sources {
             Some((_, contents)) => decode(contents),
             None => decode(&read(path)?),
         };
-        let folder = Some(path.parent().unwrap_or(Path::new("")).to_path_buf());
-        Ok(self.add(Source { name, text, fault, library: false, folder }))
+        let home = Home::Folder(path.parent().unwrap_or(Path::new("")).to_path_buf());
+        Ok(self.add(Source { name, text, fault, library: false, home }))
+    }
+
+    /// Loads the file of the pipeline that `use pipeline a::b` names: `std::b` is the one that the binary holds, else `a/b.cmae` beside
+    /// `from`. Gives the path that was looked for with the error.
+    pub fn load_pipeline(&mut self, from: SourceId, path: &[&str]) -> Result<SourceId, (String, std::io::Error)> {
+        match (path, &self.get(from).home) {
+            (["std", rest @ ..], _) => self.load_shipped(&rest.join("::")),
+            ([name], Home::Pipelines) => self.load_shipped(name),
+            _ => self.load_module(from, path),
+        }
+    }
+
+    fn load_shipped(&mut self, pipeline: &str) -> Result<SourceId, (String, std::io::Error)> {
+        let name = format!("std::{pipeline}");
+        if let Some(id) = self.find(&name) {
+            return Ok(id);
+        }
+        match Sources::shipped(pipeline) {
+            Some(text) => {
+                let home = Home::Pipelines;
+                Ok(self.add(Source { name, text: text.into(), fault: None, library: false, home }))
+            }
+            None => Err((name, std::io::ErrorKind::NotFound.into())),
+        }
+    }
+
+    /// The text of a pipeline that the binary holds.
+    pub fn shipped(pipeline: &str) -> Option<&'static str> {
+        PIPELINES.iter().find(|(name, _)| name.strip_suffix(".cmae") == Some(pipeline)).map(|(_, text)| *text)
+    }
+
+    /// Names of the pipelines that the binary holds, in the order of the alphabet.
+    pub fn shipped_names() -> impl Iterator<Item = &'static str> {
+        PIPELINES.iter().map(|(name, _)| name.trim_end_matches(".cmae"))
     }
 
     /// Loads the file that `use a::b::item` names: `b.cmae` of the standard library where `a` is `std`, else `a/b.cmae`
@@ -155,13 +181,19 @@ impl Sources {
             let Some((_, text)) = STDLIB.iter().find(|(n, _)| *n == file) else {
                 return Err((name, std::io::ErrorKind::NotFound.into()));
             };
-            return Ok(self.add(Source { name, text: (*text).into(), fault: None, library: true, folder: None }));
+            return Ok(self.add(Source {
+                name,
+                text: (*text).into(),
+                fault: None,
+                library: true,
+                home: Home::Nowhere,
+            }));
         }
         relative.extend(module);
         relative.set_extension("cmae");
-        let path = match &self.get(from).folder {
-            Some(folder) => folder.join(relative),
-            None => relative,
+        let path = match &self.get(from).home {
+            Home::Folder(folder) => folder.join(relative),
+            Home::Nowhere | Home::Pipelines => relative,
         };
         self.load(&path).map_err(|error| (path.display().to_string(), error))
     }

@@ -6,6 +6,7 @@ mod bench;
 mod bench_loader;
 mod check;
 mod compile;
+mod completions;
 mod cost;
 mod data;
 mod devices;
@@ -19,6 +20,7 @@ mod files;
 mod fmt;
 mod inspect;
 mod launch;
+mod new;
 mod output;
 mod passes;
 mod pipeline;
@@ -57,6 +59,7 @@ struct Cli {
 enum Command {
     Run(run::Args),
     Launch(launch::Args),
+    New(new::Args),
     Check(check::Args),
     Fmt(fmt::Args),
     Show(show::Args),
@@ -72,12 +75,15 @@ enum Command {
     Inspect(inspect::Args),
     Data(data::Args),
     Explain(explain::Args),
+    Completions(completions::Args),
+    Man(completions::ManArgs),
 }
 
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::main(args),
         Command::Launch(args) => launch::main(args),
+        Command::New(args) => new::main(args),
         Command::Check(args) => check::main(args),
         Command::Fmt(args) => fmt::main(args),
         Command::Show(args) => show::main(args),
@@ -93,6 +99,8 @@ pub fn main() -> ExitCode {
         Command::Data(args) => data::main(args),
         Command::Verify(args) => verify::main(args),
         Command::Explain(args) => explain::main(args),
+        Command::Completions(args) => completions::main(args),
+        Command::Man(args) => completions::man(args),
     };
     match result {
         Ok(()) => {

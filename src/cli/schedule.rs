@@ -9,6 +9,8 @@ use super::output::outln;
 
 /// Even steps that a run is shown in.
 const STEPS: u32 = 20;
+/// Letters of a schedule's plot.
+const WIDTH: u32 = 60;
 
 /// A heading, and the number below it over time.
 type Column<'p> = (String, &'p Schedule);
@@ -37,6 +39,20 @@ pub fn show(program: &Program) -> Result<(), String> {
         let cells = columns.iter().map(|(name, schedule)| format!("  {:>1$.6e}", value(schedule), width(name)));
         outln!("{epoch:>8.2}{}", cells.collect::<String>());
     }
+    // The shape of each over the run, from its least to its most.
+    let name_width = columns.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    outln!();
+    for (name, schedule) in &columns {
+        let place = |column: u32| total * f64::from(column) / f64::from(WIDTH - 1);
+        let values: Vec<f64> = (0..WIDTH).map(|column| schedule.at(place(column), per_epoch, total)).collect();
+        let (low, high) =
+            values.iter().fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(*value), high.max(*value)));
+        let pad = " ".repeat(name_width - name.chars().count());
+        match low < high {
+            true => outln!("{name}{pad}  {}  {low:.3e} to {high:.3e}", bars(&values, low, high)),
+            false => outln!("{name}{pad}  {low:.3e} throughout"),
+        }
+    }
     for rule in &train.rules {
         if let Some(until) = rule.frozen_until {
             let epoch = until.steps(per_epoch, total) / per_epoch;
@@ -44,6 +60,13 @@ pub fn show(program: &Program) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// A column of eighths for each value.
+fn bars(values: &[f64], low: f64, high: f64) -> String {
+    const EIGHTHS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let height = |value: &f64| ((value - low) / (high - low) * 7.0).round() as usize;
+    values.iter().map(|value| EIGHTHS[height(value).min(7)]).collect()
 }
 
 /// Learning rate, weight decay, momenta of averaged copies and scheduled numbers of the graph; of rules what is not one number.

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use cmae::graph::masking::maskings;
+use cmae::graph::sketch::Sketch;
 use cmae::graph::step::Body;
 use cmae::graph::{Graph, Layout, Program, TensorKind, flops};
+use cmae::report::{diagram, mermaid};
 use cmae::spec::MicroBatch;
 use cmae::train::fit::Fit;
 
@@ -17,7 +19,7 @@ use super::{cost, exchange, plan, schedule, values, views};
 enum What {
     /// Modules with shapes, parameters, FLOPs and memory of a step.
     Summary,
-    /// Every value of the training graph, one a line.
+    /// Every value of the training graph, one a line; by `--format svg` or `mermaid` a picture of its modules and what flows between them.
     Graph,
     /// The same as `graph`.
     Ir,
@@ -33,6 +35,13 @@ enum What {
     Schedule,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Svg,
+    Mermaid,
+}
+
 /// Shows what a pipeline compiles to.
 #[derive(clap::Args)]
 pub struct Args {
@@ -45,6 +54,9 @@ pub struct Args {
     /// Prints a plan, or the cost, as one line of JSON.
     #[arg(long)]
     json: bool,
+    /// How a graph is shown: `svg` and `mermaid` draw branches, modules, losses and where gradients go.
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    format: Format,
     /// Threads that compute, for `cost`. By default one for each core.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
@@ -73,6 +85,23 @@ pub fn main(args: Args) -> Result<(), String> {
     }
     if args.drawing.is_wanted() && !matches!(args.what, What::Views) {
         return Err("only views are drawn\nhelp: cmaec show views PIPELINE -o FILE.png".to_owned());
+    }
+    match args.format {
+        Format::Text => {}
+        Format::Svg | Format::Mermaid if !matches!(args.what, What::Graph) || args.ranks.is_some() => {
+            return Err(
+                "only the graph of one process is drawn\nhelp: cmaec show graph PIPELINE --format svg > FILE.svg"
+                    .to_owned(),
+            );
+        }
+        Format::Svg => {
+            out!("{}", diagram::svg(&program.spec.name, &Sketch::of(&program)));
+            return Ok(());
+        }
+        Format::Mermaid => {
+            out!("{}", mermaid::mermaid(&program.spec.name, &Sketch::of(&program)));
+            return Ok(());
+        }
     }
     if let Some(ranks) = args.ranks.map(usize::from) {
         return match args.what {

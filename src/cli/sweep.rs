@@ -6,6 +6,7 @@ use cmae::diag::Diagnostics;
 use cmae::graph::Program;
 use cmae::run::{metrics, shell};
 use cmae::source::Sources;
+use cmae::syntax::ast::{Expr, Override};
 use cmae::syntax::parse_sweep;
 use serde_json::Value;
 
@@ -43,16 +44,17 @@ fn values(sweep: &str) -> Result<Vec<String>, String> {
     let changes = parse_sweep(&sources, id, &mut diagnostics);
     let changes = changes.map_err(|_| pipeline::draw(diagnostics.list(), &sources))?;
     let mut seen: Vec<String> = Vec::new();
-    for change in &changes {
-        let text = change.value.to_string();
+    let values: Vec<&Expr> = changes.iter().filter_map(Override::value).collect();
+    for value in &values {
+        let text = value.to_string();
         if seen.contains(&text) {
             return Err(format!("`--sweep {sweep}` has the value {text} twice\nhelp: leave one of them out"));
         }
         seen.push(text);
     }
-    let name =
-        |change: &cmae::syntax::ast::Override| change.path.iter().map(|name| &*name.text).collect::<Vec<_>>().join(".");
-    Ok(changes.iter().map(|change| format!("{}={}", name(change), sources.slice(change.value.span))).collect())
+    let name = |change: &Override| change.path.iter().map(|name| &*name.text).collect::<Vec<_>>().join(".");
+    let texts = values.iter().map(|value| sources.slice(value.span));
+    Ok(changes.iter().zip(texts).map(|(change, text)| format!("{}={text}", name(change))).collect())
 }
 
 /// Refuses two combinations that train the very same: values that are written differently, or that nothing hangs on.

@@ -194,6 +194,9 @@ impl Machine<'_> {
             None if self.unread.contains(&name.text) => Err(Reported),
             None => {
                 let text = self.sources.slice(base.span);
+                if let Some(gone) = self.taken_away(&format!("{text}.{}", name.text), name.span, Code::UnknownField) {
+                    return self.fail(gone);
+                }
                 let named = text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.') && !text.is_empty();
                 let owner = match base.kind {
                     Kind::Record(_) | Kind::List(_) | Kind::Module(_) if named => format!("`{text}`"),

@@ -120,9 +120,9 @@ impl Machine<'_> {
                         scope.values.extend(poisoned);
                     }
                 }
-                Use::Pipeline { name, alias, span } => {
+                Use::Pipeline { module, alias, span } => {
                     declare(self, alias);
-                    let _ = self.use_pipeline(id, name, alias, *span, &mut scope);
+                    let _ = self.use_pipeline(id, module, alias, *span, &mut scope);
                 }
             }
         }
@@ -210,12 +210,15 @@ impl Machine<'_> {
     fn use_pipeline(
         &mut self,
         from: SourceId,
-        name: &Name,
+        module: &[Name],
         alias: &Name,
         span: Span,
         scope: &mut FileScope,
     ) -> Checked<()> {
-        let used = self.load_used(from, &[&name.text], span)?;
+        let path: Vec<&str> = module.iter().map(|name| &*name.text).collect();
+        let loaded = self.sources.load_pipeline(from, &path);
+        let used = self.used(loaded, &path, span)?;
+        let name = &module[module.len() - 1];
         match used.pipelines.iter().find(|(n, _, _)| n.text == name.text) {
             Some((_, item, file)) => {
                 scope.pipelines.push((alias.clone(), item.clone(), *file));
@@ -231,7 +234,18 @@ impl Machine<'_> {
     }
 
     fn load_used(&mut self, from: SourceId, path: &[&str], span: Span) -> Checked<Rc<FileScope>> {
-        match self.sources.load_module(from, path) {
+        let loaded = self.sources.load_module(from, path);
+        self.used(loaded, path, span)
+    }
+
+    /// The scope of a file that a `use` has found, or why it has not.
+    fn used(
+        &mut self,
+        loaded: Result<SourceId, (String, std::io::Error)>,
+        path: &[&str],
+        span: Span,
+    ) -> Checked<Rc<FileScope>> {
+        match loaded {
             Ok(id) if self.loading.contains(&id) => {
                 let start = self.loading.iter().position(|l| *l == id).unwrap_or(0);
                 let mut cycle: Vec<&str> =
@@ -247,11 +261,15 @@ impl Machine<'_> {
             Ok(id) => self.load_file(id),
             Err((name, error)) => {
                 let help = match path {
+                    ["std", pipeline] => shipped_suggestion(pipeline),
                     ["std", module, ..] => suggest(module, Sources::stdlib_modules()),
                     // A `use` names files without their ending.
                     _ => pipeline_suggestion(Path::new(&name)).map(|help| help.replace(".cmae`?", "`?")),
                 };
                 let what = match error.kind() {
+                    ErrorKind::NotFound if matches!(path, ["std", _]) => {
+                        format!("no pipeline {name} comes with the program")
+                    }
                     ErrorKind::NotFound => format!("there is no file {name}"),
                     ErrorKind::IsADirectory => format!("{name} is a folder"),
                     _ => format!("cannot read {name}: {error}"),
@@ -290,8 +308,17 @@ impl Machine<'_> {
     }
 }
 
+/// A pipeline of the program with a name like this one.
+fn shipped_suggestion(name: &str) -> Option<String> {
+    let near = nearest(name, Sources::shipped_names()).map(|near| format!("did you mean `std::{near}`?"));
+    near.or_else(|| Some("`cmaec new` lists the pipelines that come with the program".into()))
+}
+
 /// A file with a name like `path`'s in its folder, or one that `path` holds.
 fn pipeline_suggestion(path: &Path) -> Option<String> {
+    if let Some(name) = path.to_str().and_then(|path| path.strip_prefix("std::")) {
+        return shipped_suggestion(name);
+    }
     if path.is_dir() {
         let mut files: Vec<PathBuf> = std::fs::read_dir(path).ok()?.filter_map(|e| Some(e.ok()?.path())).collect();
         files.sort_unstable();

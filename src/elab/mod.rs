@@ -6,6 +6,7 @@
 //! **Invariant:** evaluation ends: blocks and functions cannot reach themselves, since a file sees only files loaded
 //! before it and an item only itself through `use`, whose cycles are errors; and it ends soon: see [`budget`].
 
+mod additions;
 mod args;
 mod budget;
 mod builtin;
@@ -78,6 +79,8 @@ pub struct Machine<'a> {
     pub emas: Vec<EmaSpec>,
     /// What the pipeline defines, for who looks for it in the wrong place.
     outline: Vec<unknown::Defined>,
+    /// What variants took away, by its path.
+    removed: Vec<Vec<Name>>,
     /// Names that are defined twice, both places: neither is known to be meant.
     twice: std::collections::BTreeSet<Span>,
     /// What `model` defines, in the order in which it was made.
@@ -113,6 +116,7 @@ impl<'a> Machine<'a> {
             views: Vec::new(),
             emas: Vec::new(),
             outline: Vec::new(),
+            removed: Vec::new(),
             twice: std::collections::BTreeSet::new(),
             definitions: Vec::new(),
             imports: imports::Imports::default(),

@@ -1,32 +1,43 @@
 //! Overrides: `with { … }` of a variant and `--set NAME=VALUE` change the tree before it is evaluated.
 //!
+//! Before: what a change asks for, as written. [`additions`] puts in what the base has not.
+//!
 //! A path names a parameter (`mask_ratio`), a definition of a section (`train.epochs`, `online.mask`), or an argument of
 //! the call that a definition makes (`model.encoder.depth`). A call that stands by itself goes by its callee: `evaluate.knn.k`
 //! is its argument, `evaluate.knn = none` turns it off.
 
-use super::section::EVALUATION_BATCH;
-use super::unused;
+use super::additions;
+use super::section::{EVALUATION_BATCH, bindings, bindings_mut, call_of, missing, section_word, section_words};
 use crate::diag::{Code, Diagnostic, nearest, suggest};
-use crate::syntax::ast::{Argument, Binding, Entry, Expr, ExprKind, Name, Override, Pipeline, Section, SectionKind};
+use crate::syntax::ast::{
+    Argument, Binding, Change, Entry, Expr, ExprKind, Name, Override, Pipeline, Section, SectionKind,
+};
 
-/// Applies one override to `pipeline`.
+/// Applies one change to `pipeline`.
 pub fn apply(pipeline: &mut Pipeline, change: &Override) -> Result<(), Diagnostic> {
     let text = change.path.iter().map(|n| &*n.text).collect::<Vec<_>>().join(".");
-    if change.adds {
-        return add(pipeline, change, &text);
+    match &change.change {
+        Change::Set(binding) => set(pipeline, &change.path, binding, &text),
+        Change::Add(binding) => additions::add(pipeline, &change.path, binding, &text),
+        Change::Remove => remove(pipeline, &change.path, &text),
+        Change::Section { section, adds } => additions::section(pipeline, &change.path, section, *adds),
     }
-    match change.path.as_slice() {
+}
+
+/// Sets a parameter, a definition, a setting or an argument.
+fn set(pipeline: &mut Pipeline, path: &[Name], new: &Binding, text: &str) -> Result<(), Diagnostic> {
+    match path {
         [name] if &*name.text == "export" => {
             let section = pipeline.sections.iter_mut().find(|s| s.kind == SectionKind::Export);
             match section {
-                Some(section) => section.entries = vec![Entry::Expr(change.value.clone())],
-                None => return Err(unknown(name, "the pipeline", Vec::new())),
+                Some(section) => section.entries = vec![Entry::Expr(new.value.clone())],
+                None => return Err(missing(name, "the pipeline", Vec::new())),
             }
             Ok(())
         }
         [name] => match pipeline.params.iter_mut().find(|(n, _)| n.text == name.text) {
             Some((_, value)) => {
-                *value = change.value.clone();
+                *value = new.value.clone();
                 Ok(())
             }
             None => {
@@ -43,14 +54,14 @@ pub fn apply(pipeline: &mut Pipeline, change: &Override) -> Result<(), Diagnosti
                     [] => Some(format!("declare what the base does not have: `param {} = …`", name.text)),
                     paths => Some(format!("write {}", either(paths))),
                 };
-                Err(unknown(name, &format!("pipeline `{}`", pipeline.name.text), known).maybe_help(help))
+                Err(missing(name, &format!("pipeline `{}`", pipeline.name.text), known).maybe_help(help))
             }
         },
         [section_name, name, rest @ ..] => {
             let known = section_words(pipeline);
             let owner = format!("pipeline `{}`", pipeline.name.text);
             let section = pipeline.sections.iter_mut().find(|s| section_word(s) == *section_name.text);
-            let Some(section) = section else { return Err(unknown(section_name, &owner, known)) };
+            let Some(section) = section else { return Err(missing(section_name, &owner, known)) };
             let names: Vec<String> = bindings(section).map(|b| b.name.text.to_string()).collect();
             let extends = match section.kind {
                 SectionKind::Train | SectionKind::Data => true,
@@ -70,20 +81,18 @@ pub fn apply(pipeline: &mut Pipeline, change: &Override) -> Result<(), Diagnosti
             let known_binding = names.iter().any(|n| **n == *name.text);
             if !known_binding && extends && rest.is_empty() {
                 // A setting that the file leaves at its default; whether there is one of this name shows later.
-                let binding = Binding { name: name.clone(), value: change.value.clone(), repeat: None, when: None };
-                section.entries.push(Entry::Binding(binding));
+                section.entries.push(Entry::Binding(new.clone()));
                 return Ok(());
             }
             if let (Some(call), [argument]) = (called_mut(section, &name.text), rest) {
-                return set_argument(call, argument, &change.value, &text);
+                return set_argument(call, argument, &new.value, &text);
             }
             if rest.is_empty()
                 && let Some(entry) =
                     section.entries.iter_mut().find(|entry| call_of(entry).as_deref() == Some(&*name.text))
             {
                 // From now on a definition of that name, which later changes find.
-                let binding = Binding { name: name.clone(), value: change.value.clone(), repeat: None, when: None };
-                *entry = Entry::Binding(binding);
+                *entry = Entry::Binding(new.clone());
                 return Ok(());
             }
             let calls: Vec<String> = section.entries.iter().filter_map(call_of).collect();
@@ -91,59 +100,116 @@ pub fn apply(pipeline: &mut Pipeline, change: &Override) -> Result<(), Diagnosti
             let names: Vec<String> = names.into_iter().chain(calls).chain(settings).collect();
             match (bindings_mut(section).find(|b| b.name.text == name.text), rest) {
                 (Some(binding), []) => {
-                    binding.value = change.value.clone();
+                    binding.value = new.value.clone();
+                    // What the change does not speak of stays.
+                    binding.repeat = new.repeat.clone().or(binding.repeat.take());
+                    binding.when = new.when.clone().or(binding.when.take());
                     Ok(())
                 }
-                (Some(binding), [argument]) => set_argument(&mut binding.value, argument, &change.value, &text),
+                (Some(binding), [argument]) => set_argument(&mut binding.value, argument, &new.value, &text),
                 (None, _) => {
                     let near = nearest(&name.text, names.iter().map(String::as_str)).is_some();
                     let help = (rest.is_empty() && extensible && !near)
                         .then(|| format!("add what the base does not have: `add {text} = …`"));
-                    Err(unknown(name, &format!("`{word}`"), names).maybe_help(help))
+                    Err(missing(name, &format!("`{word}`"), names).maybe_help(help))
                 }
-                (Some(_), [_, deeper, ..]) => {
-                    Err(Diagnostic::new(Code::UnknownSetting, format!("`{text}` reaches deeper than an argument"))
-                        .label(deeper.span, "too deep")
-                        .help("replace the whole definition: write it out in a variant"))
-                }
+                (Some(_), [_, deeper, ..]) => Err(too_deep(deeper, text)),
             }
         }
         [] => Ok(()),
     }
 }
 
-/// Declares a parameter, or a definition at the end of a section.
-fn add(pipeline: &mut Pipeline, change: &Override, text: &str) -> Result<(), Diagnostic> {
-    let taken = |span| {
-        Diagnostic::new(Code::DuplicateName, format!("the base has `{text}` already"))
-            .label(change.path[change.path.len() - 1].span, "added here")
-            .label(span, "defined here")
-            .help(format!("replace it: `{text} = …`, without `param` or `add`"))
-    };
-    match change.path.as_slice() {
-        [name] => match pipeline.params.iter().find(|(n, _)| n.text == name.text) {
-            Some((first, _)) => Err(taken(first.span)),
-            None => {
-                pipeline.params.push((name.clone(), change.value.clone()));
-                Ok(())
+/// Takes a definition, a branch, a setting or an argument away; a setting and an argument are at their defaults then.
+fn remove(pipeline: &mut Pipeline, path: &[Name], text: &str) -> Result<(), Diagnostic> {
+    let owner = format!("pipeline `{}`", pipeline.name.text);
+    match path {
+        [] => Ok(()),
+        [name] => {
+            let counted = (pipeline.params.len(), pipeline.sections.len());
+            pipeline.params.retain(|(param, _)| param.text != name.text);
+            pipeline.sections.retain(|section| section_word(section) != *name.text);
+            if counted != (pipeline.params.len(), pipeline.sections.len()) {
+                return Ok(());
             }
-        },
-        [section_name, name] => {
-            let (known, owner) = (section_words(pipeline), format!("pipeline `{}`", pipeline.name.text));
-            let section = pipeline.sections.iter_mut().find(|s| section_word(s) == *section_name.text);
-            let Some(section) = section else { return Err(unknown(section_name, &owner, known)) };
-            if let Some(first) = bindings(section).find(|b| b.name.text == name.text) {
-                return Err(taken(first.name.span));
+            let params = pipeline.params.iter().map(|(param, _)| param.text.to_string());
+            let known: Vec<String> = params.chain(section_words(pipeline)).collect();
+            let paths: Vec<String> = elsewhere(pipeline, &name.text);
+            let help = paths.first().map(|path| format!("write `remove {path}`"));
+            Err(missing(name, &owner, known).maybe_help(help))
+        }
+        [section_name, name, rest @ ..] => {
+            let known = section_words(pipeline);
+            let Some(section) = pipeline.sections.iter_mut().find(|s| section_word(s) == *section_name.text) else {
+                return Err(missing(section_name, &owner, known));
+            };
+            let is_it = |entry: &Entry| match entry {
+                Entry::Binding(binding) => binding.name.text == name.text,
+                Entry::Rule(_) => &*name.text == "parameters",
+                entry => call_of(entry).as_deref() == Some(&*name.text),
+            };
+            if !section.entries.iter().any(is_it) {
+                let names = bindings(section).map(|binding| binding.name.text.to_string());
+                let known = names.chain(section.entries.iter().filter_map(call_of)).collect();
+                return Err(missing(name, &format!("`{}`", section_name.text), known));
             }
-            let binding = Binding { name: name.clone(), value: change.value.clone(), repeat: None, when: None };
-            section.entries.push(Entry::Binding(binding));
+            match rest {
+                [] => {
+                    section.entries.retain(|entry| !is_it(entry));
+                    Ok(())
+                }
+                [argument] => {
+                    let value = section.entries.iter_mut().find(|entry| is_it(entry)).and_then(|entry| match entry {
+                        Entry::Binding(binding) => Some(&mut binding.value),
+                        Entry::Expr(expr) => Some(expr),
+                        Entry::Require(_) | Entry::Rule(_) => None,
+                    });
+                    value.map_or(Ok(()), |value| remove_argument(value, argument, text))
+                }
+                [_, deeper, ..] => Err(too_deep(deeper, text)),
+            }
+        }
+    }
+}
+
+fn too_deep(name: &Name, text: &str) -> Diagnostic {
+    Diagnostic::new(Code::UnknownSetting, format!("`{text}` reaches deeper than an argument"))
+        .label(name.span, "too deep")
+        .help("replace the whole definition: write it out in a variant")
+}
+
+/// Whether `argument` is the one that goes by `name`: named so, or a name that stands for itself.
+fn goes_by(argument: &Argument, name: &Name) -> bool {
+    match (&argument.name, &argument.value.kind) {
+        (Some(n), _) => n.text == name.text,
+        (None, ExprKind::Path(path)) => path.len() == 1 && path[0].text == name.text,
+        _ => false,
+    }
+}
+
+/// Leaves an argument of the call that `value` is at its default; of a chain, that of the last call.
+fn remove_argument(value: &mut Expr, name: &Name, text: &str) -> Result<(), Diagnostic> {
+    let span = value.span;
+    match &mut value.kind {
+        ExprKind::Pipe(_, last) => remove_argument(last, name, text),
+        ExprKind::Call(_, arguments) if arguments.iter().any(|argument| goes_by(argument, name)) => {
+            arguments.retain(|argument| !goes_by(argument, name));
             Ok(())
         }
-        path => {
-            let span = path.last().map_or(change.value.span, |name| name.span);
-            Err(Diagnostic::new(Code::UnknownSetting, format!("`add {text}` names no definition of a section"))
-                .label(span, "here")
-                .help("write `add losses.NAME = …`"))
+        kind => {
+            let given: Vec<String> = match kind {
+                ExprKind::Call(_, arguments) => {
+                    arguments.iter().filter_map(|a| Some(a.name.as_ref()?.text.to_string())).collect()
+                }
+                _ => Vec::new(),
+            };
+            let message = format!("the base does not give `{text}`");
+            Err(Diagnostic::new(Code::UnknownSetting, message)
+                .label(name.span, "nothing to take away")
+                .label(span, "defined here")
+                .maybe_help(
+                    suggest(&name.text, given.iter().map(String::as_str)).or_else(|| Some("leave it out".into())),
+                ))
         }
     }
 }
@@ -171,49 +237,12 @@ fn set_argument(value: &mut Expr, name: &Name, new: &Expr, text: &str) -> Result
                 .help("leave the last part of the name out"));
         }
     };
-    let is_it = |argument: &Argument| match (&argument.name, &argument.value.kind) {
-        (Some(n), _) => n.text == name.text,
-        (None, ExprKind::Path(path)) => path.len() == 1 && path[0].text == name.text,
-        _ => false,
-    };
     let argument = Argument { name: Some(name.clone()), value: new.clone() };
-    match arguments.iter_mut().find(|a| is_it(a)) {
+    match arguments.iter_mut().find(|argument| goes_by(argument, name)) {
         Some(existing) => *existing = argument,
         None => arguments.push(argument),
     }
     Ok(())
-}
-
-/// Puts what a variant added before the first definition of its section that reads it: a definition sees those above it.
-pub fn order_additions(pipeline: &mut Pipeline, changes: &[Override]) {
-    for change in changes.iter().filter(|change| change.adds) {
-        let [section_name, name] = change.path.as_slice() else { continue };
-        let Some(section) = pipeline.sections.iter_mut().find(|s| section_word(s) == *section_name.text) else {
-            continue;
-        };
-        let entries = &mut section.entries;
-        let reads = |entry: &Entry| match entry {
-            Entry::Binding(binding) => unused::reads(&binding.value, &name.text),
-            _ => false,
-        };
-        let is_it = |entry: &Entry| matches!(entry, Entry::Binding(binding) if binding.name.text == name.text);
-        let (reader, added) = (entries.iter().position(reads), entries.iter().position(is_it));
-        if let (Some(reader), Some(added)) = (reader, added)
-            && reader < added
-        {
-            let entry = entries.remove(added);
-            entries.insert(reader, entry);
-        }
-    }
-}
-
-/// Name of a call that stands by itself: `knn(…)` in `evaluate`.
-fn call_of(entry: &Entry) -> Option<String> {
-    let Entry::Expr(Expr { kind: ExprKind::Call(callee, _), .. }) = entry else { return None };
-    match &callee.kind {
-        ExprKind::Path(names) if names.len() == 1 => Some(names[0].text.to_string()),
-        _ => None,
-    }
 }
 
 fn called_mut<'s>(section: &'s mut Section, name: &str) -> Option<&'s mut Expr> {
@@ -252,43 +281,4 @@ fn either(paths: &[String]) -> String {
         Some((last, rest)) => format!("{} or {last}", rest.join(", ")),
         None => String::new(),
     }
-}
-
-fn unknown(name: &Name, owner: &str, known: Vec<String>) -> Diagnostic {
-    Diagnostic::new(Code::UnknownSetting, format!("{owner} has no `{}`", name.text))
-        .label(name.span, "not there")
-        .maybe_help(suggest(&name.text, known.iter().map(String::as_str)))
-}
-
-fn bindings(section: &Section) -> impl Iterator<Item = &Binding> {
-    section.entries.iter().filter_map(|e| match e {
-        Entry::Binding(binding) => Some(binding),
-        _ => None,
-    })
-}
-
-fn bindings_mut(section: &mut Section) -> impl Iterator<Item = &mut Binding> {
-    section.entries.iter_mut().filter_map(|e| match e {
-        Entry::Binding(binding) => Some(binding),
-        _ => None,
-    })
-}
-
-/// The word by which a path names a section: a branch goes by its own name.
-fn section_word(section: &Section) -> String {
-    match &section.kind {
-        SectionKind::Data => "data".into(),
-        SectionKind::Views => "views".into(),
-        SectionKind::Model => "model".into(),
-        SectionKind::Branch(name, _) => name.text.to_string(),
-        SectionKind::Losses => "losses".into(),
-        SectionKind::Monitor => "monitor".into(),
-        SectionKind::Train => "train".into(),
-        SectionKind::Evaluate => "evaluate".into(),
-        SectionKind::Export => "export".into(),
-    }
-}
-
-fn section_words(pipeline: &Pipeline) -> Vec<String> {
-    pipeline.sections.iter().map(section_word).collect()
 }

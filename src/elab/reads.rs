@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::syntax::ast::{Entry, Expr, ExprKind, Pipeline, RuleSelector, SectionKind};
+use crate::syntax::ast::{Binding, Change, Entry, Expr, ExprKind, Pipeline, RuleSelector, Section, SectionKind};
 
 /// Names that stand by themselves, and `base.field` of a name.
 #[derive(Debug, Default)]
@@ -29,22 +29,35 @@ impl Reads {
     pub fn of(pipeline: &Pipeline) -> Reads {
         let mut reads = Reads::default();
         pipeline.params.iter().for_each(|(_, value)| reads.expr(value));
-        for section in &pipeline.sections {
-            if let SectionKind::Branch(_, Some(over)) = &section.kind {
-                reads.expr(&over.values);
-            }
-            section.entries.iter().for_each(|entry| reads.entry(entry));
-        }
+        pipeline.sections.iter().for_each(|section| reads.section(section));
         reads
+    }
+
+    /// Adds what a change brings in.
+    pub fn change(&mut self, change: &Change) {
+        match change {
+            Change::Set(binding) | Change::Add(binding) => self.binding(binding),
+            Change::Section { section, .. } => self.section(section),
+            Change::Remove => {}
+        }
+    }
+
+    fn section(&mut self, section: &Section) {
+        if let SectionKind::Branch(_, Some(over)) = &section.kind {
+            self.expr(&over.values);
+        }
+        section.entries.iter().for_each(|entry| self.entry(entry));
+    }
+
+    fn binding(&mut self, binding: &Binding) {
+        self.expr(&binding.value);
+        binding.repeat.iter().for_each(|repeat| self.expr(&repeat.count));
+        binding.when.iter().for_each(|when| self.expr(when));
     }
 
     fn entry(&mut self, entry: &Entry) {
         match entry {
-            Entry::Binding(binding) => {
-                self.expr(&binding.value);
-                binding.repeat.iter().for_each(|repeat| self.expr(&repeat.count));
-                binding.when.iter().for_each(|when| self.expr(when));
-            }
+            Entry::Binding(binding) => self.binding(binding),
             Entry::Expr(expr) => self.expr(expr),
             Entry::Require(require) => self.expr(&require.condition),
             Entry::Rule(rule) => {
@@ -57,7 +70,7 @@ impl Reads {
         }
     }
 
-    pub fn expr(&mut self, expr: &Expr) {
+    fn expr(&mut self, expr: &Expr) {
         match &expr.kind {
             ExprKind::Path(names) => self.names.extend(names.first().map(|name| name.text.clone())),
             // Names that a rule's path holds in braces.

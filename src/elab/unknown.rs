@@ -62,6 +62,9 @@ impl Machine<'_> {
     /// A name that means nothing where it stands.
     pub(super) fn unknown_name(&mut self, name: &Name, scope: &Rc<Scope>) -> Diagnostic {
         let text = &*name.text;
+        if let Some(gone) = self.taken_away(text, name.span, Code::UnknownName) {
+            return gone;
+        }
         let diagnostic =
             Diagnostic::new(Code::UnknownName, format!("`{text}` is not known here")).label(name.span, "not known");
         let same: Vec<&Defined> = self.outline.iter().filter(|defined| *defined.name.text == *text).collect();
@@ -128,6 +131,18 @@ impl Machine<'_> {
         };
         let found = plain.or_else(|| field().and_then(of_field)).or_else(of_std).or_else(of_op);
         diagnostic.maybe_help(found.map(|found| format!("did you mean `{found}`?")).or_else(modules).or_else(around))
+    }
+
+    /// `path` is read where a variant has taken it away.
+    pub(super) fn taken_away(&self, path: &str, read: Span, code: Code) -> Option<Diagnostic> {
+        let is_it = |removed: &&Vec<Name>| removed.iter().map(|name| &*name.text).eq(path.split('.'));
+        let removed = self.removed.iter().find(is_it)?.last()?;
+        Some(
+            Diagnostic::new(code, format!("`{path}` is taken away, and still read"))
+                .label(removed.span, "taken away here")
+                .label(read, "read here")
+                .help("take away what reads it too, or give that another value"),
+        )
     }
 
     /// What goes by `text` elsewhere, where the same is seen from here: `tau` and `temperature`.

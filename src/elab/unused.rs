@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::diag::{Code, Diagnostic, is_near};
-use crate::syntax::ast::{Block, BlockEntry, Dim, Entry, Expr, ExprKind, File, Function, Item, Name, Param, ParamType};
-use crate::syntax::ast::{Override, Pipeline, Require, RuleSelector, SectionKind, ShapeType, Statement, Use};
+use crate::syntax::ast::{
+    Binding, Block, BlockEntry, Change, Dim, Entry, Expr, ExprKind, File, Function, Item, Name, Override, Param,
+    ParamType, Pipeline, Require, RuleSelector, Section, SectionKind, ShapeType, Statement, Use,
+};
 
 use super::reads::Reads;
 use super::section::{EVALUATION_BATCH, EVALUATION_CALLS};
@@ -148,30 +150,50 @@ pub(super) fn names_read(pipeline: &Pipeline) -> Names {
     for (_, value) in &pipeline.params {
         in_expr(value, &mut used);
     }
-    for section in &pipeline.sections {
-        if let SectionKind::Branch(_, Some(over)) = &section.kind {
-            in_expr(&over.values, &mut used);
-        }
+    pipeline.sections.iter().for_each(|section| in_section(section, &mut used));
+    used
+}
+
+/// Names that a section reads.
+pub(super) fn names_in(section: &Section) -> Names {
+    let mut used = Names::new();
+    in_section(section, &mut used);
+    used
+}
+
+/// Adds the names that a change brings in.
+pub(super) fn in_change(change: &Change, used: &mut Names) {
+    match change {
+        Change::Set(binding) | Change::Add(binding) => in_binding(binding, used),
+        Change::Section { section, .. } => in_section(section, used),
+        Change::Remove => {}
     }
-    for entry in pipeline.sections.iter().flat_map(|s| &s.entries) {
+}
+
+fn in_section(section: &Section, used: &mut Names) {
+    if let SectionKind::Branch(_, Some(over)) = &section.kind {
+        in_expr(&over.values, used);
+    }
+    for entry in &section.entries {
         match entry {
-            Entry::Binding(binding) => {
-                in_expr(&binding.value, &mut used);
-                binding.repeat.iter().for_each(|r| in_expr(&r.count, &mut used));
-                binding.when.iter().for_each(|e| in_expr(e, &mut used));
-            }
-            Entry::Expr(expr) => in_expr(expr, &mut used),
-            Entry::Require(require) => in_require(require, &mut used),
+            Entry::Binding(binding) => in_binding(binding, used),
+            Entry::Expr(expr) => in_expr(expr, used),
+            Entry::Require(require) => in_require(require, used),
             Entry::Rule(rule) => {
-                rule.settings.iter().for_each(|(_, e)| in_expr(e, &mut used));
-                rule.each.iter().for_each(|l| in_expr(&l.values, &mut used));
+                rule.settings.iter().for_each(|(_, e)| in_expr(e, used));
+                rule.each.iter().for_each(|l| in_expr(&l.values, used));
                 if let RuleSelector::Paths(paths) = &rule.selector {
-                    paths.iter().for_each(|e| in_path(e, &mut used));
+                    paths.iter().for_each(|e| in_path(e, used));
                 }
             }
         }
     }
-    used
+}
+
+fn in_binding(binding: &Binding, used: &mut Names) {
+    in_expr(&binding.value, used);
+    binding.repeat.iter().for_each(|r| in_expr(&r.count, used));
+    binding.when.iter().for_each(|e| in_expr(e, used));
 }
 
 /// Names that an expression reads.
@@ -204,11 +226,7 @@ fn in_block(block: &Block, used: &mut Names) {
                 decl.when.iter().chain(frozen).for_each(|e| in_expr(e, used));
             }
             BlockEntry::Require(require) => in_require(require, used),
-            BlockEntry::Binding(binding) => {
-                in_expr(&binding.value, used);
-                binding.repeat.iter().for_each(|r| in_expr(&r.count, used));
-                binding.when.iter().for_each(|e| in_expr(e, used));
-            }
+            BlockEntry::Binding(binding) => in_binding(binding, used),
         }
     }
     in_function(&block.forward, used);
@@ -276,7 +294,7 @@ fn in_path(expr: &Expr, used: &mut Names) {
 }
 
 /// Adds the names that an expression reads.
-pub(super) fn in_expr(expr: &Expr, used: &mut Names) {
+fn in_expr(expr: &Expr, used: &mut Names) {
     match &expr.kind {
         ExprKind::Path(names) => used.extend(names.first().map(|n| n.text.clone())),
         _ => expr.parts().into_iter().for_each(|part| in_expr(part, used)),

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use crate::diag::{Code, Diagnostic, Reported, suggest};
 use crate::source::SourceId;
-use crate::syntax::ast::{Name, Override, Pipeline};
+use crate::syntax::ast::{Change, Name, Override, Pipeline};
 use crate::syntax::parse_override;
 
 use super::config::{Set, substitute};
 use super::files::PipelineItem;
 use super::reads::Reads;
 use super::scope::Scope;
-use super::{Checked, Machine, overrides, unused};
+use super::{Checked, Machine, additions, overrides, unused};
 
 /// A pipeline under its base's text.
 pub(super) struct Resolved {
@@ -52,8 +52,8 @@ impl Machine<'_> {
         for set in sets {
             let id = self.sources.add_text("--set", set.text.as_str());
             let mut change = parse_override(self.sources, id, self.diagnostics)?;
-            if let Some(config) = &set.config {
-                substitute(&mut change.value, config);
+            if let (Some(config), Change::Set(binding)) = (&set.config, &mut change.change) {
+                substitute(&mut binding.value, config);
             }
             resolved.changes.push(change);
         }
@@ -82,10 +82,13 @@ impl Machine<'_> {
             // What is left is checked as if it had not been asked for.
             let applied = overrides::apply(&mut pipeline, change);
             let _ = self.check(applied);
-            unused::in_expr(&change.value, &mut read);
-            reads.expr(&change.value);
+            if change.change == Change::Remove {
+                self.removed.push(change.path.clone());
+            }
+            unused::in_change(&change.change, &mut read);
+            reads.change(&change.change);
         }
-        overrides::order_additions(&mut pipeline, &changes);
+        additions::order(&mut pipeline, &changes);
         self.check_unused_in_pipeline(&pipeline, &read, &changes);
         self.check_unread(&pipeline, &reads);
         (pipeline, scope)

@@ -14,7 +14,7 @@ use crate::spec::{ImportSpec, ParameterRule, Selector, Spec};
 use super::accumulate::{Coupling, SplitError};
 use super::step::NoStep;
 use super::{
-    Fault, Graph, Init, Initial, Layout, Node, Program, TensorDecl, TensorKind, ValueId, outlook, prune, verify,
+    Fault, Graph, Init, Initial, Layout, Node, Program, TensorDecl, TensorKind, ValueId, outlook, prune, share, verify,
 };
 
 /// A program, and the places that errors at run time point to.
@@ -185,7 +185,7 @@ fn lower(typing: &Typing, outputs: &[(String, u32)], training: bool) -> Graph {
         graph.initial = trace.initial.iter().map(initial).collect();
         graph.updates = named(&trace.updates);
     }
-    prune::prune(&graph)
+    prune::prune(&share::share(&graph))
 }
 
 /// Paths of the tensors that a gradient flows to from each value in `roots`.

@@ -14,6 +14,8 @@ pub mod masking;
 pub mod outlook;
 pub mod prune;
 pub mod recompute;
+pub mod share;
+pub mod sketch;
 pub mod spread;
 pub mod step;
 pub mod text;

@@ -23,8 +23,8 @@ pub struct File {
 pub enum Use {
     /// `use a::b::{c, d}`: items `c` and `d` of module `a::b`.
     Items { module: Vec<Name>, items: Vec<Name>, span: Span },
-    /// `use pipeline p as q`.
-    Pipeline { name: Name, alias: Name, span: Span },
+    /// `use pipeline a::p as q`: the pipeline `p` of module `a::p`.
+    Pipeline { module: Vec<Name>, alias: Name, span: Span },
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -142,6 +142,13 @@ pub struct Binding {
     pub when: Option<Expr>,
 }
 
+impl Binding {
+    /// `name = value`, without clauses.
+    pub fn plain(name: Name, value: Expr) -> Binding {
+        Binding { name, value, repeat: None, when: None }
+    }
+}
+
 /// `name in values`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Loop {
@@ -215,13 +222,35 @@ pub struct Variant {
     pub overrides: Vec<Override>,
 }
 
-/// `train.epochs = 800`
+/// What a variant or `--set` changes of its base.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Override {
+    /// `train.epochs`; of a branch its name, of rules `train.parameters`.
     pub path: Vec<Name>,
-    pub value: Expr,
-    /// Declares what the base does not have, and so may not have it.
-    pub adds: bool,
+    pub change: Change,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// `train.epochs = 800`: what the base has, or leaves at its default. It goes by the path's last name.
+    Set(Binding),
+    /// `add losses.see = …`, `param layers = [3, 6]`: what the base may not have.
+    Add(Binding),
+    /// `remove losses.see`
+    Remove,
+    /// `branch online { … }`, or the rules of `parameters { … }` as a section `train` that holds nothing else: in the place of the
+    /// base's, or with `add` beside them.
+    Section { section: Section, adds: bool },
+}
+
+impl Override {
+    /// What the path's definition, parameter or argument becomes.
+    pub fn value(&self) -> Option<&Expr> {
+        match &self.change {
+            Change::Set(binding) | Change::Add(binding) => Some(&binding.value),
+            Change::Remove | Change::Section { .. } => None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

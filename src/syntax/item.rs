@@ -5,8 +5,8 @@ use std::sync::Arc;
 use pest::iterators::Pair;
 
 use super::ast::{
-    Binding, Block, BlockEntry, Dim, Entry, File, Frozen, Function, Item, Name, Override, Param, ParamType, Pipeline,
-    Repeat, Require, RuleSelector, Section, SectionKind, ShapeType, Statement, TensorDecl, Use, Variant,
+    Binding, Block, BlockEntry, Change, Dim, Entry, File, Frozen, Function, Item, Name, Override, Param, ParamType,
+    Pipeline, Repeat, Require, RuleSelector, Section, SectionKind, ShapeType, Statement, TensorDecl, Use, Variant,
 };
 use super::{Builder, Rule, ast};
 use crate::source::Span;
@@ -29,10 +29,16 @@ impl Builder<'_> {
         let span = self.span(&pair);
         let what = pair.into_inner().nth(1).expect("`use` is followed by what is used");
         if what.as_rule() == Rule::use_pipeline {
-            let mut names = what.into_inner().filter(|p| p.as_rule() == Rule::name).map(|p| self.name(p));
-            let name = names.next().expect("`use pipeline` has a name");
-            let alias = names.next().unwrap_or_else(|| name.clone());
-            uses.push(Use::Pipeline { name, alias, span });
+            let (mut module, mut alias) = (Vec::new(), None);
+            for part in what.into_inner() {
+                match part.as_rule() {
+                    Rule::use_path => module = part.into_inner().map(|p| self.name(p)).collect(),
+                    Rule::name => alias = Some(self.name(part)),
+                    _ => {}
+                }
+            }
+            let alias = alias.or_else(|| module.last().cloned()).expect("`use pipeline` has a path");
+            uses.push(Use::Pipeline { module, alias, span });
             return;
         }
         self.use_names(what, &[], span, uses);
@@ -243,8 +249,13 @@ impl Builder<'_> {
     fn binding(&self, pair: Pair<'_, Rule>) -> Binding {
         let mut inner = pair.into_inner();
         let name = self.name(inner.next().expect("a binding has a name"));
+        self.bound(name, inner)
+    }
+
+    /// A binding from its value on.
+    fn bound<'p>(&self, name: Name, mut inner: impl Iterator<Item = Pair<'p, Rule>>) -> Binding {
         let value = self.expr(inner.next().expect("a binding has a value"));
-        let mut binding = Binding { name, value, repeat: None, when: None };
+        let mut binding = Binding::plain(name, value);
         for clause in inner {
             match clause.as_rule() {
                 Rule::repeat => {
@@ -305,7 +316,7 @@ impl Builder<'_> {
                 Rule::binding => entries.push(Entry::Binding(self.binding(entry))),
                 Rule::assignment => {
                     let (name, value) = self.name_and_value(entry);
-                    entries.push(Entry::Binding(Binding { name, value, repeat: None, when: None }));
+                    entries.push(Entry::Binding(Binding::plain(name, value)));
                 }
                 Rule::require => entries.push(Entry::Require(self.require(entry))),
                 Rule::call_entry => {
@@ -313,15 +324,16 @@ impl Builder<'_> {
                     entries.push(Entry::Expr(self.expr(called.expect("an entry that is a call has it"))));
                 }
                 Rule::expr => entries.push(Entry::Expr(self.expr(entry))),
-                Rule::parameters => {
-                    for rule in entry.into_inner().filter(|p| p.as_rule() == Rule::parameter_rule) {
-                        entries.push(Entry::Rule(self.rule(rule)));
-                    }
-                }
+                Rule::parameters => entries.extend(self.rules(entry)),
                 _ => {}
             }
         }
         Section { kind, span, entries }
+    }
+
+    fn rules(&self, pair: Pair<'_, Rule>) -> impl Iterator<Item = Entry> {
+        let rules = pair.into_inner().filter(|p| p.as_rule() == Rule::parameter_rule);
+        rules.map(|rule| Entry::Rule(self.rule(rule)))
     }
 
     fn rule(&self, pair: Pair<'_, Rule>) -> ast::Rule {
@@ -349,12 +361,28 @@ impl Builder<'_> {
             match inner.as_rule() {
                 Rule::name => names.push(self.name(inner)),
                 Rule::override_entry => overrides.push(self.override_entry(inner)),
-                Rule::addition => overrides.push(Override { adds: true, ..self.override_entry(inner) }),
+                Rule::branch | Rule::parameters => overrides.push(self.changed_section(inner, false)),
+                Rule::addition => {
+                    let mut added = inner.into_inner().skip(1).peekable();
+                    let section = added.next_if(|p| matches!(p.as_rule(), Rule::branch | Rule::parameters));
+                    overrides.push(match section {
+                        Some(section) => self.changed_section(section, true),
+                        None => {
+                            let (path, binding) = self.changed(added);
+                            Override { path, change: Change::Add(binding) }
+                        }
+                    });
+                }
+                Rule::removal => {
+                    let removed = inner.into_inner().filter(|p| p.as_rule() == Rule::dotted);
+                    overrides.extend(removed.map(|p| Override { path: self.dotted(p), change: Change::Remove }));
+                }
                 Rule::pipeline_param => {
                     let mut parts = inner.into_inner().skip(1);
                     let name = self.name(parts.next().expect("a parameter has a name"));
                     let value = self.expr(parts.next().expect("a parameter has a value"));
-                    overrides.push(Override { path: vec![name], value, adds: true });
+                    let path = vec![name.clone()];
+                    overrides.push(Override { path, change: Change::Add(Binding::plain(name, value)) });
                 }
                 _ => {}
             }
@@ -368,10 +396,37 @@ impl Builder<'_> {
     }
 
     pub(super) fn override_entry(&self, pair: Pair<'_, Rule>) -> Override {
-        let mut inner = pair.into_inner().filter(|p| p.as_rule() != Rule::kw_add);
-        let path = inner.next().expect("an override has a path");
-        let path = path.into_inner().map(|p| self.name(p)).collect();
-        Override { path, value: self.expr(inner.next().expect("an override has a value")), adds: false }
+        let (path, binding) = self.changed(pair.into_inner());
+        Override { path, change: Change::Set(binding) }
+    }
+
+    /// A dotted name, and what it is bound to.
+    fn changed<'p>(&self, mut inner: impl Iterator<Item = Pair<'p, Rule>>) -> (Vec<Name>, Binding) {
+        let path = self.dotted(inner.next().expect("a change has a path"));
+        let last = path.last().cloned().expect("a path has a name");
+        let binding = self.bound(last, inner);
+        (path, binding)
+    }
+
+    pub(super) fn dotted(&self, pair: Pair<'_, Rule>) -> Vec<Name> {
+        pair.into_inner().map(|p| self.name(p)).collect()
+    }
+
+    /// A branch, or the rules of `parameters`.
+    fn changed_section(&self, pair: Pair<'_, Rule>, adds: bool) -> Override {
+        let (path, section) = match pair.as_rule() {
+            Rule::branch => {
+                let section = self.section(pair);
+                let SectionKind::Branch(name, _) = &section.kind else { unreachable!("a branch is read as one") };
+                (vec![name.clone()], section)
+            }
+            _ => {
+                let span = self.span(&pair.clone().into_inner().next().expect("rules open with a word"));
+                let path = ["train", "parameters"].map(|word| Name { text: word.into(), span });
+                (path.to_vec(), Section { kind: SectionKind::Train, span, entries: self.rules(pair).collect() })
+            }
+        };
+        Override { path, change: Change::Section { section, adds } }
     }
 }
 

@@ -61,10 +61,11 @@ pub fn parse_sweep(
 ) -> Result<Vec<ast::Override>, Reported> {
     whole(sources, id, Rule::sweep_argument, diagnostics, |builder, pair| {
         let mut inner = pair.into_inner();
-        let path = inner.next().expect("the grammar gives sweep_argument a path");
-        let path: Vec<ast::Name> = path.into_inner().map(|p| builder.name(p)).collect();
-        let values = inner.filter(|p| p.as_rule() == Rule::expr);
-        values.map(|value| ast::Override { path: path.clone(), value: builder.expr(value), adds: false }).collect()
+        let path = builder.dotted(inner.next().expect("the grammar gives sweep_argument a path"));
+        let last = path.last().expect("a path has a name");
+        let values = inner.filter(|p| p.as_rule() == Rule::expr).map(|value| builder.expr(value));
+        let changes = values.map(|value| ast::Change::Set(ast::Binding::plain(last.clone(), value)));
+        changes.map(|change| ast::Override { path: path.clone(), change }).collect()
     })
 }
 

@@ -76,7 +76,9 @@ impl Written {
                     found = Written::read(&format!("{folder}{}", variant.base.text));
                     for change in &variant.overrides {
                         let path: Vec<&str> = change.path.iter().map(|name| &*name.text).collect();
-                        found.note(&path.join("."), &change.value);
+                        if let Some(value) = change.value() {
+                            found.note(&path.join("."), value);
+                        }
                     }
                 }
                 Item::Block(_) | Item::Function(_) => {}
@@ -87,7 +89,8 @@ impl Written {
             _ => None,
         });
         for used in &file.uses {
-            if let Use::Pipeline { name, alias, .. } = used
+            if let Use::Pipeline { module, alias, .. } = used
+                && let [name] = &module[..]
                 && base != Some(&alias.text)
             {
                 found.imports.insert(alias.text.to_string(), format!("{folder}{}", name.text));

@@ -11,7 +11,7 @@ use cmae::syntax::{parse_expr, parse_file};
 use crate::command::root;
 use crate::pages::Page;
 
-const PAGES: [&str; 14] = [
+const PAGES: [&str; 15] = [
     "wrong",
     "evaluate",
     "ranges",
@@ -20,6 +20,7 @@ const PAGES: [&str; 14] = [
     "copies",
     "limits",
     "newcomers",
+    "variants",
     "syntax_separators",
     "syntax_brackets",
     "syntax_letters",

@@ -8,6 +8,7 @@
 //! cargo test --release --test it xla_offline:: -- --ignored --nocapture      a step compiled for an H100 that is not here
 //! cargo test --release --test it xla:: -- --ignored --nocapture                every pipeline in f64 on a device
 //! cargo test --release --test it golden:: -- --ignored --nocapture            every method's reference on a plugin
+//! cargo test --release --test it methods:: -- --ignored --nocapture           every pipeline trained on a plugin
 //! cargo test --release --test it ranks:: -- --ignored --nocapture             every pipeline on 2 to 4 ranks, in f64 and f32
 //! CMAE_LAYOUTS=1000000 cargo test --release --test it format::                layouts drawn at random
 //! CMAE_KILLS=20 cargo test --features mpi --test it mpi::a_rank_that_dies     kills of one of four ranks
@@ -60,6 +61,7 @@ mod methods;
 mod mixing;
 #[cfg(feature = "mpi")]
 mod mpi;
+mod new;
 mod ops;
 mod optimizers;
 mod outlook;
@@ -78,6 +80,7 @@ mod runs;
 mod schedules;
 mod shapes;
 mod sheets;
+mod sketches;
 mod soak;
 mod sources;
 mod states;
@@ -87,6 +90,7 @@ mod sweeps;
 mod texts;
 mod troubles;
 mod tui;
+mod variants;
 mod verified;
 mod verify;
 mod views;

@@ -50,7 +50,7 @@ impl<'t> Found<'t> {
                     self.0.extend(pipeline.params.iter().map(|(_, value)| value));
                     pipeline.sections.iter().for_each(|section| self.section(section));
                 }
-                Item::Variant(variant) => self.0.extend(variant.overrides.iter().map(|change| &change.value)),
+                Item::Variant(variant) => self.0.extend(variant.overrides.iter().filter_map(|change| change.value())),
             }
         }
     }

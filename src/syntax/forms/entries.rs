@@ -315,7 +315,7 @@ fn misplaced(place: &Place, start: usize, end: usize) -> Option<Fault> {
             format!("`{word}` stands directly in the pipeline"),
             format!("move it behind the `}}` of `{}`", place.head()),
         )),
-        (Within::Variant, word) if place.here() == "{" && place.at == start + 1 => {
+        (Within::Variant, word) if place.here() == "{" && place.at == start + 1 && word != "parameters" => {
             let close = place.other(place.at).unwrap_or(end);
             let inner = place.word(place.at + 1);
             let inner = if place.kind(place.at + 1) == Kind::Name { inner } else { "name" };
@@ -326,16 +326,14 @@ fn misplaced(place: &Place, start: usize, end: usize) -> Option<Fault> {
             Some(fault)
         }
         (Within::Variant, "export") => None,
-        (Within::Variant, "branch" | "parameters") => {
-            let help = "it can set, and declare by `param name = value` and `add losses.name = value`";
-            Some(fault(format!("a variant cannot hold `{word}`"), help.into()))
+        (Within::Variant, "delete" | "del" | "drop" | "without" | "exclude") => {
+            let what = shown(place.slice(start + 1, end));
+            Some(fault(format!("a variant has no `{word}`"), format!("write `remove {what}`")))
         }
-        (Within::Variant, "remove" | "delete" | "del" | "drop" | "without" | "override" | "set" | "replace") => {
-            Some(fault(
-                format!("a variant has no `{word}`"),
-                "write what it becomes: `name = value`; what is optional is turned off by `= none`".into(),
-            ))
-        }
+        (Within::Variant, "override" | "set" | "replace") => Some(fault(
+            format!("a variant has no `{word}`"),
+            "write what it becomes: `name = value`; what is optional is turned off by `= none`".into(),
+        )),
         (Within::Section | Within::Train | Within::Evaluate | Within::Branch, word)
             if place.here() == "{" && place.at == start + 1 =>
         {

@@ -94,7 +94,7 @@ fn what_stands(place: &Place) -> String {
             "a pipeline holds `param name = value`, sections such as `data { … }`, and `branch name { … }`".into()
         }
         Within::Variant => {
-            "a variant holds `name = value`, `train.epochs = 10`, `param name = value` and `add losses.name = value`"
+            "a variant holds `train.epochs = 10`, `param name = value`, `add losses.name = value`, `remove losses.name` and branches"
                 .into()
         }
         Within::Section => entry(place.head()),

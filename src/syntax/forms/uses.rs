@@ -85,15 +85,17 @@ fn path(place: &Place, start: usize) -> Option<Fault> {
     let line = place.bytes(start, end);
     let whole = place.slice(start, end);
     if place.word(start + 1) == "pipeline" && place.at > start + 1 {
-        let name = place.word(start + 2).trim_matches('"');
-        let name = name.strip_suffix(".cmae").unwrap_or(name).rsplit('/').next().unwrap_or(name);
-        let plain: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-        let fault = Fault::new("use_pipeline", Code::UnexpectedToken, "a pipeline is used by its name alone")
+        let renamed = (start + 2..end).find(|i| place.word(*i) == "as").unwrap_or(end);
+        let name: String = place.slice(start + 2, renamed).split(['"', ' ']).collect();
+        let name = name.trim_start_matches("./").trim_end_matches(".cmae").replace(['/', '.'], "::");
+        let plain: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || c == ':' { c } else { '_' }).collect();
+        let file = plain.replace("::", "/");
+        let fault = Fault::new("use_pipeline", Code::UnexpectedToken, "a pipeline is used by a path of names")
             .label(place.token().range(), "here");
         return Some(
             fault
-                .help(format!("write `use pipeline {plain}`, of the file `{plain}.cmae` beside this one"))
-                .edit(line, format!("use pipeline {plain}")),
+                .help(format!("write `use pipeline {plain}`, of the file `{file}.cmae` beside this one"))
+                .edit(line, format!("use pipeline {plain}{}", behind(place, renamed, end))),
         );
     }
     match place.here() {
@@ -193,6 +195,11 @@ fn path(place: &Place, start: usize) -> Option<Fault> {
                 .leave_out(line, ""),
         ),
     }
+}
+
+/// ` as NAME`, where a name was given.
+fn behind(place: &Place, renamed: usize, end: usize) -> String {
+    if renamed < end { format!(" {}", place.slice(renamed, end)) } else { String::new() }
 }
 
 /// `use` behind an item, or within one.
