@@ -108,6 +108,11 @@ impl Sources {
         &self.sources[id.0 as usize]
     }
 
+    /// All texts, in the order in which they were read.
+    pub fn iter(&self) -> impl Iterator<Item = &Source> {
+        self.sources.iter()
+    }
+
     /// The text that `span` covers.
     pub fn slice(&self, span: Span) -> &str {
         self.get(span.source).text.get(span.start as usize..span.end as usize).unwrap_or_default()
@@ -169,6 +174,11 @@ impl Sources {
     /// Module names of the standard library, for suggestions.
     pub fn stdlib_modules() -> impl Iterator<Item = &'static str> {
         STDLIB.iter().map(|(name, _)| name.trim_end_matches(".cmae"))
+    }
+
+    /// The text of a module of the standard library.
+    pub fn stdlib_text(module: &str) -> Option<&'static str> {
+        STDLIB.iter().find(|(name, _)| name.trim_end_matches(".cmae") == module).map(|(_, text)| *text)
     }
 
     /// The module of the standard library that defines a block or function of this name.

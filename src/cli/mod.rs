@@ -19,6 +19,7 @@ mod files;
 mod fmt;
 mod inspect;
 mod launch;
+mod lsp;
 mod output;
 mod passes;
 mod pipeline;
@@ -72,6 +73,7 @@ enum Command {
     Inspect(inspect::Args),
     Data(data::Args),
     Explain(explain::Args),
+    Lsp(lsp::Args),
 }
 
 pub fn main() -> ExitCode {
@@ -93,6 +95,7 @@ pub fn main() -> ExitCode {
         Command::Data(args) => data::main(args),
         Command::Verify(args) => verify::main(args),
         Command::Explain(args) => explain::main(args),
+        Command::Lsp(args) => lsp::main(args),
     };
     match result {
         Ok(()) => {

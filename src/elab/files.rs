@@ -85,6 +85,9 @@ impl Machine<'_> {
         }
         self.loading.pop();
         let scope = Rc::new(scope);
+        if let (Some(index), false) = (&self.index, self.sources.get(id).library) {
+            index.borrow_mut().files.push((id, Rc::new(file)));
+        }
         self.files.insert(id, scope.clone());
         Ok(scope)
     }

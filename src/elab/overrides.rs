@@ -275,7 +275,7 @@ fn bindings_mut(section: &mut Section) -> impl Iterator<Item = &mut Binding> {
 }
 
 /// The word by which a path names a section: a branch goes by its own name.
-fn section_word(section: &Section) -> String {
+pub fn section_word(section: &Section) -> String {
     match &section.kind {
         SectionKind::Data => "data".into(),
         SectionKind::Views => "views".into(),
@@ -289,6 +289,6 @@ fn section_word(section: &Section) -> String {
     }
 }
 
-fn section_words(pipeline: &Pipeline) -> Vec<String> {
+pub fn section_words(pipeline: &Pipeline) -> Vec<String> {
     pipeline.sections.iter().map(section_word).collect()
 }
