@@ -99,6 +99,17 @@ impl Sources {
         Sources { stdlib: Some(folder.into()), ..Sources::default() }
     }
 
+    /// Reads the standard library's files now, all of them, where they are those of the program: before any other text, each has the
+    /// same id in every compilation, so that what was made of its text once serves again.
+    pub fn preload_stdlib(&mut self) {
+        if self.stdlib.is_none() {
+            for (file, text) in STDLIB {
+                let name = format!("std/{file}");
+                self.add(Source { name, text: (*text).into(), fault: None, library: true, folder: None });
+            }
+        }
+    }
+
     /// Puts a file in memory that hides the one on disk.
     pub fn add_file(&mut self, path: impl Into<PathBuf>, contents: impl AsRef<[u8]>) {
         self.memory.push((path.into(), contents.as_ref().into()));

@@ -42,8 +42,14 @@ pub struct Index {
     pub views: Vec<View>,
     /// The user's files as they were read.
     pub files: Vec<(SourceId, Rc<File>)>,
+    /// The standard library's trees, from one compilation to the next: their texts never change, and reading them takes longer than
+    /// all else. Ids are those of [`Sources::preload_stdlib`](crate::source::Sources::preload_stdlib).
+    pub library: Library,
     pub(super) signature: Signature,
 }
+
+/// Trees of texts, with the name that each goes by.
+pub type Library = Rc<RefCell<HashMap<SourceId, (String, Rc<File>)>>>;
 
 /// What a name means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,7 +120,7 @@ impl What {
 }
 
 impl Index {
-    pub fn new(signature: Signature) -> Self {
+    pub fn new(signature: Signature, library: Library) -> Self {
         Index {
             values: HashMap::new(),
             names: BTreeMap::new(),
@@ -125,6 +131,7 @@ impl Index {
             modules: Vec::new(),
             views: Vec::new(),
             files: Vec::new(),
+            library,
             signature,
         }
     }

@@ -58,7 +58,7 @@ use crate::syntax::ast::Name;
 pub use builtin::{names as builtin_names, parameters as builtin_parameters};
 pub use config::{Set, evaluate_number};
 pub use foreign::{ARGUMENTS as FOREIGN_ARGUMENTS, NAMES as FOREIGN_NAMES};
-pub use index::{Defined, Index, Meaning, SharedIndex, What};
+pub use index::{Defined, Index, Library, Meaning, SharedIndex, What};
 pub use misfit::wrong_type;
 pub use modules::Module;
 pub use pipeline::{Bound, SETTINGS as DATA_SETTINGS, elaborate, elaborate_into, name};

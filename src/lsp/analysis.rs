@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::diag::{Code, Diagnostic, Diagnostics};
-use crate::elab::{self, Index, Value};
+use crate::elab::{self, Index, Library, Value};
 use crate::graph::build::build;
 use crate::shape;
 use crate::source::{SourceId, Sources, Span};
@@ -28,14 +28,17 @@ pub struct Analysis {
 pub type Overlay<'o> = &'o [(PathBuf, String)];
 
 impl Analysis {
-    pub fn of(path: &Path, overlay: Overlay<'_>, stdlib: Option<&Path>) -> Analysis {
+    pub fn of(path: &Path, overlay: Overlay<'_>, stdlib: Option<&Path>, library: Library) -> Analysis {
         let mut sources = stdlib.map_or_else(Sources::new, Sources::with_stdlib);
+        // Files of a folder may change.
+        let library = if stdlib.is_some() { Library::default() } else { library };
+        sources.preload_stdlib();
         for (path, text) in overlay {
             // The mark before a text is no part of it; bytes that mean nothing keep the places of all others.
             let plain = text.strip_prefix('\u{feff}').map(|rest| format!("   {rest}"));
             sources.add_file(path, plain.as_ref().unwrap_or(text));
         }
-        let index = Rc::new(RefCell::new(Index::new(shape::op_signature)));
+        let index = Rc::new(RefCell::new(Index::new(shape::op_signature, library.clone())));
         let mut diagnostics = Diagnostics::default();
         let compiled = catch_unwind(AssertUnwindSafe(|| {
             let bound = elab::elaborate_into(&mut sources, &mut diagnostics, path, &[], Some(index.clone()))?;
@@ -54,7 +57,7 @@ impl Analysis {
         };
         // What others use holds blocks and functions alone.
         found.retain(|told| told.code != Code::NoPipeline || !told.message.ends_with("holds no pipeline"));
-        Analysis { sources, root, found, index: index.replace(Index::new(shape::op_signature)), before: None }
+        Analysis { sources, root, found, index: index.replace(Index::new(shape::op_signature, library)), before: None }
     }
 
     pub fn has_errors(&self) -> bool {

@@ -111,7 +111,8 @@ impl<'t> Context<'t> {
         found
     }
 
-    /// The callee of the innermost call that is open, its byte range, and the arguments before: names given, and how many.
+    /// The callee of the innermost call that is open, its byte range, and the arguments before: names that say which
+    /// they are for, and how many there are in all.
     pub fn call(&self) -> Option<(std::ops::Range<usize>, Vec<&'t str>, usize)> {
         let open = self.open().into_iter().next().filter(|open| open.sign == '(')?;
         let callee = open.at.checked_sub(1).filter(|at| self.before[*at].kind == Kind::Name)?;
@@ -126,10 +127,17 @@ impl<'t> Context<'t> {
                 Kind::Close => depth -= 1,
                 Kind::Sign if depth == 0 && self.word(at) == "," => commas += 1,
                 Kind::Sign if depth == 0 && self.word(at) == ":" => names.push(self.word(at - 1)),
+                // `vit(image_size, …)` gives the parameter of that name.
+                Kind::Name if depth == 0 && self.is_alone(at) => names.push(self.word(at)),
                 _ => {}
             }
         }
         Some((self.before[first].start..self.before[callee].end, names, commas))
+    }
+
+    /// Whether the name at `at` is an argument by itself.
+    fn is_alone(&self, at: usize) -> bool {
+        matches!(self.word(at - 1), "(" | ",") && self.word(at + 1) == ","
     }
 
     /// Words that open the bodies around the place, the innermost first: `parameters`, `train`, `pipeline`.

@@ -2,6 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
+use super::analysis::Analysis;
 use super::describe;
 use super::places::{defined, expression_at, name_at};
 use super::signature::{Callee, doc, head};
@@ -64,7 +65,10 @@ fn of_definition(world: &World<'_>, span: Span, at: Span) -> String {
         return format!("```cmae\n{before} {called}{}\n```\n{doc}", forward.unwrap_or_default());
     }
     // Of a name that is used its value there, else that of its definition.
-    let value = analysis.value(span).or_else(|| analysis.value(known?.value?));
+    let value = analysis
+        .value(span)
+        .or_else(|| field_around(analysis, span).and_then(|field| analysis.value(field)))
+        .or_else(|| analysis.value(known?.value?));
     let shown = match &value {
         Some((value, of)) => format!("{name}: {}", describe::value(value, &of.index)),
         None => parameter(&source.text, at),
@@ -77,9 +81,17 @@ fn of_definition(world: &World<'_>, span: Span, at: Span) -> String {
         }
         text += "\n\n";
     } else if source.library {
-        text += &format!("`{}` of `{}`\n\n", parameter(&source.text, at), source.name);
+        let declared = value.is_some().then(|| format!("`{}`, ", parameter(&source.text, at)));
+        text += &format!("{}of `{}`\n\n", declared.unwrap_or_default(), source.name);
     }
     text + &doc(&source.text, at.start as usize)
+}
+
+/// `a.b` around the name `b`.
+fn field_around(analysis: &Analysis, name: Span) -> Option<Span> {
+    let ends = |span: &&Span| span.source == name.source && span.end == name.end && span.start < name.start;
+    let around = analysis.index.values.keys().filter(ends).min_by_key(|span| span.end - span.start)?;
+    analysis.sources.slice(*around).trim_end_matches(analysis.sources.slice(name)).ends_with('.').then_some(*around)
 }
 
 /// A parameter as it is declared: up to the comma or bracket behind it.

@@ -20,6 +20,7 @@ use super::wire::{Incoming, read_all, write_all};
 use super::world::{Document, World};
 use super::{actions, completion, hints, hover, library, problems, references, rename, symbols, uri};
 use crate::diag::Diagnostics;
+use crate::elab::Library;
 use crate::source::Sources;
 use crate::syntax::parse_file;
 
@@ -37,6 +38,7 @@ pub fn serve(
         outgoing,
         stdlib,
         documents: Vec::new(),
+        library: Library::default(),
         encoding: Encoding::Utf16,
         phase: Phase::Start,
     };
@@ -60,6 +62,7 @@ struct Server {
     outgoing: Sender<Message>,
     stdlib: Option<PathBuf>,
     documents: Vec<Document>,
+    library: Library,
     encoding: Encoding,
     phase: Phase,
 }
@@ -263,7 +266,7 @@ impl Server {
         let overlay: Vec<(PathBuf, String)> =
             self.documents.iter().map(|document| (document.path.clone(), document.text.as_str().to_owned())).collect();
         let document = &mut self.documents[at];
-        let mut analysis = Analysis::of(&document.path, &overlay, self.stdlib.as_deref());
+        let mut analysis = Analysis::of(&document.path, &overlay, self.stdlib.as_deref(), self.library.clone());
         let last = document.analysis.take();
         if analysis.has_errors() {
             analysis.before = last.and_then(|last| if last.has_errors() { last.before.clone() } else { Some(last) });
