@@ -37,7 +37,7 @@ fn every_question_about_a_text_that_is_being_edited_is_answered() {
 }
 
 /// What the compiler itself asks for by name.
-const READ_BY_NAME: [&str; 2] = ["train", "features"];
+const READ_BY_NAME: [&str; 3] = ["train", "val", "features"];
 
 /// Renames all that a pipeline defines, one after the other: what is wrong then was wrong before.
 fn rename_all(name: &str) -> usize {

@@ -81,11 +81,11 @@ fn completion_offers_arguments_units_fields_settings_and_operations() {
     assert!(has(&offers, &["mlp_ratio:", "norm_eps:", "image_size"]) && !has(&offers, &["depth:"]), "{offers:?}");
     client.replace("num_heads: 4, )", "num_heads: 4)");
     assert!(has(&client.completions("mask_ratio      = 50"), &["%", "px", "epochs", "steps"]));
-    client.replace("online.query, ", "online., ");
-    assert!(has(&client.completions("(online."), &["query", "mask", "latent"]));
-    client.replace("online., ", "op::, ");
+    client.replace("info_nce(online.query, ", "info_nce(online., ");
+    assert!(has(&client.completions("info_nce(online."), &["query", "mask", "latent"]));
+    client.replace("info_nce(online., ", "info_nce(op::, ");
     assert!(has(&client.completions("op::"), &["linear", "softmax", "geometry"]));
-    client.replace("op::, ", "online.query, ");
+    client.replace("info_nce(op::, ", "info_nce(online.query, ");
     client.replace("  train {\n", "  train {\n    re\n");
     assert!(has(&client.completions("  train {\n    re"), &["recompute", "residual", "parameters"]));
     assert_eq!(client.leave(), Some(0));
