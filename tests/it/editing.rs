@@ -53,7 +53,7 @@ fn rename_all(name: &str) -> usize {
         if READ_BY_NAME.contains(&&*old) {
             continue;
         }
-        let (place, new) = (&symbol["selectionRange"]["start"], format!("new_{old}"));
+        let (place, new) = (&symbol["selectionRange"]["start"], format!("new_{old}_{at}"));
         let params = json!({ "textDocument": { "uri": client.uri }, "position": place, "newName": new });
         let edits = client.ask("textDocument/rename", params)["changes"][&client.uri].clone();
         let found = client.apply(edits.as_array().expect("edits"));
