@@ -2,7 +2,7 @@
 //!
 //! # Steps
 //! - [`syntax`]: text → AST, by the grammar in `grammar/cmae.pest`.
-//! - [`format`](mod@format): a text as it should stand, for `cmaec fmt`.
+//! - [`format`](mod@format): a text as it should stand, for `cmaec fmt`; [`lsp`]: what editors ask of one, by the phases up to [`graph`].
 //! - [`elab`]: AST → bound pipeline: names, parameters, units, overrides; blocks expanded to modules with paths.
 //! - [`shape`]: bound → typed: branches, losses and evaluation evaluated, every value with its shape.
 //! - [`graph`]: typed → [`graph::Program`]: a graph for each mode and one layout for all tensors.
@@ -34,6 +34,7 @@ pub mod elab;
 pub mod eval;
 pub mod format;
 pub mod graph;
+pub mod lsp;
 pub mod op;
 pub mod plan;
 pub mod ranks;

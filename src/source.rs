@@ -88,6 +88,17 @@ impl Sources {
         Sources { stdlib: Some(folder.into()), ..Sources::default() }
     }
 
+    /// Reads the standard library's files now, all of them, where they are those of the program: before any other text, each has the
+    /// same id in every compilation, so that what was made of its text once serves again.
+    pub fn preload_stdlib(&mut self) {
+        if self.stdlib.is_none() {
+            for (file, text) in STDLIB {
+                let name = format!("std/{file}");
+                self.add(Source { name, text: (*text).into(), fault: None, library: true, home: Home::Nowhere });
+            }
+        }
+    }
+
     /// Puts a file in memory that hides the one on disk.
     pub fn add_file(&mut self, path: impl Into<PathBuf>, contents: impl AsRef<[u8]>) {
         self.memory.push((path.into(), contents.as_ref().into()));
@@ -95,6 +106,11 @@ impl Sources {
 
     pub fn get(&self, id: SourceId) -> &Source {
         &self.sources[id.0 as usize]
+    }
+
+    /// All texts, in the order in which they were read.
+    pub fn iter(&self) -> impl Iterator<Item = &Source> {
+        self.sources.iter()
     }
 
     /// The text that `span` covers.
@@ -201,6 +217,11 @@ impl Sources {
     /// Module names of the standard library, for suggestions.
     pub fn stdlib_modules() -> impl Iterator<Item = &'static str> {
         STDLIB.iter().map(|(name, _)| name.trim_end_matches(".cmae"))
+    }
+
+    /// The text of a module of the standard library.
+    pub fn stdlib_text(module: &str) -> Option<&'static str> {
+        STDLIB.iter().find(|(name, _)| name.trim_end_matches(".cmae") == module).map(|(_, text)| *text)
     }
 
     /// The module of the standard library that defines a block or function of this name.

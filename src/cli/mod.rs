@@ -20,6 +20,7 @@ mod files;
 mod fmt;
 mod inspect;
 mod launch;
+mod lsp;
 mod new;
 mod output;
 mod passes;
@@ -77,6 +78,7 @@ enum Command {
     Explain(explain::Args),
     Completions(completions::Args),
     Man(completions::ManArgs),
+    Lsp(lsp::Args),
 }
 
 pub fn main() -> ExitCode {
@@ -101,6 +103,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::main(args),
         Command::Completions(args) => completions::main(args),
         Command::Man(args) => completions::man(args),
+        Command::Lsp(args) => lsp::main(args),
     };
     match result {
         Ok(()) => {

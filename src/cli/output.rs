@@ -15,6 +15,11 @@ pub fn write(text: Arguments<'_>) {
     }
 }
 
+/// Stdout for a protocol of its own, which nothing else may write to then.
+pub fn stream() -> io::Stdout {
+    io::stdout()
+}
+
 /// Writes out what stdout holds back: a result that has no line's end, at the end of the program.
 pub fn finish() {
     if let Err(error) = io::stdout().flush() {

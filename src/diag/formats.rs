@@ -4,32 +4,37 @@
 
 use serde_json::{Value, json};
 
-use super::{Code, Diagnostic, Severity};
+use super::{Change, Code, Diagnostic, Severity, changes};
 use crate::source::{Sources, Span};
 
-/// One JSON object a line: severity, code, message, help, labels (file, line, column, end_line, end_column, text).
+/// One JSON object a line: severity, code, message, help, labels (file, line, column, end_line, end_column, text), fixes: ways to mend
+/// it, each a title and edits that belong together (place as of labels, and the text that is to stand there).
 pub fn render_json(diagnostics: &[Diagnostic], sources: &Sources) -> String {
     let mut text = String::new();
     for diagnostic in diagnostics {
-        let labels: Vec<Value> = diagnostic
-            .labels
-            .iter()
-            .map(|(span, label)| {
-                let place = Place::of(sources, *span);
-                json!({
-                    "file": place.file, "line": place.start.0, "column": place.start.1,
-                    "end_line": place.end.0, "end_column": place.end.1, "text": label,
-                })
-            })
-            .collect();
+        let labels: Vec<Value> = diagnostic.labels.iter().map(|(span, label)| placed(sources, *span, label)).collect();
+        let fix = |Change { title, edits }: Change| {
+            let edits: Vec<Value> = edits.iter().map(|edit| placed(sources, edit.span, &edit.text)).collect();
+            json!({ "title": title, "edits": edits })
+        };
+        let fixes: Vec<Value> = changes(diagnostic, sources).into_iter().map(fix).collect();
         let object = json!({
             "severity": diagnostic.severity().name(), "code": diagnostic.code.as_str(), "message": diagnostic.message,
-            "help": diagnostic.help, "labels": labels,
+            "help": diagnostic.help, "labels": labels, "fixes": fixes,
         });
         text.push_str(&object.to_string());
         text.push('\n');
     }
     text
+}
+
+/// A place and what is said of it, or is to stand there.
+fn placed(sources: &Sources, span: Span, text: &str) -> Value {
+    let place = Place::of(sources, span);
+    json!({
+        "file": place.file, "line": place.start.0, "column": place.start.1,
+        "end_line": place.end.0, "end_column": place.end.1, "text": text,
+    })
 }
 
 /// One workflow command a line, at the first place of each: <https://docs.github.com/actions>, "workflow commands".
@@ -89,6 +94,10 @@ impl Sarif {
             if !related.is_empty() {
                 result["relatedLocations"] = related.into();
             }
+            let fixes: Vec<Value> = changes(diagnostic, sources).iter().map(|change| fix(sources, change)).collect();
+            if !fixes.is_empty() {
+                result["fixes"] = fixes.into();
+            }
             self.results.push(result);
         }
     }
@@ -131,6 +140,27 @@ fn location(sources: &Sources, span: Span, text: &str) -> Value {
         },
         "message": { "text": text },
     })
+}
+
+/// A change as the log describes it: of each file, what is replaced by what.
+fn fix(sources: &Sources, change: &Change) -> Value {
+    let replaced: Vec<Value> = change
+        .edits
+        .iter()
+        .map(|edit| {
+            let Place { file, start, end } = Place::of(sources, edit.span);
+            json!({
+                "artifactLocation": { "uri": uri(file) },
+                "replacements": [{
+                    "deletedRegion": {
+                        "startLine": start.0, "startColumn": start.1, "endLine": end.0, "endColumn": end.1,
+                    },
+                    "insertedContent": { "text": edit.text },
+                }],
+            })
+        })
+        .collect();
+    json!({ "description": { "text": change.title }, "artifactChanges": replaced })
 }
 
 /// A path as a reference of RFC 3986: with `/`, and what is not plain in percent signs.

@@ -6,6 +6,7 @@
 //! **Invariant:** every [`Code`] has a section in its page under `codes/`, whose example gives that code (a test), but for
 //! those that arise as a run starts.
 
+mod change;
 mod code;
 mod formats;
 mod render;
@@ -13,6 +14,7 @@ mod suggest;
 
 use std::collections::BTreeSet;
 
+pub use change::{Change, Edit, changes};
 pub use code::Code;
 pub use formats::{Sarif, render_github, render_json};
 pub use render::render;
@@ -48,11 +50,13 @@ pub struct Diagnostic {
     pub message: String,
     pub labels: Vec<(Span, String)>,
     pub help: Option<String>,
+    /// What mends it, where who found it knows the places: all of them together. Else see [`changes`].
+    pub edits: Vec<Edit>,
 }
 
 impl Diagnostic {
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Diagnostic { code, message: message.into(), labels: Vec::new(), help: None }
+        Diagnostic { code, message: message.into(), labels: Vec::new(), help: None, edits: Vec::new() }
     }
 
     /// Adds a label; the first one says where the error is. A span that has a label already keeps it.
@@ -65,6 +69,12 @@ impl Diagnostic {
 
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
+        self
+    }
+
+    /// What stands at `span` becomes `text`: a part of what mends it.
+    pub fn edit(mut self, span: Span, text: impl Into<String>) -> Self {
+        self.edits.push(Edit { span, text: text.into() });
         self
     }
 

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use crate::diag::{Code, Diagnostic, Reported};
 use crate::op::Type;
-use crate::source::{Sources, Span};
+use crate::source::Span;
 use crate::spec::Duration;
 use crate::syntax::ast::{self, Argument, BinaryOp, Expr, ExprKind, Name, Param, ParamType, Statement, UnaryOp};
 
@@ -19,6 +19,9 @@ impl Machine<'_> {
         self.enter(expr.span)?;
         let value = self.eval_within(expr, scope);
         self.leave();
+        if let Ok(value) = &value {
+            self.note_value(expr.span, value);
+        }
         value
     }
 
@@ -113,54 +116,6 @@ impl Machine<'_> {
                 self.fail(wrong_type("a condition", &value, "true or false").maybe_help(help.or(asked)))
             }
         }
-    }
-
-    fn lookup(&mut self, names: &[Name], span: Span, scope: &Rc<Scope>) -> Checked<Value> {
-        let name = &names[0].text;
-        if names.len() > 1 {
-            let path: Vec<&str> = names.iter().map(|n| &*n.text).collect();
-            if &**name == "op" && names.len() == 2 {
-                return Ok(Value::new(Kind::Builtin(path.join("::").into()), span));
-            }
-            let unknown = self.unknown_path(&path, span);
-            return self.fail(unknown);
-        }
-        let found =
-            scope.get(name).or_else(|| self.file_item(scope.file, name)).or_else(|| self.ambient.get(name).cloned());
-        let found = match found {
-            Some(found) => Some(found),
-            None => self.import(scope.file, name, span).transpose()?,
-        };
-        let found = match found.or_else(|| super::builtin::named(name, span)) {
-            Some(found) => Some(found),
-            None => self.prelude(scope.file, name, span).transpose()?,
-        };
-        match found {
-            Some(Value { kind: Kind::Poison, .. }) => Err(Reported),
-            Some(value) => Ok(match value.kind {
-                // Where a tensor or module is used tells more than where it was made.
-                Kind::Tensor(_) | Kind::Stored(..) | Kind::View(_) | Kind::Record(_) | Kind::Module(_) => {
-                    Value::new(value.kind, span)
-                }
-                _ => value,
-            }),
-            None if self.unread.contains(name) => Err(Reported),
-            None => {
-                let unknown = self.unknown_name(&names[0], scope);
-                self.fail(unknown)
-            }
-        }
-    }
-
-    /// Whether a name means something here.
-    pub fn is_known(&self, name: &Name, scope: &Rc<Scope>) -> bool {
-        scope.get(&name.text).is_some()
-            || self.file_item(scope.file, &name.text).is_some()
-            || self.ambient.contains_key(&name.text)
-            || self.files_scope(scope.file).imports(&name.text)
-            || self.may_import(scope.file, &name.text)
-            || super::builtin::named(&name.text, name.span).is_some()
-            || Sources::stdlib_home(&name.text).is_some()
     }
 
     /// `base.name`.
@@ -430,9 +385,9 @@ impl Machine<'_> {
             };
             let what = format!("`{}` of `{callee}`", param.name.text);
             match value.and_then(|value| self.coerce(&what, value, &param.ty, scope)) {
-                Ok(value) => scope.bind(param.name.text.clone(), value),
+                Ok(value) => scope.define(&param.name, value),
                 Err(reported) => {
-                    scope.bind(param.name.text.clone(), Value::new(Kind::Poison, param.name.span));
+                    scope.define(&param.name, Value::new(Kind::Poison, param.name.span));
                     failed = Err(reported);
                 }
             }
@@ -473,7 +428,7 @@ impl Machine<'_> {
             match statement {
                 Statement::Assign(name, value) => {
                     let value = self.eval(value, scope)?;
-                    scope.bind(name.text.clone(), value);
+                    scope.define(name, value);
                 }
                 // Where nothing is learnt nothing is remembered either.
                 Statement::Update(..) | Statement::Initial(..) if !self.is_training() => {}

@@ -66,7 +66,7 @@ impl Machine<'_> {
         if self.sources.get(id).library {
             self.diagnostics.add_library(id);
         }
-        let file = parse_file(self.sources, id, self.diagnostics)?;
+        let file = self.tree(id)?;
         if self.loading.len() >= MAX_FILES {
             let name = self.sources.get(id).name.clone();
             return self.fail(
@@ -85,8 +85,27 @@ impl Machine<'_> {
         }
         self.loading.pop();
         let scope = Rc::new(scope);
+        if let (Some(index), false) = (&self.index, self.sources.get(id).library) {
+            index.borrow_mut().files.push((id, file));
+        }
         self.files.insert(id, scope.clone());
         Ok(scope)
+    }
+
+    /// The tree of a text; of the library's the one that was made before, where an index has it.
+    fn tree(&mut self, id: SourceId) -> Checked<Rc<File>> {
+        let (name, library) = (&self.sources.get(id).name, self.sources.get(id).library);
+        let kept = self.index.as_ref().filter(|_| library).map(|index| index.borrow().library.clone());
+        if let Some((known, file)) = kept.as_ref().and_then(|kept| kept.borrow().get(&id).cloned())
+            && known == *name
+        {
+            return Ok(file);
+        }
+        let file = Rc::new(parse_file(self.sources, id, self.diagnostics)?);
+        if let Some(kept) = kept {
+            kept.borrow_mut().insert(id, (name.clone(), file.clone()));
+        }
+        Ok(file)
     }
 
     fn build_scope(&mut self, id: SourceId, file: &File) -> FileScope {

@@ -41,7 +41,12 @@ impl Machine<'_> {
 
     /// Whether `name` is an imported pipeline's in `file`.
     pub(super) fn may_import(&self, file: SourceId, name: &str) -> bool {
-        self.imports.files.get(&file).is_some_and(|files| files.iter().any(|f| self.files_scope(*f).imports(name)))
+        self.import_files(file).iter().any(|f| self.files_scope(*f).imports(name))
+    }
+
+    /// The files that the `use pipeline` of a pipeline in `file` may stand in.
+    pub(super) fn import_files(&self, file: SourceId) -> Vec<SourceId> {
+        self.imports.files.get(&file).cloned().unwrap_or_default()
     }
 
     /// The imported pipeline that goes by `name` in `file`: a record of its parameters and modules, made when first read.

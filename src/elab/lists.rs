@@ -107,7 +107,7 @@ impl Machine<'_> {
         let mut done = Ok(());
         for value in values {
             let inner = Scope::inside(scope);
-            inner.bind(first.name.text.clone(), value);
+            inner.define(&first.name, value);
             done = self.run_loops(item, rest, condition, &inner, items);
             if done.is_err() {
                 break;

@@ -17,9 +17,13 @@ mod eval;
 mod files;
 mod foreign;
 mod imports;
+mod index;
 mod lists;
+mod lookup;
+mod members;
 mod misfit;
 mod modules;
+mod naming;
 mod number;
 mod overrides;
 mod paths;
@@ -55,12 +59,17 @@ use crate::syntax::ast::Name;
 pub use builtin::{names as builtin_names, parameters as builtin_parameters};
 pub use config::{Set, evaluate_number};
 pub use foreign::{ARGUMENTS as FOREIGN_ARGUMENTS, NAMES as FOREIGN_NAMES};
+pub use index::{Defined, Index, Library, Meaning, SharedIndex, What};
 pub use misfit::wrong_type;
-pub use pipeline::{Bound, elaborate, name};
+pub use modules::Module;
+pub use pipeline::{Bound, SETTINGS as DATA_SETTINGS, elaborate, elaborate_into, name};
 pub use scope::Scope;
 pub use section::{EVALUATION_BATCH, EVALUATION_CALLS, model_definitions, whole};
 pub use settings::as_duration;
+pub use signature::TYPES;
+pub use slots::parameters as parameters_text;
 pub use tensors::{NoTensors, Tensors};
+pub use train::KNOWN as TRAIN_SETTINGS;
 pub use unused::names_of;
 pub use value::{Dims, Kind, ModuleId, Tensor, Value, View};
 
@@ -96,6 +105,8 @@ pub struct Machine<'a> {
     budget: budget::Budget,
     /// Names within what could not be read, of any file: what they mean is not known, and nothing is said of it.
     pub unread: BTreeSet<Arc<str>>,
+    /// What is noted of the text, where somebody asks for it.
+    pub index: Option<SharedIndex>,
 }
 
 /// A parameter or state and where it was declared.
@@ -125,6 +136,7 @@ impl<'a> Machine<'a> {
             naming: None,
             budget: budget::Budget::default(),
             unread: BTreeSet::new(),
+            index: None,
         }
     }
 

@@ -49,7 +49,7 @@ impl Machine<'_> {
         for entry in &block.entries {
             let result = match entry {
                 BlockEntry::Tensor(decl) => {
-                    self.declare(decl, path, &scope).map(|value| scope.bind(decl.name.text.clone(), value))
+                    self.declare(decl, path, &scope).map(|value| scope.define(&decl.name, value))
                 }
                 // What follows counts on it.
                 BlockEntry::Require(require) => {
@@ -68,7 +68,7 @@ impl Machine<'_> {
                     BlockEntry::Require(_) => None,
                 };
                 if let Some(name) = name {
-                    scope.bind(name.text.clone(), Value::new(Kind::Poison, name.span));
+                    scope.define(name, Value::new(Kind::Poison, name.span));
                 }
                 failed = result;
             }
@@ -82,7 +82,7 @@ impl Machine<'_> {
         if let Some(when) = &binding.when
             && !self.condition(when, scope)?
         {
-            scope.bind(name.text.clone(), Value::new(Kind::Absent, name.span));
+            scope.define(name, Value::new(Kind::Absent, name.span));
             return Ok(());
         }
         let path = format!("{prefix}{}", name.text);
@@ -95,7 +95,7 @@ impl Machine<'_> {
                 for i in 0..n {
                     let inner = Scope::inside(scope);
                     if let Some(index) = &repeat.index {
-                        inner.bind(index.text.clone(), Value::new(Kind::Int(i), index.span));
+                        inner.define(index, Value::new(Kind::Int(i), index.span));
                     }
                     let value = self.eval_named(&binding.value, format!("{path}.{i}"), &inner)?;
                     match value.kind {
@@ -106,7 +106,7 @@ impl Machine<'_> {
                 Value::new(Kind::Modules(Rc::new(modules)), name.span)
             }
         };
-        scope.bind(name.text.clone(), value);
+        scope.define(name, value);
         Ok(())
     }
 

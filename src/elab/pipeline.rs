@@ -8,9 +8,10 @@ use std::sync::Arc;
 use crate::diag::{Code, Diagnostic, Diagnostics, Reported, listed, nearest, suggest};
 use crate::source::{Sources, Span};
 use crate::spec::{DataSpec, EvaluateSpec, MAX_PIXELS, Spec};
-use crate::syntax::ast::{Entry, Pipeline, SectionKind};
+use crate::syntax::ast::{Entry, Name, Pipeline, SectionKind};
 
 use super::config::Set;
+use super::index::SharedIndex;
 use super::misfit::wrong_type;
 use super::scope::Scope;
 use super::section::{sections, whole};
@@ -39,8 +40,26 @@ pub fn elaborate<'a>(
     path: &Path,
     sets: &[Set],
 ) -> Result<Bound<'a>, Reported> {
+    elaborate_into(sources, diagnostics, path, sets, None)
+}
+
+/// The same, and notes in `index` what stands where; the rest of it is filled in at the end of the next phase.
+pub fn elaborate_into<'a>(
+    sources: &'a mut Sources,
+    diagnostics: &'a mut Diagnostics,
+    path: &Path,
+    sets: &[Set],
+    index: Option<SharedIndex>,
+) -> Result<Bound<'a>, Reported> {
     let mut machine = Machine::new(sources, diagnostics);
-    let (pipeline, scope) = machine.find_pipeline(path, sets)?;
+    machine.index = index;
+    let (pipeline, scope) = match machine.find_pipeline(path, sets) {
+        Ok(found) => found,
+        Err(reported) => {
+            machine.note_rest(None);
+            return Err(reported);
+        }
+    };
     machine.outline = super::unknown::outline(&pipeline);
     machine.check_sections(&pipeline);
     let params = machine.params(&pipeline, &scope);
@@ -48,12 +67,13 @@ pub fn elaborate<'a>(
     let (data, source_spans, sized) = machine.data(&pipeline, &scope);
     machine.views(&pipeline, &scope);
     machine.model(&pipeline, "", &scope);
-    let TrainSection { spec: train, rule_spans, setting_spans } = machine.train(&pipeline, &scope, data.batch_size)?;
+    let train = machine.train(&pipeline, &scope, data.batch_size);
     let export = machine.export(&pipeline, &scope);
     // All that hangs on no error is checked all the same; on the size of a batch hangs every shape.
-    if !sized {
+    let (Ok(TrainSection { spec: train, rule_spans, setting_spans }), true) = (train, sized) else {
+        machine.note_rest(Some((&pipeline, &scope)));
         return Err(Reported);
-    }
+    };
     let views = machine.views.iter().filter(|v| !v.spec.name.is_empty()).map(|v| v.spec.clone()).collect();
     let spec = Spec {
         name: pipeline.name.text.to_string(),
@@ -77,7 +97,7 @@ pub fn name(sources: &mut Sources, diagnostics: &mut Diagnostics, path: &Path) -
 }
 
 /// Settings of `data`; all other names are sources.
-const SETTINGS: [&str; 5] = ["batch_size", "channels", "prefetch_batches", "max_broken", "max_pixels"];
+pub const SETTINGS: [&str; 5] = ["batch_size", "channels", "prefetch_batches", "max_broken", "max_pixels"];
 
 /// What the shape of a batch hangs on.
 const SIZES: [&str; 2] = ["batch_size", "channels"];
@@ -95,7 +115,7 @@ impl Machine<'_> {
             let value = self.eval(expr, scope);
             let value = self.sole(name, value).unwrap_or(Value::new(Kind::Poison, expr.span));
             params.push((name.text.to_string(), value.to_string()));
-            scope.bind(name.text.clone(), value);
+            scope.define(name, value);
         }
         params
     }
@@ -255,7 +275,7 @@ impl Machine<'_> {
             self.check_colours(&spec, &spans);
         }
         let record = Value::new(Kind::Record(Rc::new(record)), at);
-        scope.bind("data".into(), record.clone());
+        scope.define(&Name { text: "data".into(), span: at }, record.clone());
         self.ambient.insert("data".into(), record);
         // It could not be read, or is missing, which has been told.
         sized &= spec.batch_size > 0;
@@ -302,11 +322,11 @@ impl Machine<'_> {
                 let value = self.bind_view(binding, &inner);
                 let value = self.sole(&binding.name, value);
                 let value = value.unwrap_or(Value::new(Kind::Poison, binding.name.span));
-                inner.bind(binding.name.text.clone(), value.clone());
+                inner.define(&binding.name, value.clone());
                 record.push((binding.name.text.clone(), value));
             }
         }
-        scope.bind("views".into(), Value::new(Kind::Record(Rc::new(record)), at));
+        scope.define(&Name { text: "views".into(), span: at }, Value::new(Kind::Record(Rc::new(record)), at));
     }
 
     /// Makes the modules of `model`; `prefix` stands before their paths.
@@ -320,12 +340,12 @@ impl Machine<'_> {
                     let wrong = wrong_type(&format!("`model.{name}`"), &value, "a module");
                     self.diagnostics
                         .push(wrong.help(format!("leave the definition out, or write `{name} = … when …`")));
-                    scope.bind(name.clone(), Value::new(Kind::Poison, binding.name.span));
+                    scope.define(&binding.name, Value::new(Kind::Poison, binding.name.span));
                     continue;
                 }
                 match bound {
                     Ok(()) if !self.twice.contains(&binding.name.span) => self.note_definition(binding, prefix, scope),
-                    _ => scope.bind(binding.name.text.clone(), Value::new(Kind::Poison, binding.name.span)),
+                    _ => scope.define(&binding.name, Value::new(Kind::Poison, binding.name.span)),
                 }
             }
         }

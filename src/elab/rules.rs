@@ -31,7 +31,7 @@ impl Machine<'_> {
         }
         for value in values {
             let inner = Scope::inside(scope);
-            inner.bind(name.text.clone(), value);
+            inner.define(name, value);
             let made = self.rule(rule, &inner, batch_size)?;
             // The first rule would hide all others.
             if rules.last().is_some_and(|last| last.selector == made.selector) {

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::source::SourceId;
+use crate::source::{SourceId, Span};
+use crate::syntax::ast::Name;
 
 use super::value::Value;
 
@@ -14,7 +15,14 @@ use super::value::Value;
 pub struct Scope {
     pub file: SourceId,
     parent: Option<Rc<Scope>>,
-    names: RefCell<BTreeMap<Arc<str>, Value>>,
+    names: RefCell<BTreeMap<Arc<str>, Bound>>,
+}
+
+/// A value, and the name that it was given, where a text says so.
+#[derive(Debug)]
+struct Bound {
+    value: Value,
+    at: Option<Span>,
 }
 
 impl Scope {
@@ -29,23 +37,34 @@ impl Scope {
 
     /// Binds a name, anew if it is bound here already.
     pub fn bind(&self, name: Arc<str>, value: Value) {
-        self.names.borrow_mut().insert(name, value);
+        self.names.borrow_mut().insert(name, Bound { value, at: None });
+    }
+
+    /// Binds the name that stands in a text.
+    pub fn define(&self, name: &Name, value: Value) {
+        self.names.borrow_mut().insert(name.text.clone(), Bound { value, at: Some(name.span) });
+    }
+
+    /// Where the name that can be seen from here was given; `None` within where no text says so.
+    pub fn definition(&self, name: &str) -> Option<Option<Span>> {
+        let here = self.names.borrow().get(name).map(|bound| bound.at);
+        here.or_else(|| self.parent.as_ref()?.definition(name))
     }
 
     /// Looks through this scope and those around it, not through the file's items.
     pub fn get(&self, name: &str) -> Option<Value> {
-        let here = self.names.borrow().get(name).cloned();
+        let here = self.own(name);
         here.or_else(|| self.parent.as_ref()?.get(name))
     }
 
     /// Value bound in this very scope.
     pub fn own(&self, name: &str) -> Option<Value> {
-        self.names.borrow().get(name).cloned()
+        self.names.borrow().get(name).map(|bound| bound.value.clone())
     }
 
     /// This scope's own bindings, by name.
     pub fn bindings(&self) -> Vec<(Arc<str>, Value)> {
-        self.names.borrow().iter().map(|(n, v)| (n.clone(), v.clone())).collect()
+        self.names.borrow().iter().map(|(n, bound)| (n.clone(), bound.value.clone())).collect()
     }
 
     /// All names that can be seen from here, for suggestions.

@@ -6,7 +6,7 @@ use crate::diag::{Code, Diagnostic, listed, nearest};
 use crate::op::size;
 use crate::source::Span;
 use crate::spec::Schedule;
-use crate::syntax::ast::{Dim, Expr, ExprKind, ParamType, ShapeType};
+use crate::syntax::ast::{Dim, Expr, ExprKind, Name, ParamType, ShapeType};
 
 use super::args::{as_ratio, as_size};
 use super::misfit::wrong_type;
@@ -45,7 +45,7 @@ fn type_help(ty: &str) -> String {
 }
 
 /// Static types that a parameter may name.
-const TYPES: &[&str] = &[
+pub const TYPES: &[&str] = &[
     "int", "float", "ratio", "size", "px", "bool", "string", "record", "tuple", "init", "schedule", "number", "tensor",
     "list", "view", "views", "any",
 ];
@@ -273,8 +273,8 @@ impl Machine<'_> {
                         }
                     }
                     None => {
-                        let name = self.sources.slice(expr.span).to_owned();
-                        scope.bind(name.into(), Value::new(Kind::Int(found[axis] as i64), at));
+                        let name = Name { text: self.sources.slice(expr.span).into(), span: expr.span };
+                        scope.define(&name, Value::new(Kind::Int(found[axis] as i64), at));
                     }
                 }
             }

@@ -17,7 +17,7 @@ use super::settings::{as_duration, as_schedule};
 use super::value::{Kind, Value};
 use super::{Checked, Machine, foreign};
 
-const KNOWN: [&str; 13] = [
+pub const KNOWN: [&str; 13] = [
     "epochs",
     "seed",
     "micro_batch",

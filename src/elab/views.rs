@@ -294,7 +294,7 @@ impl Machine<'_> {
         for i in 0..n {
             let inner = Scope::inside(scope);
             if let Some(index) = &repeat.index {
-                inner.bind(index.text.clone(), Value::new(Kind::Int(i), index.span));
+                inner.define(index, Value::new(Kind::Int(i), index.span));
             }
             let value = self.eval(&binding.value, &inner)?;
             views.push(self.name_view(&format!("{name}.{i}").into(), &value)?);

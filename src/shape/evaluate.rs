@@ -107,7 +107,7 @@ impl Bound<'_> {
                         flatten(&format!("evaluate.{name}"), &value, outputs);
                         let failed = &**name == "features" && self.features(&value, outputs).is_err();
                         let value = if failed { Value::new(Kind::Poison, value.span) } else { value };
-                        scope.bind(name.clone(), value);
+                        scope.define(&binding.name, value);
                     }
                     Entry::Expr(expr) => {
                         let _ = self.evaluation_call(expr, &scope, &mut spec, outputs);

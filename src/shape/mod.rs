@@ -58,6 +58,7 @@ pub fn check(mut bound: Bound<'_>) -> Result<Typed, Reported> {
         false => bound.evaluation_batch(),
     };
     let evaluated = batch.and_then(|batch| bound.evaluation(batch));
+    bound.machine.note_rest(Some((&bound.pipeline, &bound.scope)));
     let (train, (eval, evaluate)) = (train?, evaluated?);
     let mut spec = bound.spec;
     spec.evaluate = evaluate;
@@ -148,7 +149,7 @@ impl Bound<'_> {
                             let mut records = Vec::new();
                             for (i, value) in values.into_iter().enumerate() {
                                 let scope = Scope::inside(&self.scope);
-                                scope.bind(over.name.text.clone(), value);
+                                scope.define(&over.name, value);
                                 let path = format!("{}.{i}", branch.text);
                                 records.push(self.branch(&section, &path, &scope, &mut outputs));
                             }
@@ -158,7 +159,7 @@ impl Bound<'_> {
                 }
             };
             let value = self.machine.sole(branch, Ok(Value::new(kind, branch.span)));
-            self.scope.bind(branch.text.clone(), value.unwrap_or(Value::new(Kind::Poison, branch.span)));
+            self.scope.define(branch, value.unwrap_or(Value::new(Kind::Poison, branch.span)));
         }
         outputs
     }
@@ -176,7 +177,7 @@ impl Bound<'_> {
                     let value = self.machine.sole(&binding.name, value);
                     let value = value.unwrap_or(Value::new(Kind::Poison, binding.name.span));
                     flatten(&path, &value, outputs);
-                    scope.bind(binding.name.text.clone(), value.clone());
+                    scope.define(&binding.name, value.clone());
                     record.push((binding.name.text.clone(), value));
                 }
                 Entry::Require(require) => {
@@ -233,10 +234,10 @@ impl Bound<'_> {
                 let value = self.machine.sole(&binding.name, value);
                 self.machine.tensors.leave();
                 let Ok(value) = value else {
-                    scope.bind(name.clone(), Value::new(Kind::Poison, binding.name.span));
+                    scope.define(&binding.name, Value::new(Kind::Poison, binding.name.span));
                     continue;
                 };
-                scope.bind(name.clone(), value.clone());
+                scope.define(&binding.name, value.clone());
                 let fields = match &value.kind {
                     Kind::Record(fields) => {
                         fields.iter().map(|(field, v)| (format!("{name}.{field}"), v.clone())).collect()

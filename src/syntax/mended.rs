@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::token::{Kind, tokens};
-use crate::diag::{Code, Diagnostic};
+use crate::diag::{self, Code, Diagnostic};
 use crate::source::{SourceId, Span};
 
 /// Stands for a value that could not be read: a letter that no text holds, the grammar's `unread`.
@@ -137,7 +137,14 @@ impl Fault {
 
     /// As it is told of the text that was written.
     pub fn diagnostic(&self, id: SourceId, mended: &Mended) -> Diagnostic {
-        let diagnostic = Diagnostic::new(self.code, self.message.clone()).help(self.help.clone());
+        let mut diagnostic = Diagnostic::new(self.code, self.message.clone()).help(self.help.clone());
+        // What is left out, or stands for a value that nobody knows, is for people to mend.
+        if self.left_out.is_none() && !self.edits.iter().any(|edit| edit.text.contains(UNREAD)) {
+            let edits = self.edits.iter();
+            diagnostic.edits = edits
+                .map(|Edit { range, text }| diag::Edit { span: mended.span(id, range), text: text.clone() })
+                .collect();
+        }
         self.labels.iter().fold(diagnostic, |told, (range, text)| told.label(mended.span(id, range), text.clone()))
     }
 }

@@ -154,6 +154,7 @@ impl Recovery<'_> {
                 }
                 let text = diagnostic.labels.first().map_or(String::new(), |(_, text)| text.clone());
                 last.diagnostic.labels.push((place, text));
+                last.diagnostic.edits.extend(diagnostic.edits);
                 return;
             }
             if alike >= MAX_ALIKE {

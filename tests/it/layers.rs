@@ -15,7 +15,7 @@ const FLOORS: [&[(&str, &[&str])]; 10] = [
     &[("cli", &[])],
     &[("verify", &["train"]), ("train", &["eval"]), ("report", &["eval"]), ("eval", &[])],
     &[("data", &[]), ("run", &["data"]), ("backend", &[])],
-    &[("plan", &[]), ("ranks", &[])],
+    &[("plan", &[]), ("ranks", &[]), ("lsp", &[])],
     &[("graph", &[])],
     &[("shape", &[])],
     &[("elab", &[]), ("format", &[])],

@@ -10,6 +10,8 @@
 //! cargo test --release --test it golden:: -- --ignored --nocapture            every method's reference on a plugin
 //! cargo test --release --test it methods:: -- --ignored --nocapture           every pipeline trained on a plugin
 //! cargo test --release --test it ranks:: -- --ignored --nocapture             every pipeline on 2 to 4 ranks, in f64 and f32
+//! cargo test --release --test it editing:: -- --ignored --nocapture            every name of every pipeline renamed
+//! CMAE_INPUTS=100000 cargo test --release --test it editing::                 edits of texts, and questions about them
 //! CMAE_LAYOUTS=1000000 cargo test --release --test it format::                layouts drawn at random
 //! CMAE_KILLS=20 cargo test --features mpi --test it mpi::a_rank_that_dies     kills of one of four ranks
 //! cargo test --release --test decode -- --ignored --nocapture                 damaged pictures and sources, 10,000 of each format
@@ -36,6 +38,10 @@ mod cpu;
 mod data_codes;
 mod data_sets;
 mod docs;
+mod editing;
+mod editor;
+#[path = "../edits.rs"]
+mod edits;
 mod eval;
 mod events;
 mod export;
@@ -53,6 +59,7 @@ mod kept_lists;
 mod lang;
 mod layers;
 mod loader;
+mod lsp;
 #[path = "../made.rs"]
 mod made;
 mod masks;

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use cmae::diag::{Diagnostic, Diagnostics};
+use cmae::diag::{Change, Diagnostic, Diagnostics, Edit, changes};
 use cmae::source::Sources;
 
 use crate::command::root;
@@ -41,52 +41,17 @@ fn told(text: &str) -> (Sources, Vec<Diagnostic>) {
     (sources, found)
 }
 
-/// The change that a diagnostic's help asks for, where it says so in full: a range of the example's text, and what to type there.
-fn change(diagnostic: &Diagnostic, sources: &Sources, text: &str) -> Option<(std::ops::Range<usize>, String)> {
-    let help = diagnostic.help.as_deref()?;
-    // `write …` gives the text of what is labelled, `did you mean …` the name of it.
-    let rest = help.strip_prefix("write `").or_else(|| help.strip_prefix("did you mean `"))?;
-    let (typed, after) = rest.split_once('`')?;
-    // What is to stand beside something, in another section or file, or holds a gap, is for people.
-    let whole = ["", "?", ", ", " or ", "; ", ": "]
-        .iter()
-        .any(|end| after == *end || !end.is_empty() && after.starts_with(end));
-    if !whole || typed.contains('…') || after.contains(" in `data`") || after.contains("`use ") {
-        return None;
-    }
-    let (span, _) =
-        diagnostic.labels.iter().find(|(span, _)| sources.get(span.source).name.ends_with("example.cmae"))?;
-    let mut range = span.start as usize..span.end as usize;
-    let labelled = &text[range.clone()];
-    // Of a whole line a part is meant.
-    if labelled.starts_with("use ") {
-        return None;
-    }
-    let named = [": ", " = "].iter().find_map(|sign| {
-        let (name, value) = typed.split_once(sign)?;
-        name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_').then_some((name, value, sign.trim()))
-    });
-    let mut typed = typed.to_owned();
-    if let Some((name, value, sign)) = named
-        && !labelled.contains(sign)
-    {
-        let before = text[..range.start].trim_end();
-        let own = before.strip_suffix(sign).map(str::trim_end).is_some_and(|before| before.ends_with(name));
-        if !own {
+/// The example with a change made, where all of it is the example's.
+fn changed(text: &str, mut edits: Vec<Edit>, sources: &Sources) -> Option<String> {
+    edits.sort_by_key(|edit| std::cmp::Reverse(edit.span));
+    let mut text = text.to_owned();
+    for Edit { span, text: typed } in edits {
+        if !sources.get(span.source).name.ends_with("example.cmae") {
             return None;
         }
-        typed = value.to_owned();
+        text.replace_range(span.start as usize..span.end as usize, &typed);
     }
-    // An operation that is written out takes the place of the call, not of its name alone.
-    if typed.ends_with(')') && text[range.end..].starts_with('(') {
-        let mut depth = 0_i32;
-        let close = text[range.end..].char_indices().find(|(_, c)| {
-            depth += i32::from(*c == '(') - i32::from(*c == ')');
-            depth == 0
-        });
-        range.end += close?.0 + 1;
-    }
-    Some((range, typed))
+    Some(text)
 }
 
 #[test]
@@ -98,20 +63,21 @@ fn what_a_help_line_says_to_type_mends_the_file() {
         for fence in page.fences.iter().filter(|fence| fence.info == "cmae") {
             let (sources, found) = told(&fence.text);
             // What does not follow the grammar has tests of its own: `recovery`.
-            for diagnostic in found.iter().filter(|diagnostic| !diagnostic.code.as_str().starts_with("syntax::")) {
-                let Some((range, typed)) = change(diagnostic, &sources, &fence.text) else { continue };
-                let mut text = fence.text.clone();
-                text.replace_range(range, &typed);
-                let (_, left) = told(&text);
-                mended += 1;
-                let same = |other: &&Diagnostic| other.code == diagnostic.code && other.message == diagnostic.message;
-                if let Some(same) = left.iter().find(same) {
-                    problems.push(format!("{name}, `{}`: `{typed}` does not mend\n{}", fence.heading, same.message));
-                } else if let Some(worse) = left.iter().find(|other| other.code.as_str().starts_with("syntax::")) {
-                    problems.push(format!(
-                        "{name}, `{}`: `{typed}` is no text of this language\n{}",
-                        fence.heading, worse.message
-                    ));
+            for diagnostic in found.iter().filter(|diagnostic| !diagnostic.code.is_syntax()) {
+                for Change { title, edits } in changes(diagnostic, &sources) {
+                    let Some(text) = changed(&fence.text, edits, &sources) else { continue };
+                    let (_, left) = told(&text);
+                    mended += 1;
+                    let same =
+                        |other: &&Diagnostic| other.code == diagnostic.code && other.message == diagnostic.message;
+                    if let Some(same) = left.iter().find(same) {
+                        problems.push(format!("{name}, `{}`: {title} does not mend\n{}", fence.heading, same.message));
+                    } else if let Some(worse) = left.iter().find(|other| other.code.is_syntax()) {
+                        problems.push(format!(
+                            "{name}, `{}`: {title} is no text of this language\n{}",
+                            fence.heading, worse.message
+                        ));
+                    }
                 }
             }
         }
