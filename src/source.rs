@@ -60,6 +60,7 @@ const STDLIB: &[(&str, &str)] = &[
     ("attention.cmae", include_str!("../stdlib/attention.cmae")),
     ("codebook.cmae", include_str!("../stdlib/codebook.cmae")),
     ("decoder.cmae", include_str!("../stdlib/decoder.cmae")),
+    ("distributions.cmae", include_str!("../stdlib/distributions.cmae")),
     ("heads.cmae", include_str!("../stdlib/heads.cmae")),
     ("hog.cmae", include_str!("../stdlib/hog.cmae")),
     ("hybrid.cmae", include_str!("../stdlib/hybrid.cmae")),
