@@ -25,6 +25,8 @@ pub enum InputKind {
     /// Uniform in [0, 1) for the batch as a whole, keyed by (seed, step, input name): drop path, sampling, a mask that a
     /// batch shares.
     Random,
+    /// Normal with mean 0 and deviation 1 for the batch as a whole, keyed as [`InputKind::Random`] is: directions, noise.
+    Normal,
     /// A scalar: the number in force at the step.
     Schedule(Schedule),
     /// `[B, N]`, 1 where removed.
@@ -123,7 +125,7 @@ impl InputDecl {
             | InputKind::BlockMask(_)
             | InputKind::MultiBlock(_)
             | InputKind::Geometry { .. } => true,
-            InputKind::Random => self.ty.shape.first() == Some(&samples),
+            InputKind::Random | InputKind::Normal => self.ty.shape.first() == Some(&samples),
             InputKind::Schedule(_) | InputKind::Joined => false,
         }
     }

@@ -126,9 +126,9 @@ impl<'a> Filling<'a> {
                     data.truncate(rows.len());
                     Some(InputValue::Int(HostTensor { shape, data }))
                 }
-                InputKind::Random => {
+                InputKind::Random | InputKind::Normal => {
                     // The whole batch's, of which rows are cut where it has them: the same for any number of ranks.
-                    let mut data = sample::noise(&mut key.stream(&input.name), input.ty.elements());
+                    let mut data = sample::of_the_batch(&input.kind, &mut key.stream(&input.name), input.ty.elements());
                     if own != input.ty {
                         let row = input.ty.elements() / batch;
                         data = data[rows.start * row..rows.end * row].to_vec();
@@ -176,9 +176,12 @@ pub fn assemble(inputs: &[InputDecl], samples: &[&Rows], labels: &[i64], key: Ke
 /// Zeros for all rows of an input; `None` where samples have no rows of it.
 fn zeros(input: &InputDecl, scaling: Option<&Arc<Scaling>>) -> Option<InputValue> {
     match input.kind {
-        InputKind::Schedule(_) | InputKind::Joined | InputKind::Label | InputKind::LabelBeside | InputKind::Random => {
-            return None;
-        }
+        InputKind::Schedule(_)
+        | InputKind::Joined
+        | InputKind::Label
+        | InputKind::LabelBeside
+        | InputKind::Random
+        | InputKind::Normal => return None,
         InputKind::View { .. }
         | InputKind::Beside { .. }
         | InputKind::Noise

@@ -174,9 +174,10 @@ pub fn some_of(len: usize, count: usize, name: &str) -> Vec<usize> {
 /// Samples that a graph of these inputs takes at once.
 fn batch_size(inputs: &[InputDecl]) -> usize {
     // Neither numbers in force nor what is drawn for a batch as a whole have a row a sample.
-    let of_samples = inputs
-        .iter()
-        .find(|input| !matches!(input.kind, InputKind::Schedule(_) | InputKind::Joined | InputKind::Random));
+    let of_the_batch = |input: &&InputDecl| {
+        matches!(input.kind, InputKind::Schedule(_) | InputKind::Joined | InputKind::Random | InputKind::Normal)
+    };
+    let of_samples = inputs.iter().find(|input| !of_the_batch(input));
     of_samples.and_then(|input| input.ty.shape.first()).copied().unwrap_or(1)
 }
 

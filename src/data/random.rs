@@ -63,7 +63,11 @@ impl<'a> RandomBatches<'a> {
         let again = |input: &&InputDecl| {
             matches!(
                 input.kind,
-                InputKind::Noise | InputKind::Random | InputKind::BlockMask(_) | InputKind::MultiBlock(_)
+                InputKind::Noise
+                    | InputKind::Random
+                    | InputKind::Normal
+                    | InputKind::BlockMask(_)
+                    | InputKind::MultiBlock(_)
             )
         };
         let inputs: Vec<InputDecl> = self.inputs.iter().filter(again).cloned().collect();
@@ -109,13 +113,16 @@ impl<'a> RandomBatches<'a> {
 fn numbers(input: &InputDecl, stream: &mut Stream) -> Vec<f32> {
     let len = input.ty.shape.iter().skip(1).product();
     match &input.kind {
-        InputKind::View { .. } | InputKind::Beside { .. } => (0..len).map(|_| stream.normal() as f32).collect(),
+        InputKind::View { .. } | InputKind::Beside { .. } => sample::normal(stream, len),
         InputKind::Noise => sample::noise(stream, len),
         InputKind::BlockMask(spec) => mask::block_mask(spec, stream),
         InputKind::MultiBlock(spec) => mask::multi_block(spec, stream),
         InputKind::Geometry { .. } => vec![0.0, 0.0, 1.0, 1.0, 0.0],
-        InputKind::Label | InputKind::LabelBeside | InputKind::Random | InputKind::Schedule(_) | InputKind::Joined => {
-            Vec::new()
-        }
+        InputKind::Label
+        | InputKind::LabelBeside
+        | InputKind::Random
+        | InputKind::Normal
+        | InputKind::Schedule(_)
+        | InputKind::Joined => Vec::new(),
     }
 }

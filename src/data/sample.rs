@@ -131,6 +131,7 @@ impl SamplePlan {
                 InputKind::Label
                 | InputKind::LabelBeside
                 | InputKind::Random
+                | InputKind::Normal
                 | InputKind::Schedule(_)
                 | InputKind::Joined => Filled::Elsewhere,
             });
@@ -181,6 +182,19 @@ impl SamplePlan {
         });
         Ok(rows.collect())
     }
+}
+
+/// What is drawn for a batch as a whole, of one of the two kinds.
+pub fn of_the_batch(kind: &InputKind, stream: &mut Stream, len: usize) -> Vec<f32> {
+    match kind {
+        InputKind::Normal => normal(stream, len),
+        _ => noise(stream, len),
+    }
+}
+
+/// Mean 0, deviation 1. Finite: a double's logarithm leaves them within ±8.6.
+pub fn normal(stream: &mut Stream, len: usize) -> Vec<f32> {
+    (0..len).map(|_| stream.normal() as f32).collect()
 }
 
 /// Uniform over [0, 1), in steps that a float holds: 24 bits, so that rounding never gives 1.

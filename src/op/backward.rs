@@ -13,6 +13,14 @@ pub(super) fn transposed_matmul(a: &[usize], b: &[usize]) -> Inferred {
     Ok(Type::float(dims))
 }
 
+/// (x, g).
+pub(super) fn log_det(inputs: &[&Type]) -> Inferred {
+    match inputs[0].shape.as_slice() {
+        [rest @ .., rows, columns] if rows == columns && rest == inputs[1].shape => Ok(inputs[0].clone()),
+        _ => error(&[0, 1], "square matrices want one gradient for each"),
+    }
+}
+
 /// (logits, ids, g).
 pub(super) fn cross_entropy(inputs: &[&Type]) -> Inferred {
     match inputs[0].shape.split_last() {

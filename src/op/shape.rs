@@ -163,6 +163,10 @@ fn result(op: &Op, inputs: &[&Type], declared: Option<&Type>) -> Inferred {
             Some((_, rows)) if rows == shape(1) => Ok(Type::float(rows)),
             _ => error(&[0, 1], format!("logits {:?} want one id for each row, found ids {:?}", shape(0), shape(1))),
         },
+        Op::LogDet => match shape(0) {
+            [rest @ .., rows, columns] if rows == columns => Ok(Type::float(rest)),
+            found => error(&[0], format!("log_det wants square matrices [.., n, n], found {found:?}")),
+        },
         Op::Patchify { patch, .. } => forward::patchify(shape(0), *patch),
         Op::Unpatchify { patch, .. } => {
             let ty = target(declared)?;
@@ -199,6 +203,7 @@ fn result(op: &Op, inputs: &[&Type], declared: Option<&Type>) -> Inferred {
             same_shapes(inputs).map(|()| inputs[0].clone())
         }
         Op::CrossEntropyGrad => backward::cross_entropy(inputs),
+        Op::LogDetGrad => backward::log_det(inputs),
         Op::LayerNormGrad { .. } | Op::BatchNormGrad { .. } => backward::norm(inputs),
         Op::AttentionGrad { .. } => backward::attention(inputs),
         Op::Conv2dInputGrad { stride, padding, groups } => {
@@ -274,12 +279,15 @@ pub fn flops(op: &Op, inputs: &[&Type], output: &Type) -> u64 {
         Family::Leaf | Family::Cast | Family::Structure | Family::Tokens => return 0,
         Family::Reduction | Family::Loss | Family::Order => return inputs[0].elements() as u64,
         Family::ElementWise | Family::Normalisation => return elements,
-        Family::Product => {}
+        Family::Product | Family::Factor => {}
     }
     match op {
         Op::Matmul { .. } | Op::Linear => times(2 * elements, last(inputs[0])),
         Op::TransposedMatmul => times(2 * inputs[0].elements() as u64, last(inputs[1])),
         Op::Conv2d { .. } => times(2 * elements, all(&inputs[1].shape[1..])),
+        // Cholesky's factor of an n × n matrix; with it the factor's inverse, and the product of that with itself.
+        Op::LogDet => times(inputs[0].elements() as u64, last(inputs[0])) / 3,
+        Op::LogDetGrad => times(elements, last(output)),
         // q·kᵀ and the product with v.
         Op::Attention { .. } => times(4 * elements, inputs[1].shape[2] as u64),
         // As the forward product, plus the scores once more: they are not kept.

@@ -95,6 +95,8 @@ pub enum Family {
     Structure,
     /// Sums of products, over an axis that operands share.
     Product,
+    /// By factors of whole matrices.
+    Factor,
     Normalisation,
     Loss,
     /// Moves values between images, patches, tokens and classes.
@@ -264,6 +266,11 @@ ops! {
     /// x / max(‖x‖₂, eps) over the last axis.
     L2Normalize { eps: f64 }: "l2_normalize"(x) Normalisation Flows;
 
+    // Matrices.
+    /// (x `[.., n, n]`) → `[..]`: the logarithm of the determinant of a symmetric positive definite matrix, of which
+    /// (x + xᵀ) / 2 is read; NaN where that is not positive definite.
+    LogDet: "log_det"(x) Factor Flows;
+
     // Images and tokens.
     /// `[B, C, H, W]` → `[B, N, ph·pw·C]`, patches left to right, top to bottom.
     Patchify { patch: (usize, usize), order: PatchOrder }: "patchify"(images) Tokens Flows;
@@ -306,6 +313,8 @@ ops! {
     CrossEntropyGrad: "cross_entropy_grad"(logits, ids[ids], g) Loss Backward;
     /// (x, g) → the gradient of x.
     L2NormalizeGrad { eps: f64 }: "l2_normalize_grad"(x, g) Normalisation Backward;
+    /// (x `[.., n, n]`, g `[..]`) → `[.., n, n]`: g times the inverse of (x + xᵀ) / 2.
+    LogDetGrad: "log_det_grad"(x, g) Factor Backward;
     /// (x, g, weight?) → flat: x, then weight and bias where there is a weight.
     LayerNormGrad { eps: f64 }: "layer_norm_grad"(x, g, weight[optional]) Normalisation Backward;
     /// (x, g, weight?) → flat: x, then weight and bias where there is a weight.

@@ -35,6 +35,7 @@ const PLAIN: &[Op] = &[
     Op::Softmax,
     Op::LogSoftmax,
     Op::CrossEntropy,
+    Op::LogDet,
     Op::GatherTokens,
     Op::Argmax,
     Op::Argsort,
@@ -91,6 +92,8 @@ const CALLS: &[Call] = &[
     ),
     op("random", &["shape"], random)
         .about("Of any shape, uniform over [0, 1), for the batch: keyed by seed, step and place in the pipeline."),
+    op("normal", &["shape"], normal)
+        .about("Of any shape, normal with mean 0 and deviation 1, for the batch: keyed as `random` is."),
     op("labels", &["beside?"], labels).about(
         "Int `[B]`: the classes of the samples, −1 where one has none; with `beside: true` of the samples before, as `op::beside`.",
     ),
@@ -304,6 +307,11 @@ fn noise(trace: &mut Trace, args: &Args<'_>) -> Read<Tensor> {
 fn random(trace: &mut Trace, args: &Args<'_>) -> Read<Tensor> {
     let ty = Type::float(args.counts("shape")?);
     trace.input("random", InputKind::Random, ty, args.span)
+}
+
+fn normal(trace: &mut Trace, args: &Args<'_>) -> Read<Tensor> {
+    let ty = Type::float(args.counts("shape")?);
+    trace.input("normal", InputKind::Normal, ty, args.span)
 }
 
 fn labels(trace: &mut Trace, args: &Args<'_>) -> Read<Tensor> {

@@ -9,7 +9,7 @@ use cmae::tensor::{InputValue, Pictures};
 use crate::methods::{batch_as, compile, page, sets_of, start, trainer_from};
 
 /// The inputs of each shipped pipeline that come in bytes where a device normalises them, without `views.`.
-const IN_BYTES: [(&str, &str); 40] = [
+const IN_BYTES: [(&str, &str); 42] = [
     ("barlow_twins_vitb", "pair.0 pair.1"),
     ("beit_vitb", "image words"),
     ("bench/cmae_small224", "online target"),
@@ -35,6 +35,7 @@ const IN_BYTES: [(&str, &str); 40] = [
         "global_a global_b locals.0 locals.1 locals.2 locals.3 locals.4 locals.5 locals.6 locals.7 locals.8 locals.9",
     ),
     ("ijepa_vitb", "image"),
+    ("lejepa_vitb", "globals.0 globals.1 locals.0 locals.1 locals.2 locals.3 locals.4 locals.5"),
     ("mae_vitb", "image"),
     ("mae_vith", "image"),
     ("mae_vitl", "image"),
@@ -49,6 +50,10 @@ const IN_BYTES: [(&str, &str); 40] = [
     ("shapes", "online target"),
     ("sim_vitb", "pair.0 pair.1"),
     ("simclr_vitb", "pair.0 pair.1"),
+    (
+        "simdino_vitb",
+        "global_a global_b locals.0 locals.1 locals.2 locals.3 locals.4 locals.5 locals.6 locals.7 locals.8 locals.9",
+    ),
     ("simmim_vitb", "image"),
     ("simsiam_vitb", "pair.0 pair.1"),
     ("vicreg_vitb", "pair.0 pair.1"),

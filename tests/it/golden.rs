@@ -14,7 +14,7 @@ use crate::command::{cmaec, fail, root, run, succeed};
 const FILES: [&str; 7] = ["cmae_random", "cmae_grid2", "mae_hf", "vit_timm", "simmim_hf", "beit_hf", "beit_hf_relpos"];
 
 /// Written by `tests/golden/generate`: two steps of each method. Beside it a moment at which its averaged copies do not move.
-const METHODS: [(&str, Option<&str>); 21] = [
+const METHODS: [(&str, Option<&str>); 23] = [
     ("mae_steps", None),
     ("simmim", None),
     ("maskfeat", None),
@@ -36,6 +36,8 @@ const METHODS: [(&str, Option<&str>); 21] = [
     ("ijepa", Some("after_forward")),
     ("barlow_twins", None),
     ("vicreg", None),
+    ("lejepa", None),
+    ("simdino", Some("after_forward")),
 ];
 
 fn file(name: &str) -> String {
@@ -142,6 +144,35 @@ fn twins_of_every_method_fail() {
         if let Some(moment) = moved {
             let failed = verify(&file(name), &["--set", &format!("model.momentum.when={moment}")]);
             assert!(failed.iter().any(|line| line.contains("momentum.")), "{name}, averaged {moment}: {failed:?}");
+        }
+    }
+}
+
+/// Each of the two losses of 2025 written otherwise: the one value that it makes differs, and the step with it.
+#[test]
+fn losses_written_otherwise_fail() {
+    let balance = "(1.0 / features + 1.0 / data.batch_size)";
+    let expand = |z: &str| format!("losses.expand={balance} * mean(-1.0 * coding_rate({z}, eps) for i in 0..2)");
+    let both = "0.5 * (student[i].z + stop_gradient(teacher[i].z))";
+    let twins = [
+        ("lejepa", "gaussian", "reach=5.0".to_owned()),
+        ("lejepa", "gaussian", "knots=9".to_owned()),
+        (
+            "lejepa",
+            "gaussian",
+            "losses.gaussian=-1.0 * sigreg_share * sigreg(all.views, slices, knots, reach)".to_owned(),
+        ),
+        ("lejepa", "invariance", "all.center=mean(views)".to_owned()),
+        ("simdino", "expand", expand("student[i].z")),
+        ("simdino", "expand", expand(&format!("{both} - op::mean({both}, axis: 0, keep: true)"))),
+        ("simdino", "expand", format!("losses.expand={balance} * mean(coding_rate({both}, eps) for i in 0..2)")),
+        ("simdino", "expand", format!("losses.expand=mean(-1.0 * coding_rate({both}, eps) for i in 0..2)")),
+    ];
+    for (name, loss, twin) in twins {
+        let failed = failures(&["verify", "--against", &file(name), "--precision", "f64", "--set", &twin]);
+        let (own, grad) = (format!("expect.loss_{loss}"), "grad.encoder.");
+        for part in [own.as_str(), "expect.loss_total", grad] {
+            assert!(failed.iter().any(|line| line.contains(part)), "{name}, {twin}: {part} agrees: {failed:?}");
         }
     }
 }

@@ -131,8 +131,10 @@ fn ranks_make_the_rows_of_one_batch() {
     let mut source = levels(22);
     source.broken = vec![3, 9];
     let source = Arc::new(source);
-    let of_rows = InputDecl { name: "rows".to_owned(), kind: InputKind::Random, ty: Type::float([4, 3]) };
-    let inputs: Vec<InputDecl> = inputs(4, 6).into_iter().chain([of_rows]).collect();
+    let of_rows = |kind| InputDecl { name: format!("rows of {kind:?}"), kind, ty: Type::float([4, 3]) };
+    let of_all = InputDecl { name: "of all".to_owned(), kind: InputKind::Normal, ty: Type::float([5, 4]) };
+    let more = [of_rows(InputKind::Random), of_rows(InputKind::Normal), of_all];
+    let inputs: Vec<InputDecl> = inputs(4, 6).into_iter().chain(more).collect();
     let made = |share: Share| {
         all(Loader::start(source.clone(), &views(6), &inputs, share, options(2), 0..9).expect("it starts"))
     };
@@ -147,12 +149,32 @@ fn ranks_make_the_rows_of_one_batch() {
                 assert_eq!(batch.indices, whole.indices[rows.clone()]);
                 for ((name, value), (_, whole)) in batch.inputs.iter().zip(&whole.inputs) {
                     let wanted = match name.as_str() {
-                        "drop" => whole.clone(),
+                        "drop" | "of all" => whole.clone(),
                         _ => cut(whole, &rows),
                     };
                     assert_eq!(*value, wanted, "{name} of rank {rank} of {ranks}");
                 }
             }
+        }
+    }
+}
+
+/// Mean, deviation and fourth moment within five of their own deviations; no two steps and no two names alike.
+#[test]
+fn normal_numbers_are_normal() {
+    let normal = |name: &str| InputDecl { name: name.to_owned(), kind: InputKind::Normal, ty: Type::float([40, 100]) };
+    let inputs: Vec<InputDecl> = inputs(4, 6).into_iter().chain([normal("first"), normal("second")]).collect();
+    let source: Arc<Levels> = Arc::new(levels(22));
+    let batches = all(Loader::start(source, &views(6), &inputs, 4, options(1), 0..2).expect("it starts"));
+    let drawn: Vec<&[f32]> =
+        batches.iter().flat_map(|batch| ["first", "second"].map(|name| floats(batch, name))).collect();
+    for (at, numbers) in drawn.iter().enumerate() {
+        assert!(drawn[..at].iter().all(|other| other != numbers), "two draws are alike");
+        let moment = |power| numbers.iter().map(|x| f64::from(*x).powi(power)).sum::<f64>() / 4000.0;
+        // Of n numbers the moments 1, 2 and 4 deviate by √(1/n), √(2/n) and √(96/n).
+        for (power, expected, variance) in [(1, 0.0, 1.0_f64), (2, 1.0, 2.0), (4, 3.0, 96.0)] {
+            let (found, allowed) = (moment(power), 5.0 * (variance / 4000.0).sqrt());
+            assert!((found - expected).abs() < allowed, "moment {power} is {found}");
         }
     }
 }

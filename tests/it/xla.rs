@@ -106,6 +106,23 @@ fn the_first_value_that_is_not_finite_is_named() {
     assert_eq!(run::<f32>("cpu", graph, &[], request()), Err(error));
 }
 
+/// On every backend, in either precision, with its gradient: a matrix without a factor is no panic.
+#[test]
+fn a_matrix_that_is_not_positive_definite_is_named() {
+    let graph = "%0: f[2, 3, 3] = param() (path:\"x\")
+        %1: f[2, 3, 3] = neg(%0)
+        %2: f[2] = log_det(%1)  ; losses.expand
+        %3: f[] = sum(%2) (axes:[0],keep:false)
+        output y = %2
+        total = %3";
+    let request = || Request { check_finite: true, ..Request::default() };
+    let said = Err("log_det at losses.expand: the first value that is not finite (NaN)".to_owned());
+    for name in ["cpu", "dfdx"].into_iter().chain(backend()) {
+        assert_eq!(run::<f32>(name, graph, &[], request()), said, "{name}");
+        assert_eq!(run::<f64>(name, graph, &[], request()), said, "{name}");
+    }
+}
+
 /// Operands rounded to bf16, sums in f32: as far from f32 as bf16's digits, and as near to `cpu` as f32's.
 #[test]
 fn rounded_products_are_those_of_cpu() {

@@ -13,6 +13,7 @@ mod attention;
 mod chain;
 mod conv;
 mod elementary;
+mod factor;
 mod ids;
 mod memory;
 mod moves;

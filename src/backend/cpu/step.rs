@@ -5,7 +5,7 @@ use super::memory::Views;
 use super::moves::{self, Strided};
 use super::real::Real;
 use super::reduce::Sum;
-use super::{attention, chain, conv, ids, norm, product, rows};
+use super::{attention, chain, conv, factor, ids, norm, product, rows};
 use crate::graph::{Graph, Node, ValueId};
 use crate::op::{Op, interpolate};
 use crate::plan::{Heads, Step, Work};
@@ -55,6 +55,7 @@ pub(super) fn scratch(graph: &Graph, id: ValueId, bf16: bool) -> usize {
             norm::layer_norm_grad_scratch(shape(0).iter().product::<usize>() / width(0), width(0))
         }
         Op::BatchNorm { .. } | Op::BatchNormGrad { .. } => norm::batch_norm_scratch(width(0)),
+        Op::LogDet | Op::LogDetGrad => shape(0).iter().product(),
         Op::Linear | Op::Matmul { .. } | Op::TransposedMatmul => {
             let (batch, sizes) = product_sizes(graph, node);
             if batch == 1 { product::scratch(sizes, bf16 || node.op == Op::TransposedMatmul) } else { 0 }
@@ -253,6 +254,8 @@ fn plain<E: Real>(graph: &Graph, node: &Node, views: Views<E>, bf16: bool) -> Re
         Op::L2NormalizeGrad { eps } => {
             rows::l2_normalize_grad(views.read(0), views.read(1), views.out, width(0), *eps);
         }
+        Op::LogDet => factor::log_det(views.read(0), views.out, views.scratch, width(0)),
+        Op::LogDetGrad => factor::log_det_grad(views.read(0), views.read(1), views.out, views.scratch, width(0)),
         Op::GatherTokens => {
             let (tokens, picked) = (shape(0)[1], shape(1)[1]);
             moves::in_range(views.ids(1), tokens, "token")?;

@@ -12,6 +12,7 @@
 //! **Invariant:** a value behind `stop_gradient` has an id of its own, so that no gradient for it reaches its source.
 
 mod conv;
+mod factor;
 mod gelu;
 mod ids;
 mod layout;

@@ -47,6 +47,7 @@ impl<E: Element + Dtype, D: Kernels<E>> Context<E, D> {
             | Op::LogSoftmaxGrad
             | Op::CrossEntropyGrad
             | Op::L2NormalizeGrad { .. }
+            | Op::LogDetGrad
             | Op::LayerNormGrad { .. }
             | Op::BatchNormGrad { .. }
             | Op::AttentionGrad { .. }
@@ -229,6 +230,7 @@ impl<E: Element + Dtype, D: Kernels<E>> Context<E, D> {
                     norm.flat.try_broadcast_like::<(usize, usize), Axis<1>>(&(rows, width)).map_err(device_error)?;
                 self.unary(grad, &x, |x| view(view(x, (rows, width))?.try_div(norm)?, (rows * width,)))?
             }
+            Op::LogDet => self.log_det(grad, &float(0)?, last(0))?,
             Op::GatherTokens => {
                 let (tokens, width) = (shape(0)[1], shape(0)[2]);
                 let per_sample = shape(1)[1];

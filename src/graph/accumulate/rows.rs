@@ -117,6 +117,8 @@ pub fn cuts(op: &Op, operands: &[&Type], ty: &Type, axis: usize, samples: usize)
             }
         }
 
+        // A matrix of each sample: the result has the axes before those of the matrix.
+        Op::LogDet => all(),
         Op::Patchify { .. } | Op::Unpatchify { .. } => {
             if axis == 0 {
                 all()
@@ -149,6 +151,7 @@ pub fn cuts(op: &Op, operands: &[&Type], ty: &Type, axis: usize, samples: usize)
         | Op::LogSoftmaxGrad
         | Op::CrossEntropyGrad
         | Op::L2NormalizeGrad { .. }
+        | Op::LogDetGrad
         | Op::LayerNormGrad { .. }
         | Op::BatchNormGrad { .. }
         | Op::AttentionGrad { .. }

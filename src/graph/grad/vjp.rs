@@ -40,6 +40,7 @@ impl Pass {
             | Op::LogSoftmaxGrad
             | Op::CrossEntropyGrad
             | Op::L2NormalizeGrad { .. }
+            | Op::LogDetGrad
             | Op::LayerNormGrad { .. }
             | Op::BatchNormGrad { .. }
             | Op::AttentionGrad { .. }
@@ -192,6 +193,7 @@ impl Pass {
             Op::LogSoftmax => vec![whole(0, self.op(Op::LogSoftmaxGrad, &[y, g]))],
             Op::CrossEntropy => vec![whole(0, self.op(Op::CrossEntropyGrad, &[x(0), x(1), g]))],
             Op::L2Normalize { eps } => vec![whole(0, self.op(Op::L2NormalizeGrad { eps: *eps }, &[x(0), g]))],
+            Op::LogDet => vec![whole(0, self.op(Op::LogDetGrad, &[x(0), g]))],
 
             Op::Patchify { patch, order } => {
                 let images = self.ty(x(0)).clone();

@@ -105,6 +105,10 @@ fn products_and_norms_check_their_operands() {
     for op in [Op::Softmax, Op::LogSoftmax, Op::L2Normalize { eps: 1e-6 }, Op::Argmax, Op::Argsort] {
         assert_eq!(error(op, &floats(&[&[]])), "a scalar has no last axis");
     }
+    for shape in [&[][..], &[3], &[2, 3], &[3, 3, 2]] {
+        let said = format!("log_det wants square matrices [.., n, n], found {shape:?}");
+        assert_eq!(error(Op::LogDet, &floats(&[shape])), said);
+    }
 }
 
 #[test]

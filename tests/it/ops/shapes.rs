@@ -77,6 +77,26 @@ fn norms() {
     }));
 }
 
+/// x·xᵀ + 1, which is positive definite: several sizes, beside the vectors that products are made of, alone and in rows.
+#[test]
+fn determinants() {
+    let shapes: [&[usize]; 6] = [&[1, 1], &[5, 2], &[17, 3], &[2, 3, 3], &[2, 1, 4, 6], &[33, 2]];
+    hold(shapes.iter().map(|shape| {
+        case(format!("log_det of rows of {shape:?}"), |b| {
+            let (rank, n) = (shape.len(), shape[shape.len() - 2]);
+            let x = b.param("x", shape);
+            let product = b.op(Op::Matmul { transpose_b: true }, &[x, x]);
+            let unit: Vec<f64> = (0..n * n).map(|at| f64::from(u8::from(at / n == at % n))).collect();
+            b.values.push(("fixed.unit".to_owned(), Values::Given(unit)));
+            let unit = b.param("fixed.unit", &[n, n]);
+            let square = [&shape[..rank - 2], &[n, n]].concat();
+            let unit = if rank == 2 { unit } else { b.to(Op::Broadcast, unit, &square) };
+            let sum = b.op(Op::Add, &[product, unit]);
+            b.op(Op::LogDet, &[sum])
+        })
+    }));
+}
+
 #[test]
 fn attention() {
     // (batch, heads, N, M, d)

@@ -319,6 +319,18 @@ impl Function {
         self.one("stablehlo.dot_general", &[a, b], &attributes, TensorType::new(shape, sum))
     }
 
+    /// The lower factor of symmetric positive definite matrices; above it something. Without a factor NaN, or what a plugin makes.
+    pub fn cholesky(&mut self, x: &Value) -> Value {
+        self.one("stablehlo.cholesky", &[x], "lower = true", x.ty.clone())
+    }
+
+    /// y with lower · y = x, of what stands on and below the diagonal of `lower`.
+    pub fn lower_solve(&mut self, lower: &Value, x: &Value) -> Value {
+        let attributes = "left_side = true, lower = true, unit_diagonal = false, \
+                          transpose_a = #stablehlo<transpose NO_TRANSPOSE>";
+        self.one("stablehlo.triangular_solve", &[lower, x], attributes, x.ty.clone())
+    }
+
     /// The places that put the last axis in ascending order, equal values in theirs: with −0 = 0, and NaN last.
     pub fn sorted_places(&mut self, x: &Value) -> Value {
         let axis = x.rank() - 1;

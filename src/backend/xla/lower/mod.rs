@@ -14,6 +14,7 @@ mod collectives;
 mod conv;
 mod cudnn;
 mod elementwise;
+mod factor;
 mod heads;
 mod kernels;
 mod module;
@@ -481,6 +482,8 @@ impl Emitter<'_> {
             Op::CrossEntropyGrad => rows::cross_entropy_grad(f, x(0), x(1), x(2)),
             Op::L2Normalize { eps } => rows::l2_normalize(f, x(0), *eps),
             Op::L2NormalizeGrad { eps } => rows::l2_normalize_grad(f, x(0), x(1), *eps),
+            Op::LogDet => factor::log_det(f, x(0)),
+            Op::LogDetGrad => factor::log_det_grad(f, x(0), x(1)),
 
             Op::GatherTokens => tokens::gather_tokens(f, x(0), x(1)),
             Op::ScatterTokens { tokens } => tokens::scatter_tokens(f, x(0), x(1), *tokens, distinct),
