@@ -54,6 +54,13 @@ def known_words() -> None:
         expect(not more, f"editors/{name} knows {', '.join(more)}, which grammar/cmae.pest has not")
 
 
+def queries(highlights: treesitter.Highlights) -> None:
+    """Every query names nodes and fields that the grammar has."""
+    for file in sorted(path for folder in ("tree-sitter-cmae", "zed") for path in (ROOT / "editors" / folder).rglob("*.scm")):
+        fault = highlights.fault_of(file)
+        expect(not fault, f"{file.relative_to(ROOT)}: {fault}")
+
+
 def corpus(highlights: treesitter.Highlights) -> None:
     """Texts with their trees, in the form that `tree-sitter test` reads."""
     case = re.compile(r"^=+\n([^\n]+)\n(:error\n)?=+\n(.*?)^-{3,}\n(.*?)(?=^={3,}\n|\Z)", re.MULTILINE | re.DOTALL)
@@ -117,13 +124,10 @@ def classes(highlights: treesitter.Highlights) -> None:
         lines = zip(text.split("\n"), ours.split("\n"), textmate[name].split("\n"), strict=True)
         differ = [(number, *line) for number, line in enumerate(lines, 1) if line[1] != line[2]]
         expect(not differ, f"{name}: the grammars differ" + "".join(f"\n  {n}: {a}\n  tree-sitter {b}\n  TextMate    {c}" for n, a, b, c in differ[:3]))
-        for found in re.finditer(r"[A-Za-z_][A-Za-z0-9_]*|px|%", text):
+        for found in re.finditer(r"\b[A-Za-z_][A-Za-z0-9_]*|(?<=[0-9])[a-z]+\b", text):
             if found[0] in shown:
-                shown[found[0]] |= set(textmate[name][found.start() : found.end()]) | set(ours[found.start() : found.end()])
-        for found in re.finditer(r"(?<=[0-9])(px|epochs?|steps?)\b", text):
-            shown[found[0]] |= {textmate[name][found.start()]}
+                shown[found[0]].add(ours[found.start()])
     for word, letter in defined.items():
-        # A name of its own is none of the words: only where it is one its class is told.
         expect(letter in shown[word], f"no file shows `{word}` as a word to both grammars: teach them, and add a line to every_word.cmae")
 
 
@@ -155,6 +159,7 @@ def main() -> None:
     generated()
     known_words()
     highlights = treesitter.Highlights(treesitter.load(folder))
+    queries(highlights)
     corpus(highlights)
     coloured(highlights)
     mistakes(highlights)

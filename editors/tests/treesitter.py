@@ -36,8 +36,17 @@ def load(folder: Path) -> tree_sitter.Language:
 
 class Highlights:
     def __init__(self, language: tree_sitter.Language):
+        self.language = language
         self.parser = tree_sitter.Parser(language)
         self.query = tree_sitter.Query(language, (GRAMMAR / "queries/highlights.scm").read_text())
+
+    def fault_of(self, query: Path) -> str:
+        """What a query says that the grammar does not have."""
+        try:
+            tree_sitter.Query(self.language, query.read_text())
+        except tree_sitter.QueryError as error:
+            return str(error)
+        return ""
 
     def parse(self, text: str) -> tree_sitter.Node:
         return self.parser.parse(text.encode()).root_node

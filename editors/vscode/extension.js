@@ -6,7 +6,7 @@ const fs = require('node:fs');
 const os = require('node:os');
 const path = require('node:path');
 const vscode = require('vscode');
-const { LanguageClient, TransportKind } = require('vscode-languageclient/node');
+const { LanguageClient } = require('vscode-languageclient/node');
 
 /** @type {LanguageClient | undefined} */
 let client;
@@ -55,7 +55,7 @@ async function start() {
     if (choice) await vscode.commands.executeCommand('workbench.action.openSettings', 'cmae.server.path');
     return;
   }
-  const server = { command, args: ['lsp'], transport: TransportKind.stdio };
+  const server = { command, args: ['lsp'] };
   const started = new LanguageClient('cmae', 'cmae', server, {
     documentSelector: [{ scheme: 'file', language: 'cmae' }, { scheme: 'untitled', language: 'cmae' }],
     outputChannel: output,

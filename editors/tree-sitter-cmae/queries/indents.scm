@@ -1,4 +1,4 @@
-; Neovim's names.
+; Neovim's names, and Helix's beside them.
 [
   (block)
   (body)
@@ -16,6 +16,6 @@
   (record)
   (record_type)
   (group)
-] @indent.begin
+] @indent.begin @indent
 
-["}" "]" ")"] @indent.branch @indent.end
+["}" "]" ")"] @indent.branch @indent.end @outdent
