@@ -40,6 +40,8 @@ include_patterns = [
     "pipelines/**.cmae",
     "stdlib/**.cmae",
 ]
+# What is built, which is not walked through.
+exclude_patterns = ["target", "runs", "editors/vscode/node_modules", ".*"]
 source_suffix = {".md": "markdown", ".cmae": "cmae", ".pest": "cmae"}
 
 myst_heading_anchors = 4

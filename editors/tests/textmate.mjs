@@ -17,7 +17,7 @@ function letter(scopes) {
     if (scope.startsWith('constant.numeric.')) return 'n';
     if (scope.startsWith('keyword.other.unit.')) return 'u';
     if (scope.startsWith('constant.language.')) return 'l';
-    if (scope.startsWith('keyword.operator.') && !scope.startsWith('keyword.operator.logical.')) return 'o';
+    if (scope.startsWith('keyword.operator.') && !scope.startsWith('keyword.operator.wordlike.')) return 'o';
     if (scope.startsWith('keyword.')) return 'k';
   }
   return '.';

@@ -10,7 +10,7 @@ const { LanguageClient } = require('vscode-languageclient/node');
 
 /** @type {LanguageClient | undefined} */
 let client;
-/** @type {vscode.OutputChannel} */
+/** @type {vscode.LogOutputChannel} */
 let output;
 /** Starts and stops one after the other: a setting may change while the server is still starting. */
 let last = Promise.resolve();
@@ -46,7 +46,7 @@ async function start() {
   const program = resolved(settings.get('server.path', 'cmaec') || 'cmaec');
   const command = found(program);
   if (command === undefined) {
-    output.appendLine(`cmaec is not found: \`${program}\``);
+    output.warn(`cmaec is not found: \`${program}\``);
     const choice = await vscode.window.showWarningMessage(
       `cmaec is not found: \`${program}\`. Without it there are colours and no checks: install it (\`cargo install --path .\` in a ` +
         'clone) or write where it is.',
@@ -64,7 +64,7 @@ async function start() {
   try {
     await started.start();
   } catch (error) {
-    output.appendLine(`\`${command} lsp\` does not start: ${error}`);
+    output.error(`\`${command} lsp\` does not start: ${error}`);
     // Its own message is shown by the client; a client that never ran cannot be stopped.
     if (client === started) client = undefined;
   }
@@ -82,7 +82,7 @@ function restart() {
 }
 
 exports.activate = function activate(context) {
-  output = vscode.window.createOutputChannel('cmae');
+  output = vscode.window.createOutputChannel('cmae', { log: true });
   context.subscriptions.push(
     output,
     vscode.commands.registerCommand('cmae.restartServer', restart),
