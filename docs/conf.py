@@ -1,7 +1,7 @@
 """The documentation as a site: `.ci/docs` builds it into `target/site`.
 
-Pages are the repository's own Markdown files where they lie, so that links between them are the same here and on a forge; pipelines
-and the standard library are pages too.
+Pages are the repository's own Markdown files where they lie, so that links between them are the same here and on a
+forge; pipelines and the standard library are pages too.
 """
 
 import re
@@ -57,10 +57,22 @@ html_static_path = ["site"]
 html_css_files = ["site.css"]
 
 PAGES = [
-    ("Use", ["docs/language", "docs/your_own_method", "docs/methods", "docs/data", "docs/shapes", "docs/evaluation", "docs/troubles", "docs/editors"]),
+    (
+        "Use",
+        [
+            "docs/language",
+            "docs/your_own_method",
+            "docs/methods",
+            "docs/data",
+            "docs/shapes",
+            "docs/evaluation",
+            "docs/troubles",
+            "docs/editors",
+        ],
+    ),
     ("Machines", ["docs/accelerators", "docs/scale"]),
     ("Reference", ["docs/stdlib", "docs/ops", "grammar/cmae"]),
-    ("Errors", [f"src/diag/codes/{name}" for name in ("syntax", "name", "unit", "shape", "view", "data", "graph", "warning")]),
+    ("Errors", [f"src/diag/codes/{name}" for name in "syntax name unit shape view data graph warning".split()]),
     ("Project", ["CONTRIBUTING", "CHANGELOG", "editors/README"]),
 ]
 # Pages that list a folder's files: a link to the folder leads there, and its files stand below them.

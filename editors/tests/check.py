@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Holds the editors' grammars against `grammar/cmae.pest`, against every file and page of the repository, and against each other.
+"""Holds the editors' grammars against `grammar/cmae.pest`, every file and page of the repository, and each other.
 
 `.ci/editors` runs it, with what it needs in `target/editors`; the grammar's C is compiled into that folder.
 """
@@ -42,13 +42,15 @@ def generated() -> None:
     noted = json.loads((GRAMMAR / "generated.json").read_text())
     for file, digest in noted["sha256"].items():
         found = hashlib.sha256((GRAMMAR / file).read_bytes()).hexdigest()
-        expect(found == digest, f"{file} was changed since the parser was generated: `npm run generate` in editors/tree-sitter-cmae")
+        how = "`npm run generate` in editors/tree-sitter-cmae"
+        expect(found == digest, f"{file} was changed since the parser was generated: {how}")
 
 
 def known_words() -> None:
     """Each word of the definition is one of tree-sitter and Emacs, and no other is. TextMate's are seen by what it colours."""
     defined = words.defined()
-    for name, known in [("tree-sitter-cmae/grammar.js", words.of_tree_sitter()), ("emacs/cmae-mode.el", words.of_emacs())]:
+    grammars = {"tree-sitter-cmae/grammar.js": words.of_tree_sitter(), "emacs/cmae-mode.el": words.of_emacs()}
+    for name, known in grammars.items():
         missing, more = sorted(defined.keys() - known), sorted(known - defined.keys())
         expect(not missing, f"editors/{name} does not know {', '.join(missing)}, which grammar/cmae.pest has")
         expect(not more, f"editors/{name} knows {', '.join(more)}, which grammar/cmae.pest has not")
@@ -56,7 +58,8 @@ def known_words() -> None:
 
 def queries(highlights: treesitter.Highlights) -> None:
     """Every query names nodes and fields that the grammar has."""
-    for file in sorted(path for folder in ("tree-sitter-cmae", "zed") for path in (ROOT / "editors" / folder).rglob("*.scm")):
+    folders = (ROOT / "editors" / name for name in ("tree-sitter-cmae", "zed"))
+    for file in sorted(path for folder in folders for path in folder.rglob("*.scm")):
         fault = highlights.fault_of(file)
         expect(not fault, f"{file.relative_to(ROOT)}: {fault}")
 
@@ -115,20 +118,26 @@ def classes(highlights: treesitter.Highlights) -> None:
         expect(not errors, f"{name}:{errors and errors[0].start_point.row + 1}: tree-sitter does not read it")
     read |= {name: text for name, text, said in texts.pages() if "syntax::" not in said}
     command = ["node", ROOT / "editors/tests/textmate.mjs"]
-    textmate = json.loads(subprocess.run(command, input=json.dumps(read), stdout=subprocess.PIPE, text=True, check=True).stdout)
+    run = subprocess.run(command, input=json.dumps(read), stdout=subprocess.PIPE, text=True, check=True)
+    textmate = json.loads(run.stdout)
 
     defined = words.defined()
     shown = {word: set() for word in defined}
     for name, text in read.items():
         ours = highlights.classes(text)
         lines = zip(text.split("\n"), ours.split("\n"), textmate[name].split("\n"), strict=True)
-        differ = [(number, *line) for number, line in enumerate(lines, 1) if line[1] != line[2]]
-        expect(not differ, f"{name}: the grammars differ" + "".join(f"\n  {n}: {a}\n  tree-sitter {b}\n  TextMate    {c}" for n, a, b, c in differ[:3]))
+        differ = [
+            f"\n  line {number}     {line}\n  tree-sitter {a}\n  TextMate    {b}"
+            for number, (line, a, b) in enumerate(lines, 1)
+            if a != b
+        ]
+        expect(not differ, f"{name}: the grammars differ{''.join(differ[:3])}")
         for found in re.finditer(r"\b[A-Za-z_][A-Za-z0-9_]*|(?<=[0-9])[a-z]+\b", text):
             if found[0] in shown:
                 shown[found[0]].add(ours[found.start()])
+    how = "teach them, and add a line to editors/tests/every_word.cmae"
     for word, letter in defined.items():
-        expect(letter in shown[word], f"no file shows `{word}` as a word to both grammars: teach them, and add a line to every_word.cmae")
+        expect(letter in shown[word], f"no file shows `{word}` as a word to both grammars: {how}")
 
 
 def extension(file: Path) -> None:

@@ -1,5 +1,5 @@
 // The class of every character of a text, by the TextMate grammar and the engine that VS Code runs it with.
-// Reads `{name: text}` as JSON and writes `{name: classes}`, a letter for each character: classes are those of `classes.py`.
+// Reads `{name: text}` as JSON and writes `{name: classes}`, a letter for each character: classes are those of `treesitter.py`.
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
@@ -45,7 +45,9 @@ for (const [name, text] of Object.entries(JSON.parse(readFileSync(0, 'utf8')))) 
     const { tokens, ruleStack } = grammar.tokenizeLine(line, stack);
     stack = ruleStack;
     const units = Array(line.length).fill('.');
-    for (const { startIndex, endIndex, scopes } of tokens) units.fill(letter(scopes), startIndex, Math.min(endIndex, line.length));
+    for (const { startIndex, endIndex, scopes } of tokens) {
+      units.fill(letter(scopes), startIndex, Math.min(endIndex, line.length));
+    }
     // A letter for each character, not for each half of one.
     lines.push(units.filter((_, at) => !/[\uDC00-\uDFFF]/.test(line[at])).join(''));
   }

@@ -64,10 +64,11 @@ class Highlights:
 
     def classes(self, text: str) -> str:
         """A letter for each character, as `textmate.mjs` writes them."""
-        letters = ["." if name == "" else next((c for start, c in CLASSES if name.startswith(start)), ".") for name in self.captures(text)]
+        names = self.captures(text)
+        letter = {name: next((c for start, c in CLASSES if name.startswith(start)), ".") for name in set(names)}
         at, result = 0, []
         for character in text:
-            result.append("\n" if character == "\n" else letters[at])
+            result.append("\n" if character == "\n" else letter[names[at]])
             at += len(character.encode())
         return "".join(result)
 

@@ -48,8 +48,8 @@ async function start() {
   if (command === undefined) {
     output.warn(`cmaec is not found: \`${program}\``);
     const choice = await vscode.window.showWarningMessage(
-      `cmaec is not found: \`${program}\`. Without it there are colours and no checks: install it (\`cargo install --path .\` in a ` +
-        'clone) or write where it is.',
+      `cmaec is not found: \`${program}\`. Without it there are colours and no checks: install it ` +
+        '(`cargo install --path .` in a clone) or write where it is.',
       'Open the setting',
     );
     if (choice) await vscode.commands.executeCommand('workbench.action.openSettings', 'cmae.server.path');

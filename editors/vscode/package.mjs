@@ -1,5 +1,5 @@
-// Bundles the extension and packs it: `npm run package [FILE]`. A `.vsix` is a zip of the extension's folder with two files that
-// describe it; the usual packer brings three hundred packages, which every check of a change would have to install.
+// Bundles the extension and packs it: `npm run package [-- FILE]`. A `.vsix` is a zip of the extension's folder with two files
+// that describe it; the usual packer brings three hundred packages, which every check of a change would have to install.
 import { readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -50,7 +50,13 @@ ${[
 `;
 }
 
-const KINDS = { '.js': 'application/javascript', '.json': 'application/json', '.md': 'text/markdown', '.txt': 'text/plain', '.vsixmanifest': 'text/xml' };
+const KINDS = {
+  '.js': 'application/javascript',
+  '.json': 'application/json',
+  '.md': 'text/markdown',
+  '.txt': 'text/plain',
+  '.vsixmanifest': 'text/xml',
+};
 
 function kinds() {
   const entries = Object.entries(KINDS).map(([extension, kind]) => `<Default Extension="${extension}" ContentType="${kind}" />`);
