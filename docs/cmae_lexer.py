@@ -1,4 +1,4 @@
-"""Colours for `.cmae` on the site: a lexer for Pygments whose words are those of `grammar/cmae.pest`."""
+"""Colours for `.cmae` on the site: a lexer for Pygments whose reserved words are those of `grammar/cmae.pest`."""
 
 import re
 from pathlib import Path
@@ -22,8 +22,6 @@ def one_of(found: set[str]) -> str:
 CONSTANTS = words("boolean") | words("none")
 SECTIONS = words("section_name") | {"evaluate", "train", "parameters"}
 RESERVED = words("keyword") - CONSTANTS
-# These are names wherever they do not stand as below.
-SPECIAL = set(re.findall(r"^kw_(\w+)", PEST, re.MULTILINE)) - RESERVED - SECTIONS
 UNIT = rf"(?:%|px\b|\s*{one_of(words('time_unit'))})?"
 
 
@@ -35,24 +33,23 @@ class CmaeLexer(RegexLexer):
     tokens = {
         "root": [
             (r"\s+", Text.Whitespace),
-            (r"///.*", String.Doc),
             (r"//.*", Comment.Single),
             (r'"(?:\\"|[^"\n])*"', String),
             (rf"\b[0-9]+(?:_[0-9]+)*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?{UNIT}", Number),
             (r"\.\.", Operator),
             (rf"(\.)({NAME})", bygroups(Punctuation, Name)),
+            # Words at one place, and names everywhere else.
             (rf"(for)(\s+)({NAME})(\s+)(in)\b", bygroups(Keyword, Text, Name, Text, Keyword)),
             (rf"(,)(\s*)({NAME})(\s+)(in)\b", bygroups(Punctuation, Text, Name, Text, Keyword)),
             (rf"(role|path|init|add|as)(\s+)(?!{one_of(RESERVED)})(?=[A-Za-z_\"])", bygroups(Keyword, Text)),
-            (rf"{one_of(SPECIAL & {'export'})}(?=\s*=(?!=))", Keyword),
-            (rf"{one_of(SPECIAL & {'frozen'})}(?=\s*(?:$|//|when\b|role\b))", Keyword),
+            (r"export\b(?=\s*=(?!=))", Keyword),
+            (r"frozen\b(?=\s*(?:$|//|when\b|role\b))", Keyword),
             (rf"({NAME})(\s*)(:)(?!:)", bygroups(Name, Text, Punctuation)),
             (rf"{one_of(SECTIONS)}(?=\s*\{{)", Keyword),
-            (rf"(fn)(\s+)({NAME})", bygroups(Keyword, Text, Name.Function)),
-            (rf"(block|branch|pipeline)(\s+)({NAME})", bygroups(Keyword, Text, Name.Class)),
+            (rf"(block|branch|fn|pipeline)(\s+)({NAME})", bygroups(Keyword, Text, Name.Function)),
             (one_of(CONSTANTS), Keyword.Constant),
             (one_of(RESERVED), Keyword),
-            (rf"({NAME})(::)", bygroups(Name.Namespace, Punctuation)),
+            (rf"({NAME})(::)", bygroups(Name, Punctuation)),
             (rf"{NAME}(?=\()", Name.Function),
             (NAME, Name),
             (r"\|>|->|[<>=!]=|[-+*/%<>=?|]", Operator),
