@@ -187,7 +187,7 @@ COLUMN is that of a line of its own."
 
 (defvar eglot-server-programs)
 (with-eval-after-load 'eglot
-  (add-to-list 'eglot-server-programs `(cmae-mode . (,cmae-program "lsp"))))
+  (add-to-list 'eglot-server-programs (cons 'cmae-mode (lambda (&rest _) (list cmae-program "lsp")))))
 
 (provide 'cmae-mode)
 

@@ -25,5 +25,7 @@ if vim.g.cmae_lsp ~= false and vim.fn.executable(program) == 1 then
     -- One server for all buffers.
     vim.g.cmae_client = vim.g.cmae_client or vim.lsp.start_client(config)
     vim.lsp.buf_attach_client(buffer, vim.g.cmae_client)
+    -- Later releases set it themselves.
+    vim.bo.omnifunc = 'v:lua.vim.lsp.omnifunc'
   end
 end
