@@ -41,7 +41,8 @@ class CmaeLexer(RegexLexer):
             # Words at one place, and names everywhere else.
             (rf"(for)(\s+)({NAME})(\s+)(in)\b", bygroups(Keyword, Text, Name, Text, Keyword)),
             (rf"(,)(\s*)({NAME})(\s+)(in)\b", bygroups(Punctuation, Text, Name, Text, Keyword)),
-            (rf"(role|path|init|add|as)(\s+)(?!{one_of(RESERVED)})(?=[A-Za-z_\"])", bygroups(Keyword, Text)),
+            (rf"(role|path|init|add|remove|as)([ \t]+)(?!{one_of(RESERVED)})(?=[A-Za-z_\"])", bygroups(Keyword, Text)),
+            (r"add\b(?=\s+(?:branch\s+[A-Za-z_]|parameters\s*\{))", Keyword),
             (r"export\b(?=\s*=(?!=))", Keyword),
             (r"frozen\b(?=\s*(?:$|//|when\b|role\b))", Keyword),
             (rf"({NAME})(\s*)(:)(?!:)", bygroups(Name, Text, Punctuation)),

@@ -29,7 +29,7 @@
   "Words that begin a section; a brace follows.")
 
 (defconst cmae-contextual-words
-  '("export" "frozen" "role" "path" "add" "init" "in" "as")
+  '("export" "frozen" "role" "path" "add" "remove" "init" "in" "as")
   "Words at one place each, and names everywhere else.")
 
 (defconst cmae-unit-words
@@ -91,6 +91,8 @@
      (0 (cmae--role)))
     (,(concat "\\_<\\(init\\|add\\)\\s-+\\(" cmae--name "\\)\\s-*\\(?:\\.\\|=[^=]\\)")
      (1 font-lock-keyword-face) (2 font-lock-variable-name-face))
+    ("\\(?:^\\|[{]\\)\\s-*\\(add\\)\\s-+\\(?:branch\\s-+[a-zA-Z_]\\|parameters\\s-*{\\)" 1 font-lock-keyword-face)
+    ("\\(?:^\\|[{]\\)\\s-*\\(remove\\)\\s-+[a-zA-Z_]" 1 font-lock-keyword-face)
     ("^\\s-*\\(path\\)\\s-+[\"a-zA-Z_(\\[]" 1 font-lock-keyword-face)
     ("[{]\\s-*\\(path\\)\\s-+[\"a-zA-Z_(\\[]" 1 font-lock-keyword-face)
     ("\\_<\\(export\\)\\s-*=[^=]" 1 font-lock-keyword-face)

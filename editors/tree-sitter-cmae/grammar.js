@@ -26,7 +26,13 @@ module.exports = grammar({
     file: ($) => seq(repeat($.use_item), repeat($._item)),
 
     use_item: ($) => seq('use', choice($.use_pipeline, $.use_names)),
-    use_pipeline: ($) => seq('pipeline', field('name', $._name), optional(seq('as', field('alias', $._name)))),
+    use_pipeline: ($) =>
+      seq(
+        'pipeline',
+        repeat(seq($._name, '::')),
+        field('name', $._name),
+        optional(seq('as', field('alias', $._name))),
+      ),
     use_names: ($) => seq($._name, repeat(seq('::', $._name)), optional(seq('::', $.use_group))),
     use_group: ($) => seq('{', listed($.use_names), '}'),
 
@@ -124,11 +130,15 @@ module.exports = grammar({
         field('base', $._name),
         'with',
         '{',
-        repeat(choice($.pipeline_param, $.addition, $.override_entry)),
+        repeat($._variant_entry),
         '}',
       ),
-    addition: ($) => seq('add', field('path', $.dotted), '=', field('value', $._expr)),
-    override_entry: ($) => seq(field('path', $.dotted), '=', field('value', $._expr)),
+    _variant_entry: ($) =>
+      choice($.pipeline_param, $.branch, $.parameters, $.addition, $.removal, $.override_entry),
+    addition: ($) => seq('add', choice($.branch, $.parameters, seq(field('path', $.dotted), $._bound))),
+    removal: ($) => seq('remove', separated(field('path', $.dotted))),
+    override_entry: ($) => seq(field('path', $.dotted), $._bound),
+    _bound: ($) => seq('=', field('value', $._expr), optional($.repeat), optional($.when)),
     dotted: ($) => seq($._name, repeat(seq(token.immediate('.'), $._name))),
 
     // ------------------------------------------------------------------------------------------ expressions
@@ -189,7 +199,7 @@ module.exports = grammar({
     _text: () => token.immediate(/[^"\\{\r\n]+|[\\{]/),
 
     // Words that mean something at one place only are names everywhere else.
-    _name: ($) => choice($.name, alias(choice('init', 'add', 'role', 'frozen'), $.name)),
+    _name: ($) => choice($.name, alias(choice('init', 'add', 'remove', 'role', 'frozen', 'parameters'), $.name)),
     name: () => /[A-Za-z_][A-Za-z0-9_]*/,
 
     comment: () => token(prec(-1, /\/\/[^\r\n]*/)),

@@ -7,6 +7,7 @@
 (pipeline name: (name) @type)
 (variant name: (name) @type)
 (variant base: (name) @type)
+(use_pipeline (name) @module)
 (use_pipeline name: (name) @type)
 (use_pipeline alias: (name) @type)
 (branch name: (name) @type)
@@ -32,7 +33,7 @@
 ; Words
 ["use" "as"] @keyword
 ["block" "fn" "forward" "pipeline" "branch" "with" "export"] @keyword
-["param" "state" "update" "init" "add"] @keyword
+["param" "state" "update" "init" "add" "remove"] @keyword
 ["frozen" "role" "path" "parameters" "evaluate" "train"] @keyword
 (section_name) @keyword
 ["for" "in" "repeat" "when" "if" "else" "require"] @keyword
