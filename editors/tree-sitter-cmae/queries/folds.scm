@@ -1,0 +1,17 @@
+[
+  (block)
+  (forward)
+  (function)
+  (pipeline)
+  (variant)
+  (section)
+  (evaluate)
+  (branch)
+  (train)
+  (parameters)
+  (use_group)
+  (arguments)
+  (list)
+  (record)
+  (group)
+] @fold

@@ -1,0 +1,1 @@
+../../../tree-sitter-cmae/queries/highlights.scm
