@@ -1,6 +1,6 @@
 //! `cmaec new`: a pipeline of one's own to begin with, from those that the program holds.
 
-use std::io::{IsTerminal, Write, stdin, stdout};
+use std::io::{IsTerminal, stdin};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use cmae::spec::{CifarKind, SourceSpec, Split};
 use cmae::syntax::ast::{Entry, Expr, Item, Pipeline, SectionKind, Use, Variant};
 use cmae::syntax::parse_file;
 
-use super::output::{out, outln};
+use super::output::{self, outln};
 use super::pipeline::{draw, in_words};
 
 /// Begins a pipeline of your own with one that comes with the program.
@@ -224,11 +224,10 @@ impl Shipped {
     fn ask(&self) -> Result<Option<Pictures>, String> {
         let reads_files = |value: &Expr| self.sources.slice(value.span).contains("(\"data/");
         let brings_own = self.source("train").is_some_and(|value| !reads_files(value));
-        if brings_own || !stdin().is_terminal() || !stdout().is_terminal() {
+        if brings_own || !stdin().is_terminal() || !output::is_terminal() {
             return Ok(None);
         }
-        out!("Your pictures (a folder with `train` and `val`; Enter leaves data/imagenet): ");
-        stdout().flush().map_err(|error| error.to_string())?;
+        output::message(format_args!("Your pictures (a folder with `train` and `val`; Enter leaves data/imagenet): "));
         let mut line = String::new();
         stdin().read_line(&mut line).map_err(|error| error.to_string())?;
         match line.trim() {

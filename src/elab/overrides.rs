@@ -85,7 +85,7 @@ fn set(pipeline: &mut Pipeline, path: &[Name], new: &Binding, text: &str) -> Res
                 return Ok(());
             }
             if let (Some(call), [argument]) = (called_mut(section, &name.text), rest) {
-                return set_argument(call, argument, &new.value, &text);
+                return set_argument(call, argument, &new.value, text);
             }
             if rest.is_empty()
                 && let Some(entry) =
@@ -106,7 +106,7 @@ fn set(pipeline: &mut Pipeline, path: &[Name], new: &Binding, text: &str) -> Res
                     binding.when = new.when.clone().or(binding.when.take());
                     Ok(())
                 }
-                (Some(binding), [argument]) => set_argument(&mut binding.value, argument, &new.value, &text),
+                (Some(binding), [argument]) => set_argument(&mut binding.value, argument, &new.value, text),
                 (None, _) => {
                     let near = nearest(&name.text, names.iter().map(String::as_str)).is_some();
                     let help = (rest.is_empty() && extensible && !near)

@@ -133,7 +133,7 @@ fn fields(offers: &mut Offers, world: &World<'_>, owner: &[Arc<str>], byte: usiz
     // Where its value is not known, its fields may be.
     if let [name] = owner {
         let known = scope(&world.analysis, byte).and_then(|scope| scope.definition(name)).flatten();
-        for ((at, field), _) in &world.analysis.index.fields {
+        for (at, field) in world.analysis.index.fields.keys() {
             if Some(*at) == known {
                 offers.add(0, field, kind::FIELD, "", "");
             }

@@ -166,10 +166,8 @@ impl Layout {
         };
         let within =
             |band: &Option<(f64, f64)>| band.map(|(top, bottom)| (top + 12.0, bottom)).unwrap_or((0.0, bottom));
-        for lane in 0..lanes {
-            for cell in &cells[lane] {
-                stack(&mut self.slots, cell, within(&self.lanes[lane]));
-            }
+        for (cells, band) in cells.iter().zip(&self.lanes) {
+            cells.iter().for_each(|cell| stack(&mut self.slots, cell, within(band)));
         }
         for round in 0..8 {
             let forth = round % 2 == 0;

@@ -16,12 +16,20 @@ fn read_by<'p>(program: &'p Program, module: &str) -> BTreeSet<&'p str> {
     let mut read = BTreeSet::new();
     let graphs: [Option<&Graph>; 3] = [Some(&program.train), program.features.as_ref(), program.pictures.as_ref()];
     for graph in graphs.into_iter().flatten() {
-        for node in graph.nodes.iter().filter(|node| node.scope == module || node.scope.starts_with(&prefix)) {
-            for operand in node.inputs.iter().map(|id| graph.node(*id)) {
-                if let Op::Param { path } = &operand.op {
-                    read.insert(path.as_str());
-                }
+        // What is made of tensors alone is computed once for a copy and its original, and stands where the first of them does.
+        let mut made_of: Vec<Option<BTreeSet<&str>>> = Vec::new();
+        for node in &graph.nodes {
+            let operands = || node.inputs.iter().map(|id| made_of[id.index()].as_ref());
+            let own = node.scope == module || node.scope.starts_with(&prefix);
+            let made = match &node.op {
+                Op::Param { path } => Some(BTreeSet::from([path.as_str()])),
+                Op::Input { .. } => None,
+                _ => operands().collect::<Option<Vec<_>>>().map(|all| all.into_iter().flatten().copied().collect()),
+            };
+            if own {
+                read.extend(operands().flatten().flatten().copied());
             }
+            made_of.push(made);
         }
     }
     read
