@@ -316,7 +316,15 @@ fn a_schedule_is_shown_where_it_turns() {
     // A number of the graph itself.
     let shown = succeed(&["show", "schedule", "pipelines/quickstart.cmae", "--set", "temperature=ramp(0.04, 0.07)"]);
     assert!(shown.lines().next().is_some_and(|heads| heads.ends_with("number of contrastive")), "{shown}");
-    assert!(shown.lines().last().is_some_and(|row| row.ends_with("7.000000e-2")), "{shown}");
+    let last = shown.lines().rfind(|row| row.trim_start().starts_with("30.00"));
+    assert!(last.is_some_and(|row| row.ends_with("7.000000e-2")), "{shown}");
+    // And its shape over the run, beside those that stay.
+    let plot = shown.lines().last().unwrap_or_default();
+    assert!(plot.contains("▁") && plot.contains("█  4.000e-2 to 7.000e-2"), "{shown}");
+    assert!(
+        shown.lines().any(|line| line.starts_with("weight decay ") && line.ends_with("5.000e-2 throughout")),
+        "{shown}"
+    );
     // Data that is not here is asked for only where steps are counted.
     let shown = succeed(&["show", "schedule", "pipelines/cmae_vitb.cmae"]);
     assert!(shown.contains("momentum of momentum"), "{shown}");
