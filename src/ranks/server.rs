@@ -47,6 +47,8 @@ struct State {
     /// Nobody may come any more.
     closed: bool,
     ranks: Vec<Place>,
+    /// Ranks that ended otherwise than by leaving, and how.
+    ended: Vec<(Kind, usize)>,
     values: HashMap<Vec<u8>, Arc<Vec<u8>>>,
     /// Bytes of `values`.
     taken: usize,
@@ -84,6 +86,7 @@ impl Server {
         let state = State {
             closed: false,
             ranks: (0..count).map(|_| Place::Empty).collect(),
+            ended: Vec::new(),
             values: HashMap::new(),
             taken: 0,
             waiting: HashMap::new(),
@@ -210,6 +213,10 @@ impl Shared {
             Some(place @ Place::Empty) => {
                 let (answers, receiver) = channel();
                 *place = Place::There { answers, waits: 0 };
+                // Who comes late would wait for ever for those that are gone already.
+                for (kind, gone) in state.ended.clone() {
+                    state.reply(greeting.rank as usize, kind, gone as u64, Arc::default());
+                }
                 self.moved.notify_all();
                 Ok(receiver)
             }
@@ -222,6 +229,7 @@ impl Shared {
         let mut state = self.state();
         state.ranks[rank] = Place::Over;
         if let Some(kind) = told {
+            state.ended.push((kind, rank));
             for other in 0..state.ranks.len() {
                 state.reply(other, kind, rank as u64, Arc::default());
             }

@@ -3,6 +3,7 @@
 //! ```text
 //! cargo test --release --test it soak:: -- --ignored --nocapture              runs that are killed again and again
 //! cargo test --release --test it ops::generated -- --ignored --nocapture      graphs drawn at random, planned and run
+//! CMAE_TEST_BACKEND=xla cargo test --release --test it ops::                  every case of every op on a plugin, and no other backend
 //! cargo test --release --test it as_written -- --ignored --nocapture          a step of every pipeline at its full size
 //! cargo test --release --test it generators:: -- --ignored --nocapture        texts drawn at random (CMAE_INPUTS=1000000)
 //! cargo test --release --test it xla_offline:: -- --ignored --nocapture      a step compiled for an H100 that is not here

@@ -227,6 +227,34 @@ fn a_rank_that_speaks_nonsense_is_gone() {
     }
 }
 
+/// One that dies before the last has come is told to that one too, which would wait for it for ever.
+#[test]
+fn who_comes_after_one_has_gone_is_told() {
+    let place = meeting("");
+    let run = blake3::hash(format!("{} ", env!("CARGO_PKG_VERSION")).as_bytes());
+    thread::scope(|scope| {
+        let first = scope.spawn(|| join(&place, 0, 3, 20).expect_err("the second is gone"));
+        let mut greeting = b"cmaecRK\x01".to_vec();
+        greeting.extend(1_u32.to_le_bytes());
+        greeting.extend(3_u32.to_le_bytes());
+        greeting.extend(run.as_bytes());
+        let mut stream = loop {
+            match TcpStream::connect(("127.0.0.1", place.port)) {
+                Ok(stream) => break stream,
+                Err(_) => thread::sleep(Duration::from_millis(10)),
+            }
+        };
+        stream.write_all(&greeting).expect("it is there");
+        stream.read_exact(&mut [0; 13]).expect("it is answered");
+        drop(stream);
+        // Long enough for the server to have seen it.
+        thread::sleep(Duration::from_millis(300));
+        let gone = StoreError::Gone { rank: 1, count: 3 };
+        assert_eq!(join(&place, 2, 3, 20).expect_err("the second is gone"), gone);
+        assert_eq!(first.join().expect("it ends"), gone);
+    });
+}
+
 /// Ranks that give different lengths at one turn find it, and do not compute with it.
 #[test]
 fn ranks_that_do_not_come_to_the_same_place_are_told() {

@@ -1,6 +1,6 @@
 //! One graph with values: runs it in f64 and f32 and holds gradients against finite differences.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use cmae::backend::{Backend, Compute, Request, Results};
 use cmae::graph::{Graph, Init, Layout, Node, TensorDecl, TensorKind, ValueId, verify};
@@ -199,10 +199,20 @@ fn backends() -> Vec<String> {
     if let Ok(name) = std::env::var("CMAE_TEST_BACKEND") {
         return vec![name];
     }
-    BACKENDS.into_iter().chain(crate::xla::backend()).map(str::to_owned).collect()
+    let plugin = crate::xla::backend().filter(|_| WITH_PLUGIN.get());
+    BACKENDS.into_iter().chain(plugin).map(str::to_owned).collect()
+}
+
+/// Does `work` with all backends, or without a plugin, whose compiler takes most of the time of a small case.
+pub fn with_plugin<T>(there: bool, work: impl FnOnce() -> T) -> T {
+    WITH_PLUGIN.set(there);
+    let done = work();
+    WITH_PLUGIN.set(true);
+    done
 }
 
 thread_local! {
+    static WITH_PLUGIN: Cell<bool> = const { Cell::new(true) };
     static UNDER_TEST: RefCell<String> = RefCell::new(BACKENDS[0].to_owned());
     static KEPT: RefCell<Option<Kept>> = const { RefCell::new(None) };
 }

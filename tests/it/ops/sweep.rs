@@ -3,7 +3,7 @@
 use cmae::graph::{Graph, InputDecl, InputKind, ValueId};
 use cmae::op::{Op, PatchOrder, Type, shape};
 
-use super::case::{Case, Values, flat, on_each, push, run};
+use super::case::{Case, Values, flat, on_each, push, run, with_plugin};
 use super::reference;
 
 /// A graph under construction.
@@ -50,7 +50,11 @@ impl Build {
 #[derive(Default)]
 struct Sweep {
     faults: Vec<String>,
+    cases: usize,
 }
+
+/// A plugin is given one case of so many; all of them by `CMAE_TEST_BACKEND=xla cargo test ops::`.
+const WITH_PLUGIN: usize = 3;
 
 impl Sweep {
     /// `expected` is given the parameters' values by path.
@@ -58,7 +62,10 @@ impl Sweep {
         let (graph, layout) = case.with_total(true);
         let arena = case.arena(&layout, true);
         let value = |path: &str| arena[layout.range(layout.index(path).expect("the case has it"))].to_vec();
-        let faults = on_each(|| match run::<f64>(&graph, &layout, &arena, &case.inputs(&graph)) {
+        let there = self.cases.is_multiple_of(WITH_PLUGIN);
+        self.cases += 1;
+        let on_each = |work: &mut dyn FnMut() -> Vec<String>| with_plugin(there, || on_each(work));
+        let faults = on_each(&mut || match run::<f64>(&graph, &layout, &arena, &case.inputs(&graph)) {
             Ok(results) => {
                 let (found, expected) = (flat(&results.outputs[0]), expected(&value));
                 let same = |(a, b): (&f64, &f64)| (a - b).abs() <= 1e-12 * b.abs().max(1.0);
@@ -70,7 +77,7 @@ impl Sweep {
             Err(error) => vec![error],
         });
         self.faults.extend(faults.iter().map(|fault| format!("{}: {fault}", case.title)));
-        self.faults.extend(case.faults());
+        self.faults.extend(with_plugin(there, || case.faults()));
     }
 
     fn end(self) {
