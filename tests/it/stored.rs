@@ -194,10 +194,27 @@ fn others_at_the_place_are_told_by_what_they_are() {
     });
 }
 
+/// Rank 1 of `count`, welcomed at `place`, by hand.
+fn greeted(place: &Meeting, count: u32) -> TcpStream {
+    let run = blake3::hash(format!("{} ", env!("CARGO_PKG_VERSION")).as_bytes());
+    let mut greeting = b"cmaecRK\x01".to_vec();
+    greeting.extend(1_u32.to_le_bytes());
+    greeting.extend(count.to_le_bytes());
+    greeting.extend(run.as_bytes());
+    let mut stream = loop {
+        match TcpStream::connect(("127.0.0.1", place.port)) {
+            Ok(stream) => break stream,
+            Err(_) => thread::sleep(Duration::from_millis(10)),
+        }
+    };
+    stream.write_all(&greeting).expect("it is there");
+    stream.read_exact(&mut [0; 13]).expect("it is answered");
+    stream
+}
+
 /// Who speaks as a rank should, and then as none does, is a rank that is gone; nothing else happens.
 #[test]
 fn a_rank_that_speaks_nonsense_is_gone() {
-    let run = blake3::hash(format!("{} ", env!("CARGO_PKG_VERSION")).as_bytes());
     for nonsense in
         [&[0xff; 64][..], &[255, 255, 255, 255, 1], &[13, 0, 0, 0, 99, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[0; 64]]
     {
@@ -207,19 +224,7 @@ fn a_rank_that_speaks_nonsense_is_gone() {
                 let store = join(&place, 0, 2, 20);
                 store.map(|store| store.give(1, &[])).expect_err("the other speaks nonsense")
             });
-            let mut greeting = b"cmaecRK\x01".to_vec();
-            greeting.extend(1_u32.to_le_bytes());
-            greeting.extend(2_u32.to_le_bytes());
-            greeting.extend(run.as_bytes());
-            let mut stream = loop {
-                match TcpStream::connect(("127.0.0.1", place.port)) {
-                    Ok(stream) => break stream,
-                    Err(_) => thread::sleep(Duration::from_millis(10)),
-                }
-            };
-            stream.write_all(&greeting).expect("it is there");
-            let mut welcome = [0; 13];
-            stream.read_exact(&mut welcome).expect("it is answered");
+            let mut stream = greeted(&place, 2);
             stream.write_all(nonsense).expect("it is there");
             stream.shutdown(std::net::Shutdown::Write).expect("it is there");
             assert_eq!(first.join().expect("it ends"), StoreError::Gone { rank: 1, count: 2 });
@@ -231,22 +236,9 @@ fn a_rank_that_speaks_nonsense_is_gone() {
 #[test]
 fn who_comes_after_one_has_gone_is_told() {
     let place = meeting("");
-    let run = blake3::hash(format!("{} ", env!("CARGO_PKG_VERSION")).as_bytes());
     thread::scope(|scope| {
         let first = scope.spawn(|| join(&place, 0, 3, 20).expect_err("the second is gone"));
-        let mut greeting = b"cmaecRK\x01".to_vec();
-        greeting.extend(1_u32.to_le_bytes());
-        greeting.extend(3_u32.to_le_bytes());
-        greeting.extend(run.as_bytes());
-        let mut stream = loop {
-            match TcpStream::connect(("127.0.0.1", place.port)) {
-                Ok(stream) => break stream,
-                Err(_) => thread::sleep(Duration::from_millis(10)),
-            }
-        };
-        stream.write_all(&greeting).expect("it is there");
-        stream.read_exact(&mut [0; 13]).expect("it is answered");
-        drop(stream);
+        drop(greeted(&place, 3));
         // Long enough for the server to have seen it.
         thread::sleep(Duration::from_millis(300));
         let gone = StoreError::Gone { rank: 1, count: 3 };
