@@ -211,18 +211,8 @@ pub fn parameters(word: &str) -> Option<&'static [&'static str]> {
         Some("geometry" | "beside") => Some(&["view"]),
         Some(op) => crate::shape::op_signature(op),
         None => match word {
-            "evaluate.knn" => Some(&[
-                "features?",
-                "bank?",
-                "queries?",
-                "k?",
-                "temperature?",
-                "every?",
-                "bank_limit?",
-                "query_limit?",
-                "baseline_limit?",
-            ]),
-            "evaluate.reconstructions" => Some(&["pictures", "view?", "count?", "every?", "source?"]),
+            "evaluate.knn" => Some(crate::shape::KNN),
+            "evaluate.reconstructions" => Some(crate::shape::RECONSTRUCTIONS),
             _ => crate::elab::builtin_parameters(word),
         },
     }

@@ -13,6 +13,22 @@ use crate::syntax::ast::{Argument, Entry, Expr, ExprKind, SectionKind};
 
 use super::{Typing, flatten};
 
+/// Parameters of `knn`.
+pub const KNN: &[&str] = &[
+    "features?",
+    "bank?",
+    "queries?",
+    "k?",
+    "temperature?",
+    "every?",
+    "bank_limit?",
+    "query_limit?",
+    "baseline_limit?",
+];
+
+/// Parameters of `reconstructions`.
+pub const RECONSTRUCTIONS: &[&str] = &["pictures", "view", "count?", "every?", "source?"];
+
 /// A call of `evaluate`: its arguments, and where it stands.
 struct Call<'a> {
     arguments: &'a [Argument],
@@ -176,18 +192,7 @@ impl Bound<'_> {
         if spec.knn.is_some() {
             return self.called_twice("knn", span);
         }
-        let names = &[
-            "features?",
-            "bank?",
-            "queries?",
-            "k?",
-            "temperature?",
-            "every?",
-            "bank_limit?",
-            "query_limit?",
-            "baseline_limit?",
-        ];
-        let bag = self.machine.bind_builtin("knn", names, arguments, span, scope)?;
+        let bag = self.machine.bind_builtin("knn", KNN, arguments, span, scope)?;
         if matches!(scope.get("features"), Some(Value { kind: Kind::Poison, .. })) {
             return Err(Reported);
         }
@@ -274,8 +279,7 @@ impl Bound<'_> {
         if spec.reconstructions.is_some() {
             return self.called_twice("reconstructions", span);
         }
-        let names = &["pictures", "view", "count?", "every?", "source?"];
-        let bag = self.machine.bind_builtin("reconstructions", names, arguments, span, scope)?;
+        let bag = self.machine.bind_builtin("reconstructions", RECONSTRUCTIONS, arguments, span, scope)?;
         let every = self.duration(bag.get("every"), "`every` of `reconstructions`")?;
         let wrong = |name: &str, wanted: &str| {
             let value = bag.get(name).cloned().unwrap_or(Value::new(Kind::None, span));

@@ -22,6 +22,7 @@ use crate::spec::{EmaSpec, Spec};
 use crate::syntax::ast::{Binding, Entry, Name, Section, SectionKind};
 
 pub use calls::{about as op_about, names as op_names, signature as op_signature};
+pub use evaluate::{KNN, RECONSTRUCTIONS};
 pub use trace::{Trace, TypedInitial, TypedNode};
 
 /// One mode's values and the names that they go by.
