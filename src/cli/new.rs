@@ -55,8 +55,8 @@ pub fn main(args: Args) -> Result<(), String> {
         true => shipped.variant(&name, &file, pictures.as_ref()),
         false => shipped.whole(&name, &file, pictures.as_ref()),
     };
-    let text = laid_out(&text);
-    write_atomically(&file, text.as_bytes()).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+    write_atomically(&file, format(&text).as_bytes())
+        .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
     outln!("{}: {method}", file.display());
     if let Some(pictures) = &pictures {
         pictures.told().iter().for_each(|line| outln!("  {line}"));
@@ -93,16 +93,6 @@ fn name_of(file: &Path) -> Result<String, String> {
     match parse_file(&sources, id, &mut diagnostics) {
         Ok(_) if !diagnostics.has_errors() => Ok(plain),
         _ => Err(format!("`{plain}` is a word of the language, and no name\nhelp: -o my_{plain}.cmae")),
-    }
-}
-
-/// As `cmaec fmt` would have it; what it cannot read stays.
-fn laid_out(text: &str) -> String {
-    let mut sources = Sources::new();
-    let id = sources.add_text("new", text);
-    match parse_file(&sources, id, &mut Diagnostics::default()) {
-        Ok(_) => format(text),
-        Err(_) => text.to_owned(),
     }
 }
 

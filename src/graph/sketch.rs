@@ -4,7 +4,7 @@
 //!
 //! **Invariant:** a part stands for all nodes of one module, or of one value, in one branch; what only monitors need is left out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{Graph, Program, TensorKind, ValueId, prune};
 use crate::decl::InputKind;
@@ -86,49 +86,14 @@ struct Draft<'p> {
 
 impl Draft<'_> {
     fn finish(mut self) -> Sketch {
-        let nodes = &self.graph.nodes;
         let branches = self.branches();
         self.sketch.lanes = branches.iter().cloned().chain(["losses".to_owned()]).collect();
-        let live = self.live();
-        let carries = self.graph.carries_gradient(&self.program.layout);
-        // What a module does before its first tensor, such as cutting patches, several may share: it is on the way to each.
-        let mut weighed: Vec<bool> = Vec::with_capacity(nodes.len());
-        for node in nodes {
-            let tensor = matches!(node.op, Op::Param { .. });
-            weighed.push(tensor || node.inputs.iter().any(|input| weighed[input.index()]));
-        }
-        let mut boxed: Vec<Option<usize>> = vec![None; nodes.len()];
-        for id in 0..nodes.len() {
-            let bare =
-                !weighed[id] && self.module(&nodes[id].scope).is_some() && !matches!(nodes[id].op, Op::Input { .. });
-            if self.needed[id] && live[id] && !bare {
-                boxed[id] = self.part_of(ValueId(id as u32), &branches);
-            }
-        }
-        let mut sources: Vec<Vec<Crossing>> = Vec::with_capacity(nodes.len());
-        for (id, node) in nodes.iter().enumerate() {
-            let mut found: Vec<Crossing> = Vec::new();
-            if self.needed[id] && live[id] {
-                for input in &node.inputs {
-                    let through = carries[id] && node.gradient_operands().contains(input);
-                    let from = match boxed[input.index()] {
-                        Some(_) => vec![(*input, carries[input.index()])],
-                        None => sources[input.index()].clone(),
-                    };
-                    for (at, gradient) in from {
-                        match found.iter_mut().find(|(other, _)| *other == at) {
-                            Some((_, known)) => *known |= gradient && through,
-                            None => found.push((at, gradient && through)),
-                        }
-                    }
-                }
-            }
-            sources.push(found);
-        }
+        let live = self.hanging_on(|op| matches!(op, Op::Input { name } if self.kind_of(name).is_some()));
+        let boxed = self.boxed(&live, &branches);
+        let sources = self.sources(&live, &boxed);
         for (id, part) in boxed.iter().enumerate() {
             if let Some(part) = part {
-                let mut from = Vec::new();
-                self.outside(&sources[id], *part, &boxed, &sources, &mut from);
+                let from = self.outside(&sources[id], *part, &boxed, &sources);
                 self.flow(&from, *part, &boxed);
             }
         }
@@ -165,14 +130,53 @@ impl Draft<'_> {
         branches
     }
 
-    /// For each node, whether it hangs on the batch: the others are parts of their readers.
-    fn live(&self) -> Vec<bool> {
-        let mut live: Vec<bool> = Vec::with_capacity(self.graph.nodes.len());
+    /// For each node, whether it hangs on one with such an op, or has one.
+    fn hanging_on(&self, is_such: impl Fn(&Op) -> bool) -> Vec<bool> {
+        let mut hangs: Vec<bool> = Vec::with_capacity(self.graph.nodes.len());
         for node in &self.graph.nodes {
-            let input = matches!(&node.op, Op::Input { name } if self.kind_of(name).is_some());
-            live.push(input || node.inputs.iter().any(|input| live[input.index()]));
+            hangs.push(is_such(&node.op) || node.inputs.iter().any(|input| hangs[input.index()]));
         }
-        live
+        hangs
+    }
+
+    /// The part of each node that hangs on the batch (`live`); the others are parts of their readers.
+    fn boxed(&mut self, live: &[bool], branches: &[String]) -> Vec<Option<usize>> {
+        let graph = self.graph;
+        // What a module does before its first tensor, such as cutting patches, several may share: it is on the way to each.
+        let weighed = self.hanging_on(|op| matches!(op, Op::Param { .. }));
+        let mut boxed: Vec<Option<usize>> = vec![None; graph.nodes.len()];
+        for (id, node) in graph.nodes.iter().enumerate() {
+            let bare = !weighed[id] && self.module(&node.scope).is_some() && !matches!(node.op, Op::Input { .. });
+            if self.needed[id] && live[id] && !bare {
+                boxed[id] = self.part_of(ValueId(id as u32), branches);
+            }
+        }
+        boxed
+    }
+
+    /// For each node, the nearest nodes with a part that it hangs on.
+    fn sources(&self, live: &[bool], boxed: &[Option<usize>]) -> Vec<Vec<Crossing>> {
+        let carries = self.graph.carries_gradient(&self.program.layout);
+        let mut sources: Vec<Vec<Crossing>> = Vec::with_capacity(self.graph.nodes.len());
+        for (id, node) in self.graph.nodes.iter().enumerate() {
+            let mut found: Vec<Crossing> = Vec::new();
+            let inputs = node.inputs.iter().filter(|_| self.needed[id] && live[id]);
+            for input in inputs {
+                let through = carries[id] && node.gradient_operands().contains(input);
+                let from = match boxed[input.index()] {
+                    Some(_) => vec![(*input, carries[input.index()])],
+                    None => sources[input.index()].clone(),
+                };
+                for (at, gradient) in from {
+                    match found.iter_mut().find(|(other, _)| *other == at) {
+                        Some((_, known)) => *known |= gradient && through,
+                        None => found.push((at, gradient && through)),
+                    }
+                }
+            }
+            sources.push(found);
+        }
+        sources
     }
 
     fn kind_of(&self, input: &str) -> Option<&InputKind> {
@@ -246,18 +250,21 @@ impl Draft<'_> {
         to: usize,
         boxed: &[Option<usize>],
         sources: &[Vec<Crossing>],
-        found: &mut Vec<Crossing>,
-    ) {
+    ) -> Vec<Crossing> {
         let parts = &self.sketch.parts;
-        for (at, gradient) in from {
+        let (mut found, mut left) = (Vec::new(), VecDeque::from(from.to_vec()));
+        // Residual streams meet again and again: each node is gone through once.
+        let mut seen: BTreeSet<Crossing> = left.iter().copied().collect();
+        while let Some((at, gradient)) = left.pop_front() {
             let shared = boxed[at.index()].is_some_and(|source| {
                 source != to && parts[source].name == parts[to].name && parts[source].kind == parts[to].kind
             });
             match shared && parts[to].kind != Kind::Value {
-                true => self.outside(&sources[at.index()], to, boxed, sources, found),
-                false => found.push((*at, *gradient)),
+                true => left.extend(sources[at.index()].iter().copied().filter(|crossing| seen.insert(*crossing))),
+                false => found.push((at, gradient)),
             }
         }
+        found
     }
 
     fn flow(&mut self, from: &[Crossing], to: usize, boxed: &[Option<usize>]) {

@@ -28,7 +28,8 @@ pub struct Colours {
     pub meaning: &'static str,
 }
 
-fn colours(kind: Kind) -> (&'static str, Colours) {
+/// Class and colours of a kind.
+pub fn colours(kind: Kind) -> (&'static str, Colours) {
     let (class, fill, stroke, meaning) = match kind {
         Kind::View => ("view", "#eef2f6", "#8a97a6", "view"),
         Kind::Trained(_) => ("trained", "#dbeafe", "#2563eb", "trained"),
@@ -40,7 +41,7 @@ fn colours(kind: Kind) -> (&'static str, Colours) {
     (class, Colours { fill, stroke, meaning })
 }
 
-/// Class and colours of each kind.
+/// The same of all.
 pub fn legend() -> Vec<(&'static str, Colours)> {
     [Kind::View, Kind::Trained(0), Kind::Copy, Kind::Fixed, Kind::Value, Kind::Loss].map(colours).into()
 }

@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use super::diagram::{about, legend};
+use super::diagram::{about, colours, legend};
 use crate::graph::sketch::{Kind, Sketch};
 
 /// `flowchart LR`: a subgraph for each branch, an arrow for each flow; dashed where no gradient comes back, dotted to an average.
@@ -31,14 +31,7 @@ pub fn mermaid(title: &str, sketch: &Sketch) -> String {
                 Kind::Value => ("(", ")"),
                 Kind::Loss => ("{{", "}}"),
             };
-            let class = match part.kind {
-                Kind::View => "view",
-                Kind::Trained(_) => "trained",
-                Kind::Copy => "copy",
-                Kind::Fixed => "fixed",
-                Kind::Value => "value",
-                Kind::Loss => "loss",
-            };
+            let (class, _) = colours(part.kind);
             line(4, &format!("p{index}{open}\"{}{told}\"{close}:::{class}", part.name));
         }
         if lane < last {

@@ -49,8 +49,8 @@ fn every_pipeline_has_its_modules_losses_and_gradients() {
         assert!(sketch.parts.iter().any(|part| part.kind == Kind::View), "{name} has no view");
         assert_eq!(sketch.follows.is_empty(), program.emas.is_empty(), "{name}: {:?}", sketch.follows);
         // No gradient comes back to an average.
-        let copies = sketch.flows.iter().filter(|flow| sketch.parts[flow.from].kind == Kind::Copy);
-        assert!(copies.clone().all(|flow| !flow.gradient || sketch.parts[flow.to].kind != Kind::Loss), "{name}");
+        let mut copies = sketch.flows.iter().filter(|flow| sketch.parts[flow.from].kind == Kind::Copy);
+        assert!(copies.all(|flow| !flow.gradient || sketch.parts[flow.to].kind != Kind::Loss), "{name}");
         let (svg, text) = (diagram::svg(&name, &sketch), mermaid::mermaid(&name, &sketch));
         assert_eq!(svg.matches("<svg").count(), svg.matches("</svg>").count());
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{name}: {svg}");
