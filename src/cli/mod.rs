@@ -33,6 +33,7 @@ mod schedule;
 mod show;
 mod signals;
 mod speed;
+mod study;
 mod sweep;
 mod terminal;
 mod together;
@@ -72,6 +73,7 @@ enum Command {
     Eval(eval::Args),
     Features(features::Args),
     Export(export::Args),
+    Study(study::Args),
     Report(report::Args),
     Inspect(inspect::Args),
     Data(data::Args),
@@ -96,6 +98,7 @@ pub fn main() -> ExitCode {
         Command::Eval(args) => eval::main(args),
         Command::Features(args) => features::main(args),
         Command::Export(args) => export::main(args),
+        Command::Study(args) => study::main(args),
         Command::Report(args) => report::main(args),
         Command::Inspect(args) => inspect::main(args),
         Command::Data(args) => data::main(args),

@@ -144,7 +144,7 @@ pub fn name(folder: &Path) -> String {
 }
 
 /// Lines of cells of one width a column: the first to the left, figures to the right.
-fn aligned(table: &[Vec<String>]) -> Vec<String> {
+pub fn aligned(table: &[Vec<String>]) -> Vec<String> {
     let columns = table.first().map_or(0, Vec::len);
     let width = |column: usize| table.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();

@@ -17,6 +17,7 @@
 //! SWEEP/sweep.ron                    what a sweep's runs, which lie in folders below, were started with
 //! SWEEP/report.html                  all of them side by side
 //! SWEEP/lock                         held while a process trains one of them
+//! STUDY/finished.ron, table.md       which of a study's runs, in folders below, are done, and what they came to
 //! ```
 //!
 //! **Invariant:** what stands under its final name is whole: files and checkpoints are written beside, synced, and
@@ -42,6 +43,7 @@ pub mod settings;
 pub mod shell;
 mod source_lists;
 pub mod started;
+pub mod study;
 pub mod sweep;
 pub mod tensor_file;
 

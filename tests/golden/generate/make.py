@@ -11,7 +11,8 @@ import warnings
 
 MODULES = (
     "simclr", "moco_v3", "byol", "simsiam", "barlow_twins", "vicreg", "dino", "ibot", "msn", "data2vec", "ijepa",
-    "maskfeat", "cae", "sim", "tokenizer", "cim", "beit", "simmim", "mae", "lejepa", "simdino", "augment_rand",
+    "maskfeat", "cae", "sim", "tokenizer", "cim", "beit", "simmim", "mae", "lejepa", "simdino", "finetune",
+    "augment_rand",
 )  # fmt: skip
 
 if __name__ == "__main__":
