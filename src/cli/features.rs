@@ -7,7 +7,7 @@ use cmae::backend::BackendError;
 use cmae::data::evaluation::EvalBatches;
 use cmae::eval::features::{FeatureFile, FeaturesError, Made};
 use cmae::eval::shared::{Sink, left_out, shared};
-use cmae::eval::{Pass, features, quality};
+use cmae::eval::{Pass, features, judge};
 use cmae::ranks::{self, Ranks};
 use cmae::run::destination::{Kind, destination};
 
@@ -51,7 +51,7 @@ fn write(args: Args, engine: &dyn Ranks) -> Result<(), String> {
     let backend = args.engine.open::<f32>(engine)?;
     let images: Arc<[usize]> = (0..source.len()).collect();
     let of = images.len();
-    let batches = quality::batches(program, graph, &source, images).map_err(|error| error.to_string())?;
+    let batches = judge::batches(program, graph, &source, images).map_err(|error| error.to_string())?;
     let mut batches = batches.of_rank(engine.rank(), engine.count());
     let mut session = backend.open(program, trained.arena).map_err(failed)?;
     let mut passes = Passes::watch(engine)?;

@@ -228,11 +228,35 @@ impl Bag {
     }
 
     pub fn count(&self, name: &str, default: usize) -> Read<usize> {
-        let Some(value) = self.get(name) else { return Ok(default) };
+        self.get(name).map_or(Ok(default), |value| self.count_of(name, value))
+    }
+
+    fn count_of(&self, name: &str, value: &Value) -> Read<usize> {
         match value.whole() {
             Some(n) if n > MAX_COUNT => Err(self.too_many(name, value)),
             Some(n) if n > 0 => Ok(n as usize),
             _ => Err(self.wrong(name, value, "a whole number from 1")),
+        }
+    }
+
+    /// One count, or a list of different ones.
+    pub fn counts(&self, name: &str, default: usize) -> Read<Vec<usize>> {
+        let Some(value) = self.get(name) else { return Ok(vec![default]) };
+        let Kind::List(items) = &value.kind else { return Ok(vec![self.count(name, default)?]) };
+        let mut counts = Vec::new();
+        for item in items.iter() {
+            let count = self.count_of(name, item)?;
+            if counts.contains(&count) {
+                let message = format!("`{name}` of `{}` holds {count} twice", self.callee);
+                return Err(Diagnostic::new(Code::DuplicateName, message)
+                    .label(item.span, "again here")
+                    .help("leave one of them out"));
+            }
+            counts.push(count);
+        }
+        match counts[..] {
+            [] => Err(self.wrong(name, value, "a whole number from 1, or a list of them")),
+            _ => Ok(counts),
         }
     }
 

@@ -86,7 +86,7 @@ impl Machine<'_> {
                 let Entry::Binding(binding) = entry else { continue };
                 let name = &binding.name.text;
                 // `evaluate` reads these itself.
-                let asked = !by_field && (&**name == "features" || EVALUATION_CALLS.contains(&&**name));
+                let asked = !by_field && (&**name == "features" || is_evaluation(binding));
                 let set = !by_field && &**name == EVALUATION_BATCH;
                 if asked || set || is_meant(name) || reads.name(name) || by_field && reads.field(&owner, name) {
                     continue;
@@ -299,4 +299,14 @@ fn in_expr(expr: &Expr, used: &mut Names) {
         ExprKind::Path(names) => used.extend(names.first().map(|n| n.text.clone())),
         _ => expr.parts().into_iter().for_each(|part| in_expr(part, used)),
     }
+}
+
+/// Whether a definition of `evaluate` is one of its calls, or turns one off.
+fn is_evaluation(binding: &Binding) -> bool {
+    let called = match &binding.value.kind {
+        ExprKind::None => return true,
+        ExprKind::Call(callee, _) => &callee.kind,
+        _ => return EVALUATION_CALLS.contains(&&*binding.name.text),
+    };
+    matches!(called, ExprKind::Path(names) if names.len() == 1 && EVALUATION_CALLS.contains(&&*names[0].text))
 }

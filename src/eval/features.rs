@@ -46,8 +46,17 @@ impl Features {
         self.data.iter().position(|x| !x.is_finite()).map(|at| at / self.dim)
     }
 
+    /// Those of `columns` of each row.
+    pub fn columns(&self, columns: Range<usize>) -> Features {
+        if columns == (0..self.dim) {
+            return self.clone();
+        }
+        let data = (0..self.rows).flat_map(|row| &self.row(row)[columns.clone()]).copied().collect();
+        Features { rows: self.rows, dim: columns.len(), data }
+    }
+
     /// Adds the rows of `other`, which are of the same dimensions or the first.
-    fn append(&mut self, other: &Features) {
+    pub fn append(&mut self, other: &Features) {
         self.dim = other.dim;
         self.rows += other.rows;
         self.data.extend(&other.data);
@@ -86,10 +95,8 @@ pub enum FeaturesError {
     Data(#[from] DataError),
     #[error(transparent)]
     Backend(#[from] BackendError),
-    #[error(
-        "`features` is {found}, expected float [B, D] (help: pool it, as in `encoder(view).patches |> mean_tokens`)"
-    )]
-    Output { found: String },
+    #[error("`{name}` is {found}, expected float [B, D] (help: pool it, as in `encoder(view).patches |> mean_tokens`)")]
+    Output { name: String, found: String },
     #[error(transparent)]
     Write(#[from] WriteError),
     #[error("stopped before all pictures were looked at; nothing was written")]
@@ -114,15 +121,39 @@ pub fn extract<E: Element, X: From<FeaturesError>>(
     batches: impl Iterator<Item = Result<EvalBatch, DataError>>,
     sink: impl FnMut(Made) -> Result<(), X>,
 ) -> Result<(), X> {
-    let wanted = ["features".to_owned()];
-    let of = |_, inputs: &[_]| match session.evaluate(graph, inputs, &wanted)?.into_iter().next() {
-        Some(OutputValue::Float(tensor)) if tensor.shape.len() == 2 => {
-            let data = tensor.data.into_iter().map(|x| x.to_f64() as f32).collect();
-            Ok(HostTensor { shape: tensor.shape, data })
+    extract_all(session, graph, &["features".to_owned()], batches, sink)
+}
+
+/// The same of several outputs: a picture's row is that of each, one behind the other.
+pub fn extract_all<E: Element, X: From<FeaturesError>>(
+    session: &mut dyn Session<E>,
+    graph: &Graph,
+    outputs: &[String],
+    batches: impl Iterator<Item = Result<EvalBatch, DataError>>,
+    sink: impl FnMut(Made) -> Result<(), X>,
+) -> Result<(), X> {
+    let of = |_, inputs: &[_]| {
+        let found = session.evaluate(graph, inputs, outputs)?;
+        let mut parts = Vec::new();
+        for (at, name) in outputs.iter().enumerate() {
+            let wrong = |found: String| FeaturesError::Output { name: name.clone(), found };
+            match found.get(at) {
+                Some(OutputValue::Float(tensor)) if tensor.shape.len() == 2 => parts.push(tensor),
+                Some(OutputValue::Float(tensor)) => return Err(wrong(format!("float {:?}", tensor.shape))),
+                Some(OutputValue::Int(tensor)) => return Err(wrong(format!("int {:?}", tensor.shape))),
+                None => return Err(wrong("missing".to_owned())),
+            }
         }
-        Some(OutputValue::Float(tensor)) => Err(FeaturesError::Output { found: format!("float {:?}", tensor.shape) }),
-        Some(OutputValue::Int(tensor)) => Err(FeaturesError::Output { found: format!("int {:?}", tensor.shape) }),
-        None => Err(FeaturesError::Output { found: "missing".to_owned() }),
+        let rows = parts.first().map_or(0, |part| part.shape[0]);
+        let dim: usize = parts.iter().map(|part| part.shape[1]).sum();
+        let mut data = Vec::with_capacity(rows * dim);
+        for row in 0..rows {
+            for part in &parts {
+                let width = part.shape[1];
+                data.extend(part.data[row * width..(row + 1) * width].iter().map(|x| x.to_f64() as f32));
+            }
+        }
+        Ok(HostTensor { shape: vec![rows, dim], data })
     };
     each(batches, of, sink)
 }

@@ -112,6 +112,9 @@ pub struct Search {
     queries: Features,
     /// Which picture each query shows, where some may lie in the bank.
     shown: Option<Vec<Identity>>,
+    /// How many of the nearest vote: each of these is a result of its own.
+    ks: Vec<usize>,
+    /// The largest of them.
     k: usize,
     nearest: Vec<BinaryHeap<Near>>,
     block: Block,
@@ -120,15 +123,16 @@ pub struct Search {
 }
 
 impl Search {
-    /// A search for the `k` nearest of `queries: [Q, D]`. `shown`: which picture each of them shows, where some may lie in the bank: a
+    /// A search for the nearest of `queries: [Q, D]`, of which each of `ks` lets so many vote. `shown`: which picture each of them shows, where some may lie in the bank: a
     /// row that shows the query's own picture is passed over, for its label is what is asked for.
-    pub fn new(queries: &Features, k: usize, shown: Option<Vec<Identity>>) -> Result<Search, KnnError> {
+    pub fn new(queries: &Features, ks: &[usize], shown: Option<Vec<Identity>>) -> Result<Search, KnnError> {
         assert!(shown.as_ref().is_none_or(|shown| shown.len() == queries.rows), "each query shows a picture");
         if let Some(row) = queries.first_not_finite() {
             return Err(KnnError::NotFinite { which: "query", row });
         }
         let nearest = vec![BinaryHeap::new(); queries.rows];
-        Ok(Search { queries: queries.l2_normalized(), shown, k, nearest, block: Block::default(), rows: 0 })
+        let (queries, ks, k) = (queries.l2_normalized(), ks.to_vec(), ks.iter().copied().max().unwrap_or(0));
+        Ok(Search { queries, shown, ks, k, nearest, block: Block::default(), rows: 0 })
     }
 
     /// Compares the next rows of the bank, `part: [N, D]` with `labels: [N]`; `shown`: which picture each of them shows, or nothing
@@ -192,14 +196,14 @@ impl Search {
         self.block = Block::default();
     }
 
-    /// Lets each query's nearest vote by exp(cosine / temperature), after the last of the bank.
-    pub fn vote(mut self, temperature: f64) -> Result<KnnResult, KnnError> {
+    /// Lets each query's nearest vote by exp(cosine / temperature), after the last of the bank: a result for each of `ks`.
+    pub fn vote(mut self, temperature: f64) -> Result<Vec<KnnResult>, KnnError> {
         // Not `<= 0`: a NaN must be refused too.
         if temperature.is_nan() || temperature <= 0.0 {
             return Err(KnnError::Temperature(temperature));
         }
         let (k, rows) = (self.k, self.rows);
-        if k == 0 || k > rows {
+        if let Some(&k) = self.ks.iter().find(|&&k| k == 0 || k > rows) {
             return Err(KnnError::Neighbours { k, rows, own: false });
         }
         self.compare();
@@ -207,9 +211,13 @@ impl Search {
         if let Some(rows) = self.nearest.iter().map(BinaryHeap::len).min().filter(|found| *found < k) {
             return Err(KnnError::Neighbours { k, rows, own: true });
         }
-        let votes: Vec<Vec<(i64, f64)>> =
-            self.nearest.into_par_iter().map(|nearest| votes(&nearest.into_sorted_vec(), temperature)).collect();
-        Ok(KnnResult { predictions: votes.iter().map(|votes| first_largest(votes)).collect(), votes })
+        let nearest: Vec<Vec<Near>> = self.nearest.into_par_iter().map(BinaryHeap::into_sorted_vec).collect();
+        let of = |k: &usize| {
+            let votes: Vec<Vec<(i64, f64)>> =
+                nearest.par_iter().map(|nearest| votes(&nearest[..*k], temperature)).collect();
+            KnnResult { predictions: votes.iter().map(|votes| first_largest(votes)).collect(), votes }
+        };
+        Ok(self.ks.iter().map(of).collect())
     }
 }
 

@@ -1,17 +1,19 @@
 //! Evaluation: what a run's features and reconstructions are worth.
 //!
 //! Before: `train` (or a checkpoint) gives parameters, `data` gives batches. After: `run` logs and draws the figures.
-//! [`quality`] judges features by [`knn`] and [`collapse`], [`features`] makes and writes them, [`pixels`] is what they have to beat,
+//! [`judge`] judges features by [`knn`] and [`collapse`], of the pictures that are [`chosen`], [`quality`] is what it finds, [`features`] makes and writes them, [`pixels`] is what they have to beat,
 //! [`shared`] lets ranks share the pictures, [`map`] puts features in a plane, [`pass`] tells who waits, [`pictures`] draws reconstructions,
 //! [`sheet`] contact sheets with the masks that [`hidden`] makes,
 //! [`export`] writes a module's weights.
 //!
 //! **Invariant:** nothing here changes parameters; the model is seen only through `Backend<E>` and slices.
 
+pub mod chosen;
 pub mod collapse;
 pub mod export;
 pub mod features;
 pub mod hidden;
+pub mod judge;
 pub mod knn;
 pub mod map;
 pub mod pass;
@@ -21,8 +23,10 @@ pub mod quality;
 pub mod shared;
 pub mod sheet;
 
+pub use chosen::Named;
 pub use features::Features;
+pub use judge::Judge;
 pub use map::FeatureMap;
 pub use pass::{Look, Pass};
-pub use quality::{Judge, Named, Quality};
+pub use quality::Quality;
 pub use shared::LeftOut;

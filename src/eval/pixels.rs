@@ -35,9 +35,11 @@ pub fn raw_pixels<X: From<FeaturesError>>(
             _ => Err(FeaturesError::Pictures { name: input.to_owned(), found: shape.clone() }),
         },
         Some((_, InputValue::Double(_) | InputValue::Levels(_))) => {
-            Err(FeaturesError::Output { found: "no picture".to_owned() })
+            Err(FeaturesError::Output { name: input.to_owned(), found: "no picture".to_owned() })
         }
-        Some((_, InputValue::Int(tensor))) => Err(FeaturesError::Output { found: format!("int {:?}", tensor.shape) }),
+        Some((_, InputValue::Int(tensor))) => {
+            Err(FeaturesError::Output { name: input.to_owned(), found: format!("int {:?}", tensor.shape) })
+        }
         None => {
             let there: Vec<&str> = inputs.iter().map(|(name, _)| name.as_str()).collect();
             Err(FeaturesError::NoInput { batch, name: input.to_owned(), there: there.join(", ") })

@@ -112,9 +112,10 @@ fn evaluation(runs: &Named) -> Vec<Chart> {
     }
     if let [(_, run)] = runs {
         knn.lines.iter_mut().for_each(|line| line.label = "this run".to_owned());
-        knn.note = run.program.spec.evaluate.knn.as_ref().map_or_else(String::new, |spec| {
+        knn.note = run.program.spec.evaluate.knn().map_or_else(String::new, |spec| {
             let own = run.evaluation("left_one_out").map_or("", |_| "; leave one out: no picture votes for itself");
-            format!("weighted kNN, k = {}, temperature {}{own}", spec.k, spec.temperature)
+            let k: Vec<String> = spec.k.iter().map(usize::to_string).collect();
+            format!("weighted kNN, k = {}, temperature {}{own}", k.join(", "), spec.temperature)
         });
     }
     let mut rank = named("effective_rank", "effective rank of the features");

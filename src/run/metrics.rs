@@ -67,9 +67,10 @@ impl Metrics {
     }
 }
 
-/// Evaluations in the file at `path`: steps and kNN accuracies.
-pub fn evaluations(path: &Path) -> Result<Vec<(u64, f64)>, RunError> {
-    let accuracy = |line: &Value| Some((step(line)?, line["evaluation"]["knn_accuracy"].as_f64()?));
+/// What the evaluation `name` found, by the file at `path`: steps and accuracies.
+pub fn evaluations(path: &Path, name: &str) -> Result<Vec<(u64, f64)>, RunError> {
+    let key = format!("{name}_accuracy");
+    let accuracy = |line: &Value| Some((step(line)?, line["evaluation"][&key].as_f64()?));
     Ok(read(path)?.iter().filter_map(accuracy).collect())
 }
 

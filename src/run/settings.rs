@@ -1,6 +1,6 @@
 //! Every setting and definition of a run by its name: to lay runs side by side, and to tell a run from what shall go on with it.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::spec::Spec;
 
@@ -11,6 +11,9 @@ pub fn flat(spec: &Spec) -> Vec<(String, String)> {
     let mut value = serde_json::to_value(spec).unwrap_or(Value::Null);
     if let Value::Object(entries) = &mut value {
         entries.remove("definitions");
+        if let Some(Value::Object(evaluate)) = entries.get_mut("evaluate") {
+            by_name(evaluate);
+        }
     }
     flatten("", &value, &mut found);
     found.extend(definitions(spec));
@@ -41,6 +44,19 @@ pub fn differences(all: &[Vec<(String, String)>]) -> Vec<(String, Vec<Option<Str
     };
     let rows = paths.into_iter().map(|path| (path.clone(), values(path)));
     rows.filter(|(_, values)| values.iter().any(|value| *value != values[0])).collect()
+}
+
+/// Evaluations by their names, as a file sets them: `evaluate.knn.k`.
+fn by_name(evaluate: &mut Map<String, Value>) {
+    let Some(Value::Array(evaluations)) = evaluate.remove("evaluations") else { return };
+    for mut evaluation in evaluations {
+        // `how` is an object of one entry: what judges, with its settings.
+        let how = evaluation["how"].as_object_mut().and_then(|how| how.values_mut().next().map(Value::take));
+        let name = evaluation["name"].as_str().unwrap_or_default().to_owned();
+        let Some(Value::Object(mut settings)) = how else { continue };
+        settings.insert("output".to_owned(), evaluation["output"].take());
+        evaluate.insert(name, Value::Object(settings));
+    }
 }
 
 fn flatten(path: &str, value: &Value, found: &mut Vec<(String, String)>) {

@@ -6,7 +6,9 @@
 
 mod arguments;
 mod calls;
+mod drawn;
 mod evaluate;
+mod judged;
 mod masks;
 mod tensors;
 mod trace;
@@ -22,7 +24,8 @@ use crate::spec::{EmaSpec, Spec};
 use crate::syntax::ast::{Binding, Entry, Name, Section, SectionKind};
 
 pub use calls::{about as op_about, names as op_names, signature as op_signature};
-pub use evaluate::{KNN, RECONSTRUCTIONS};
+pub use drawn::RECONSTRUCTIONS;
+pub use judged::KNN;
 pub use trace::{Trace, TypedInitial, TypedNode};
 
 /// One mode's values and the names that they go by.

@@ -7,9 +7,78 @@ use serde::{Deserialize, Serialize};
 use super::Duration;
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(from = "Stored")]
 pub struct EvaluateSpec {
-    pub knn: Option<KnnSpec>,
+    /// In the order of the file, each by a name of its own.
+    pub evaluations: Vec<Evaluation>,
     pub reconstructions: Option<ReconstructionsSpec>,
+}
+
+/// One way to judge, of one value.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// That of its definition, or of what is called. Its figures begin with it.
+    pub name: String,
+    /// The output of the evaluation graph that is judged.
+    pub output: String,
+    pub how: Judging,
+}
+
+/// Judging a value is judged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Judging {
+    Knn(KnnSpec),
+}
+
+impl Evaluation {
+    pub fn every(&self) -> Duration {
+        match &self.how {
+            Judging::Knn(spec) => spec.every,
+        }
+    }
+
+    /// As it is told to people: `kNN`, or a name of its own.
+    pub fn title(&self) -> String {
+        match self.name.as_str() {
+            "knn" => "kNN".to_owned(),
+            name => name.to_owned(),
+        }
+    }
+
+    /// The sources that it reads: what is known, and what is asked.
+    pub fn sources(&self) -> [&str; 2] {
+        match &self.how {
+            Judging::Knn(spec) => [&spec.bank, &spec.queries],
+        }
+    }
+}
+
+impl EvaluateSpec {
+    /// The first kNN.
+    pub fn knn(&self) -> Option<&KnnSpec> {
+        self.evaluations.iter().find_map(|evaluation| match &evaluation.how {
+            Judging::Knn(spec) => Some(spec),
+        })
+    }
+}
+
+/// As it is written in run folders: those of versions that knew one kNN alone have it by itself.
+#[derive(Deserialize)]
+struct Stored {
+    #[serde(default)]
+    evaluations: Vec<Evaluation>,
+    #[serde(default)]
+    knn: Option<KnnSpec>,
+    reconstructions: Option<ReconstructionsSpec>,
+}
+
+impl From<Stored> for EvaluateSpec {
+    fn from(Stored { mut evaluations, knn, reconstructions }: Stored) -> Self {
+        let alone =
+            |spec| Evaluation { name: "knn".to_owned(), output: "features".to_owned(), how: Judging::Knn(spec) };
+        evaluations.extend(knn.map(alone));
+        EvaluateSpec { evaluations, reconstructions }
+    }
 }
 
 /// Weighted kNN (Wu et al. 2018): votes exp(cosine / temperature) of the `k` nearest of `bank`.
@@ -17,7 +86,9 @@ pub struct EvaluateSpec {
 pub struct KnnSpec {
     pub bank: String,
     pub queries: String,
-    pub k: usize,
+    /// One, or several that are told side by side.
+    #[serde(deserialize_with = "one_or_several")]
+    pub k: Vec<usize>,
     pub temperature: f64,
     pub every: Duration,
     /// Pictures of the bank that vote, and queries that are classified.
@@ -34,12 +105,26 @@ pub struct KnnSpec {
 /// takes a run up again waits for them.
 pub const BASELINE_LIMIT: Limit = Limit::Count(50_000);
 
+/// Runs of versions that knew one `k` alone have a number.
+fn one_or_several<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<usize>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        One(usize),
+        Several(Vec<usize>),
+    }
+    Ok(match Written::deserialize(from)? {
+        Written::One(one) => vec![one],
+        Written::Several(several) => several,
+    })
+}
+
 /// Of runs that were started before there was such a limit.
 fn baseline_limit() -> Limit {
     BASELINE_LIMIT
 }
 
-/// How many of some pictures are taken.
+/// Judging many of some pictures are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum Limit {
     /// So many, or all where there are fewer.

@@ -5,16 +5,17 @@
 //! **Invariant:** only a step whose checkpoint is in place is looked at, so that an evaluation that fails loses nothing; one
 //! that a kill or an error kept from being made is made when the run is taken up again.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use super::figures::{Figures, in_brackets, percent, spelled};
 use super::session::{Baseline, Training};
 use super::watch::{Looked, look, quality_error};
 use super::{SessionError, Watch, imports, init, reconstruct};
 use crate::backend::StepError;
-use crate::eval::collapse::Collapse;
-use crate::eval::quality::{Accuracy, QualityError};
+use crate::eval::quality::QualityError;
 use crate::eval::{LeftOut, Quality};
 use crate::run::{RunError, checkpoint};
+use crate::spec::{Duration, Evaluation};
 use crate::tensor::Element;
 
 /// What is to be looked at after a step.
@@ -33,31 +34,42 @@ impl Due {
 impl<E: Element> Training<'_, E> {
     /// What is due after the steps that were made, and was not made yet: by its period, or as the run ends.
     pub(super) fn due(&self) -> Due {
-        let (evaluate, clock, step) = (&self.program.spec.evaluate, self.trainer.clock, self.trainer.step);
-        let ends = step == self.total_steps;
-        let is_due = |every| step > 0 && (ends || clock.is_due(every, step));
+        let (evaluate, step) = (&self.program.spec.evaluate, self.trainer.step);
+        let drawn = evaluate.reconstructions.as_ref();
         Due {
-            draw: self.drawn != Some(step) && evaluate.reconstructions.as_ref().is_some_and(|spec| is_due(spec.every)),
-            judge: self.judged != Some(step) && evaluate.knn.as_ref().is_some_and(|spec| is_due(spec.every)),
+            draw: self.drawn != Some(step) && drawn.is_some_and(|spec| self.is_due(spec.every)),
+            judge: self.judged != Some(step) && evaluate.evaluations.iter().any(|other| self.is_due(other.every())),
         }
+    }
+
+    /// Whether what is made every so often is to be made now.
+    fn is_due(&self, every: Duration) -> bool {
+        let (clock, step) = (self.trainer.clock, self.trainer.step);
+        step > 0 && (step == self.total_steps || clock.is_due(every, step))
     }
 
     /// Looks at what is due. Who asks to leave meanwhile does not wait for it: nothing is told then, and it is made when the run is
     /// taken up again.
     pub(super) fn look(&mut self, due: Due, watch: &mut dyn Watch) -> Result<Looked, SessionError> {
-        for (due, call) in [(due.draw, "reconstructions"), (due.judge, "knn")] {
-            let looked = match call {
-                _ if !due => continue,
-                "knn" => self.judge(watch),
-                _ => self.draw(),
+        for judges in [false, true] {
+            let looked = match judges {
+                true if due.judge => self.judge(watch),
+                false if due.draw => self.draw(),
+                _ => continue,
             };
             if matches!(looked, Err(SessionError::Quality(QualityError::Stopped))) {
                 return Ok(Looked::Stopped);
             }
             if let Err(error) = looked {
+                let evaluations = self.program.spec.evaluate.evaluations.iter();
+                let judged = evaluations.filter(|evaluation| self.is_due(evaluation.every()));
+                let failed = if judges { judged.map(|it| it.name.as_str()).collect() } else { vec!["reconstructions"] };
+                let quoted: Vec<String> = failed.iter().map(|name| format!("`{name}`")).collect();
+                let off: Vec<String> = failed.iter().map(|name| format!(" --set evaluate.{name}=none")).collect();
                 watch.say(&format!(
-                    "`{call}` of `evaluate` failed: --resume makes it again and goes on, --resume --set evaluate.{call}=none goes on \
-                     without it"
+                    "{} of `evaluate` failed: --resume makes it again and goes on, --resume{} goes on without it",
+                    quoted.join(", "),
+                    off.concat()
                 ));
                 return Err(error);
             }
@@ -67,33 +79,43 @@ impl<E: Element> Training<'_, E> {
 
     /// Figures of the untrained encoder and of raw pixels.
     fn baselines(&mut self, watch: &mut dyn Watch) -> Result<(), SessionError> {
-        let Some(judge) = &self.judge else { return Ok(()) };
         // A resumed run is past its own initial values, but the seed gives them again.
         let mut initial = init::initialise(&self.program.layout, self.program.spec.train.seed);
         let session = &mut *self.trainer.session;
         imports::copy(self.program, session.tensors().map_err(StepError::from)?, &mut initial);
-        let quality = |error| quality_error(self.program, error);
         let trained = session.exchange(initial).map_err(StepError::from)?;
-        let untrained = judge.untrained(session, self.program, &mut look(watch)).map_err(quality);
+        let (mut untrained, mut pixels, mut failed) = (Quality::default(), Quality::default(), None);
+        for judge in &self.judges {
+            match judge.untrained(session, self.program, &mut look(watch)) {
+                Ok(found) => untrained.append(found),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
         session.exchange(trained).map_err(StepError::from)?;
-        let untrained = untrained?;
-        let pixels = match untrained.knn {
-            Some(_) => judge.raw_pixels(self.program, &mut look(watch)).map_err(quality)?,
-            None => Quality { knn: None, collapse: None, left_out: Vec::new() },
-        };
+        let quality = |error| quality_error(self.program, error);
+        if let Some(error) = failed {
+            return Err(quality(error));
+        }
+        for judge in self.judges.iter().filter(|judge| judge.no_labels().is_none()) {
+            pixels.append(judge.raw_pixels(self.program, &mut look(watch)).map_err(quality)?);
+        }
         self.tell_left_out(&untrained.left_out, watch);
-        match (untrained.knn, pixels.knn, &untrained.collapse) {
-            (Some(untrained), Some(pixels), _) => watch.say(&format!(
-                "kNN accuracy to beat{}: untrained encoder {}{}, raw pixels {}{}, chance {}",
+        for evaluation in &self.program.spec.evaluate.evaluations {
+            let of = |quality: &Quality| quality.accuracy(&evaluation.name).cloned();
+            let (Some(untrained), Some(pixels)) = (of(&untrained), of(&pixels)) else { continue };
+            watch.say(&format!(
+                "{} accuracy to beat{}: untrained encoder {}{}, raw pixels {}{}, chance {}",
+                evaluation.title(),
                 untrained.leave_one_out().trim_end_matches(','),
                 percent(untrained.share),
                 in_brackets(&untrained.terms()),
                 percent(pixels.share),
                 in_brackets(&pixels.terms()),
                 percent(untrained.chance),
-            )),
-            (_, _, Some(collapse)) => watch.say(&format!("features of the untrained encoder: {}", spelled(collapse))),
-            _ => {}
+            ));
+        }
+        if let (true, Some(collapse)) = (untrained.accuracies.is_empty(), untrained.of_features()) {
+            watch.say(&format!("features of the untrained encoder: {}", spelled(collapse)));
         }
         self.baseline = Some(Baseline { untrained, pixels });
         Ok(())
@@ -104,63 +126,36 @@ impl<E: Element> Training<'_, E> {
         if self.baseline.is_none() {
             self.baselines(watch)?;
         }
-        let (Some(judge), Some(baseline)) = (&self.judge, &self.baseline) else { return Ok(()) };
-        let step = self.trainer.step;
-        let judged = judge.model(&mut *self.trainer.session, self.program, step, &mut look(watch));
-        let (quality, map) = judged.map_err(|error| quality_error(self.program, error))?;
+        let (program, step) = (self.program, self.trainer.step);
+        let due: Vec<&Evaluation> =
+            program.spec.evaluate.evaluations.iter().filter(|evaluation| self.is_due(evaluation.every())).collect();
+        let is_due = |evaluation: &Evaluation| due.contains(&evaluation);
+        let (mut quality, mut map) = (Quality::default(), None);
+        for judge in self.judges.iter().filter(|judge| judge.evaluations().iter().any(is_due)) {
+            let judged = judge.model(&mut *self.trainer.session, program, (&is_due, step), &mut look(watch));
+            let (found, shown) = judged.map_err(|error| quality_error(program, error))?;
+            quality.append(found);
+            map = map.or(shown);
+        }
         if let (Some(map), Some(records)) = (map, &self.records) {
             map.write(&records.folder.feature_map()).map_err(RunError::from)?;
         }
-        let mut line = format!("after {:.0} epochs:", step as f64 / self.trainer.clock.steps_per_epoch);
-        let mut figures = Map::new();
-        let mut put = |name: &str, value: f64| drop(figures.insert(name.to_owned(), json!(value)));
-        let known = (quality.knn, baseline.untrained.knn, baseline.pixels.knn);
-        if let (Some(knn), Some(untrained), Some(pixels)) = known {
-            let Accuracy { share, chance, .. } = knn;
-            let mut beside = knn.terms();
-            beside.push(format!("untrained encoder {}", percent(untrained.share)));
-            beside.push(format!("raw pixels {}", percent(pixels.share)));
-            line += &format!(" kNN accuracy{} {}{}", knn.leave_one_out(), percent(share), in_brackets(&beside));
-            put("knn_accuracy", share);
-            put("knn_accuracy_untrained", untrained.share);
-            put("knn_accuracy_raw_pixels", pixels.share);
-            put("chance", chance);
-            if knn.own > 0 {
-                put("left_one_out", knn.own as f64);
-            }
-            for (name, taken) in [("bank_pictures", knn.bank), ("query_pictures", knn.asked)] {
-                if !taken.is_all() {
-                    put(name, taken.pictures as f64);
-                }
-            }
-        }
-        if let Some(collapse) = &quality.collapse {
-            line += &match quality.knn {
-                Some(_) => format!("; features: {}", rank(collapse)),
-                None => format!(" features: {}", spelled(collapse)),
-            };
-            put("feature_std", collapse.std);
-            put("feature_std_uniform", collapse.uniform_std);
-            put("effective_rank", collapse.effective_rank);
-            put("mean_cosine", collapse.mean_cosine);
-        }
-        let broken: usize = quality.left_out.iter().map(|left_out| left_out.broken).sum();
-        if broken > 0 {
-            put("broken_pictures", broken as f64);
-        }
-        let accuracy = quality.knn.map(|knn| knn.share);
+        let Some(baseline) = &self.baseline else { return Ok(()) };
+        let Figures { line, values } = Figures::of(&due, &quality, baseline);
+        let first = program.spec.evaluate.evaluations.first();
+        let accuracy = first.and_then(|first| quality.accuracy(&first.name)).map(|found| found.share);
         self.tell_left_out(&quality.left_out, watch);
-        watch.say(&line);
+        watch.say(&format!("after {:.0} epochs:{line}", step as f64 / self.trainer.clock.steps_per_epoch));
         self.judged = Some(step);
         let Some(records) = &mut self.records else { return Ok(()) };
-        watch.logged(&records.metrics.write(json!({ "step": step, "evaluation": Value::Object(figures) }))?);
+        watch.logged(&records.metrics.write(json!({ "step": step, "evaluation": Value::Object(values) }))?);
         if let Some(accuracy) = accuracy
             && records.best.is_none_or(|best| accuracy > best)
         {
             records.best = Some(accuracy);
             records.saver.wait()?;
             records.folder.write_best(step)?;
-            checkpoint::prune(records.folder, self.program.spec.train.keep)?;
+            checkpoint::prune(records.folder, program.spec.train.keep)?;
         }
         Ok(())
     }
@@ -186,32 +181,4 @@ impl<E: Element> Training<'_, E> {
             self.left_out = left_out.to_vec();
         }
     }
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.1} %", share * 100.0)
-}
-
-/// ` (one, another)`, or nothing.
-fn in_brackets(notes: &[String]) -> String {
-    if notes.is_empty() { String::new() } else { format!(" ({})", notes.join(", ")) }
-}
-
-fn rank(collapse: &Collapse) -> String {
-    format!(
-        "effective rank {:.1} of {:.0}",
-        collapse.effective_rank,
-        1.0 / (collapse.uniform_std * collapse.uniform_std)
-    )
-}
-
-/// All three figures.
-fn spelled(collapse: &Collapse) -> String {
-    format!(
-        "{}, deviation {:.4} (spread evenly: {:.4}), mean cosine {:.3}",
-        rank(collapse),
-        collapse.std,
-        collapse.uniform_std,
-        collapse.mean_cosine
-    )
 }

@@ -8,6 +8,7 @@
 mod agreement;
 pub mod bench;
 mod evaluate;
+mod figures;
 pub mod fit;
 mod idle;
 pub mod imports;

@@ -19,7 +19,7 @@ pub(super) struct Records<'a, E> {
     pub saver: Saver<E>,
     /// Of the sources, by name.
     pub fingerprints: Vec<(String, Fingerprint)>,
-    /// The best kNN accuracy so far.
+    /// The best accuracy so far, of the first evaluation.
     pub best: Option<f64>,
     /// Whether a step was compiled for it that the folder did not hold.
     pub compiled: bool,
@@ -51,8 +51,10 @@ impl<'a, E: Element> Records<'a, E> {
         };
         started.write(folder)?;
         let metrics = Metrics::open(folder, trainer.step)?;
-        let evaluations = evaluations(&folder.metrics())?;
-        let best = evaluations.into_iter().reduce(|best, next| if next.1 > best.1 { next } else { best });
+        // A run is as good as what its file judges first.
+        let first = program.spec.evaluate.evaluations.first().map_or("", |first| first.name.as_str());
+        let best = evaluations(&folder.metrics(), first)?;
+        let best = best.into_iter().reduce(|best, next| if next.1 > best.1 { next } else { best });
         if let Some((step, _)) = best
             && Checkpoint::<E>::is_there(folder, step)
         {

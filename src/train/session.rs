@@ -33,7 +33,7 @@ use crate::ranks::{self, Ranks};
 use crate::run::RunFolder;
 use crate::run::checkpoint::{self, Checkpoint, State, machine};
 use crate::run::memory::resident_memory;
-use crate::spec::{Clock, Spec};
+use crate::spec::{Clock, Evaluation, Spec};
 use crate::tensor::{Element, Pictures};
 
 /// Broken pictures of a batch that are told by name.
@@ -102,7 +102,7 @@ pub(super) struct Training<'a, E> {
     /// Since the last line of metrics.
     idle: Idle,
     pub(super) sources: Sources,
-    pub(super) judge: Option<Judge>,
+    pub(super) judges: Vec<Judge>,
     /// Made when it is first needed.
     pub(super) baseline: Option<Baseline>,
     /// Steps after which pictures were last drawn.
@@ -128,14 +128,9 @@ impl<'a, E: Element> Training<'a, E> {
         // Every source is opened before anything is written: a folder that is missing shows at once.
         let sources = Sources::open(program, folder, watch)?;
         sources.describe().iter().for_each(|line| watch.say(line));
-        let judge = match &spec.evaluate.knn {
-            Some(knn) if program.features.is_some() => {
-                let (bank, queries) = (sources.named(&knn.bank), sources.named(&knn.queries));
-                let judge = Judge::new(knn, bank, queries, options.ranks.clone());
-                Some(judge.map_err(|error| quality_error(program, error))?)
-            }
-            _ => None,
-        };
+        let judged = if program.features.is_some() { &spec.evaluate.evaluations[..] } else { &[] };
+        let judges = Judge::all(judged, &mut |name| sources.named(name), &options.ranks)
+            .map_err(|error| quality_error(program, error))?;
         let fingerprints = sources.fingerprints();
         let in_train = |error| SessionError::Data { source_name: "train".to_owned(), error };
         let steps_per_epoch = steps_per_epoch(&*sources.get("train"), "train", spec.data.batch_size);
@@ -188,9 +183,12 @@ impl<'a, E: Element> Training<'a, E> {
             }
             None => None,
         };
-        if let Some((judge, why)) = judge.as_ref().and_then(|judge| Some((judge, judge.no_votes()?))) {
+        for (judge, why) in judges.iter().filter_map(|judge| Some((judge, judge.no_labels()?))) {
+            let titles: Vec<String> = judge.evaluations().iter().map(Evaluation::title).collect();
             watch.say(&format!(
-                "kNN is left out: {why}; features of {} are judged by effective rank, deviation and cosine",
+                "{} {} left out: {why}; features of {} are judged by effective rank, deviation and cosine",
+                titles.join(", "),
+                if titles.len() == 1 { "is" } else { "are" },
                 judge.queries()
             ));
         }
@@ -201,7 +199,7 @@ impl<'a, E: Element> Training<'a, E> {
             ranks: options.ranks.clone(),
             records,
             sources,
-            judge,
+            judges,
             baseline: None,
             drawn,
             left_out: Vec::new(),

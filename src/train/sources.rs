@@ -34,7 +34,7 @@ impl Sources {
         watch: &mut dyn Watch,
     ) -> Result<Sources, SessionError> {
         let (data, evaluate) = (&program.spec.data, &program.spec.evaluate);
-        let judged = evaluate.knn.iter().flat_map(|knn| [knn.bank.as_str(), knn.queries.as_str()]);
+        let judged = evaluate.evaluations.iter().flat_map(|evaluation| evaluation.sources());
         let drawn = evaluate.reconstructions.iter().map(|drawn| drawn.source.as_str());
         let mut opened: Vec<(&SourceSpec, String, Arc<dyn Source>)> = Vec::new();
         for name in ["train"].into_iter().chain(judged).chain(drawn) {

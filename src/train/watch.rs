@@ -98,6 +98,7 @@ pub(super) fn quality_error(program: &Program, error: QualityError) -> SessionEr
         DataError::NoneReadable { source_name, .. } => source_name.strip_prefix("data.").map(str::to_owned),
         _ => None,
     };
-    let queries = || program.spec.evaluate.knn.as_ref().map_or_else(String::new, |knn| knn.queries.clone());
+    let first = || program.spec.evaluate.evaluations.first();
+    let queries = || first().map_or_else(String::new, |evaluation| evaluation.sources()[1].to_owned());
     SessionError::Data { source_name: named.unwrap_or_else(queries), error }
 }

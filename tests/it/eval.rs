@@ -34,9 +34,9 @@ pub fn knn(
     temperature: f64,
     shown: Option<(&[Identity], &[Identity])>,
 ) -> Result<KnnResult, KnnError> {
-    let mut search = Search::new(queries, k, shown.map(|(_, queries)| queries.to_vec()))?;
+    let mut search = Search::new(queries, &[k], shown.map(|(_, queries)| queries.to_vec()))?;
     search.add(bank, labels, shown.map_or(&[], |(bank, _)| bank))?;
-    search.vote(temperature)
+    Ok(search.vote(temperature)?.remove(0))
 }
 
 /// What `feed` gives to a sink, as one.
@@ -143,13 +143,13 @@ fn knn_is_what_the_definition_says_however_the_bank_is_cut_and_threads_share_it(
         for (threads, part) in [(1, 1), (3, 7), (2, 1_024), (2, 1_500)] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
             let cut = pool.install(|| {
-                let mut search = Search::new(&queries, k, None)?;
+                let mut search = Search::new(&queries, &[k], None)?;
                 for first in (0..bank.rows).step_by(part) {
                     let rows = part.min(bank.rows - first);
                     let data = bank.data[first * 24..(first + rows) * 24].to_vec();
                     search.add(&Features { rows, dim: 24, data }, &labels[first..first + rows], &[])?;
                 }
-                search.vote(0.07)
+                search.vote(0.07).map(|mut found| found.remove(0))
             });
             assert_eq!(cut.as_ref(), Ok(&found), "{threads} threads, {part} rows at a time");
         }

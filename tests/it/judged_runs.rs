@@ -7,7 +7,7 @@ use cmae::backend::Compute;
 use cmae::eval::Pass;
 use cmae::graph::Program;
 use cmae::run::{Checkpoint, RunFolder};
-use cmae::spec::Duration;
+use cmae::spec::{Duration, EvaluateSpec, Judging};
 use cmae::train::{Ended, SessionError, SessionOptions, StepLine, Watch, session};
 
 use crate::cases::good;
@@ -135,7 +135,8 @@ fn an_evaluation_that_is_left_is_made_when_the_run_goes_on() {
     // After the last step too.
     let run = out.path().join("end");
     let mut at_its_end = program.clone();
-    at_its_end.spec.evaluate.knn.as_mut().expect("the quickstart has it").every = Duration::Share(1.0);
+    let Judging::Knn(knn) = &mut at_its_end.spec.evaluate.evaluations[0].how;
+    knn.every = Duration::Share(1.0);
     for _ in 0..2 {
         assert_eq!(leave(&at_its_end, &run, ("features", 1)).0, Ended::Stopped { step: 4 });
     }
@@ -183,7 +184,7 @@ fn an_evaluation_that_fails_loses_no_step() {
             let copied = std::process::Command::new("cp").arg("-r").arg(&run).arg(&without).status();
             assert!(copied.expect("cp is part of every Unix").success());
             let mut deaf = program.clone();
-            (deaf.spec.evaluate.knn, deaf.spec.evaluate.reconstructions) = (None, None);
+            deaf.spec.evaluate = EvaluateSpec::default();
             let (ended, _) = train(&deaf, &without, false, 0, || ());
             assert_eq!(ended.expect("nothing is judged"), Ended::Finished);
             assert!(weights(&whole) == weights(&without), "evaluation is no part of training");

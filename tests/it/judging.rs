@@ -12,10 +12,10 @@ use cmae::data::source::{self, Fingerprint, Identity, Source, join};
 use cmae::data::view::Draw;
 use cmae::data::{DataError, Image};
 use cmae::eval::knn::KnnError;
-use cmae::eval::quality::QualityError;
+use cmae::eval::quality::{Accuracy, QualityError};
 use cmae::eval::{Features, Judge, Named, Pass, Quality};
 use cmae::graph::Program;
-use cmae::spec::{BASELINE_LIMIT, Duration, KnnSpec, Limit, MAX_PIXELS, SourceSpec};
+use cmae::spec::{BASELINE_LIMIT, Duration, Evaluation, Judging, KnnSpec, Limit, MAX_PIXELS, SourceSpec};
 
 use crate::cases::{COUNT, QUICKSTART, classes, empty, file, flat, folder, good, no_a, source, static_noise};
 use crate::command::{fail, run};
@@ -42,7 +42,7 @@ fn judge(k: usize, bank: &Path, queries: &Path) -> Result<Judge, QualityError> {
     let spec = KnnSpec {
         bank: of_bank,
         queries: of_queries,
-        k,
+        k: vec![k],
         temperature: 0.07,
         every: Duration::Epochs(1.0),
         bank_limit: Limit::default(),
@@ -53,7 +53,13 @@ fn judge(k: usize, bank: &Path, queries: &Path) -> Result<Judge, QualityError> {
 }
 
 fn limited(spec: &KnnSpec, bank: &Path, queries: &Path) -> Result<Judge, QualityError> {
-    Judge::new(spec, named("data.train", bank), named("data.val", queries), cmae::ranks::alone())
+    let knn = Evaluation { name: "knn".to_owned(), output: "features".to_owned(), how: Judging::Knn(spec.clone()) };
+    Judge::new(vec![knn], named("data.train", bank), named("data.val", queries), cmae::ranks::alone())
+}
+
+/// What kNN found, where it did.
+fn knn_of(quality: &Quality) -> Option<Accuracy> {
+    quality.accuracy("knn").cloned()
 }
 
 fn refused(k: usize, bank: &Path, queries: &Path) -> String {
@@ -76,7 +82,8 @@ fn a_split_that_lacks_a_class_is_judged_by_names() {
     let out = temporary();
     good(out.path());
     no_a(out.path());
-    let knn = quality(1, &out.path().join("good/train"), &out.path().join("no_a/val")).knn.expect("both have labels");
+    let knn =
+        knn_of(&quality(1, &out.path().join("good/train"), &out.path().join("no_a/val"))).expect("both have labels");
     assert_eq!((knn.share, knn.chance, knn.queries, knn.own), (1.0, 0.5, 2 * COUNT, 0));
     // The other way round the bank lacks a class.
     let said = refused(1, &out.path().join("no_a/val"), &out.path().join("good/train"));
@@ -96,7 +103,7 @@ fn a_split_that_lacks_a_class_is_judged_by_names() {
     assert!(said.contains("`images` (12 pictures)") && said.contains("evaluate.knn=none"), "{said}");
     // Among pictures of one class every answer is right: nothing is said by it.
     let judge = judge(1, &single, &single).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(judge.no_votes(), Some("all pictures of data.train are of one class, `images`"));
+    assert_eq!(judge.no_labels(), Some("all pictures of data.train are of one class, `images`"));
 }
 
 #[test]
@@ -109,7 +116,7 @@ fn composed_and_decomposed_names_are_one() {
             fs::rename(root.join(from), root.join(to)).expect("a new name");
         }
     }
-    assert_eq!(quality(1, &train, &val).knn.map(|knn| knn.share), Some(1.0));
+    assert_eq!(knn_of(&quality(1, &train, &val)).map(|knn| knn.share), Some(1.0));
 }
 
 /// Names and labels alone.
@@ -192,9 +199,9 @@ fn no_picture_votes_for_itself() {
     noise(&train);
     noise(&copy);
     // Copies are pictures of their own: the nearest is the same noise.
-    let copied = quality(1, &train, &copy).knn.expect("both have labels");
+    let copied = knn_of(&quality(1, &train, &copy)).expect("both have labels");
     assert_eq!((copied.share, copied.own, copied.leave_one_out()), (1.0, 0, String::new()));
-    let same = quality(1, &train, &train).knn.expect("both have labels");
+    let same = knn_of(&quality(1, &train, &train)).expect("both have labels");
     assert!(same.share < 1.0, "a picture has voted for itself: {same:?}");
     assert_eq!((same.own, same.leave_one_out().as_str()), (12, ", leave one out,"));
     // By another path, and by links to the folder and to each file.
@@ -214,8 +221,8 @@ fn no_picture_votes_for_itself() {
         ways.extend([link, links]);
     }
     for way in &ways {
-        assert_eq!(quality(1, &train, way).knn, Some(same), "{}", way.display());
-        assert_eq!(quality(1, way, &train).knn, Some(same), "{}", way.display());
+        assert_eq!(knn_of(&quality(1, &train, way)), Some(same.clone()), "{}", way.display());
+        assert_eq!(knn_of(&quality(1, way, &train)), Some(same.clone()), "{}", way.display());
     }
     // Eleven others vote, and no twelfth.
     assert!(judge(11, &train, &ways[0]).is_ok() && judge(12, &train, &copy).is_ok());
@@ -227,7 +234,7 @@ fn no_picture_votes_for_itself() {
     classes(&few, "ab");
     let moved = few.join("a/moved.png");
     fs::hard_link(train.join("a/00.png"), &moved).expect("one file system");
-    let knn = quality(1, &train, &few).knn.expect("both have labels");
+    let knn = knn_of(&quality(1, &train, &few)).expect("both have labels");
     assert_eq!((knn.own, knn.leave_one_out().as_str()), (1, ", leave one out for 1 of 25,"));
 }
 
@@ -257,13 +264,13 @@ fn broken_pictures_are_counted_and_none_readable_is_refused() {
     // Ten of `b` and `c` and six of `a`: chance is over what was judged.
     (2..6).for_each(|number| file(&val.join(format!("a/{number:02}.png")), b""));
     let found = quality(1, &train, &val);
-    let knn = found.knn.expect("both have labels");
+    let knn = knn_of(&found).expect("both have labels");
     assert_eq!((knn.share, knn.queries, knn.chance), (1.0, 26, 10.0 / 26.0));
     let [left_out] = &found.left_out[..] else { panic!("{:?}", found.left_out) };
     let said = left_out.to_string();
     assert!(said.starts_with("10 of 36 pictures of data.val are broken and left out, such as a/00.png: "), "{said}");
     let both = quality(1, &val, &val);
-    assert_eq!(both.knn.map(|knn| (knn.queries, knn.own)), Some((26, 26)));
+    assert_eq!(knn_of(&both).map(|knn| (knn.queries, knn.own)), Some((26, 26)));
     // All of them: told before the first step, at its place in the file.
     for class in ["a", "b", "c"] {
         (0..COUNT).for_each(|number| file(&val.join(format!("{class}/{number:02}.png")), b""));
@@ -334,7 +341,7 @@ fn a_part_of_bank_and_queries_is_judged_and_said() {
     let program = program(&train, &val, &["image_size=40px", "patch_size=8px"]);
     let spec = |bank: &str, queries: &str, baseline: &str| {
         let limit = |text: &str| text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
-        let of = KnnSpec { k: 3, ..program.spec.evaluate.knn.clone().expect("the quickstart has it") };
+        let of = KnnSpec { k: vec![3], ..program.spec.evaluate.knn().cloned().expect("the quickstart has it") };
         let (bank_limit, query_limit, baseline_limit) = (limit(bank), limit(queries), limit(baseline));
         KnnSpec { bank_limit, query_limit, baseline_limit, ..of }
     };
@@ -346,7 +353,7 @@ fn a_part_of_bank_and_queries_is_judged_and_said() {
             ControlFlow::Continue(())
         };
         let found = judge.raw_pixels(&program, &mut look).unwrap_or_else(|error| panic!("{error}"));
-        (found.knn.expect("both have labels"), passes)
+        (knn_of(&found).expect("both have labels"), passes)
     };
     let (all, passes) = pixels(&spec("100%", "100%", "50000"));
     assert_eq!((all.queries, all.terms()), (36, vec!["pooled to 32 × 32".to_owned()]));

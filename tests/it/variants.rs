@@ -48,7 +48,7 @@ fn a_loss_goes_with_what_only_it_reads() {
 #[test]
 fn evaluations_settings_and_arguments_go() {
     let (whole, less) = (variant(""), variant("  remove evaluate.knn, train.parameters, train.checkpoint_every"));
-    assert!(whole.spec.evaluate.knn.is_some() && less.spec.evaluate.knn.is_none());
+    assert!(whole.spec.evaluate.knn().is_some() && less.spec.evaluate.knn().is_none());
     assert!(!whole.spec.train.rules.is_empty() && less.spec.train.rules.is_empty());
     // A setting is at its default then, and so is an argument.
     assert_ne!(whole.spec.train.checkpoint_every, less.spec.train.checkpoint_every);

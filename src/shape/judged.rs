@@ -1,0 +1,171 @@
+//! What `evaluate` judges features by: `knn`.
+//!
+//! Each call judges one value, one row a picture, and its figures go by the name of its definition, or of what it calls.
+//!
+//! **Invariant:** names are one evaluation's each, and what a call judges is an output of the graph: `features`, or `evaluate.NAME`.
+
+use crate::diag::{Code, Diagnostic, Reported};
+use crate::elab::{Bound, Kind, Value};
+use crate::source::Span;
+use crate::spec::{BASELINE_LIMIT, DataSpec, EvaluateSpec, Evaluation, Judging, KnnSpec, Limit, SourceSpec};
+
+use super::evaluate::{Call, Outputs};
+
+/// Parameters of `knn`.
+pub const KNN: &[&str] = &[
+    "features?",
+    "bank?",
+    "queries?",
+    "k?",
+    "temperature?",
+    "every?",
+    "bank_limit?",
+    "query_limit?",
+    "baseline_limit?",
+];
+
+impl Bound<'_> {
+    pub(super) fn knn(
+        &mut self,
+        call: Call<'_>,
+        spec: &mut EvaluateSpec,
+        outputs: &mut Outputs,
+    ) -> Result<(), Reported> {
+        let Call { name, arguments, span, scope } = call;
+        self.named_once("knn", &call, spec)?;
+        let bag = self.machine.bind_builtin("knn", KNN, arguments, span, scope)?;
+        let output = self.judged("knn", &call, bag.get("features"), outputs)?;
+        let every = self.duration(bag.get("every"), "`every` of `knn`")?;
+        let bank = self.source_of("knn", "bank", "train", bag.get("bank"), span)?;
+        let queries = self.source_of("knn", "queries", "val", bag.get("queries"), span)?;
+        let knn = (|| {
+            Ok(KnnSpec {
+                bank,
+                queries,
+                k: bag.counts("k", 20)?,
+                temperature: bag.float("temperature", 0.07)?,
+                every,
+                bank_limit: bag.limit("bank_limit", Limit::default())?,
+                query_limit: bag.limit("query_limit", Limit::default())?,
+                baseline_limit: bag.limit("baseline_limit", BASELINE_LIMIT)?,
+            })
+        })();
+        let knn = self.machine.check(knn)?;
+        self.check_classes("knn", span, &knn.bank, &knn.queries);
+        spec.evaluations.push(Evaluation { name: name.to_owned(), output, how: Judging::Knn(knn) });
+        Ok(())
+    }
+
+    /// Refuses a second evaluation of one name.
+    fn named_once(&mut self, callee: &str, call: &Call<'_>, spec: &EvaluateSpec) -> Result<(), Reported> {
+        let Call { name, span, .. } = *call;
+        if !spec.evaluations.iter().any(|other| other.name == name) {
+            return Ok(());
+        }
+        self.machine.fail(
+            Diagnostic::new(Code::DuplicateName, format!("`{name}` is called twice"))
+                .label(span, "again here")
+                .help(format!("give it a name of its own: `second = {callee}(…)`")),
+        )
+    }
+
+    /// The name of the output that a call judges: `features`, or that of a value of its own. Where `features` is not defined, the
+    /// first value that is judged is.
+    fn judged(
+        &mut self,
+        callee: &str,
+        call: &Call<'_>,
+        given: Option<&Value>,
+        outputs: &mut Outputs,
+    ) -> Result<String, Reported> {
+        if matches!(call.scope.get("features"), Some(Value { kind: Kind::Poison, .. })) {
+            return Err(Reported);
+        }
+        let features = outputs.iter().find(|(name, _)| name == "features").map(|(_, id)| *id);
+        let Some(value) = given else {
+            if features.is_some() {
+                return Ok("features".to_owned());
+            }
+            return self.machine.fail(
+                Diagnostic::new(
+                    Code::MissingSetting,
+                    format!("`{callee}` judges the definition `features` of `evaluate`"),
+                )
+                .label(call.span, "there is none above")
+                .help("define it above: `features = encoder(views.eval).cls`"),
+            );
+        };
+        if matches!(value.kind, Kind::Poison) {
+            return Err(Reported);
+        }
+        let id = self.rows(&format!("`features` of `{callee}`"), value)?;
+        let output = match features {
+            Some(features) if features != id => format!("evaluate.{}", call.name),
+            _ => "features".to_owned(),
+        };
+        if features != Some(id) {
+            outputs.push((output.clone(), id));
+        }
+        Ok(output)
+    }
+
+    /// The source that parameter `name` names, data.`usual` by itself.
+    fn source_of(
+        &mut self,
+        callee: &str,
+        name: &str,
+        usual: &str,
+        given: Option<&Value>,
+        span: Span,
+    ) -> Result<String, Reported> {
+        match given {
+            Some(Value { kind: Kind::Source(source), .. }) => return Ok(source.to_string()),
+            Some(value) => {
+                let what =
+                    format!("`{name}` of `{callee}` wants a source such as data.{usual}, found {}", value.describe());
+                let wrong = Diagnostic::new(Code::WrongType, what).label(value.span, "no source");
+                let help = format!("write `{name}: data.{usual}`, a source that `data` names");
+                return self.machine.fail(wrong.help(help));
+            }
+            None if self.spec.data.source(usual).is_some() => return Ok(usual.to_owned()),
+            None => {}
+        }
+        // What is wrong with a source has been told.
+        if let Some(Value { kind: Kind::Record(fields), .. }) = self.scope.get("data")
+            && fields.iter().any(|(name, value)| &**name == usual && matches!(value.kind, Kind::Poison))
+        {
+            return Err(Reported);
+        }
+        let what = format!("`{callee}` takes `{name}` from data.{usual}, which is not there");
+        let help = format!("name a source, such as `{name}: data.train`, or write `{usual} = …` in `data`");
+        self.machine.fail(Diagnostic::new(Code::MissingSetting, what).label(span, format!("no `{name}`")).help(help))
+    }
+
+    /// Warns where what `known` is labelled with is not what `asked` is asked for.
+    fn check_classes(&mut self, callee: &str, span: Span, known: &str, asked: &str) {
+        let place = |source: &str| {
+            self.source_spans.iter().find(|(name, _)| name == source).map_or(span, |(_, written)| *written)
+        };
+        if let Some(warning) = other_classes(&self.spec.data, callee, (known, place(known)), (asked, place(asked))) {
+            self.machine.diagnostics.push(warning);
+        }
+    }
+}
+
+/// Where one data set is asked for the classes of another: what they are called tells nothing.
+fn other_classes(
+    data: &DataSpec,
+    callee: &str,
+    (known, known_span): (&str, Span),
+    (asked, asked_span): (&str, Span),
+) -> Option<Diagnostic> {
+    let classes = |name: &str| data.source(name).and_then(SourceSpec::classes);
+    let (asked, known) = (classes(asked)?, classes(known)?);
+    (asked != known).then(|| {
+        let message = format!("`{callee}` asks for {asked} by neighbours that are labelled with {known}");
+        Diagnostic::new(Code::OtherClasses, message)
+            .label(asked_span, asked)
+            .label(known_span, known)
+            .help(format!("let `data.train` and `data.val` be of one data set, or leave `{callee}` out"))
+    })
+}

@@ -1,0 +1,105 @@
+//! Figures of an evaluation: a line for people, and values for the metrics.
+//!
+//! Names of values begin with that of the evaluation: `knn_accuracy`, `knn_accuracy_untrained`, `knn_accuracy_raw_pixels`, and of
+//! each setting that was tried `knn_accuracy_k10`. What tells collapse is of `features`; of another value it begins with the
+//! evaluation's name too.
+
+use serde_json::{Map, Value, json};
+
+use super::session::Baseline;
+use crate::eval::Quality;
+use crate::eval::collapse::Collapse;
+use crate::eval::quality::Accuracy;
+use crate::spec::Evaluation;
+
+pub(super) struct Figures {
+    /// What stands behind "after 5 epochs:".
+    pub line: String,
+    pub values: Map<String, Value>,
+}
+
+impl Figures {
+    /// Of those evaluations that were due.
+    pub fn of(due: &[&Evaluation], quality: &Quality, baseline: &Baseline) -> Figures {
+        let mut told = Vec::new();
+        let mut values = Map::new();
+        let mut put = |name: &str, value: f64| drop(values.insert(name.to_owned(), json!(value)));
+        for evaluation in due {
+            let name = &evaluation.name;
+            let of = |quality: &Quality| quality.accuracy(name).map(|found| found.share);
+            let known = (quality.accuracy(name), of(&baseline.untrained), of(&baseline.pixels));
+            let (Some(found), Some(untrained), Some(pixels)) = known else { continue };
+            told.push(told_of(evaluation, found, (untrained, pixels)));
+            put(&format!("{name}_accuracy"), found.share);
+            put(&format!("{name}_accuracy_untrained"), untrained);
+            put(&format!("{name}_accuracy_raw_pixels"), pixels);
+            for (setting, share) in &found.tried {
+                put(&format!("{name}_accuracy_{}", setting.key()), *share);
+            }
+            put("chance", found.chance);
+            if found.own > 0 {
+                put("left_one_out", found.own as f64);
+            }
+            for (name, taken) in [("bank_pictures", found.bank), ("query_pictures", found.asked)] {
+                if !taken.is_all() {
+                    put(name, taken.pictures as f64);
+                }
+            }
+        }
+        for (output, collapse) in &quality.collapse {
+            let of = due.iter().find(|evaluation| evaluation.output == *output && output != "features");
+            let prefix = of.map_or(String::new(), |evaluation| format!("{}_", evaluation.name));
+            let features = of.map_or("features".to_owned(), |evaluation| format!("features of {}", evaluation.name));
+            told.push(match told.is_empty() {
+                false => format!("{features}: {}", rank(collapse)),
+                true => format!("{features}: {}", spelled(collapse)),
+            });
+            put(&format!("{prefix}feature_std"), collapse.std);
+            put(&format!("{prefix}feature_std_uniform"), collapse.uniform_std);
+            put(&format!("{prefix}effective_rank"), collapse.effective_rank);
+            put(&format!("{prefix}mean_cosine"), collapse.mean_cosine);
+        }
+        let broken: usize = quality.left_out.iter().map(|left_out| left_out.broken).sum();
+        if broken > 0 {
+            put("broken_pictures", broken as f64);
+        }
+        Figures { line: format!(" {}", told.join("; ")), values }
+    }
+}
+
+fn told_of(evaluation: &Evaluation, found: &Accuracy, (untrained, pixels): (f64, f64)) -> String {
+    let mut beside = found.each();
+    beside.extend(found.terms());
+    beside.push(format!("untrained encoder {}", percent(untrained)));
+    beside.push(format!("raw pixels {}", percent(pixels)));
+    let title = evaluation.title();
+    format!("{title} accuracy{} {}{}", found.leave_one_out(), percent(found.share), in_brackets(&beside))
+}
+
+pub(super) fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
+/// ` (one, another)`, or nothing.
+pub(super) fn in_brackets(notes: &[String]) -> String {
+    if notes.is_empty() { String::new() } else { format!(" ({})", notes.join(", ")) }
+}
+
+fn rank(collapse: &Collapse) -> String {
+    format!(
+        "effective rank {:.1} of {:.0}",
+        collapse.effective_rank,
+        1.0 / (collapse.uniform_std * collapse.uniform_std)
+    )
+}
+
+/// All three figures.
+pub(super) fn spelled(collapse: &Collapse) -> String {
+    format!(
+        "{}, deviation {:.4} (spread evenly: {:.4}), mean cosine {:.3}",
+        rank(collapse),
+        collapse.std,
+        collapse.uniform_std,
+        collapse.mean_cosine
+    )
+}
