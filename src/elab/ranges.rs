@@ -50,6 +50,8 @@ const RANGES: &[(&str, &str, Range, &str)] = &[
     ("parameters", "learning_rate", FromZero, "learning_rate = 1e-4"),
     ("parameters", "learning_rate_factor", FromZero, "learning_rate_factor = 0.1"),
     ("parameters", "frozen_until", FromZero, "frozen_until = 1 epochs"),
+    ("classify", "every", AboveZero, "every: 5 epochs"),
+    ("classify", "query_limit", AboveZero, "query_limit: 10%"),
     ("knn", "temperature", AboveZero, "temperature: 0.07"),
     ("knn", "every", AboveZero, "every: 5 epochs"),
     ("knn", "bank_limit", AboveZero, "bank_limit: 50000"),

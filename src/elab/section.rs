@@ -12,7 +12,7 @@ use super::value::Value;
 pub const EVALUATION_BATCH: &str = "batch_size";
 
 /// What `evaluate` calls: by itself, or as the value of a definition of its name.
-pub const EVALUATION_CALLS: [&str; 2] = ["knn", "reconstructions"];
+pub const EVALUATION_CALLS: [&str; 3] = ["knn", "reconstructions", "classify"];
 
 /// Names that `model` defines, with their places.
 pub fn model_definitions(pipeline: &Pipeline) -> Vec<(String, Span)> {

@@ -2,13 +2,15 @@
 //!
 //! Before: `train` (or a checkpoint) gives parameters, `data` gives batches. After: `run` logs and draws the figures.
 //! [`judge`] judges features by [`knn`] and [`collapse`], of the pictures that are [`chosen`], [`quality`] is what it finds, [`features`] makes and writes them, [`pixels`] is what they have to beat,
-//! [`shared`] lets ranks share the pictures, [`map`] puts features in a plane, [`pass`] tells who waits, [`pictures`] draws reconstructions,
+//! [`classifier`] and [`classify`] judge logits, [`shared`] lets ranks share the pictures, [`map`] puts features in a plane, [`pass`] tells who waits, [`pictures`] draws reconstructions,
 //! [`sheet`] contact sheets with the masks that [`hidden`] makes,
 //! [`export`] writes a module's weights.
 //!
 //! **Invariant:** nothing here changes parameters; the model is seen only through `Backend<E>` and slices.
 
 pub mod chosen;
+pub mod classifier;
+pub mod classify;
 pub mod collapse;
 pub mod export;
 pub mod features;
@@ -24,6 +26,8 @@ pub mod shared;
 pub mod sheet;
 
 pub use chosen::Named;
+pub use classifier::Classifier;
+pub use classify::Classified;
 pub use features::Features;
 pub use judge::Judge;
 pub use map::FeatureMap;

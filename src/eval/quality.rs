@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use super::classify::ClassifyError;
 use super::collapse::Collapse;
 use super::features::FeaturesError;
 use super::knn::KnnError;
@@ -140,6 +141,8 @@ pub enum QualityError {
     Features(FeaturesError),
     #[error(transparent)]
     Knn(#[from] KnnError),
+    #[error(transparent)]
+    Classify(#[from] ClassifyError),
     #[error("stopped before all pictures were looked at")]
     Stopped,
 }

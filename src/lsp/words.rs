@@ -72,6 +72,10 @@ const WORDS: &[(&str, &str)] = &[
     ("train.keep", "Checkpoints that are kept. By default 3."),
     ("train.log_every_steps", "Steps between two lines of metrics. By default 1."),
     (
+        "evaluate.classify",
+        "Judges logits by the classes of pictures: top-1 and top-5, cross entropy, who is taken for whom, calibration: `classify(features |> head, every: 1 epochs)`.",
+    ),
+    (
         "evaluate.knn",
         "Judges features by their nearest neighbours, beside the untrained encoder, raw pixels and chance: `knn(features, every: 10 epochs)`.",
     ),
@@ -211,6 +215,7 @@ pub fn parameters(word: &str) -> Option<&'static [&'static str]> {
         Some("geometry" | "beside") => Some(&["view"]),
         Some(op) => crate::shape::op_signature(op),
         None => match word {
+            "evaluate.classify" => Some(crate::shape::CLASSIFY),
             "evaluate.knn" => Some(crate::shape::KNN),
             "evaluate.reconstructions" => Some(crate::shape::RECONSTRUCTIONS),
             _ => crate::elab::builtin_parameters(word),

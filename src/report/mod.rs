@@ -1,7 +1,7 @@
 //! Reports: what a run, or several side by side, did, as one HTML file that needs nothing else.
 //!
 //! Before: [`crate::run`] keeps a run folder. After: a browser. [`read`] takes what is on disk, [`charts`] says what is drawn,
-//! [`chart`] and [`scatter`] draw it, [`page`] and [`compare`] put the page together.
+//! [`chart`], [`scatter`] and [`classes`] draw it, [`page`] and [`compare`] put the page together.
 //!
 //! **Invariant:** a page loads nothing: style, script and pictures are in it, and it can be read without the script.
 //! **Invariant:** of a run nothing is changed but its `report.html`, which is whole at any time.
@@ -9,6 +9,7 @@
 mod axis;
 mod chart;
 mod charts;
+mod classes;
 mod compare;
 mod curve;
 mod data;

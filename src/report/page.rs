@@ -15,7 +15,7 @@ use super::data;
 use super::html::{date, escape, pipeline_text, script_json};
 use super::pictures::Picture;
 use super::read::{Run, Status};
-use super::{scatter, tables};
+use super::{classes, scatter, tables};
 use crate::run::shell;
 
 const STYLE: &str = include_str!("style.css");
@@ -28,8 +28,10 @@ pub fn html(run: (String, Run)) -> String {
     let runs = [run];
     let [(name, run)] = &runs;
     let mut blocks: Vec<Block> = charts::sections(&runs).iter().map(Block::of).collect();
-    if let Some(map) = &run.map {
-        let figure = scatter::html(map, "feature map", &epochs(run, map.step));
+    let classified = run.classified.as_ref().map(|found| classes::html(found, &epochs(run, found.step)));
+    let map = run.map.as_ref().map(|map| scatter::html(map, "feature map", &epochs(run, map.step)));
+    if classified.is_some() || map.is_some() {
+        let figure = classified.unwrap_or_default() + &map.unwrap_or_default();
         match blocks.iter_mut().find(|block| block.title == "Evaluation") {
             Some(block) => {
                 block.html = block.html.replacen("</div><!--grid-->", &format!("{figure}</div><!--grid-->"), 1)
@@ -148,6 +150,10 @@ fn tiles(run: &Run) -> String {
             beside("chance", "chance"),
         ];
         tiles.push(("kNN accuracy", percent(accuracy), beside.into_iter().flatten().collect::<Vec<_>>().join(" · ")));
+    }
+    if let Some(accuracy) = run.evaluation("classify_accuracy") {
+        let top5 = run.evaluation("classify_top5").map(|value| format!("top-5 {}", percent(value)));
+        tiles.push(("top-1", percent(accuracy), top5.unwrap_or_default()));
     }
     if let Some(curve) = run.log.curve("loss") {
         let smooth = curve.smoothed();

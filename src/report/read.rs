@@ -8,12 +8,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
+
 use super::ReportError;
 use super::chart::count;
 use super::curve::Curve;
 use super::log::Log;
 use super::pictures::{self, Picture};
-use crate::eval::FeatureMap;
+use crate::eval::{Classified, FeatureMap};
 use crate::graph::Program;
 use crate::run::{RunFolder, Started, checkpoint};
 use crate::spec::{Schedule, Selector};
@@ -68,6 +70,7 @@ pub struct Run {
     /// Pictures that there are; not all are shown.
     pub picture_count: usize,
     pub map: Option<FeatureMap>,
+    pub classified: Option<Classified>,
     /// Learning rate first, then what changes over time.
     pub schedules: Vec<Planned>,
     pub warnings: Vec<String>,
@@ -102,7 +105,8 @@ impl Run {
             warn(format!("cannot read {}: {error}", path.join("pipeline.cmae").display()));
             String::new()
         });
-        let map = read_map(&folder.feature_map(), &mut warn);
+        let map = read_json(&folder.feature_map(), &mut warn);
+        let classified = read_json(&folder.classified(), &mut warn);
         let (pictures, picture_count) = pictures::read(&path.join("reconstructions"), &mut warn);
         let saved = checkpoint::list(&folder)?.first().map(|(step, _)| *step);
         let of_epochs = |per_epoch: f64| (program.spec.train.epochs * per_epoch).round().max(1.0) as u64;
@@ -126,6 +130,7 @@ impl Run {
             pictures,
             picture_count,
             map,
+            classified,
             schedules,
             warnings,
         })
@@ -146,13 +151,13 @@ impl Run {
     }
 }
 
-fn read_map(path: &Path, warn: &mut dyn FnMut(String)) -> Option<FeatureMap> {
+fn read_json<T: DeserializeOwned>(path: &Path, warn: &mut dyn FnMut(String)) -> Option<T> {
     if !path.is_file() {
         return None;
     }
     let read = fs::read(path).map_err(|error| error.to_string());
-    let map = read.and_then(|bytes| serde_json::from_slice(&bytes).map_err(|error| error.to_string()));
-    map.map_err(|error| warn(format!("cannot read {}: {error}", path.display()))).ok()
+    let found = read.and_then(|bytes| serde_json::from_slice(&bytes).map_err(|error| error.to_string()));
+    found.map_err(|error| warn(format!("cannot read {}: {error}", path.display()))).ok()
 }
 
 /// Learning rate, and whatever else the settings let change over the run.

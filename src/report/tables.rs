@@ -25,6 +25,10 @@ fn name(key: &str) -> (String, &'static str) {
         "evaluation/knn_accuracy_untrained" => "kNN accuracy, untrained encoder",
         "evaluation/knn_accuracy_raw_pixels" => "kNN accuracy, raw pixels",
         "evaluation/chance" => "kNN accuracy, chance",
+        "evaluation/classify_accuracy" => "top-1",
+        "evaluation/classify_top5" => "top-5",
+        "evaluation/classify_cross_entropy" => "cross entropy of the classes",
+        "evaluation/classify_calibration_error" => "calibration error",
         "evaluation/feature_std_uniform" => "feature std, if spread evenly",
         _ => "",
     };
@@ -36,7 +40,8 @@ fn name(key: &str) -> (String, &'static str) {
         ("", _) => plain.replace('_', " "),
         (title, _) => title.to_owned(),
     };
-    let share = key.starts_with("evaluation/knn_accuracy") || ["evaluation/chance", "accelerator_idle"].contains(&key);
+    let ends = ["_accuracy", "_top5", "_calibration_error"].iter().any(|end| key.ends_with(end));
+    let share = key.starts_with("evaluation/knn_accuracy") || key.starts_with("evaluation/") && ends || ["evaluation/chance", "accelerator_idle"].contains(&key);
     (title, if share { "share" } else { "" })
 }
 

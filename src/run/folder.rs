@@ -13,13 +13,14 @@ use super::lock::{Held, LOCK, is_held};
 use crate::graph::Program;
 
 /// Files of a run's folder.
-pub(super) const FILES: [&str; 9] = [
+pub(super) const FILES: [&str; 10] = [
     "pipeline.cmae",
     "resolved.ron",
     "started.ron",
     "program.ron",
     "metrics.jsonl",
     "features.json",
+    "classified.json",
     "last",
     "best",
     "report.html",
@@ -106,6 +107,11 @@ impl RunFolder {
     /// Where the map of the features goes.
     pub fn feature_map(&self) -> PathBuf {
         self.path.join("features.json")
+    }
+
+    /// Where the figures of the first classification go.
+    pub fn classified(&self) -> PathBuf {
+        self.path.join("classified.json")
     }
 
     /// Whether a process trains here.

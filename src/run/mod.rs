@@ -7,6 +7,7 @@
 //! RUN/program.ron                    the compiled graphs: evaluation needs no other file
 //! RUN/metrics.jsonl                  a line a logged step and an evaluation
 //! RUN/features.json                  two-dimensional map of the features as last judged
+//! RUN/classified.json                confusion and reliability of the classes as last judged
 //! RUN/reconstructions/step-N.png
 //! RUN/events/events.out.tfevents.*   the lines and the pictures, for TensorBoard
 //! RUN/checkpoints/step-NNNNNNNN/     model.safetensors, optimizer.safetensors, state.ron

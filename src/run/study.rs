@@ -223,8 +223,8 @@ impl Finished {
 
 /// What baselines of an evaluation are called, by how their figures' names end.
 const BASELINES: [(&str, &str); 2] = [("_untrained", "untrained encoder"), ("_raw_pixels", "raw pixels")];
-/// How names of figures end that are shares of right answers.
-const SHARES: [&str; 2] = ["accuracy", "top1"];
+/// How the names of figures end that are shares of right answers.
+const SHARE: &str = "_accuracy";
 
 /// Figures of a study, by row and column; each of one seed.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -258,10 +258,12 @@ impl Table {
                 let Some(value) = value.as_f64() else { continue };
                 let of = BASELINES.iter().find_map(|(end, row)| Some((name.strip_suffix(end)?, *row)));
                 let (name, row) = of.unwrap_or((name, row));
-                if !SHARES.iter().any(|end| name.ends_with(end)) {
-                    continue;
-                }
-                let title = name.trim_end_matches("_accuracy").replace('_', " ").replace("knn", "kNN");
+                let Some(name) = name.strip_suffix(SHARE) else { continue };
+                let title = match name {
+                    "knn" => "kNN".to_owned(),
+                    "classify" => "top-1".to_owned(),
+                    name => name.replace('_', " "),
+                };
                 let title = if cell.is_finetuned { format!("fine-tuned {title}") } else { title };
                 match of {
                     // Each of the runs has measured it: of the same pictures it is the same.
@@ -371,7 +373,7 @@ mod tests {
             ("cmae-small-3", r#"{"step":9,"evaluation":{"knn_accuracy":0.5,"knn_accuracy_untrained":0.25,"chance":0.1}}"#),
             ("cmae-small-4", r#"{"step":9,"evaluation":{"knn_accuracy":0.7,"knn_accuracy_untrained":0.35,"chance":0.1}}"#),
             ("mae-3", r#"{"step":9,"evaluation":{"knn_accuracy":0.4,"knn_accuracy_untrained":0.25}}"#),
-            ("scratch-finetuned-3", r#"{"step":9,"evaluation":{"top1":0.9,"top5":1.0}}"#),
+            ("scratch-finetuned-3", r#"{"step":9,"evaluation":{"classify_accuracy":0.9,"classify_top5":1.0}}"#),
         ] {
             let run = folder.path().join(cell);
             std::fs::create_dir(&run).expect("it can be made");
@@ -380,7 +382,7 @@ mod tests {
         let table = Table::of(&study, folder.path());
         assert_eq!(
             table.markdown(2),
-            "|  | kNN | fine-tuned top1 |\n| --- | --- | --- |\n| CMAE, small | 60.0 ± 14.1 % | – |\n| MAE | 40.0 % (1 of 2) | – |\n\
+            "|  | kNN | fine-tuned top-1 |\n| --- | --- | --- |\n| CMAE, small | 60.0 ± 14.1 % | – |\n| MAE | 40.0 % (1 of 2) | – |\n\
              | from scratch | – | 90.0 % (1 of 2) |\n| untrained encoder | 30.0 ± 7.1 % | – |\n"
         );
     }

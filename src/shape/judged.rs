@@ -1,4 +1,4 @@
-//! What `evaluate` judges features by: `knn`.
+//! What `evaluate` judges features by, `knn`, and logits, `classify`.
 //!
 //! Each call judges one value, one row a picture, and its figures go by the name of its definition, or of what it calls.
 //!
@@ -7,7 +7,7 @@
 use crate::diag::{Code, Diagnostic, Reported};
 use crate::elab::{Bound, Kind, Value};
 use crate::source::Span;
-use crate::spec::{BASELINE_LIMIT, DataSpec, EvaluateSpec, Evaluation, Judging, KnnSpec, Limit, SourceSpec};
+use crate::spec::{BASELINE_LIMIT, Classification, DataSpec, EvaluateSpec, Evaluation, Judging, KnnSpec, Limit, SourceSpec};
 
 use super::evaluate::{Call, Outputs};
 
@@ -23,6 +23,9 @@ pub const KNN: &[&str] = &[
     "query_limit?",
     "baseline_limit?",
 ];
+
+/// Parameters of `classify`.
+pub const CLASSIFY: &[&str] = &["logits", "classes?", "queries?", "every?", "query_limit?"];
 
 impl Bound<'_> {
     pub(super) fn knn(
@@ -56,10 +59,31 @@ impl Bound<'_> {
         Ok(())
     }
 
+    pub(super) fn classify(
+        &mut self,
+        call: Call<'_>,
+        spec: &mut EvaluateSpec,
+        outputs: &mut Outputs,
+    ) -> Result<(), Reported> {
+        let Call { name, arguments, span, scope } = call;
+        self.named_once("classify", &call, spec)?;
+        let bag = self.machine.bind_builtin("classify", CLASSIFY, arguments, span, scope)?;
+        let output = self.judged("classify", &call, bag.get("logits"), outputs)?;
+        let every = self.duration(bag.get("every"), "`every` of `classify`")?;
+        let classes = self.source_of("classify", "classes", "train", bag.get("classes"), span)?;
+        let queries = self.source_of("classify", "queries", "val", bag.get("queries"), span)?;
+        let query_limit = bag.limit("query_limit", Limit::default());
+        let query_limit = self.machine.check(query_limit)?;
+        self.check_classes("classify", span, &classes, &queries);
+        let name = name.to_owned();
+        spec.classifications.push(Classification { name, output, classes, queries, query_limit, every });
+        Ok(())
+    }
+
     /// Refuses a second evaluation of one name.
     fn named_once(&mut self, callee: &str, call: &Call<'_>, spec: &EvaluateSpec) -> Result<(), Reported> {
         let Call { name, span, .. } = *call;
-        if !spec.evaluations.iter().any(|other| other.name == name) {
+        if !spec.names().any(|other| other == name) {
             return Ok(());
         }
         self.machine.fail(
@@ -98,7 +122,8 @@ impl Bound<'_> {
         if matches!(value.kind, Kind::Poison) {
             return Err(Reported);
         }
-        let id = self.rows(&format!("`features` of `{callee}`"), value)?;
+        let parameter = if callee == "classify" { "logits" } else { "features" };
+        let id = self.rows(&format!("`{parameter}` of `{callee}`"), value)?;
         let output = match features {
             Some(features) if features != id => format!("evaluate.{}", call.name),
             _ => "features".to_owned(),
@@ -162,7 +187,7 @@ fn other_classes(
     let classes = |name: &str| data.source(name).and_then(SourceSpec::classes);
     let (asked, known) = (classes(asked)?, classes(known)?);
     (asked != known).then(|| {
-        let message = format!("`{callee}` asks for {asked} by neighbours that are labelled with {known}");
+        let message = format!("`{callee}` asks for {asked} by pictures that are labelled with {known}");
         Diagnostic::new(Code::OtherClasses, message)
             .label(asked_span, asked)
             .label(known_span, known)

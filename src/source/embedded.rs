@@ -43,6 +43,7 @@ pub const PIPELINES: &[(&str, &str)] = &[
     ("crossmae_vitb.cmae", include_str!("../../pipelines/crossmae_vitb.cmae")),
     ("data2vec_vitb.cmae", include_str!("../../pipelines/data2vec_vitb.cmae")),
     ("dino_vitb.cmae", include_str!("../../pipelines/dino_vitb.cmae")),
+    ("finetune_vitb.cmae", include_str!("../../pipelines/finetune_vitb.cmae")),
     ("ibot_vitb.cmae", include_str!("../../pipelines/ibot_vitb.cmae")),
     ("ijepa_vitb.cmae", include_str!("../../pipelines/ijepa_vitb.cmae")),
     ("lejepa_vitb.cmae", include_str!("../../pipelines/lejepa_vitb.cmae")),

@@ -11,7 +11,29 @@ use super::Duration;
 pub struct EvaluateSpec {
     /// In the order of the file, each by a name of its own.
     pub evaluations: Vec<Evaluation>,
+    pub classifications: Vec<Classification>,
     pub reconstructions: Option<ReconstructionsSpec>,
+}
+
+/// Logits whose largest is the answer: `classify`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Classification {
+    /// That of its definition, or `classify`. Its figures begin with it.
+    pub name: String,
+    /// The output of the evaluation graph that holds them, [B, K].
+    pub output: String,
+    /// The source whose K classes they count.
+    pub classes: String,
+    pub queries: String,
+    pub query_limit: Limit,
+    pub every: Duration,
+}
+
+impl Classification {
+    /// The sources that it reads.
+    pub fn sources(&self) -> [&str; 2] {
+        [&self.classes, &self.queries]
+    }
 }
 
 /// One way to judge, of one value.
@@ -54,6 +76,12 @@ impl Evaluation {
 }
 
 impl EvaluateSpec {
+    /// Names of all that is judged, in the order of the file but for classifications, which stand last.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let evaluations = self.evaluations.iter().map(|evaluation| evaluation.name.as_str());
+        evaluations.chain(self.classifications.iter().map(|classification| classification.name.as_str()))
+    }
+
     /// The first kNN.
     pub fn knn(&self) -> Option<&KnnSpec> {
         self.evaluations.iter().find_map(|evaluation| match &evaluation.how {
@@ -68,16 +96,18 @@ struct Stored {
     #[serde(default)]
     evaluations: Vec<Evaluation>,
     #[serde(default)]
+    classifications: Vec<Classification>,
+    #[serde(default)]
     knn: Option<KnnSpec>,
     reconstructions: Option<ReconstructionsSpec>,
 }
 
 impl From<Stored> for EvaluateSpec {
-    fn from(Stored { mut evaluations, knn, reconstructions }: Stored) -> Self {
+    fn from(Stored { mut evaluations, classifications, knn, reconstructions }: Stored) -> Self {
         let alone =
             |spec| Evaluation { name: "knn".to_owned(), output: "features".to_owned(), how: Judging::Knn(spec) };
         evaluations.extend(knn.map(alone));
-        EvaluateSpec { evaluations, reconstructions }
+        EvaluateSpec { evaluations, classifications, reconstructions }
     }
 }
 

@@ -38,8 +38,16 @@ impl<E: Element> Training<'_, E> {
         let drawn = evaluate.reconstructions.as_ref();
         Due {
             draw: self.drawn != Some(step) && drawn.is_some_and(|spec| self.is_due(spec.every)),
-            judge: self.judged != Some(step) && evaluate.evaluations.iter().any(|other| self.is_due(other.every())),
+            judge: self.judged != Some(step) && !self.due_names().is_empty(),
         }
+    }
+
+    /// What is judged now, by name.
+    fn due_names(&self) -> Vec<&str> {
+        let evaluate = &self.program.spec.evaluate;
+        let evaluations = evaluate.evaluations.iter().map(|evaluation| (evaluation.name.as_str(), evaluation.every()));
+        let classifications = evaluate.classifications.iter().map(|other| (other.name.as_str(), other.every));
+        evaluations.chain(classifications).filter(|(_, every)| self.is_due(*every)).map(|(name, _)| name).collect()
     }
 
     /// Whether what is made every so often is to be made now.
@@ -61,9 +69,7 @@ impl<E: Element> Training<'_, E> {
                 return Ok(Looked::Stopped);
             }
             if let Err(error) = looked {
-                let evaluations = self.program.spec.evaluate.evaluations.iter();
-                let judged = evaluations.filter(|evaluation| self.is_due(evaluation.every()));
-                let failed = if judges { judged.map(|it| it.name.as_str()).collect() } else { vec!["reconstructions"] };
+                let failed = if judges { self.due_names() } else { vec!["reconstructions"] };
                 let quoted: Vec<String> = failed.iter().map(|name| format!("`{name}`")).collect();
                 let off: Vec<String> = failed.iter().map(|name| format!(" --set evaluate.{name}=none")).collect();
                 watch.say(&format!(
@@ -79,6 +85,10 @@ impl<E: Element> Training<'_, E> {
 
     /// Figures of the untrained encoder and of raw pixels.
     fn baselines(&mut self, watch: &mut dyn Watch) -> Result<(), SessionError> {
+        if self.judges.is_empty() {
+            self.baseline = Some(Baseline { untrained: Quality::default(), pixels: Quality::default() });
+            return Ok(());
+        }
         // A resumed run is past its own initial values, but the seed gives them again.
         let mut initial = init::initialise(&self.program.layout, self.program.spec.train.seed);
         let session = &mut *self.trainer.session;
@@ -127,8 +137,9 @@ impl<E: Element> Training<'_, E> {
             self.baselines(watch)?;
         }
         let (program, step) = (self.program, self.trainer.step);
+        let names: Vec<String> = self.due_names().into_iter().map(str::to_owned).collect();
         let due: Vec<&Evaluation> =
-            program.spec.evaluate.evaluations.iter().filter(|evaluation| self.is_due(evaluation.every())).collect();
+            program.spec.evaluate.evaluations.iter().filter(|evaluation| names.contains(&evaluation.name)).collect();
         let is_due = |evaluation: &Evaluation| due.contains(&evaluation);
         let (mut quality, mut map) = (Quality::default(), None);
         for judge in self.judges.iter().filter(|judge| judge.evaluations().iter().any(is_due)) {
@@ -137,13 +148,26 @@ impl<E: Element> Training<'_, E> {
             quality.append(found);
             map = map.or(shown);
         }
+        let mut classified = Vec::new();
+        for classifier in self.classifiers.iter().filter(|classifier| names.contains(&classifier.spec().name)) {
+            let made = classifier.classify(&mut *self.trainer.session, program, step, &mut look(watch));
+            let (found, without) = made.map_err(|error| quality_error(program, error))?;
+            // What a judge went over before is told once.
+            quality.left_out.extend(without.filter(|without| !quality.left_out.contains(without)));
+            classified.extend(found.map(|found| (classifier.spec(), found)));
+        }
+        if let (Some((_, found)), Some(records)) = (classified.first(), &self.records) {
+            found.write(&records.folder.classified()).map_err(RunError::from)?;
+        }
         if let (Some(map), Some(records)) = (map, &self.records) {
             map.write(&records.folder.feature_map()).map_err(RunError::from)?;
         }
         let Some(baseline) = &self.baseline else { return Ok(()) };
-        let Figures { line, values } = Figures::of(&due, &quality, baseline);
-        let first = program.spec.evaluate.evaluations.first();
-        let accuracy = first.and_then(|first| quality.accuracy(&first.name)).map(|found| found.share);
+        let Figures { line, values } = Figures::of(&due, &quality, baseline, &classified);
+        let accuracy = program.spec.evaluate.names().next().and_then(|first| {
+            let of_logits = || classified.iter().find(|(spec, _)| spec.name == first).map(|(_, found)| found.top1);
+            quality.accuracy(first).map(|found| found.share).or_else(of_logits)
+        });
         self.tell_left_out(&quality.left_out, watch);
         watch.say(&format!("after {:.0} epochs:{line}", step as f64 / self.trainer.clock.steps_per_epoch));
         self.judged = Some(step);

@@ -2,15 +2,16 @@
 //!
 //! Names of values begin with that of the evaluation: `knn_accuracy`, `knn_accuracy_untrained`, `knn_accuracy_raw_pixels`, and of
 //! each setting that was tried `knn_accuracy_k10`. What tells collapse is of `features`; of another value it begins with the
-//! evaluation's name too.
+//! evaluation's name too. Of logits there are `classify_accuracy`, which is top-1, `classify_top5`, `classify_cross_entropy`,
+//! `classify_calibration_error`.
 
 use serde_json::{Map, Value, json};
 
 use super::session::Baseline;
-use crate::eval::Quality;
+use crate::eval::{Classified, Quality};
 use crate::eval::collapse::Collapse;
 use crate::eval::quality::Accuracy;
-use crate::spec::Evaluation;
+use crate::spec::{Classification, Evaluation};
 
 pub(super) struct Figures {
     /// What stands behind "after 5 epochs:".
@@ -20,7 +21,12 @@ pub(super) struct Figures {
 
 impl Figures {
     /// Of those evaluations that were due.
-    pub fn of(due: &[&Evaluation], quality: &Quality, baseline: &Baseline) -> Figures {
+    pub fn of(
+        due: &[&Evaluation],
+        quality: &Quality,
+        baseline: &Baseline,
+        classified: &[(&Classification, Classified)],
+    ) -> Figures {
         let mut told = Vec::new();
         let mut values = Map::new();
         let mut put = |name: &str, value: f64| drop(values.insert(name.to_owned(), json!(value)));
@@ -58,6 +64,20 @@ impl Figures {
             put(&format!("{prefix}feature_std_uniform"), collapse.uniform_std);
             put(&format!("{prefix}effective_rank"), collapse.effective_rank);
             put(&format!("{prefix}mean_cosine"), collapse.mean_cosine);
+        }
+        for (Classification { name, .. }, found) in classified {
+            let top5 = found.top5.map_or_else(String::new, |share| format!(", top-5 {}", percent(share)));
+            let of = if name == "classify" { String::new() } else { format!("{name}: ") };
+            told.push(format!(
+                "{of}top-1 {}{top5}, cross entropy {:.3}, calibration error {}",
+                percent(found.top1),
+                found.cross_entropy,
+                percent(found.calibration_error)
+            ));
+            put(&format!("{name}_accuracy"), found.top1);
+            found.top5.iter().for_each(|share| put(&format!("{name}_top5"), *share));
+            put(&format!("{name}_cross_entropy"), found.cross_entropy);
+            put(&format!("{name}_calibration_error"), found.calibration_error);
         }
         let broken: usize = quality.left_out.iter().map(|left_out| left_out.broken).sum();
         if broken > 0 {

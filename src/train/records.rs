@@ -52,7 +52,7 @@ impl<'a, E: Element> Records<'a, E> {
         started.write(folder)?;
         let metrics = Metrics::open(folder, trainer.step)?;
         // A run is as good as what its file judges first.
-        let first = program.spec.evaluate.evaluations.first().map_or("", |first| first.name.as_str());
+        let first = program.spec.evaluate.names().next().unwrap_or_default();
         let best = evaluations(&folder.metrics(), first)?;
         let best = best.into_iter().reduce(|best, next| if next.1 > best.1 { next } else { best });
         if let Some((step, _)) = best

@@ -26,14 +26,14 @@ use super::watch::{Looked, SessionError, StepLine, Watch, quality_error};
 use super::{StepReport, Trainer, init};
 use crate::backend::{Backend, StepError};
 use crate::data::loader::{Counters, Loader, LoaderOptions, steps_per_epoch};
-use crate::eval::{Judge, LeftOut, Quality};
+use crate::eval::{Classifier, Judge, LeftOut, Quality};
 use crate::graph::Program;
 use crate::graph::masking::maskings;
 use crate::ranks::{self, Ranks};
 use crate::run::RunFolder;
 use crate::run::checkpoint::{self, Checkpoint, State, machine};
 use crate::run::memory::resident_memory;
-use crate::spec::{Clock, Evaluation, Spec};
+use crate::spec::{Classification, Clock, Evaluation, Spec};
 use crate::tensor::{Element, Pictures};
 
 /// Broken pictures of a batch that are told by name.
@@ -103,6 +103,7 @@ pub(super) struct Training<'a, E> {
     idle: Idle,
     pub(super) sources: Sources,
     pub(super) judges: Vec<Judge>,
+    pub(super) classifiers: Vec<Classifier>,
     /// Made when it is first needed.
     pub(super) baseline: Option<Baseline>,
     /// Steps after which pictures were last drawn.
@@ -131,6 +132,12 @@ impl<'a, E: Element> Training<'a, E> {
         let judged = if program.features.is_some() { &spec.evaluate.evaluations[..] } else { &[] };
         let judges = Judge::all(judged, &mut |name| sources.named(name), &options.ranks)
             .map_err(|error| quality_error(program, error))?;
+        let classifier = |spec: &Classification| {
+            let [known, queries] = spec.sources().map(|name| sources.named(name));
+            Classifier::new(spec, program, &known, queries, options.ranks.clone())
+        };
+        let classifiers: Result<Vec<Classifier>, _> = spec.evaluate.classifications.iter().map(classifier).collect();
+        let classifiers = classifiers.map_err(|error| quality_error(program, error))?;
         let fingerprints = sources.fingerprints();
         let in_train = |error| SessionError::Data { source_name: "train".to_owned(), error };
         let steps_per_epoch = steps_per_epoch(&*sources.get("train"), "train", spec.data.batch_size);
@@ -200,6 +207,7 @@ impl<'a, E: Element> Training<'a, E> {
             records,
             sources,
             judges,
+            classifiers,
             baseline: None,
             drawn,
             left_out: Vec::new(),

@@ -98,7 +98,12 @@ pub(super) fn quality_error(program: &Program, error: QualityError) -> SessionEr
         DataError::NoneReadable { source_name, .. } => source_name.strip_prefix("data.").map(str::to_owned),
         _ => None,
     };
-    let first = || program.spec.evaluate.evaluations.first();
-    let queries = || first().map_or_else(String::new, |evaluation| evaluation.sources()[1].to_owned());
+    let evaluate = &program.spec.evaluate;
+    let first = || match (evaluate.evaluations.first(), evaluate.classifications.first()) {
+        (Some(evaluation), _) => evaluation.sources()[1],
+        (None, Some(classification)) => &classification.queries,
+        (None, None) => "",
+    };
+    let queries = || first().to_owned();
     SessionError::Data { source_name: named.unwrap_or_else(queries), error }
 }

@@ -30,6 +30,7 @@ const IN_BYTES: [(&str, &str); 42] = [
     ("crossmae_vitb", "image"),
     ("data2vec_vitb", "image"),
     ("dino_vitb", "global_a global_b locals.0 locals.1 locals.2 locals.3 locals.4 locals.5 locals.6 locals.7"),
+    ("finetune_vitb", "FINETUNE"),
     (
         "ibot_vitb",
         "global_a global_b locals.0 locals.1 locals.2 locals.3 locals.4 locals.5 locals.6 locals.7 locals.8 locals.9",

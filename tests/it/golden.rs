@@ -14,7 +14,7 @@ use crate::command::{cmaec, fail, root, run, succeed};
 const FILES: [&str; 7] = ["cmae_random", "cmae_grid2", "mae_hf", "vit_timm", "simmim_hf", "beit_hf", "beit_hf_relpos"];
 
 /// Written by `tests/golden/generate`: two steps of each method. Beside it a moment at which its averaged copies do not move.
-const METHODS: [(&str, Option<&str>); 23] = [
+const METHODS: [(&str, Option<&str>); 24] = [
     ("mae_steps", None),
     ("simmim", None),
     ("maskfeat", None),
@@ -38,6 +38,7 @@ const METHODS: [(&str, Option<&str>); 23] = [
     ("vicreg", None),
     ("lejepa", None),
     ("simdino", Some("after_forward")),
+    ("finetune", None),
 ];
 
 fn file(name: &str) -> String {
@@ -172,6 +173,17 @@ fn losses_written_otherwise_fail() {
         for part in [own.as_str(), "expect.loss_total", grad] {
             assert!(failed.iter().any(|line| line.contains(part)), "{name}, {twin}: {part} agrees: {failed:?}");
         }
+    }
+}
+
+/// Rates that decay otherwise by layer: the first step is the same, and what it makes of every layer below the last is not.
+#[test]
+fn other_rates_by_layer_fail() {
+    let file = file("finetune");
+    let failed = failures(&["verify", "--against", &file, "--precision", "f64", "--set", "layer_decay=0.7"]);
+    assert!(failed.iter().all(|line| line.contains("after.encoder.") || line.contains("step_losses")), "{failed:?}");
+    for layer in ["patch_embed.proj.weight", "blocks.0.mlp.fc1.weight", "blocks.1.mlp.fc1.weight"] {
+        assert!(failed.iter().any(|line| line.contains(&format!("after.encoder.{layer}"))), "{layer}: {failed:?}");
     }
 }
 
