@@ -260,6 +260,32 @@ impl Bag {
         }
     }
 
+    /// One number, or a list of different ones.
+    pub fn floats(&self, name: &str, default: &[f64]) -> Read<Vec<f64>> {
+        let Some(value) = self.get(name) else { return Ok(default.to_vec()) };
+        let number = |value: &Value| match value.kind {
+            Kind::Int(i) => Ok(i as f64),
+            Kind::Float(f) => Ok(f),
+            _ => Err(self.wrong(name, value, "a number such as 0.1, or a list of them")),
+        };
+        let Kind::List(items) = &value.kind else { return Ok(vec![number(value)?]) };
+        let mut numbers = Vec::new();
+        for item in items.iter() {
+            let found = number(item)?;
+            if numbers.contains(&found) {
+                let message = format!("`{name}` of `{}` holds {item} twice", self.callee);
+                return Err(Diagnostic::new(Code::DuplicateName, message)
+                    .label(item.span, "again here")
+                    .help("leave one of them out"));
+            }
+            numbers.push(found);
+        }
+        match numbers[..] {
+            [] => Err(self.wrong(name, value, "a number such as 0.1, or a list of them")),
+            _ => Ok(numbers),
+        }
+    }
+
     pub fn ratio(&self, name: &str, default: f64) -> Read<f64> {
         let Some(value) = self.get(name) else { return Ok(default) };
         as_ratio(&format!("`{name}` of `{}`", self.callee), value)

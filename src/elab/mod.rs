@@ -56,6 +56,7 @@ use crate::source::{SourceId, Sources, Span};
 use crate::spec::{Definition, EmaSpec};
 use crate::syntax::ast::Name;
 
+pub use args::Bag;
 pub use builtin::{names as builtin_names, parameters as builtin_parameters};
 pub use config::{Set, evaluate_number};
 pub use foreign::{ARGUMENTS as FOREIGN_ARGUMENTS, NAMES as FOREIGN_NAMES};

@@ -32,7 +32,7 @@ impl Machine<'_> {
         }
         let files = index.borrow().files.clone();
         let muted = self.diagnostics.mute(true);
-        let mut naming = Naming { machine: self, index, evaluated };
+        let mut naming = Naming { machine: self, index, evaluated, evaluating: false };
         // The last is the one that was asked for: what it uses has been read before it.
         files.iter().for_each(|(id, file)| naming.file(*id, file));
         self.diagnostics.mute(muted);
@@ -43,6 +43,8 @@ struct Naming<'n, 'a> {
     machine: &'n mut Machine<'a>,
     index: SharedIndex,
     evaluated: Option<(&'n Pipeline, &'n Rc<Scope>)>,
+    /// Whether it goes over `evaluate`.
+    evaluating: bool,
 }
 
 impl Naming<'_, '_> {
@@ -238,6 +240,7 @@ impl Naming<'_, '_> {
             _ => Scope::inside(outer),
         };
         self.seen_from(section.span, &inner);
+        self.evaluating = section.kind == SectionKind::Evaluate;
         let (what, owner) = match &section.kind {
             SectionKind::Data => (What::Source, Some(section.span)),
             SectionKind::Views => (What::View, Some(section.span)),
@@ -284,6 +287,7 @@ impl Naming<'_, '_> {
                 }
             }
         }
+        self.evaluating = false;
     }
 
     /// `name = value`, with its clauses.
@@ -434,8 +438,20 @@ impl Naming<'_, '_> {
     }
 
     fn call(&mut self, callee: &Expr, arguments: &[Argument], scope: &Rc<Scope>) {
-        self.expr(callee, scope);
+        // `knn`, `linear` and `reconstructions` are no values, whatever else goes by their names.
+        let evaluation = match &callee.kind {
+            ExprKind::Path(names) if self.evaluating && super::EVALUATION_CALLS.contains(&&*names[0].text) => {
+                let word: Arc<str> = format!("evaluate.{}", names[0].text).into();
+                self.note(callee.span, Meaning::Word(word.clone()));
+                Some(word)
+            }
+            _ => None,
+        };
+        if evaluation.is_none() {
+            self.expr(callee, scope);
+        }
         let value = self.value(callee.span).or_else(|| match &callee.kind {
+            _ if evaluation.is_some() => None,
             ExprKind::Path(names) if names.len() == 1 => {
                 self.machine.find(&names[0].text, callee.span, scope).and_then(Result::ok)
             }
@@ -446,15 +462,7 @@ impl Naming<'_, '_> {
             Some(Meaning::Word(word)) => Some(word.clone()),
             _ => None,
         };
-        // `knn` and `reconstructions` are no values.
-        let word = word.or_else(|| match &callee.kind {
-            ExprKind::Path(names) if super::EVALUATION_CALLS.contains(&&*names[0].text) => {
-                let word: Arc<str> = format!("evaluate.{}", names[0].text).into();
-                self.note(callee.span, Meaning::Word(word.clone()));
-                Some(word)
-            }
-            _ => None,
-        });
+        let word = evaluation.or(word);
         for Argument { name, value } in arguments {
             match (name, &value.kind) {
                 (Some(name), _) => match (slots.place(&name.text), &word) {

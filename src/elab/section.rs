@@ -11,8 +11,8 @@ use super::value::Value;
 /// The one setting of `evaluate`; all other names are definitions and calls.
 pub const EVALUATION_BATCH: &str = "batch_size";
 
-/// What `evaluate` calls: by itself, or as the value of a definition of its name.
-pub const EVALUATION_CALLS: [&str; 3] = ["knn", "reconstructions", "classify"];
+/// What `evaluate` calls: by itself, or as the value of a definition.
+pub const EVALUATION_CALLS: [&str; 4] = ["knn", "linear", "classify", "reconstructions"];
 
 /// Names that `model` defines, with their places.
 pub fn model_definitions(pipeline: &Pipeline) -> Vec<(String, Span)> {

@@ -7,7 +7,7 @@ use super::args::{Bag, Builtin};
 use super::misfit::wrong_type;
 use super::value::{Kind, Value};
 
-/// Settings that are called; `knn` and `reconstructions` are entries of `evaluate`.
+/// Settings that are called; `knn`, `linear` and `reconstructions` are entries of `evaluate`.
 pub const SETTINGS: &[Builtin] = &[
     Builtin { name: "adamw", params: &["betas?", "eps?", "weight_decay?"], make: adamw },
     Builtin { name: "sgd", params: &["momentum?", "weight_decay?", "nesterov?"], make: sgd },

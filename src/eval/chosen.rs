@@ -4,6 +4,7 @@
 //!
 //! **Invariant:** the same pictures are chosen whatever a run's seed is, so that runs are judged alike.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::quality::Taken;
@@ -30,6 +31,29 @@ impl Chosen {
     pub fn new(named: Named, limit: Limit, name: &str) -> Chosen {
         let all = named.source.len();
         Chosen { images: some_of(all, limit.of(all), name).into(), named }
+    }
+
+    /// `limit` of all, as many of each class as of any other: what a class lacks, the others give. Known by `name`.
+    pub fn of_each_class(named: Named, limit: Limit, name: &str) -> Chosen {
+        let mut of_class: BTreeMap<i64, Vec<usize>> = BTreeMap::new();
+        for image in 0..named.source.len() {
+            of_class.entry(named.source.label(image).unwrap_or(-1)).or_default().push(image);
+        }
+        // From the smallest class on, so that what it lacks is known when the next has its share; by label among equals.
+        let mut classes: Vec<(i64, Vec<usize>)> = of_class.into_iter().collect();
+        classes.sort_by_key(|(label, images)| (images.len(), *label));
+        let mut missing = limit.of(named.source.len());
+        let mut chosen = Vec::new();
+        let count = classes.len();
+        for (at, (label, images)) in classes.into_iter().enumerate() {
+            // Rounded up, so that as many as are asked for are found; rounded down at the end by what is left.
+            let share = missing.div_ceil(count - at).min(images.len());
+            missing -= share;
+            let places = some_of(images.len(), share, &format!("{name}.{label}"));
+            chosen.extend(places.into_iter().map(|place| images[place]));
+        }
+        chosen.sort_unstable();
+        Chosen { images: chosen.into(), named }
     }
 
     /// `limit` of these.

@@ -20,6 +20,7 @@ use super::knn::{KnnError, Search, accuracy, check_others};
 use super::map::{FeatureMap, feature_map};
 use super::pass::{Look, Pass};
 use super::pixels;
+use super::probes::Probes;
 use super::quality::{Accuracy, Quality, QualityError, Setting};
 use super::shared::{LeftOut, Sink, left_out, shared};
 use crate::backend::Session;
@@ -55,6 +56,8 @@ struct Identities {
 #[derive(Debug, Clone, PartialEq)]
 struct Taking {
     bank: (String, Limit),
+    /// Whether of less than all as many are taken of each class.
+    of_each_class: bool,
     queries: (String, Limit),
     baseline: Limit,
 }
@@ -64,7 +67,14 @@ impl Taking {
         match &evaluation.how {
             Judging::Knn(spec) => Taking {
                 bank: (spec.bank.clone(), spec.bank_limit),
+                of_each_class: false,
                 queries: (spec.queries.clone(), spec.query_limit),
+                baseline: spec.baseline_limit,
+            },
+            Judging::Linear(spec) => Taking {
+                bank: (spec.train.clone(), spec.train_limit),
+                of_each_class: !spec.train_limit.is_all(),
+                queries: (spec.val.clone(), spec.val_limit),
                 baseline: spec.baseline_limit,
             },
         }
@@ -85,6 +95,43 @@ struct Going<'e> {
 /// An evaluation that goes over the bank.
 enum Running {
     Knn(Search),
+    /// Which of the kept features it trains on.
+    Linear(usize),
+}
+
+/// Features of the bank that are held, since classifiers are trained on them.
+#[derive(Default)]
+struct Kept {
+    /// Each once, whoever is trained on them, with their columns of the rows.
+    features: Vec<(Range<usize>, Features)>,
+    labels: Vec<i64>,
+}
+
+impl Kept {
+    /// The place of those of `columns`.
+    fn place(&mut self, columns: &Range<usize>) -> usize {
+        self.features.iter().position(|(known, _)| known == columns).unwrap_or_else(|| {
+            self.features.push((columns.clone(), Features::default()));
+            self.features.len() - 1
+        })
+    }
+
+    fn add(&mut self, made: &Made) -> Result<(), KnnError> {
+        if self.features.is_empty() {
+            return Ok(());
+        }
+        if let Some(&label) = made.labels.iter().find(|&&label| label < 0) {
+            return Err(KnnError::NegativeLabel(label));
+        }
+        if let Some(row) = made.features.first_not_finite() {
+            return Err(KnnError::NotFinite { which: "training", row: self.labels.len() + row });
+        }
+        for (columns, features) in &mut self.features {
+            features.append(&columns_of(&made.features, columns));
+        }
+        self.labels.extend(&made.labels);
+        Ok(())
+    }
 }
 
 impl Judge {
@@ -125,7 +172,10 @@ impl Judge {
                 one_class(&bank).map_or(Ok(joined), Err)
             }
         };
-        let bank = Chosen::new(bank, taking.bank.1, "evaluate.knn.bank");
+        let bank = match taking.of_each_class {
+            true => Chosen::of_each_class(bank, taking.bank.1, "evaluate.linear.train"),
+            false => Chosen::new(bank, taking.bank.1, "evaluate.knn.bank"),
+        };
         let baseline_bank = bank.some(taking.baseline, "evaluate.knn.baseline");
         let queries = Chosen::new(queries, taking.queries.1, "evaluate.knn.queries");
         let identities = OnceLock::new();
@@ -139,6 +189,7 @@ impl Judge {
     fn check(&self, evaluation: &Evaluation) -> Result<(), QualityError> {
         match &evaluation.how {
             Judging::Knn(spec) => self.check_neighbours(spec),
+            Judging::Linear(_) => Ok(()),
         }
     }
 
@@ -320,7 +371,7 @@ impl Judge {
         // Each rank searches for its own share of the queries.
         let share = |rank: usize| rank * queries.rows.len() / engine.count();
         let own = share(engine.rank())..share(engine.rank() + 1);
-        let mut running = Vec::new();
+        let (mut running, mut kept) = (Vec::new(), Kept::default());
         for (evaluation, columns) in evaluations {
             running.push(match &evaluation.how {
                 Judging::Knn(spec) => {
@@ -328,6 +379,7 @@ impl Judge {
                     let features = queries.features.slice(own.clone());
                     Running::Knn(Search::new(&columns_of(&features, columns), &spec.k, shown)?)
                 }
+                Judging::Linear(_) => Running::Linear(kept.place(columns)),
             });
         }
         let of_bank = pass(bank, &mut |made| {
@@ -335,42 +387,50 @@ impl Judge {
                 found.map_or(Vec::new(), |found| made.rows.iter().map(|row| found.bank[*row]).collect());
             in_bank.extend(shown.iter().copied());
             for (running, (_, columns)) in running.iter_mut().zip(evaluations) {
-                let features = columns_of(&made.features, columns);
-                match running {
-                    Running::Knn(search) => search.add(&features, &made.labels, &shown)?,
+                if let Running::Knn(search) = running {
+                    search.add(&columns_of(&made.features, columns), &made.labels, &shown)?;
                 }
             }
-            Ok(())
+            Ok(kept.add(&made)?)
         })?;
         let of_bank_label = |label: &i64| labels.get(usize::try_from(*label).ok()?).copied();
         let joined: Vec<i64> = queries.labels.iter().map(|label| of_bank_label(label).unwrap_or(-1)).collect();
-        let own = asked.iter().flatten().filter(|identity| in_bank.contains(identity)).count();
+        let in_both = asked.iter().flatten().filter(|identity| in_bank.contains(identity)).count();
+        let classes = self.bank.named.source.classes().len();
+        let mut probes = Probes::new(kept.features, kept.labels, classes, (&queries.features, &joined));
         let mut accuracies = Vec::new();
         for (running, (evaluation, _)) in running.into_iter().zip(evaluations) {
-            let (share, tried) = match (running, &evaluation.how) {
-                (Running::Knn(search), Judging::Knn(spec)) => {
-                    let shares: Vec<(Setting, f64)> = search
-                        .vote(spec.temperature)?
-                        .into_iter()
-                        .zip(&spec.k)
-                        .map(|(found, k)| {
-                            let predictions = ranks::of_each(engine, found.predictions).concat();
-                            (Setting::K(*k), accuracy(&predictions, &joined))
-                        })
-                        .collect();
-                    let first = shares.first().map_or(0.0, |(_, share)| *share);
-                    (first, if shares.len() > 1 { shares } else { Vec::new() })
-                }
-            };
             let found = Accuracy {
-                share,
-                tried,
+                share: 0.0,
+                tried: Vec::new(),
+                best: None,
                 chance: chance(&joined),
                 queries: joined.len(),
-                own,
+                own: 0,
+                trained_on: 0,
+                words: ("bank", "queries"),
                 bank: bank.taken(),
                 asked: self.queries.taken(),
                 pooled: None,
+            };
+            let found = match (running, &evaluation.how) {
+                (Running::Knn(search), Judging::Knn(spec)) => {
+                    let mut tried = Vec::new();
+                    for (found, k) in search.vote(spec.temperature)?.into_iter().zip(&spec.k) {
+                        let predictions = ranks::of_each(engine, found.predictions).concat();
+                        tried.push((Setting::K(*k), accuracy(&predictions, &joined)));
+                    }
+                    let share = tried.first().map_or(0.0, |(_, share)| *share);
+                    Accuracy { share, tried, own: in_both, ..found }
+                }
+                (Running::Linear(place), Judging::Linear(spec)) => {
+                    let tried = probes.tried(place, &spec.solver, engine, &mut *look)?;
+                    // The first of equals.
+                    let best = tried.iter().copied().reduce(|best, next| if next.1 > best.1 { next } else { best });
+                    let (best, share) = best.map_or((None, 0.0), |(best, share)| (Some(best), share));
+                    Accuracy { share, tried, best, trained_on: in_both, words: ("train", "val"), ..found }
+                }
+                _ => unreachable!("what runs was made of the same evaluation"),
             };
             accuracies.push((evaluation.name.clone(), found));
         }

@@ -1,8 +1,10 @@
 //! Evaluation: what a run's features and reconstructions are worth.
 //!
 //! Before: `train` (or a checkpoint) gives parameters, `data` gives batches. After: `run` logs and draws the figures.
-//! [`judge`] judges features by [`knn`] and [`collapse`], of the pictures that are [`chosen`], [`quality`] is what it finds, [`features`] makes and writes them, [`pixels`] is what they have to beat,
-//! [`classifier`] and [`classify`] judge logits, [`shared`] lets ranks share the pictures, [`map`] puts features in a plane, [`pass`] tells who waits, [`pictures`] draws reconstructions,
+//! [`judge`] judges features by [`knn`], by [`probes`] ([`linear`], [`logistic`]) and by [`collapse`], of the pictures that are
+//! [`chosen`]; [`quality`] is what it finds; [`classifier`] and [`classify`] judge logits. [`features`] makes and writes them, [`pixels`]
+//! is what they have to beat, [`shared`] lets ranks share the pictures, [`map`] puts features in a plane, [`pass`] tells who waits,
+//! [`pictures`] draws reconstructions,
 //! [`sheet`] contact sheets with the masks that [`hidden`] makes,
 //! [`export`] writes a module's weights.
 //!
@@ -17,10 +19,13 @@ pub mod features;
 pub mod hidden;
 pub mod judge;
 pub mod knn;
+pub mod linear;
+pub mod logistic;
 pub mod map;
 pub mod pass;
 pub mod pictures;
 pub mod pixels;
+mod probes;
 pub mod quality;
 pub mod shared;
 pub mod sheet;

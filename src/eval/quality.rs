@@ -8,6 +8,7 @@ use super::classify::ClassifyError;
 use super::collapse::Collapse;
 use super::features::FeaturesError;
 use super::knn::KnnError;
+use super::linear::Rate;
 use super::shared::LeftOut;
 use crate::data::DataError;
 
@@ -52,15 +53,21 @@ impl Quality {
 /// What an evaluation found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Accuracy {
-    /// Share of queries that are classified right: of kNN with several `k` by the first of them.
+    /// Share of queries that are classified right: of kNN by the first `k`, of linear probing by the best that was tried.
     pub share: f64,
-    /// Where several settings were tried, each with its share, in their order.
+    /// What was tried, each with its share, in their order.
     pub tried: Vec<(Setting, f64)>,
+    /// Of what `share` is, where the best of those tried was taken.
+    pub best: Option<Setting>,
     /// The same for always answering the queries' most frequent class.
     pub chance: f64,
     pub queries: usize,
     /// Queries that lie in the bank themselves, each without a vote on itself.
     pub own: usize,
+    /// Queries that a classifier was trained on.
+    pub trained_on: usize,
+    /// What those are called whose labels are known, and those that are asked for.
+    pub words: (&'static str, &'static str),
     /// Pictures of the bank's source that could vote, and of the queries' that were asked for.
     pub bank: Taken,
     pub asked: Taken,
@@ -72,6 +79,9 @@ pub struct Accuracy {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Setting {
     K(usize),
+    Rate(Rate),
+    /// A fit that has converged.
+    Exact,
 }
 
 impl Setting {
@@ -79,6 +89,9 @@ impl Setting {
     pub fn key(&self) -> String {
         match self {
             Setting::K(k) => format!("k{k}"),
+            Setting::Rate(Rate { learning_rate, weight_decay: 0.0 }) => format!("lr{learning_rate}"),
+            Setting::Rate(Rate { learning_rate, weight_decay }) => format!("lr{learning_rate}_wd{weight_decay}"),
+            Setting::Exact => "exact".to_owned(),
         }
     }
 }
@@ -87,6 +100,11 @@ impl fmt::Display for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Setting::K(k) => write!(f, "k = {k}"),
+            Setting::Rate(Rate { learning_rate, weight_decay: 0.0 }) => write!(f, "learning rate {learning_rate}"),
+            Setting::Rate(Rate { learning_rate, weight_decay }) => {
+                write!(f, "learning rate {learning_rate}, weight decay {weight_decay}")
+            }
+            Setting::Exact => write!(f, "converged"),
         }
     }
 }
@@ -114,9 +132,13 @@ impl Accuracy {
         }
     }
 
-    /// What was tried, for a line: `k = 10: 91.0 %`.
-    pub fn each(&self) -> Vec<String> {
-        self.tried.iter().map(|(setting, share)| format!("{setting}: {:.1} %", share * 100.0)).collect()
+    /// What was tried, for a line: the best (`learning rate 0.1`), or each of several (`k = 10: 91.0 %`).
+    pub fn settings(&self) -> Vec<String> {
+        match (self.best, &self.tried[..]) {
+            (Some(best), _) => vec![best.to_string()],
+            (None, [] | [_]) => Vec::new(),
+            (None, tried) => tried.iter().map(|(it, share)| format!("{it}: {:.1} %", share * 100.0)).collect(),
+        }
     }
 
     /// What it goes by where that is not all pictures as they are: `pooled to 32 × 32`, `bank 50000 of 1281167`.
@@ -124,7 +146,9 @@ impl Accuracy {
         let pooled = self.pooled.map(|(height, width)| format!("pooled to {height} × {width}"));
         let part =
             |name: &str, taken: Taken| (!taken.is_all()).then(|| format!("{name} {} of {}", taken.pictures, taken.of));
-        [pooled, part("bank", self.bank), part("queries", self.asked)].into_iter().flatten().collect()
+        let own = (self.trained_on > 0).then(|| format!("{} of {} were trained on", self.trained_on, self.queries));
+        let (known, asked) = self.words;
+        [pooled, part(known, self.bank), part(asked, self.asked), own].into_iter().flatten().collect()
     }
 }
 
@@ -133,8 +157,8 @@ impl Accuracy {
 pub enum QualityError {
     #[error("the pipeline has no features (help: add `evaluate {{ features = … }}` to it)")]
     NoFeatures,
-    #[error("kNN wants labels: {why} (help: put pictures in a folder for each class, PATH/CLASS/picture.jpg)")]
-    NoLabels { why: String },
+    #[error("{by} wants labels: {why} (help: put pictures in a folder for each class, PATH/CLASS/picture.jpg)")]
+    NoLabels { by: String, why: String },
     #[error("{error}{}", error.help().map(|help| format!(" (help: {help})")).unwrap_or_default())]
     Data { error: DataError },
     #[error(transparent)]

@@ -80,11 +80,15 @@ const WORDS: &[(&str, &str)] = &[
         "Judges features by their nearest neighbours, beside the untrained encoder, raw pixels and chance: `knn(features, every: 10 epochs)`.",
     ),
     (
+        "evaluate.linear",
+        "Judges features by linear classifiers that are trained on them, for several learning rates side by side: `linear(features, every: 50 epochs)`.",
+    ),
+    (
         "evaluate.reconstructions",
         "Pictures of what is reconstructed: `reconstructions(reconstruction(…), view: views.online, every: 5 epochs)`.",
     ),
     ("evaluate.batch_size", "Pictures at once, 256 at most. By default `auto`."),
-    ("evaluate.features", "[B, D]: what `knn` judges, `cmaec features` writes, and the map shows."),
+    ("evaluate.features", "[B, D]: what `knn` and `linear` judge, `cmaec features` writes, and the map shows."),
     ("rule.weight_decay", "Weight decay of the parameters that the rule matches."),
     ("rule.learning_rate", "Learning rate of the parameters that the rule matches."),
     (
@@ -217,6 +221,7 @@ pub fn parameters(word: &str) -> Option<&'static [&'static str]> {
         None => match word {
             "evaluate.classify" => Some(crate::shape::CLASSIFY),
             "evaluate.knn" => Some(crate::shape::KNN),
+            "evaluate.linear" => Some(crate::shape::LINEAR),
             "evaluate.reconstructions" => Some(crate::shape::RECONSTRUCTIONS),
             _ => crate::elab::builtin_parameters(word),
         },

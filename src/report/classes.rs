@@ -82,7 +82,12 @@ fn matrix(found: &Classified, epoch: &str) -> String {
          y=\"{NAMES}\" width=\"{0}\" height=\"{0}\"/>{cells}{text}</svg>",
         SIZE - NAMES
     );
-    figure("confusion", epoch, &body, "rows are the pictures' classes, columns what they were taken for; a cell is as dark as its share of the row")
+    figure(
+        "confusion",
+        epoch,
+        &body,
+        "rows are the pictures' classes, columns what they were taken for; a cell is as dark as its share of the row",
+    )
 }
 
 /// At most so many letters as stand beside a cell.
@@ -109,13 +114,22 @@ fn pairs(found: &Classified, epoch: &str) -> String {
         .take(LISTED)
         .map(|(share, (class, taken, pictures))| {
             let (of, as_one) = (escape(&found.classes[*class]), escape(&found.classes[*taken]));
-            format!("<tr><td>{of}</td><td>{as_one}</td><td>{pictures} of {}, {}</td></tr>\n", totals[*class], percent(*share))
+            format!(
+                "<tr><td>{of}</td><td>{as_one}</td><td>{pictures} of {}, {}</td></tr>\n",
+                totals[*class],
+                percent(*share)
+            )
         })
         .collect();
     let body = format!(
         "<div class=\"scroll\"><table><thead><tr><th>class</th><th>taken for</th><th>pictures</th></tr></thead>\n<tbody>\n{rows}</tbody></table></div>"
     );
-    figure("confusion", epoch, &body, &format!("the pairs of the {} classes that are confused most", found.classes.len()))
+    figure(
+        "confusion",
+        epoch,
+        &body,
+        &format!("the pairs of the {} classes that are confused most", found.classes.len()),
+    )
 }
 
 /// The share that is right over the confidence, for each interval of it.
@@ -127,12 +141,7 @@ fn reliability(found: &Classified, epoch: &str) -> String {
     let mut bars = String::new();
     for (at, bin) in found.reliability.iter().enumerate().filter(|(_, bin)| bin.pictures > 0) {
         let right = bin.right as f64 / bin.pictures as f64;
-        let told = format!(
-            "confidence {}: {} right of {}",
-            percent(bin.confidence),
-            percent(right),
-            bin.pictures
-        );
+        let told = format!("confidence {}: {} right of {}", percent(bin.confidence), percent(right), bin.pictures);
         let _ = write!(
             bars,
             "<rect class=\"right\" x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\" fill-opacity=\"{:.2}\"><title>{told}</title></rect>",
@@ -144,7 +153,11 @@ fn reliability(found: &Classified, epoch: &str) -> String {
             0.25 + 0.75 * (bin.pictures as f64 / most).sqrt(),
         );
         let x = bin.confidence * SIZE;
-        let _ = write!(bars, "<circle cx=\"{x:.1}\" cy=\"{:.1}\" r=\"9\"><title>{told}</title></circle>", height * (1.0 - right));
+        let _ = write!(
+            bars,
+            "<circle cx=\"{x:.1}\" cy=\"{:.1}\" r=\"9\"><title>{told}</title></circle>",
+            height * (1.0 - right)
+        );
     }
     let body = format!(
         "<svg viewBox=\"-6 -12 1012 {:.0}\" role=\"img\" aria-label=\"share that is right over confidence\"><rect class=\"frame\" \

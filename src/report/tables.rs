@@ -41,7 +41,9 @@ fn name(key: &str) -> (String, &'static str) {
         (title, _) => title.to_owned(),
     };
     let ends = ["_accuracy", "_top5", "_calibration_error"].iter().any(|end| key.ends_with(end));
-    let share = key.starts_with("evaluation/knn_accuracy") || key.starts_with("evaluation/") && ends || ["evaluation/chance", "accelerator_idle"].contains(&key);
+    let share = key.starts_with("evaluation/knn_accuracy")
+        || key.starts_with("evaluation/") && ends
+        || ["evaluation/chance", "accelerator_idle"].contains(&key);
     (title, if share { "share" } else { "" })
 }
 

@@ -370,8 +370,14 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let study = study(TWO).expect("it is right");
         for (cell, line) in [
-            ("cmae-small-3", r#"{"step":9,"evaluation":{"knn_accuracy":0.5,"knn_accuracy_untrained":0.25,"chance":0.1}}"#),
-            ("cmae-small-4", r#"{"step":9,"evaluation":{"knn_accuracy":0.7,"knn_accuracy_untrained":0.35,"chance":0.1}}"#),
+            (
+                "cmae-small-3",
+                r#"{"step":9,"evaluation":{"knn_accuracy":0.5,"knn_accuracy_untrained":0.25,"chance":0.1}}"#,
+            ),
+            (
+                "cmae-small-4",
+                r#"{"step":9,"evaluation":{"knn_accuracy":0.7,"knn_accuracy_untrained":0.35,"chance":0.1}}"#,
+            ),
             ("mae-3", r#"{"step":9,"evaluation":{"knn_accuracy":0.4,"knn_accuracy_untrained":0.25}}"#),
             ("scratch-finetuned-3", r#"{"step":9,"evaluation":{"classify_accuracy":0.9,"classify_top5":1.0}}"#),
         ] {

@@ -28,10 +28,11 @@ pub(super) type Outputs = Vec<(String, u32)>;
 type Read = fn(&mut Bound<'_>, Call<'_>, &mut EvaluateSpec, &mut Outputs) -> Result<(), Reported>;
 
 /// What can be called.
-const CALLS: [(&str, Read); 3] = [
+const CALLS: [(&str, Read); 4] = [
     (EVALUATION_CALLS[0], |bound, call, spec, outputs| bound.knn(call, spec, outputs)),
-    (EVALUATION_CALLS[1], |bound, call, spec, outputs| bound.reconstructions(call, spec, outputs)),
+    (EVALUATION_CALLS[1], |bound, call, spec, outputs| bound.linear(call, spec, outputs)),
     (EVALUATION_CALLS[2], |bound, call, spec, outputs| bound.classify(call, spec, outputs)),
+    (EVALUATION_CALLS[3], |bound, call, spec, outputs| bound.reconstructions(call, spec, outputs)),
 ];
 
 /// Pictures that are encoded at once where nothing is said: more make no machine faster, and take memory beside a step's.
@@ -168,8 +169,8 @@ impl Bound<'_> {
                 Diagnostic::new(Code::UnknownSetting, "`evaluate` does not know this")
                     .label(expr.span, "not known")
                     .maybe_help(match called {
-                        probe if probe.contains("linear") || probe.contains("probe") || probe.contains("finetune") => {
-                            Some("leave it out: a run is probed afterwards, by `cmaec eval linear RUN`".to_owned())
+                        probe if probe.contains("linear") || probe.contains("probe") => {
+                            Some("write `linear(features, every: 10 epochs)`".to_owned())
                         }
                         _ => suggest(called, CALLS.map(|(name, _)| name)),
                     }),

@@ -1,13 +1,16 @@
-//! What `evaluate` judges features by, `knn`, and logits, `classify`.
+//! What `evaluate` judges features by, `knn` and `linear`, and logits, `classify`.
 //!
 //! Each call judges one value, one row a picture, and its figures go by the name of its definition, or of what it calls.
 //!
 //! **Invariant:** names are one evaluation's each, and what a call judges is an output of the graph: `features`, or `evaluate.NAME`.
 
 use crate::diag::{Code, Diagnostic, Reported};
-use crate::elab::{Bound, Kind, Value};
+use crate::elab::{Bag, Bound, Kind, Value};
 use crate::source::Span;
-use crate::spec::{BASELINE_LIMIT, Classification, DataSpec, EvaluateSpec, Evaluation, Judging, KnnSpec, Limit, SourceSpec};
+use crate::spec::{
+    BASELINE_LIMIT, Classification, DataSpec, EvaluateSpec, Evaluation, Judging, KnnSpec, Limit, LinearSpec, Solver,
+    SourceSpec,
+};
 
 use super::evaluate::{Call, Outputs};
 
@@ -24,8 +27,27 @@ pub const KNN: &[&str] = &[
     "baseline_limit?",
 ];
 
+/// Parameters of `linear`.
+pub const LINEAR: &[&str] = &[
+    "features?",
+    "train?",
+    "val?",
+    "every?",
+    "learning_rates?",
+    "weight_decays?",
+    "epochs?",
+    "batch_size?",
+    "solver?",
+    "train_limit?",
+    "val_limit?",
+    "baseline_limit?",
+];
+
 /// Parameters of `classify`.
 pub const CLASSIFY: &[&str] = &["logits", "classes?", "queries?", "every?", "query_limit?"];
+
+/// Parameters of `linear` that only SGD has.
+const OF_SGD: [&str; 4] = ["learning_rates", "weight_decays", "epochs", "batch_size"];
 
 impl Bound<'_> {
     pub(super) fn knn(
@@ -56,6 +78,36 @@ impl Bound<'_> {
         let knn = self.machine.check(knn)?;
         self.check_classes("knn", span, &knn.bank, &knn.queries);
         spec.evaluations.push(Evaluation { name: name.to_owned(), output, how: Judging::Knn(knn) });
+        Ok(())
+    }
+
+    pub(super) fn linear(
+        &mut self,
+        call: Call<'_>,
+        spec: &mut EvaluateSpec,
+        outputs: &mut Outputs,
+    ) -> Result<(), Reported> {
+        let Call { name, arguments, span, scope } = call;
+        self.named_once("linear", &call, spec)?;
+        let bag = self.machine.bind_builtin("linear", LINEAR, arguments, span, scope)?;
+        let output = self.judged("linear", &call, bag.get("features"), outputs)?;
+        let every = self.duration(bag.get("every"), "`every` of `linear`")?;
+        let train = self.source_of("linear", "train", "train", bag.get("train"), span)?;
+        let val = self.source_of("linear", "val", "val", bag.get("val"), span)?;
+        let linear = (|| {
+            Ok(LinearSpec {
+                train,
+                val,
+                every,
+                solver: solver(&bag)?,
+                train_limit: bag.limit("train_limit", Limit::default())?,
+                val_limit: bag.limit("val_limit", Limit::default())?,
+                baseline_limit: bag.limit("baseline_limit", BASELINE_LIMIT)?,
+            })
+        })();
+        let linear = self.machine.check(linear)?;
+        self.check_classes("linear", span, &linear.train, &linear.val);
+        spec.evaluations.push(Evaluation { name: name.to_owned(), output, how: Judging::Linear(linear) });
         Ok(())
     }
 
@@ -175,6 +227,37 @@ impl Bound<'_> {
             self.machine.diagnostics.push(warning);
         }
     }
+}
+
+fn solver(bag: &Bag) -> Result<Solver, Diagnostic> {
+    match bag.get("solver") {
+        None => {}
+        Some(Value { kind: Kind::Str(name), .. }) if name.as_ref() == "sgd" => {}
+        Some(Value { kind: Kind::Str(name), .. }) if name.as_ref() == "exact" => {
+            let given = OF_SGD.iter().find_map(|name| Some((name, bag.get(name)?)));
+            return match given {
+                None => Ok(Solver::Exact),
+                Some((name, value)) => Err(Diagnostic::new(
+                    Code::UnusedSetting,
+                    format!("`{name}` of `linear` is of `solver: \"sgd\"`, this one is \"exact\""),
+                )
+                .label(value.span, "nothing reads this")
+                .help("leave one of both out")),
+            };
+        }
+        Some(value) => {
+            let what = format!("`solver` of `linear` is \"sgd\" or \"exact\", found {}", value.describe());
+            return Err(Diagnostic::new(Code::WrongType, what)
+                .label(value.span, "neither of both")
+                .help("write `solver: \"exact\"` for a fit that has converged, or leave it out"));
+        }
+    }
+    Ok(Solver::Sgd {
+        learning_rates: bag.floats("learning_rates", &LinearSpec::LEARNING_RATES)?,
+        weight_decays: bag.floats("weight_decays", &[0.0])?,
+        epochs: bag.count("epochs", LinearSpec::EPOCHS)?,
+        batch_size: bag.count("batch_size", LinearSpec::BATCH_SIZE)?,
+    })
 }
 
 /// Where one data set is asked for the classes of another: what they are called tells nothing.

@@ -25,7 +25,7 @@ use crate::syntax::ast::{Binding, Entry, Name, Section, SectionKind};
 
 pub use calls::{about as op_about, names as op_names, signature as op_signature};
 pub use drawn::RECONSTRUCTIONS;
-pub use judged::{CLASSIFY, KNN};
+pub use judged::{CLASSIFY, KNN, LINEAR};
 pub use trace::{Trace, TypedInitial, TypedNode};
 
 /// One mode's values and the names that they go by.

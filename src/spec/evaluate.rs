@@ -50,12 +50,14 @@ pub struct Evaluation {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Judging {
     Knn(KnnSpec),
+    Linear(LinearSpec),
 }
 
 impl Evaluation {
     pub fn every(&self) -> Duration {
         match &self.how {
             Judging::Knn(spec) => spec.every,
+            Judging::Linear(spec) => spec.every,
         }
     }
 
@@ -63,6 +65,7 @@ impl Evaluation {
     pub fn title(&self) -> String {
         match self.name.as_str() {
             "knn" => "kNN".to_owned(),
+            "linear" => "linear probing".to_owned(),
             name => name.to_owned(),
         }
     }
@@ -71,6 +74,7 @@ impl Evaluation {
     pub fn sources(&self) -> [&str; 2] {
         match &self.how {
             Judging::Knn(spec) => [&spec.bank, &spec.queries],
+            Judging::Linear(spec) => [&spec.train, &spec.val],
         }
     }
 }
@@ -86,6 +90,7 @@ impl EvaluateSpec {
     pub fn knn(&self) -> Option<&KnnSpec> {
         self.evaluations.iter().find_map(|evaluation| match &evaluation.how {
             Judging::Knn(spec) => Some(spec),
+            Judging::Linear(_) => None,
         })
     }
 }
@@ -135,6 +140,48 @@ pub struct KnnSpec {
 /// takes a run up again waits for them.
 pub const BASELINE_LIMIT: Limit = Limit::Count(50_000);
 
+/// Linear probing (He et al. 2022, appendix A.1): a linear classifier of frozen features.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LinearSpec {
+    pub train: String,
+    pub val: String,
+    pub every: Duration,
+    pub solver: Solver,
+    /// Pictures that are trained on: less than all are drawn evenly over the classes.
+    pub train_limit: Limit,
+    pub val_limit: Limit,
+    /// Of those that are trained on, the ones for raw pixels and the untrained encoder.
+    pub baseline_limit: Limit,
+}
+
+/// How a linear classifier is found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Solver {
+    /// By SGD with momentum, one classifier for each learning rate and weight decay; the best is told.
+    Sgd { learning_rates: Vec<f64>, weight_decays: Vec<f64>, epochs: usize, batch_size: usize },
+    /// Logistic regression until it has converged.
+    Exact,
+}
+
+impl LinearSpec {
+    /// From 0.001 to 1, three a decade at most: with normalised features the best lies well within.
+    pub const LEARNING_RATES: [f64; 7] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0];
+    /// He et al. 2022's.
+    pub const EPOCHS: usize = 90;
+    pub const BATCH_SIZE: usize = 256;
+}
+
+impl Default for Solver {
+    fn default() -> Solver {
+        Solver::Sgd {
+            learning_rates: LinearSpec::LEARNING_RATES.to_vec(),
+            weight_decays: vec![0.0],
+            epochs: LinearSpec::EPOCHS,
+            batch_size: LinearSpec::BATCH_SIZE,
+        }
+    }
+}
+
 /// Runs of versions that knew one `k` alone have a number.
 fn one_or_several<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<usize>, D::Error> {
     #[derive(Deserialize)]
@@ -170,6 +217,11 @@ impl Default for Limit {
 }
 
 impl Limit {
+    /// Whether it takes all of any number of pictures.
+    pub fn is_all(self) -> bool {
+        self == Limit::default()
+    }
+
     /// Of `pictures`: at least one, where there is one.
     pub fn of(self, pictures: usize) -> usize {
         let taken = match self {

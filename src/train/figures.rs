@@ -8,9 +8,9 @@
 use serde_json::{Map, Value, json};
 
 use super::session::Baseline;
-use crate::eval::{Classified, Quality};
 use crate::eval::collapse::Collapse;
-use crate::eval::quality::Accuracy;
+use crate::eval::quality::{Accuracy, Setting};
+use crate::eval::{Classified, Quality};
 use crate::spec::{Classification, Evaluation};
 
 pub(super) struct Figures {
@@ -39,16 +39,27 @@ impl Figures {
             put(&format!("{name}_accuracy"), found.share);
             put(&format!("{name}_accuracy_untrained"), untrained);
             put(&format!("{name}_accuracy_raw_pixels"), pixels);
-            for (setting, share) in &found.tried {
+            // One alone is the figure itself.
+            for (setting, share) in found.tried.iter().filter(|_| found.tried.len() > 1) {
                 put(&format!("{name}_accuracy_{}", setting.key()), *share);
             }
-            put("chance", found.chance);
-            if found.own > 0 {
-                put("left_one_out", found.own as f64);
+            if let Some(Setting::Rate(rate)) = found.best {
+                put(&format!("{name}_learning_rate"), rate.learning_rate);
             }
-            for (name, taken) in [("bank_pictures", found.bank), ("query_pictures", found.asked)] {
+            put("chance", found.chance);
+            // kNN's own figures were named before others came.
+            let prefix = if name == "knn" { String::new() } else { format!("{name}_") };
+            if found.own > 0 {
+                put(&format!("{prefix}left_one_out"), found.own as f64);
+            }
+            if found.trained_on > 0 {
+                put(&format!("{prefix}trained_on"), found.trained_on as f64);
+            }
+            let (known, asked) = found.words;
+            let asked = if asked == "queries" { "query" } else { asked };
+            for (word, taken) in [(known, found.bank), (asked, found.asked)] {
                 if !taken.is_all() {
-                    put(name, taken.pictures as f64);
+                    put(&format!("{prefix}{word}_pictures"), taken.pictures as f64);
                 }
             }
         }
@@ -88,7 +99,7 @@ impl Figures {
 }
 
 fn told_of(evaluation: &Evaluation, found: &Accuracy, (untrained, pixels): (f64, f64)) -> String {
-    let mut beside = found.each();
+    let mut beside = found.settings();
     beside.extend(found.terms());
     beside.push(format!("untrained encoder {}", percent(untrained)));
     beside.push(format!("raw pixels {}", percent(pixels)));

@@ -31,7 +31,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use product::inner_products;
+pub use product::{inner_products, product};
 pub use real::Real;
 
 use super::host::HostSession;

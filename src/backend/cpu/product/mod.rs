@@ -227,6 +227,17 @@ pub fn inner_products(out: &mut [f64], a: &[f64], b: &[f64], k: usize) {
     multiply(out, (m, k, n), a, b, &How::plain(n), Threads::One, &mut []);
 }
 
+/// `out: [m, n] = a · b` for `a: [m, k]` and `b: [k, n]`, each stored transposed where it says so, on the thread that asks.
+///
+/// What an element is hangs on its row, its column and the sizes alone.
+pub fn product(out: &mut [f32], (m, k, n): Sizes, (a, a_t): (&[f32], bool), (b, b_t): (&[f32], bool)) {
+    let a = if a_t { Matrix::rows(a, m).transposed() } else { Matrix::rows(a, k) };
+    let b = if b_t { Matrix::rows(b, k).transposed() } else { Matrix::rows(b, n) };
+    f32::with_scratch(scratch((m, k, n), a_t), |room| {
+        multiply(out, (m, k, n), a, b, &How::plain(n), Threads::One, room);
+    });
+}
+
 /// x · weightᵀ + bias over rows.
 pub(super) fn linear<E: Products>(
     out: &mut [E],
