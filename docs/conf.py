@@ -66,6 +66,7 @@ PAGES = [
             "docs/data",
             "docs/shapes",
             "docs/evaluation",
+            "docs/finetuning",
             "docs/troubles",
             "docs/editors",
         ],

@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
-use cmae::eval::export::export_module;
+use clap::ValueEnum;
+use cmae::eval::export::{self, Format, export_module};
 use cmae::run::destination::{Kind, destination};
 
-use super::output::outln;
+use super::output::{errln, outln};
 use super::trained::Chosen;
 
-/// Writes the pretrained encoder as safetensors, in timm's names and layouts.
+/// Writes the pretrained encoder as safetensors that timm loads strictly, and prints the line that makes the network.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -19,6 +20,17 @@ pub struct Args {
     /// The module to write, such as `momentum.encoder`; by default the one that the pipeline's `export` names.
     #[arg(long)]
     module: Option<String>,
+    /// Whose names the file has; by default timm's where the module is a network of timm.
+    #[arg(long, value_enum)]
+    format: Option<Names>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Names {
+    /// timm's `VisionTransformer` or `Beit`: what `load_state_dict` takes strictly.
+    Timm,
+    /// The module's own, with all its tensors.
+    Cmae,
 }
 
 pub fn main(args: Args) -> Result<(), String> {
@@ -28,7 +40,21 @@ pub fn main(args: Args) -> Result<(), String> {
     let module = args.module.or_else(|| spec.export.clone()).ok_or_else(|| {
         format!("pipeline `{}` says nothing of what to export\nhelp: name it: --module encoder", spec.name)
     })?;
-    let count = export_module(program, &trained.arena, &module, &output).map_err(|error| error.to_string())?;
-    outln!("{}: {count} tensors of `{module}` after step {}", args.output.display(), trained.step);
+    let format = match args.format {
+        Some(Names::Timm) => Format::Timm,
+        Some(Names::Cmae) => Format::Own,
+        None if export::network(program, &module).is_ok() => Format::Timm,
+        None => Format::Own,
+    };
+    let written =
+        export_module(program, &trained.arena, &module, format, &output).map_err(|error| error.to_string())?;
+    if !written.left_out.is_empty() {
+        errln!("left out, for pretraining alone needs it: {}", written.left_out.join(", "));
+    }
+    outln!("{}: {} tensors of `{module}` after step {}", args.output.display(), written.tensors, trained.step);
+    if let Some(line) = written.line {
+        outln!("model = {line}");
+        outln!("model.load_state_dict(safetensors.torch.load_file({:?}))", args.output.display().to_string());
+    }
     Ok(())
 }

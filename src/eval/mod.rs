@@ -6,7 +6,7 @@
 //! is what they have to beat, [`shared`] lets ranks share the pictures, [`map`] puts features in a plane, [`pass`] tells who waits,
 //! [`pictures`] draws reconstructions,
 //! [`sheet`] contact sheets with the masks that [`hidden`] makes,
-//! [`export`] writes a module's weights.
+//! [`export`] writes a module's weights, by [`timm`] as a network that others know.
 //!
 //! **Invariant:** nothing here changes parameters; the model is seen only through `Backend<E>` and slices.
 
@@ -29,6 +29,7 @@ mod probes;
 pub mod quality;
 pub mod shared;
 pub mod sheet;
+pub mod timm;
 
 pub use chosen::Named;
 pub use classifier::Classifier;

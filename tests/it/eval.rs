@@ -10,7 +10,7 @@ use cmae::data::rng::Key;
 use cmae::data::source::{self, Identity};
 use cmae::data::view::Draw;
 use cmae::eval::collapse::collapse;
-use cmae::eval::export::{ExportError, export_module};
+use cmae::eval::export::{ExportError, Format, export_module};
 use cmae::eval::features::{FeatureFile, Features, FeaturesError, Made, extract};
 use cmae::eval::knn::{KnnError, KnnResult, Search, accuracy};
 use cmae::eval::pictures::{Pictures, PicturesError, grid, scale, write_png};
@@ -496,10 +496,10 @@ fn a_module_is_exported_under_its_own_names() {
     let program = Program { layout, emas: vec![ema], ..crate::methods::compile("quickstart", &[]) };
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("encoder.safetensors");
-    assert_eq!(export_module(&program, &arena, "momentum.encoder", &path).expect("sound"), 2);
+    assert_eq!(export_module(&program, &arena, "momentum.encoder", Format::Own, &path).expect("sound").tensors, 2);
     let file = Fixture::read(&path).expect("a safetensors file");
     assert_eq!((floats(&file, "norm.weight"), floats(&file, "pos_embed")), (vec![4.0, 5.0], vec![6.0, 7.0]));
-    assert_eq!(export_module(&program, &arena, "encoder", &path).expect("sound"), 2);
+    assert_eq!(export_module(&program, &arena, "encoder", Format::Own, &path).expect("sound").tensors, 2);
 
     let file = Fixture::read(&path).expect("a safetensors file");
     let mut names: Vec<&str> = file.names().collect();
@@ -508,10 +508,15 @@ fn a_module_is_exported_under_its_own_names() {
     assert_eq!(floats(&file, "norm.weight"), [0.0, 1.0]);
     assert_eq!(floats(&file, "pos_embed"), [6.0, 7.0]);
 
-    let missing = export_module(&program, &arena, "decoder", &path).expect_err("no such module");
+    let missing = export_module(&program, &arena, "decoder", Format::Own, &path).expect_err("no such module");
+    let unlike = export_module(&program, &arena, "encoder", Format::Timm, &path).expect_err("it has no blocks");
+    assert!(
+        unlike.to_string().contains("it embeds no patches") && unlike.to_string().contains("--format cmae"),
+        "{unlike}"
+    );
     assert_eq!(missing.to_string(), "no module `decoder` has tensors (help: there are encoder, encoder2, momentum)");
     let broken = vec![f64::NAN; program.layout.total_len];
-    let broken = export_module(&program, &broken, "encoder", &path);
+    let broken = export_module(&program, &broken, "encoder", Format::Own, &path);
     assert!(matches!(broken, Err(ExportError::NotFinite { .. })));
     assert_eq!(floats(&Fixture::read(&path).expect("still whole"), "norm.weight"), [0.0, 1.0]);
 }

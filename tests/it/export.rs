@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use cmae::eval::export::tensors;
+use cmae::eval::export::{network, tensors};
 use cmae::graph::{Graph, Program};
 use cmae::op::Op;
 use cmae::verify::file::Fixture;
@@ -77,6 +77,34 @@ fn the_file_of_a_copy_holds_all_that_it_computes_with() {
     for pipeline in ["byol_vitb", "ijepa_vitb", "moco_v3_vitb", "cmae_vitb", "sim_vitb"] {
         assert!(with_shared.contains(pipeline), "{pipeline} shares its positions: {with_shared:?}");
     }
+}
+
+/// Methods whose encoder timm has no network for: its stages are convolutions.
+const OF_OUR_OWN: [&str; 1] = ["cmae_hybridb"];
+
+/// What `tests/exchange` loads: every method's encoder is a network that timm makes by the line of the file.
+#[test]
+fn every_encoder_is_a_network_of_timm() {
+    let page = page();
+    for method in &page.methods {
+        let program = compile(&method.pipeline, &sets_of(&page, method));
+        let Some(module) = &program.spec.export else { continue };
+        let found = network(&program, module);
+        assert_eq!(found.is_err(), OF_OUR_OWN.contains(&&*method.pipeline), "{}: {found:?}", method.pipeline);
+        let Ok(found) = found else { continue };
+        let depth = if method.pipeline == "quickstart" || method.pipeline == "shapes" { "depth=" } else { "depth=2" };
+        for part in ["img_size=(", depth, "num_heads=4", "num_classes=0"] {
+            assert!(found.line.contains(part), "{}: {} lacks {part}", method.pipeline, found.line);
+        }
+    }
+    let line = |pipeline: &str| network(&compile(pipeline, &[]), "encoder").map(|found| found.line);
+    assert_eq!(
+        line("mae_vitb").as_deref(),
+        Ok(
+            "timm.create_model(\"vit_base_patch16_224\", img_size=(224, 224), patch_size=(16, 16), in_chans=3, embed_dim=768, depth=12, \
+            num_heads=12, mlp_ratio=4.0, num_classes=0, global_pool=\"avg\", fc_norm=False)"
+        )
+    );
 }
 
 /// Names and shapes that a module's file holds. The mask token that some have beside is left out, as an encoder for use elsewhere

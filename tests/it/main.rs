@@ -94,6 +94,7 @@ mod sources;
 mod states;
 mod stored;
 mod streams;
+mod studies;
 mod sweeps;
 mod texts;
 mod troubles;
