@@ -7,7 +7,7 @@
 
 mod clock;
 mod data;
-mod evaluate;
+pub mod evaluate;
 mod schedule;
 mod train;
 mod view;
@@ -16,7 +16,9 @@ use serde::{Deserialize, Serialize};
 
 pub use clock::Clock;
 pub use data::{ArrayLayout, CifarKind, DataSpec, MAX_PIXELS, ShapesSpec, Shuffle, SourceSpec, Split};
-pub use evaluate::{BASELINE_LIMIT, EvaluateSpec, Evaluation, Judging, KnnSpec, Limit, LinearSpec, ReconstructionsSpec, Solver};
+pub use evaluate::{
+    BASELINE_LIMIT, EvaluateSpec, Evaluation, Judging, KnnSpec, Limit, LinearSpec, ReconstructionsSpec, Solver,
+};
 pub use schedule::{Duration, End, Schedule, Tick};
 pub use train::{
     Clip, EmaMoment, EmaSpec, MicroBatch, Optimizer, ParameterRule, Precision, Recompute, Residual, Role, Selector,

@@ -141,14 +141,16 @@ impl Classifiers {
         }
         let Room { tile, logits, of } = room;
         let (tile, of) = (&tile[..], &of[..]);
-        logits.par_chunks_mut(ROWS * batch).zip(self.weight.par_chunks(ROWS * dim)).zip(self.bias.par_chunks(ROWS)).for_each(
-            |((out, weight), bias)| {
+        logits
+            .par_chunks_mut(ROWS * batch)
+            .zip(self.weight.par_chunks(ROWS * dim))
+            .zip(self.bias.par_chunks(ROWS))
+            .for_each(|((out, weight), bias)| {
                 product(out, (bias.len(), dim, batch), (weight, false), (tile, true));
                 for (row, bias) in out.chunks_exact_mut(batch).zip(bias) {
                     row.iter_mut().for_each(|x| *x += bias);
                 }
-            },
-        );
+            });
         logits.par_chunks_mut(classes * batch).for_each(|logits| gradients(logits, of));
         let gradients = &logits[..];
         let (of_weight, of_bias) = moments;
@@ -168,7 +170,8 @@ impl Classifiers {
                     let first = part * ROWS;
                     let gradients = &gradients[first * batch..(first + bias.len()) * batch];
                     product(out, (bias.len(), batch, dim), (gradients, false), (tile, false));
-                    let rows = weight.chunks_exact_mut(dim).zip(of_weight.chunks_exact_mut(dim)).zip(out.chunks_exact(dim));
+                    let rows =
+                        weight.chunks_exact_mut(dim).zip(of_weight.chunks_exact_mut(dim)).zip(out.chunks_exact(dim));
                     for (row, ((weight, moment), gradient)) in rows.enumerate() {
                         let Rate { learning_rate, weight_decay } = rates[(first + row) / classes];
                         let (rate, decay) = ((learning_rate * factor) as f32, weight_decay as f32);
@@ -193,13 +196,14 @@ impl Classifiers {
             let data = &features.data[block * BLOCK * dim..(block * BLOCK + rows) * dim];
             let mut logits = vec![0.0; rows * outputs];
             product(&mut logits, (rows, dim, outputs), (data, false), (&self.weight, true));
-            let best = |row: &[f32], first: usize| {
-                let logits = row[first..first + classes].iter().zip(&self.bias[first..]).map(|(x, bias)| x + bias);
-                let best = logits.enumerate().fold((0, f32::NEG_INFINITY), |best, (class, logit)| {
-                    if logit > best.1 { (class, logit) } else { best }
-                });
-                best.0 as i64
-            };
+            let best =
+                |row: &[f32], first: usize| {
+                    let logits = row[first..first + classes].iter().zip(&self.bias[first..]).map(|(x, bias)| x + bias);
+                    let best = logits.enumerate().fold((0, f32::NEG_INFINITY), |best, (class, logit)| {
+                        if logit > best.1 { (class, logit) } else { best }
+                    });
+                    best.0 as i64
+                };
             let of = |first: usize| logits.chunks_exact(outputs).map(|row| best(row, first)).collect();
             (0..outputs).step_by(classes).map(of).collect()
         };

@@ -69,6 +69,7 @@ impl Figures {
             put(&format!("{prefix}feature_std_uniform"), collapse.uniform_std);
             put(&format!("{prefix}effective_rank"), collapse.effective_rank);
             put(&format!("{prefix}mean_cosine"), collapse.mean_cosine);
+            put(&format!("{prefix}uniformity"), collapse.uniformity);
         }
         let broken: usize = quality.left_out.iter().map(|left_out| left_out.broken).sum();
         if broken > 0 {
@@ -104,13 +105,14 @@ fn rank(collapse: &Collapse) -> String {
     )
 }
 
-/// All three figures.
+/// All of them.
 pub(super) fn spelled(collapse: &Collapse) -> String {
     format!(
-        "{}, deviation {:.4} (spread evenly: {:.4}), mean cosine {:.3}",
+        "{}, deviation {:.4} (spread evenly: {:.4}), mean cosine {:.3}, uniformity {:.2}",
         rank(collapse),
         collapse.std,
         collapse.uniform_std,
-        collapse.mean_cosine
+        collapse.mean_cosine,
+        collapse.uniformity
     )
 }
