@@ -7,7 +7,7 @@
 
 mod clock;
 mod data;
-mod evaluate;
+pub mod evaluate;
 mod schedule;
 mod train;
 mod view;

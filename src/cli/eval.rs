@@ -186,6 +186,7 @@ impl Judged {
             "raw_pixels_pooled_to": of_pixels.pooled,
             "broken_pictures": found.left_out.iter().map(|left_out| left_out.broken).sum::<usize>(),
             "effective_rank": found.of_features().map(|collapse| collapse.effective_rank),
+            "uniformity": found.of_features().map(|collapse| collapse.uniformity),
         });
         if let (Value::Object(figures), Value::Object(more)) = (&mut figures, more) {
             for (setting, share) in of_run.tried.iter().filter(|_| of_run.tried.len() > 1) {
@@ -217,11 +218,12 @@ impl Judged {
         }
         if let Some(collapse) = found.of_features() {
             outln!(
-                "features: effective rank {:.1}, std {:.4} (spread evenly: {:.4}), mean cosine {:.3}",
+                "features: effective rank {:.1}, std {:.4} (spread evenly: {:.4}), mean cosine {:.3}, uniformity {:.2}",
                 collapse.effective_rank,
                 collapse.std,
                 collapse.uniform_std,
-                collapse.mean_cosine
+                collapse.mean_cosine,
+                collapse.uniformity
             );
         }
     }

@@ -6,9 +6,9 @@ use cmae::diag::Diagnostics;
 use cmae::graph::Program;
 use cmae::run::{metrics, shell};
 use cmae::source::Sources;
+use cmae::spec::Evaluation;
 use cmae::syntax::ast::{Expr, Override};
 use cmae::syntax::parse_sweep;
-use serde_json::Value;
 
 use super::output;
 use super::pipeline;
@@ -116,15 +116,17 @@ pub fn print_table(rows: &[Row<'_>]) {
     let losses: Vec<&str> = rows
         .first()
         .map_or_else(Vec::new, |row| row.program.train.losses.iter().map(|(name, _)| name.as_str()).collect());
-    let mut table =
-        vec![["run", "steps"].into_iter().chain(losses.iter().copied()).chain(["kNN"]).map(str::to_owned).collect()];
-    table.extend(rows.iter().map(|row| cells(row, &losses)));
+    let evaluations = rows.first().map_or(&[][..], |row| &row.program.spec.evaluate.evaluations[..]);
+    let mut head: Vec<String> = ["run", "steps"].iter().chain(&losses).map(|name| (*name).to_owned()).collect();
+    head.extend(evaluations.iter().map(Evaluation::title));
+    let mut table = vec![head];
+    table.extend(rows.iter().map(|row| cells(row, &losses, evaluations)));
     for line in aligned(&table) {
         output::offer(format_args!("{line}\n"));
     }
 }
 
-fn cells(row: &Row<'_>, losses: &[&str]) -> Vec<String> {
+fn cells(row: &Row<'_>, losses: &[&str], evaluations: &[Evaluation]) -> Vec<String> {
     // A run that failed as it started has no folder.
     let lines = metrics::read(&row.folder.join("metrics.jsonl")).unwrap_or_default();
     let last = |key: &str| lines.iter().rev().find(|line| line.get(key).is_some());
@@ -134,8 +136,12 @@ fn cells(row: &Row<'_>, losses: &[&str]) -> Vec<String> {
     let mut cells = vec![name(&row.folder), format!("{step}{failed}")];
     let loss = |name: &str| last("losses").and_then(|line| line["losses"][name].as_f64());
     cells.extend(losses.iter().map(|name| figure(loss(name), &|value| format!("{value:.4}"))));
-    let accuracy = last("evaluation").and_then(|line: &Value| line["evaluation"]["knn_accuracy"].as_f64());
-    cells.push(figure(accuracy, &|share| format!("{:.1} %", share * 100.0)));
+    for evaluation in evaluations {
+        // Each has a period of its own.
+        let key = format!("{}_accuracy", evaluation.name);
+        let accuracy = lines.iter().rev().find_map(|line| line.get("evaluation")?.get(&key)?.as_f64());
+        cells.push(figure(accuracy, &|share| format!("{:.1} %", share * 100.0)));
+    }
     cells
 }
 

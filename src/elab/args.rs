@@ -255,7 +255,9 @@ impl Bag {
             counts.push(count);
         }
         match counts[..] {
-            [] => Err(self.wrong(name, value, "a whole number from 1, or a list of them")),
+            [] => Err(self
+                .wrong(name, value, "a whole number from 1, or a list of them")
+                .help(format!("write `{name}: {default}`, or leave it out"))),
             _ => Ok(counts),
         }
     }
@@ -281,7 +283,9 @@ impl Bag {
             numbers.push(found);
         }
         match numbers[..] {
-            [] => Err(self.wrong(name, value, "a number such as 0.1, or a list of them")),
+            [] => Err(self
+                .wrong(name, value, "a number such as 0.1, or a list of them")
+                .help(format!("write `{name}: 0.1`, or leave it out"))),
             _ => Ok(numbers),
         }
     }

@@ -70,3 +70,33 @@ impl Chosen {
         self.images.iter().map(|image| all[*image]).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::source::open;
+    use crate::spec::{MAX_PIXELS, SourceSpec};
+
+    #[test]
+    fn each_class_gives_as_many_as_it_has() {
+        let spec = SourceSpec::Digits { split: "train".to_owned() };
+        let source = open(&spec, 1, MAX_PIXELS).expect("it is embedded");
+        let taken = |count: usize| {
+            let named = Named { name: "digits".to_owned(), source: source.clone() };
+            let chosen = Chosen::of_each_class(named, Limit::Count(count), "test");
+            let mut of_class = vec![0; source.classes().len()];
+            chosen.images.iter().for_each(|image| of_class[source.label(*image).expect("it has labels") as usize] += 1);
+            (chosen.images, of_class)
+        };
+        let (images, of_class) = taken(100);
+        assert_eq!(of_class, [10; 10]);
+        assert!(images.windows(2).all(|pair| pair[0] < pair[1]), "in the order of the source, none twice");
+        assert_eq!(images, taken(100).0);
+        let (images, of_class) = taken(95);
+        assert!(images.len() == 95 && of_class.iter().all(|count| [9, 10].contains(count)), "{of_class:?}");
+        // Where classes have too few, the others give.
+        let all = source.len();
+        assert_eq!(taken(all - 5).0.len(), all - 5);
+        assert_eq!(taken(all).0.len(), all);
+    }
+}

@@ -5,11 +5,18 @@
 //! **Invariant:** sums run in f64 and in row order, so that the figures are the same for any number of threads.
 
 use nalgebra::DMatrix;
+use rayon::prelude::*;
 
 use super::features::{Features, unit_row};
+use crate::backend::cpu::inner_products;
 
 /// Rows that are summed up at once.
 const BLOCK: usize = 1024;
+
+/// Samples whose pairs are looked at: two million pairs tell their mean to some thousandths, and take a second.
+const PAIRED: usize = 2048;
+/// Of them, rows of one product.
+const PART: usize = 128;
 
 /// How much features differ between samples.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -20,8 +27,12 @@ pub struct Collapse {
     /// 1/√D.
     pub uniform_std: f64,
     /// exp of the entropy of the normalised singular values of the features: 1 where all lie on one line through the
-    /// origin, D where every direction is used alike (Roy & Vetterli 2007). 0 where all features are 0.
+    /// origin, D where every direction is used alike (Roy & Vetterli 2007; of features it is RankMe, Garrido et al. 2023, but for that one's
+    /// 1e-7 beside each share). 0 where all features are 0.
     pub effective_rank: f64,
+    /// log of the mean over pairs of different samples of exp(−2 · squared distance of the l2-normalised features): −4 at best, 0 where
+    /// all are the same (Wang & Isola 2020, t = 2). Of [`PAIRED`] samples, evenly spread, where there are more. 0 for a single one.
+    pub uniformity: f64,
     /// Mean cosine between different samples: 1 for features that are all the same. 0 for a single sample.
     pub mean_cosine: f64,
 }
@@ -35,6 +46,7 @@ pub fn collapse(features: &Features) -> Option<Collapse> {
         std: mean_std(features),
         uniform_std: 1.0 / (features.dim as f64).sqrt(),
         effective_rank: effective_rank(features),
+        uniformity: uniformity(features),
         mean_cosine: mean_cosine(features),
     })
 }
@@ -67,6 +79,31 @@ fn mean_cosine(features: &Features) -> f64 {
     // A row of zeros stays zero when normalised, so that its square is 0, not 1.
     let own: f64 = unit_rows(features).flatten().map(|x| x * x).sum();
     (all - own) / (features.rows * (features.rows - 1)) as f64
+}
+
+/// Over unordered pairs, in parts of rows that are added in their order.
+fn uniformity(features: &Features) -> f64 {
+    let count = features.rows.min(PAIRED);
+    if count < 2 {
+        return 0.0;
+    }
+    let taken = (0..count).flat_map(|i| unit_row(features.row(i * features.rows / count)));
+    let rows: Vec<f64> = taken.map(f64::from).collect();
+    let squares: Vec<f64> = rows.chunks_exact(features.dim).map(|row| row.iter().map(|x| x * x).sum()).collect();
+    let parts: Vec<usize> = (0..count).step_by(PART).collect();
+    let of_part = |first: &usize| -> f64 {
+        let part = &rows[first * features.dim..(first + PART).min(count) * features.dim];
+        let mut products = vec![0.0; part.len() / features.dim * count];
+        inner_products(&mut products, part, &rows, features.dim);
+        let of_row = |(i, products): (usize, &[f64])| -> f64 {
+            let others = (first + i + 1)..count;
+            // A row of zeros stays one when normalised, so that squares are not all 1.
+            others.map(|j| libm::exp(-2.0 * (squares[first + i] + squares[j] - 2.0 * products[j]))).sum()
+        };
+        products.chunks_exact(count).enumerate().map(of_row).sum()
+    };
+    let sums: Vec<f64> = parts.par_iter().map(of_part).collect();
+    libm::log(sums.iter().sum::<f64>() / (count * (count - 1) / 2) as f64)
 }
 
 /// Of normalised rows.

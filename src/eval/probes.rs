@@ -91,8 +91,8 @@ impl<'q> Probes<'q> {
                     .map(Some),
                     _ => Ok(None),
                 };
-                let done = look(Pass { what: "logistic regression", done: all, of: all });
-                if ranks::any(engine, found.is_err() || done.is_break()) {
+                let mut ended = || look(Pass { what: "logistic regression", done: all, of: all }).is_break();
+                if ranks::any(engine, found.is_err() || ended()) {
                     return Err(QualityError::Stopped);
                 }
                 let mut right = found?.as_ref().map_or_else(|| vec![0], of);

@@ -2,23 +2,36 @@
 //!
 //! **Invariant:** every curve of the metrics is in one chart; what later versions log is a chart of its own.
 
-use super::chart::{Chart, Level, Line, Style};
+use super::chart::{Chart, Level, Line, Style, count};
 use super::read::Run;
+use crate::run::metrics::evaluation_of;
+use crate::spec::evaluate::title;
+use crate::spec::{Judging, LinearSpec, Solver};
 
-/// Figures of an evaluation that have a chart, a level in one, or a note below it, in the order of tables.
-pub const EVALUATION: [&str; 11] = [
-    "knn_accuracy",
-    "knn_accuracy_untrained",
-    "knn_accuracy_raw_pixels",
+/// Figures of an evaluation beside accuracies that have a chart, a level in one, or a note below it, in the order of tables.
+const OTHERS: [&str; 10] = [
     "chance",
     "effective_rank",
     "mean_cosine",
+    "uniformity",
     "feature_std",
     "feature_std_uniform",
     "left_one_out",
     "bank_pictures",
     "query_pictures",
+    "trained_on",
 ];
+
+/// What an evaluation's own figures end with, whatever its name, in the order of tables.
+const OF_ONE: [&str; 3] = ["_accuracy", "_accuracy_untrained", "_accuracy_raw_pixels"];
+
+/// Place of a figure of an evaluation in tables: accuracies first, then what was tried for them, then [`OTHERS`].
+pub fn place(name: &str) -> usize {
+    let of_one = OF_ONE.iter().position(|end| name.ends_with(end));
+    let tried = || name.contains("_accuracy_").then_some(OF_ONE.len());
+    let other = || OTHERS.iter().position(|other| *other == name).map(|place| OF_ONE.len() + 1 + place);
+    of_one.or_else(tried).or_else(other).unwrap_or(OF_ONE.len() + 1 + OTHERS.len())
+}
 
 /// Charts under one heading.
 pub struct Section {
@@ -101,41 +114,83 @@ fn losses(runs: &Named) -> Vec<Chart> {
 
 fn evaluation(runs: &Named) -> Vec<Chart> {
     let named = |name: &str, title: &str| chart(runs, title, &format!("evaluation/{name}"), "", Style::Dots);
-    let mut knn = named("knn_accuracy", "kNN accuracy");
-    knn.percent = true;
-    for (name, label) in [
-        ("knn_accuracy_raw_pixels", "raw pixels"),
-        ("knn_accuracy_untrained", "untrained encoder"),
-        ("chance", "chance"),
-    ] {
-        knn.levels.extend(common(runs, name).map(|value| Level { label: label.to_owned(), value }));
-    }
-    if let [(_, run)] = runs {
-        knn.lines.iter_mut().for_each(|line| line.label = "this run".to_owned());
-        knn.note = run.program.spec.evaluate.knn().map_or_else(String::new, |spec| {
-            let own = run.evaluation("left_one_out").map_or("", |_| "; leave one out: no picture votes for itself");
-            let k: Vec<String> = spec.k.iter().map(usize::to_string).collect();
-            format!("weighted kNN, k = {}, temperature {}{own}", k.join(", "), spec.temperature)
-        });
-    }
+    let judged = evaluations(runs);
+    let mut charts: Vec<Chart> = judged.iter().map(|name| accuracy(runs, name)).collect();
     let mut rank = named("effective_rank", "effective rank of the features");
     let dims: Vec<usize> = runs.iter().filter_map(|(_, run)| Some(run.map.as_ref()?.dim)).collect();
     if let Some(dim) = dims.first().filter(|dim| dims.iter().all(|other| other == *dim)) {
-        rank.note = format!("at most {dim}, their dimensions; near 1 they have collapsed");
+        rank.note = format!("at most {dim}, their dimensions; near 1 they have collapsed (RankMe)");
     }
     let mut cosine = named("mean_cosine", "mean cosine between pictures");
     cosine.note = "near 1 features are all the same".to_owned();
+    let mut uniformity = named("uniformity", "uniformity of the features");
+    uniformity.note = "−4 where they are spread evenly, 0 where they are all the same (Wang & Isola 2020)".to_owned();
     let mut spread = named("feature_std", "standard deviation of the features");
     let even = common(runs, "feature_std_uniform").map(|value| Level { label: "spread evenly".to_owned(), value });
     spread.levels.extend(even);
-    let mut charts = vec![knn, rank, cosine, spread];
+    charts.extend([rank, cosine, uniformity, spread]);
     for key in keys(runs, "evaluation/") {
         let name = key.trim_start_matches("evaluation/");
-        if !EVALUATION.contains(&name) {
+        let of_one = |judged: &String| {
+            let own = name.strip_prefix(judged.as_str());
+            own.is_some_and(|own| own.starts_with("_accuracy") || own.ends_with("_pictures") || own == "_trained_on")
+        };
+        if !OTHERS.contains(&name) && !judged.iter().any(of_one) {
             charts.push(named(name, &name.replace('_', " ")));
         }
     }
     charts
+}
+
+/// Names of evaluations that have an accuracy, in the order of the file, those that are in none last.
+fn evaluations(runs: &Named) -> Vec<String> {
+    let keys = keys(runs, "evaluation/");
+    let mut found: Vec<String> =
+        keys.iter().filter_map(|key| evaluation_of(key.trim_start_matches("evaluation/")).map(str::to_owned)).collect();
+    let of_files = || runs.iter().flat_map(|(_, run)| &run.program.spec.evaluate.evaluations);
+    found.sort_by_key(|name| of_files().position(|known| known.name == *name).unwrap_or(usize::MAX));
+    found
+}
+
+/// The accuracy of one evaluation over what it has to beat.
+fn accuracy(runs: &Named, name: &str) -> Chart {
+    let title = format!("{} accuracy", title(name));
+    let mut found = chart(runs, &title, &format!("evaluation/{name}_accuracy"), "", Style::Dots);
+    found.percent = true;
+    let levels = [
+        (format!("{name}_accuracy_raw_pixels"), "raw pixels"),
+        (format!("{name}_accuracy_untrained"), "untrained encoder"),
+    ];
+    for (key, label) in levels.into_iter().chain([("chance".to_owned(), "chance")]) {
+        found.levels.extend(common(runs, &key).map(|value| Level { label: label.to_owned(), value }));
+    }
+    let [(_, run)] = runs else { return found };
+    found.lines.iter_mut().for_each(|line| line.label = "this run".to_owned());
+    let known = run.program.spec.evaluate.evaluations.iter().find(|known| known.name == name);
+    found.note = match known.map(|known| &known.how) {
+        Some(Judging::Knn(spec)) => {
+            let own = run.evaluation("left_one_out").map_or("", |_| "; leave one out: no picture votes for itself");
+            // Of several the first goes on under the plain name; the others are lines beside it.
+            for (at, k) in spec.k.iter().enumerate().skip(1) {
+                let key = format!("evaluation/{name}_accuracy_k{k}");
+                let others = chart(runs, &title, &key, "", Style::Dots).lines.into_iter();
+                found.lines.extend(others.map(|line| Line { label: format!("k = {k}"), colour: at, ..line }));
+            }
+            let first = spec.k.first().copied().unwrap_or_default();
+            format!("weighted kNN, k = {first}, temperature {}{own}", spec.temperature)
+        }
+        Some(Judging::Linear(LinearSpec { solver: Solver::Sgd { learning_rates, epochs, .. }, .. })) => {
+            let last = run.evaluation(&format!("{name}_learning_rate"));
+            let last = last.map_or_else(String::new, |rate| format!(", at the end {rate}"));
+            let rates = count(learning_rates.len(), "learning rate");
+            format!("the best of {rates}{last}; {} of SGD on frozen features", count(*epochs, "epoch"))
+        }
+        Some(Judging::Linear(LinearSpec { solver: Solver::Exact, .. })) => {
+            "logistic regression on frozen features, converged".to_owned()
+        }
+        None => String::new(),
+    };
+    found
 }
 
 /// A figure that does not change, where all runs that have it agree.

@@ -141,30 +141,37 @@ fn progress(run: &Run) -> String {
 
 /// The figures that one looks for first.
 fn tiles(run: &Run) -> String {
-    let mut tiles: Vec<(&str, String, String)> = Vec::new();
-    if let Some(accuracy) = run.evaluation("knn_accuracy") {
-        let beside = |name: &str, what: &str| run.evaluation(name).map(|value| format!("{what} {}", percent(value)));
+    let mut tiles: Vec<(String, String, String)> = Vec::new();
+    for evaluation in &run.program.spec.evaluate.evaluations {
+        let name = &evaluation.name;
+        let Some(accuracy) = run.evaluation(&format!("{name}_accuracy")) else { continue };
+        let beside = |key: &str, what: &str| run.evaluation(key).map(|value| format!("{what} {}", percent(value)));
         let beside = [
-            beside("knn_accuracy_untrained", "untrained"),
-            beside("knn_accuracy_raw_pixels", "pixels"),
+            beside(&format!("{name}_accuracy_untrained"), "untrained"),
+            beside(&format!("{name}_accuracy_raw_pixels"), "pixels"),
             beside("chance", "chance"),
         ];
-        tiles.push(("kNN accuracy", percent(accuracy), beside.into_iter().flatten().collect::<Vec<_>>().join(" · ")));
+        let title = format!("{} accuracy", evaluation.title());
+        tiles.push((title, percent(accuracy), beside.into_iter().flatten().collect::<Vec<_>>().join(" · ")));
     }
     if let Some(accuracy) = run.evaluation("classify_accuracy") {
         let top5 = run.evaluation("classify_top5").map(|value| format!("top-5 {}", percent(value)));
-        tiles.push(("top-1", percent(accuracy), top5.unwrap_or_default()));
+        tiles.push(("top-1 accuracy".to_owned(), percent(accuracy), top5.unwrap_or_default()));
     }
     if let Some(curve) = run.log.curve("loss") {
         let smooth = curve.smoothed();
         let first = curve.values.iter().copied().find(|value| value.is_finite());
         if let (Some((_, last)), Some(first)) = (smooth.last(), first) {
-            tiles.push(("total loss, smoothed", figure(last), format!("{} after the first step", figure(first))));
+            tiles.push((
+                "total loss, smoothed".to_owned(),
+                figure(last),
+                format!("{} after the first step", figure(first)),
+            ));
         }
     }
     if let Some(rank) = run.evaluation("effective_rank") {
         let of = run.map.as_ref().map_or_else(String::new, |map| format!("of {} dimensions", map.dim));
-        tiles.push(("effective rank", figure(rank), of));
+        tiles.push(("effective rank".to_owned(), figure(rank), of));
     }
     if let Some(rate) = run.log.curve("images_per_second").and_then(|curve| curve.median()) {
         let step = run.log.curve("step_time_ms").and_then(|curve| curve.median());
@@ -176,9 +183,9 @@ fn tiles(run: &Run) -> String {
             }
             _ => String::new(),
         };
-        tiles.push(("images a second", figure(rate), made + &left));
+        tiles.push(("images a second".to_owned(), figure(rate), made + &left));
     }
-    let tile = |(name, value, beside): &(&str, String, String)| {
+    let tile = |(name, value, beside): &(String, String, String)| {
         format!("<div><span>{name}</span><b>{}</b><small>{}</small></div>\n", escape(value), escape(beside))
     };
     format!("<div class=\"tiles\">\n{}</div>\n", tiles.iter().map(tile).collect::<String>())

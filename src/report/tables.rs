@@ -11,6 +11,7 @@ use super::curve::Curve;
 use super::html::escape;
 use super::read::Run;
 use crate::run::settings;
+use crate::spec::evaluate;
 
 /// Title, unit for the cell, and whether it is a share, of a curve's key.
 fn name(key: &str) -> (String, &'static str) {
@@ -21,17 +22,27 @@ fn name(key: &str) -> (String, &'static str) {
         "data_wait_ms" => "waiting for data, ms a step",
         "accelerator_idle" => "accelerator idle",
         "memory_mb" => "memory, MB",
-        "evaluation/knn_accuracy" => "kNN accuracy",
-        "evaluation/knn_accuracy_untrained" => "kNN accuracy, untrained encoder",
-        "evaluation/knn_accuracy_raw_pixels" => "kNN accuracy, raw pixels",
-        "evaluation/chance" => "kNN accuracy, chance",
-        "evaluation/classify_accuracy" => "top-1",
-        "evaluation/classify_top5" => "top-5",
+        "evaluation/chance" => "accuracy by chance",
+        "evaluation/classify_top5" => "top-5 accuracy",
         "evaluation/classify_cross_entropy" => "cross entropy of the classes",
         "evaluation/classify_calibration_error" => "calibration error",
         "evaluation/feature_std_uniform" => "feature std, if spread evenly",
         _ => "",
     };
+    let accuracy = key.strip_prefix("evaluation/").and_then(|name| name.split_once("_accuracy"));
+    if let Some((name, of)) = accuracy {
+        let of = match of.trim_start_matches('_') {
+            "" => String::new(),
+            "untrained" => ", untrained encoder".to_owned(),
+            // As [`crate::eval::quality::Setting`] names them.
+            of => match (of.strip_prefix("lr"), of.strip_prefix('k')) {
+                (Some(rate), _) => format!(", learning rate {}", rate.replace("_wd", ", weight decay ")),
+                (None, Some(k)) if k.bytes().all(|byte| byte.is_ascii_digit()) => format!(", k = {k}"),
+                _ => format!(", {}", of.replace('_', " ")),
+            },
+        };
+        return (format!("{} accuracy{of}", evaluate::title(name)), "share");
+    }
     let group = if key.starts_with("losses/") { "loss" } else { "" };
     let plain = key.rsplit('/').next().unwrap_or(key);
     let title = match (title, group) {
@@ -40,24 +51,21 @@ fn name(key: &str) -> (String, &'static str) {
         ("", _) => plain.replace('_', " "),
         (title, _) => title.to_owned(),
     };
-    let ends = ["_accuracy", "_top5", "_calibration_error"].iter().any(|end| key.ends_with(end));
-    let share = key.starts_with("evaluation/knn_accuracy")
-        || key.starts_with("evaluation/") && ends
-        || ["evaluation/chance", "accelerator_idle"].contains(&key);
+    let is_share = key.starts_with("evaluation/") && (key.ends_with("_top5") || key.ends_with("_calibration_error"));
+    let share = is_share || ["evaluation/chance", "accelerator_idle"].contains(&key);
     (title, if share { "share" } else { "" })
 }
 
 /// Place of a figure in a table: what a run is judged by comes first. Others keep their order.
 fn rank(key: &str) -> usize {
-    let of_evaluation = key.strip_prefix("evaluation/");
-    let place = of_evaluation.and_then(|name| charts::EVALUATION.iter().position(|known| *known == name));
-    match (place, key) {
-        (Some(place), _) => place,
-        (None, _) if of_evaluation.is_some() => charts::EVALUATION.len(),
-        (None, "loss") => charts::EVALUATION.len() + 1,
-        (None, key) if key.starts_with("losses/") => charts::EVALUATION.len() + 2,
-        (None, key) if key.starts_with("monitors/") => charts::EVALUATION.len() + 3,
-        _ => charts::EVALUATION.len() + 4,
+    // Behind all places of figures of an evaluation.
+    const LAST: usize = 100;
+    match (key.strip_prefix("evaluation/"), key) {
+        (Some(name), _) => charts::place(name),
+        (None, "loss") => LAST,
+        (None, key) if key.starts_with("losses/") => LAST + 1,
+        (None, key) if key.starts_with("monitors/") => LAST + 2,
+        _ => LAST + 3,
     }
 }
 

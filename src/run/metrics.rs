@@ -67,6 +67,20 @@ impl Metrics {
     }
 }
 
+/// Names of evaluations in the figures of one, each with its accuracy; kNN first.
+pub fn accuracies(figures: &Value) -> Vec<(&str, f64)> {
+    let figures = figures.as_object().into_iter().flatten();
+    let mut found: Vec<(&str, f64)> =
+        figures.filter_map(|(key, value)| Some((evaluation_of(key)?, value.as_f64()?))).collect();
+    found.sort_by_key(|(name, _)| *name != "knn");
+    found
+}
+
+/// The evaluation whose accuracy goes by `key`.
+pub fn evaluation_of(key: &str) -> Option<&str> {
+    key.strip_suffix("_accuracy")
+}
+
 /// What the evaluation `name` found, by the file at `path`: steps and accuracies.
 pub fn evaluations(path: &Path, name: &str) -> Result<Vec<(u64, f64)>, RunError> {
     let key = format!("{name}_accuracy");

@@ -15,6 +15,7 @@ use super::RunError;
 use super::folder::{from_ron, to_ron};
 use super::metrics;
 use super::tensor_file::write_atomically;
+use crate::spec::evaluate;
 
 /// What is compared, as its file says it (RON).
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -259,11 +260,7 @@ impl Table {
                 let of = BASELINES.iter().find_map(|(end, row)| Some((name.strip_suffix(end)?, *row)));
                 let (name, row) = of.unwrap_or((name, row));
                 let Some(name) = name.strip_suffix(SHARE) else { continue };
-                let title = match name {
-                    "knn" => "kNN".to_owned(),
-                    "classify" => "top-1".to_owned(),
-                    name => name.replace('_', " "),
-                };
+                let title = evaluate::title(name);
                 let title = if cell.is_finetuned { format!("fine-tuned {title}") } else { title };
                 match of {
                     // Each of the runs has measured it: of the same pictures it is the same.

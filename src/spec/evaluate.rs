@@ -46,7 +46,17 @@ pub struct Evaluation {
     pub how: Judging,
 }
 
-/// Judging a value is judged.
+/// The name of an evaluation as it is told to people.
+pub fn title(name: &str) -> String {
+    match name {
+        "knn" => "kNN".to_owned(),
+        "linear" => "linear probing".to_owned(),
+        "classify" => "top-1".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+/// How a value is judged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Judging {
     Knn(KnnSpec),
@@ -61,13 +71,8 @@ impl Evaluation {
         }
     }
 
-    /// As it is told to people: `kNN`, or a name of its own.
     pub fn title(&self) -> String {
-        match self.name.as_str() {
-            "knn" => "kNN".to_owned(),
-            "linear" => "linear probing".to_owned(),
-            name => name.to_owned(),
-        }
+        title(&self.name)
     }
 
     /// The sources that it reads: what is known, and what is asked.
@@ -201,7 +206,7 @@ fn baseline_limit() -> Limit {
     BASELINE_LIMIT
 }
 
-/// Judging many of some pictures are taken.
+/// How many of some pictures are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum Limit {
     /// So many, or all where there are fewer.

@@ -94,11 +94,16 @@ impl<E: Element> Training<'_, E> {
         let session = &mut *self.trainer.session;
         imports::copy(self.program, session.tensors().map_err(StepError::from)?, &mut initial);
         let trained = session.exchange(initial).map_err(StepError::from)?;
-        let (mut untrained, mut pixels, mut failed) = (Quality::default(), Quality::default(), None);
+        let (mut untrained, mut pixels) = (Quality::default(), Quality::default());
+        // The trained values come back whatever goes wrong.
+        let mut failed = None;
         for judge in &self.judges {
             match judge.untrained(session, self.program, &mut look(watch)) {
                 Ok(found) => untrained.append(found),
-                Err(error) => failed = failed.or(Some(error)),
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
             }
         }
         session.exchange(trained).map_err(StepError::from)?;

@@ -75,6 +75,7 @@ impl Figures {
             put(&format!("{prefix}feature_std_uniform"), collapse.uniform_std);
             put(&format!("{prefix}effective_rank"), collapse.effective_rank);
             put(&format!("{prefix}mean_cosine"), collapse.mean_cosine);
+            put(&format!("{prefix}uniformity"), collapse.uniformity);
         }
         for (Classification { name, .. }, found) in classified {
             let top5 = found.top5.map_or_else(String::new, |share| format!(", top-5 {}", percent(share)));
@@ -124,13 +125,14 @@ fn rank(collapse: &Collapse) -> String {
     )
 }
 
-/// All three figures.
+/// All of them.
 pub(super) fn spelled(collapse: &Collapse) -> String {
     format!(
-        "{}, deviation {:.4} (spread evenly: {:.4}), mean cosine {:.3}",
+        "{}, deviation {:.4} (spread evenly: {:.4}), mean cosine {:.3}, uniformity {:.2}",
         rank(collapse),
         collapse.std,
         collapse.uniform_std,
-        collapse.mean_cosine
+        collapse.mean_cosine,
+        collapse.uniformity
     )
 }

@@ -88,7 +88,7 @@ impl Watch for Leaving {
 }
 
 /// Trains on, and asks to leave when a pass has come so far.
-fn leave(program: &Program, run: &Path, at: (&'static str, usize)) -> (Ended, Vec<String>) {
+pub fn leave(program: &Program, run: &Path, at: (&'static str, usize)) -> (Ended, Vec<String>) {
     let folder = RunFolder::open_for_training(run, true).expect("nobody holds it");
     let backend = f32::backend("cpu").expect("every build has it");
     let (imports, with, overrides) = (Vec::new(), Vec::new(), Vec::new());
@@ -135,7 +135,7 @@ fn an_evaluation_that_is_left_is_made_when_the_run_goes_on() {
     // After the last step too.
     let run = out.path().join("end");
     let mut at_its_end = program.clone();
-    let Judging::Knn(knn) = &mut at_its_end.spec.evaluate.evaluations[0].how;
+    let Judging::Knn(knn) = &mut at_its_end.spec.evaluate.evaluations[0].how else { panic!("it is kNN") };
     knn.every = Duration::Share(1.0);
     for _ in 0..2 {
         assert_eq!(leave(&at_its_end, &run, ("features", 1)).0, Ended::Stopped { step: 4 });

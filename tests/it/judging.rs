@@ -20,15 +20,20 @@ use cmae::spec::{BASELINE_LIMIT, Duration, Evaluation, Judging, KnnSpec, Limit, 
 use crate::cases::{COUNT, QUICKSTART, classes, empty, file, flat, folder, good, no_a, source, static_noise};
 use crate::command::{fail, run};
 use crate::eval::knn;
-use crate::methods::compile;
+use crate::methods::compile_file;
 use crate::runs::{metrics, text, with};
 
 /// The quickstart in colour at a size for tests, on `train` and `val`.
 pub fn program(train: &Path, val: &Path, more: &[&str]) -> Program {
+    program_of(&crate::command::root("pipelines/quickstart.cmae"), train, val, more)
+}
+
+/// The same of a variant of it.
+pub fn program_of(file: &Path, train: &Path, val: &Path, more: &[&str]) -> Program {
     let fixed = ["data.channels=3", "data.batch_size=8", "model.encoder.embed_dim=16", "model.encoder.depth=1"];
     let sources = [source("train", train), source("val", val)];
     let sets: Vec<String> = fixed.iter().chain(more).map(|set| (*set).to_owned()).chain(sources).collect();
-    compile("quickstart", &sets)
+    compile_file(file, &sets)
 }
 
 fn named(name: &str, path: &Path) -> Named {

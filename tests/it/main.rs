@@ -80,6 +80,7 @@ mod pipelines;
 mod plans;
 mod prelude;
 mod print;
+mod probes;
 mod ranks;
 mod recompute;
 mod recovery;

@@ -5,6 +5,7 @@
 //! there losses stay finite, parameters move, and the features of digits it never saw do not collapse.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use cmae::backend::{Compute, Session};
@@ -59,12 +60,15 @@ pub fn page() -> Page {
 }
 
 pub fn compile(pipeline: &str, sets: &[String]) -> Program {
+    compile_file(&root(&format!("pipelines/{pipeline}.cmae")), sets)
+}
+
+pub fn compile_file(path: &Path, sets: &[String]) -> Program {
     let (mut sources, mut diagnostics) = (Sources::new(), Diagnostics::default());
-    let path = root(&format!("pipelines/{pipeline}.cmae"));
     let sets: Vec<_> = sets.iter().map(|set| set.as_str().into()).collect();
-    match cmae::compile(&mut sources, &mut diagnostics, &path, &sets) {
+    match cmae::compile(&mut sources, &mut diagnostics, path, &sets) {
         Ok(compiled) => compiled.program,
-        Err(_) => panic!("{pipeline}:\n{}", render(diagnostics.list(), &sources, false)),
+        Err(_) => panic!("{}:\n{}", path.display(), render(diagnostics.list(), &sources, false)),
     }
 }
 

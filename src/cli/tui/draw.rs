@@ -70,7 +70,7 @@ fn draw_losses(frame: &mut Frame<'_>, state: &State, area: Rect) {
 }
 
 fn draw_others(frame: &mut Frame<'_>, state: &State, area: Rect) {
-    let judged = !state.knn.points.is_empty();
+    let judged = !state.accuracy.points.is_empty();
     let cells = Layout::horizontal(vec![Constraint::Fill(1); if judged { 3 } else { 2 }]).split(area);
     let rate = state.learning_rate.last().map_or_else(String::new, |rate| format!("{rate:.2e} "));
     chart(frame, cells[0], &format!(" learning rate {rate}"), &state.learning_rate, Color::Blue, &[], number);
@@ -85,12 +85,13 @@ fn draw_others(frame: &mut Frame<'_>, state: &State, area: Rect) {
         .style(Style::new().fg(Color::Green))
         .data(newest_first);
     frame.render_widget(bars, cells[1]);
-    if let (true, Some(accuracy)) = (judged, state.knn.last()) {
+    if let (true, Some(accuracy)) = (judged, state.accuracy.last()) {
         let against: Vec<String> =
             state.baselines.iter().map(|(name, share)| format!("{name} {}", percent(*share))).collect();
+        let others: String = state.others.iter().map(|(name, share)| format!("{name} {} ", percent(*share))).collect();
         let against = if against.is_empty() { String::new() } else { format!("({}) ", against.join(", ")) };
-        let title = format!(" kNN {} {against}", percent(accuracy));
-        chart(frame, cells[2], &title, &state.knn, Color::White, &state.baselines, percent);
+        let title = format!(" {} {} {against}{others}", state.judged_by, percent(accuracy));
+        chart(frame, cells[2], &title, &state.accuracy, Color::White, &state.baselines, percent);
     }
 }
 

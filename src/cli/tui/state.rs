@@ -6,6 +6,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use cmae::run::figures::{figures, step};
+use cmae::run::metrics::accuracies;
+use cmae::spec::evaluate::title;
 use cmae::train::StepLine;
 use serde_json::Value;
 
@@ -68,8 +70,11 @@ pub struct State {
     pub epoch: f64,
     pub losses: Vec<(String, Curve)>,
     pub learning_rate: Curve,
-    /// Share of queries that kNN classifies right.
-    pub knn: Curve,
+    /// What the accuracy is of, and the accuracy: of kNN, where it judges.
+    pub judged_by: String,
+    pub accuracy: Curve,
+    /// The last accuracies of other evaluations.
+    pub others: Vec<(String, f64)>,
     /// What the accuracy has to beat, by name.
     pub baselines: Vec<(&'static str, f64)>,
     /// Images a second, a value a step, the last one last.
@@ -106,11 +111,23 @@ impl State {
     pub fn judged(&mut self, line: &Value) {
         let (Some(step), Some(evaluation)) = (step(line), line.get("evaluation")) else { return };
         let figure = |name: &str| evaluation.get(name).and_then(Value::as_f64);
-        if let Some(accuracy) = figure("knn_accuracy") {
-            self.knn.push(step as f64, accuracy);
+        for (name, accuracy) in accuracies(evaluation) {
+            let title = title(name);
+            if self.judged_by.is_empty() {
+                self.judged_by.clone_from(&title);
+            }
+            if title == self.judged_by {
+                self.accuracy.push(step as f64, accuracy);
+                let named = [("untrained", "untrained"), ("raw pixels", "raw_pixels")];
+                let of = |(label, key)| Some((label, figure(&format!("{name}_accuracy_{key}"))?));
+                self.baselines = named.into_iter().filter_map(of).collect();
+                continue;
+            }
+            match self.others.iter_mut().find(|(other, _)| *other == title) {
+                Some((_, last)) => *last = accuracy,
+                None => self.others.push((title, accuracy)),
+            }
         }
-        let named = [("untrained", "knn_accuracy_untrained"), ("raw pixels", "knn_accuracy_raw_pixels")];
-        self.baselines = named.iter().filter_map(|(name, key)| Some((*name, figure(key)?))).collect();
     }
 
     pub fn step(&mut self, line: &StepLine<'_>) {
