@@ -98,8 +98,10 @@ fn train(args: Args, ranks: &Arc<dyn Ranks>) -> Result<Option<String>, String> {
         let (compiled, sources) = Options { sets: sets.clone(), ..args.options.clone() }.compile(&args.file)?;
         runs.push(Planned { combination, sets, compiled, sources });
     }
-    let text =
-        std::fs::read_to_string(&args.file).map_err(|error| format!("cannot read {}: {error}", args.file.display()))?;
+    // As it was compiled, from a file or from the binary.
+    let (file, read) = (args.file.display().to_string(), runs[0].sources.iter());
+    let text = read.map(|source| (&source.name, &source.text)).find(|(name, _)| **name == file);
+    let text = text.expect("each run was compiled from it").1.clone();
     let job = Job { args: &args, text: &text, threads, stop: &stop, imports: &all.imports, ranks };
     if ranks.count() > 1 && !all.sweeps.is_empty() {
         return Err(format!(

@@ -30,7 +30,7 @@ const IN_BYTES: [(&str, &str); 43] = [
     ("crossmae_vitb", "image"),
     ("data2vec_vitb", "image"),
     ("dino_vitb", "global_a global_b locals.0 locals.1 locals.2 locals.3 locals.4 locals.5 locals.6 locals.7"),
-    ("finetune_vitb", ""),
+    ("finetune_vitb", "beside.image image"),
     (
         "ibot_vitb",
         "global_a global_b locals.0 locals.1 locals.2 locals.3 locals.4 locals.5 locals.6 locals.7 locals.8 locals.9",
@@ -84,8 +84,8 @@ fn every_pipeline_s_pictures_qualify() {
         .map(|name| {
             let program = compile(&name, &[]);
             // Whatever stands before `normalize` is 8-bit: no picture is left out.
-            let views =
-                program.train.inputs.iter().filter(|input| matches!(input.kind, InputKind::View { .. })).count();
+            let is_view = |kind: &InputKind| matches!(kind, InputKind::View { .. } | InputKind::Beside { .. });
+            let views = program.train.inputs.iter().filter(|input| is_view(&input.kind)).count();
             assert_eq!(scalings(&program).len(), views, "{name}");
             let names = names(&program);
             (name, names)
