@@ -41,6 +41,7 @@ mod tui;
 mod values;
 mod verify;
 mod views;
+mod weights;
 
 use std::process::ExitCode;
 
