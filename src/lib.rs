@@ -36,6 +36,7 @@ pub mod format;
 pub mod graph;
 pub mod lsp;
 pub mod op;
+pub mod pattern;
 pub mod plan;
 pub mod ranks;
 pub mod report;
@@ -47,6 +48,7 @@ pub mod syntax;
 pub mod tensor;
 pub mod train;
 pub mod verify;
+pub mod weights;
 pub mod wide;
 
 use std::path::Path;

@@ -11,6 +11,7 @@ pub mod evaluate;
 mod schedule;
 mod train;
 mod view;
+mod weights;
 
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +27,7 @@ pub use train::{
     ShardOptimizer, TrainSpec, glob_matches,
 };
 pub use view::{Filling, Interpolation, Scaling, ViewFrom, ViewOp, ViewSpec, covering_size};
+pub use weights::{AUTO_NAMES, WeightsSpec};
 
 /// Everything a pipeline says outside its graph.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,6 +42,9 @@ pub struct Spec {
     pub evaluate: EvaluateSpec,
     /// Pipelines whose modules this one uses, frozen: a run of each is named when this one's starts.
     pub imports: Vec<ImportSpec>,
+    /// Modules that begin with weights of files.
+    #[serde(default)]
+    pub weights: Vec<WeightsSpec>,
     /// Modules, branches, losses and monitors, and what is evaluated, as the graphs were made of them. Empty in runs of versions
     /// that did not record it.
     #[serde(default)]

@@ -29,7 +29,7 @@
   "Words that begin a section; a brace follows.")
 
 (defconst cmae-contextual-words
-  '("export" "frozen" "role" "path" "add" "remove" "init" "in" "as")
+  '("export" "frozen" "role" "path" "add" "remove" "init" "in" "as" "from")
   "Words at one place each, and names everywhere else.")
 
 (defconst cmae-unit-words
@@ -97,6 +97,7 @@
     ("[{]\\s-*\\(path\\)\\s-+[\"a-zA-Z_(\\[]" 1 font-lock-keyword-face)
     ("\\_<\\(export\\)\\s-*=[^=]" 1 font-lock-keyword-face)
     ("[])A-Za-z0-9_\"%]\\s-+\\(frozen\\)\\(?:\\s-*$\\|\\s-+\\(?:when\\|role\\|//\\)\\)" 1 font-lock-keyword-face)
+    ("\\(?:[])A-Za-z0-9_\"%]\\s-+\\|^\\s-*\\)\\(from\\)\\s-+[a-zA-Z_(\"]" 1 font-lock-keyword-face)
     (,(concat "[])A-Za-z0-9_\"]\\s-+\\(as\\)\\s-+\\(" cmae--name "\\)")
      (1 font-lock-keyword-face) (2 font-lock-variable-name-face))
     ;; Names before a colon may be any word.

@@ -19,6 +19,9 @@ module.exports = grammar({
     [$.comprehension],
     // `role` and `frozen` behind a parameter belong to it, or name the next definition.
     [$.tensor_decl],
+    // `from` behind a value belongs to it, or names the next definition.
+    [$.binding],
+    [$._bound],
   ],
 
   rules: {
@@ -88,7 +91,8 @@ module.exports = grammar({
     role: ($) => seq('role', field('name', $._name)),
 
     binding: ($) =>
-      seq(field('name', $._name), '=', field('value', $._expr), optional($.repeat), optional($.when)),
+      seq(field('name', $._name), '=', field('value', $._expr), optional($.repeat), optional($.from), optional($.when)),
+    from: ($) => seq('from', field('weights', $._expr)),
     repeat: ($) => seq('repeat', field('count', $._expr), optional(seq('as', field('index', $._name)))),
 
     // ------------------------------------------------------------------------------------------ pipelines
@@ -138,7 +142,7 @@ module.exports = grammar({
     addition: ($) => seq('add', choice($.branch, $.parameters, seq(field('path', $.dotted), $._bound))),
     removal: ($) => seq('remove', separated(field('path', $.dotted))),
     override_entry: ($) => seq(field('path', $.dotted), $._bound),
-    _bound: ($) => seq('=', field('value', $._expr), optional($.repeat), optional($.when)),
+    _bound: ($) => seq('=', field('value', $._expr), optional($.repeat), optional($.from), optional($.when)),
     dotted: ($) => seq($._name, repeat(seq(token.immediate('.'), $._name))),
 
     // ------------------------------------------------------------------------------------------ expressions
@@ -199,7 +203,7 @@ module.exports = grammar({
     _text: () => token.immediate(/[^"\\{\r\n]+|[\\{]/),
 
     // Words that mean something at one place only are names everywhere else.
-    _name: ($) => choice($.name, alias(choice('init', 'add', 'remove', 'role', 'frozen', 'parameters'), $.name)),
+    _name: ($) => choice($.name, alias(choice('init', 'add', 'remove', 'role', 'frozen', 'from', 'parameters'), $.name)),
     name: () => /[A-Za-z_][A-Za-z0-9_]*/,
 
     comment: () => token(prec(-1, /\/\/[^\r\n]*/)),

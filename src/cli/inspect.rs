@@ -4,16 +4,19 @@ use std::path::{Path, PathBuf};
 
 use cmae::run::checkpoint;
 use cmae::run::figures::{WALL_TIME, figures, step};
-use cmae::run::inspect::{CheckpointReport, TensorReport, checkpoint as judge, tensors};
+use cmae::run::inspect::{CheckpointReport, TensorReport, checkpoint as judge, figures as figures_of, tensors};
 use cmae::run::{RunError, RunFolder, metrics};
+use cmae::weights::guess::guess_alone;
+use cmae::weights::{self, ForeignTensor, WeightsError};
 use serde_json::{Map, Value, json};
 
 use super::output::{out, outln};
 
-/// Shows a run (steps, checkpoints and whether they are whole, last metrics), a checkpoint, or the tensors of a file.
+/// Shows a run (steps, checkpoints and whether they are whole, last metrics), a checkpoint, or the tensors of a file, of PyTorch too, and whose
+/// names they go by.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A run folder, a checkpoint's folder, or a .safetensors file.
+    /// A run folder, a checkpoint's folder, a .safetensors file, or a checkpoint of PyTorch (.pth, .pt, .bin).
     #[arg(value_name = "PATH")]
     path: PathBuf,
     /// Prints one line of JSON.
@@ -36,10 +39,13 @@ pub fn main(args: Args) -> Result<(), String> {
         }
         return csv(path).map_err(|error| error.to_string());
     }
+    let is_other = path.is_file() && path.extension().is_some_and(|extension| extension != "safetensors");
     let (found, show): (Result<Value, RunError>, fn(&Value)) = if is_run {
         (run(path), show_run)
     } else if path.join("state.ron").is_file() {
         (one_checkpoint(path), show_checkpoint)
+    } else if is_other {
+        (Ok(foreign(path)?), show_tensors)
     } else if path.is_dir() {
         return Err(format!(
             "{} is neither a run folder, which has a program.ron, nor a checkpoint, which has a state.ron (help: a run's \
@@ -56,6 +62,22 @@ pub fn main(args: Args) -> Result<(), String> {
         show(&found)
     }
     Ok(())
+}
+
+/// The tensors of another program's file, and whose names they go by.
+fn foreign(path: &Path) -> Result<Value, String> {
+    let told = |error: WeightsError| format!("{error}\nhelp: {}", error.help());
+    let held = weights::open(path).map_err(told)?;
+    let report = |held: &ForeignTensor| {
+        let (figures, non_finite) = figures_of(held.dtype, &held.bytes()?);
+        let (name, dtype, shape) = (held.name.clone(), held.dtype.to_string(), held.shape.clone());
+        Ok(tensor(&TensorReport { name, dtype, shape, figures, non_finite }))
+    };
+    let tensors = held.iter().map(report).collect::<Result<Vec<Value>, WeightsError>>().map_err(told)?;
+    let names = held.iter().map(|tensor| tensor.name.as_str()).collect();
+    let scheme = guess_alone(&names)
+        .map(|(scheme, count)| json!({ "scheme": scheme.name, "title": scheme.title, "tensors": count }));
+    Ok(json!({ "tensors": tensors, "names": scheme }))
 }
 
 fn run(path: &Path) -> Result<Value, RunError> {
@@ -177,6 +199,10 @@ fn show_checkpoint(found: &Value) {
 
 fn show_tensors(found: &Value) {
     table(&found["tensors"], "");
+    if let Some(names) = found.get("names").filter(|names| names.is_object()) {
+        let all = found["tensors"].as_array().map_or(0, Vec::len);
+        outln!("names   {}: {}, {} of {all} tensors", text(&names["scheme"]), text(&names["title"]), names["tensors"]);
+    }
 }
 
 fn table(tensors: &Value, indent: &str) {

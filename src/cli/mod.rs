@@ -42,6 +42,7 @@ mod tui;
 mod values;
 mod verify;
 mod views;
+mod weights;
 
 use std::process::ExitCode;
 

@@ -19,6 +19,7 @@ use cmae::spec::{DataSpec, Precision};
 use cmae::train::fit::{self, Fit, FitError, bytes_text};
 
 use super::output::{self, errln};
+use super::weights;
 
 /// Options of every subcommand that compiles a pipeline.
 #[derive(clap::Args, Clone, Debug)]
@@ -26,6 +27,10 @@ pub struct Options {
     /// Changes a parameter or setting: `--set mask_ratio=60%`, `--set train.epochs=1`. May be given several times.
     #[arg(long = "set", value_name = "NAME=VALUE")]
     pub sets: Vec<String>,
+    /// Takes the weights that a module begins with from this file: `--weights encoder=vit_base.pth`, which is
+    /// `--set 'model.encoder.weights="vit_base.pth"'`; `none` for no file. May be given several times.
+    #[arg(long = "weights", value_name = "NAME=FILE", value_parser = weights::as_override)]
+    pub weights: Vec<String>,
     /// Takes the standard library from this folder instead of the one in the binary.
     #[arg(long, value_name = "FOLDER")]
     pub stdlib: Option<PathBuf>,
@@ -40,7 +45,12 @@ impl Options {
     }
 
     pub fn sets(&self) -> Vec<Set> {
-        self.sets.iter().map(|text| text.as_str().into()).collect()
+        self.overrides().iter().map(|text| text.as_str().into()).collect()
+    }
+
+    /// Those of `--set`, then those of `--weights`.
+    pub fn overrides(&self) -> Vec<String> {
+        self.sets.iter().chain(&self.weights).cloned().collect()
     }
 
     /// Name of the pipeline at `path`.

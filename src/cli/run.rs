@@ -26,6 +26,7 @@ use super::sweep::{self, Row};
 use super::together;
 use super::trained::{self, Trained};
 use super::tui::{self, Tui};
+use super::weights;
 
 /// Where runs go that are told no folder.
 const RUNS: &str = "runs";
@@ -87,7 +88,7 @@ fn train(args: Args, ranks: &Arc<dyn Ranks>) -> Result<Option<String>, String> {
     let all = Sweep {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         sweeps: before.sweeps(&args.sweeps)?,
-        overrides: merged(&before.overrides, &args.options.sets),
+        overrides: merged(&before.overrides, &args.options.overrides()),
         imports: if args.imports.is_empty() { before.imports } else { args.imports.clone() },
         runs: Vec::new(),
     };
@@ -95,7 +96,8 @@ fn train(args: Args, ranks: &Arc<dyn Ranks>) -> Result<Option<String>, String> {
     let mut runs = Vec::new();
     for combination in sweep::combinations(&all.sweeps)? {
         let sets: Vec<String> = all.overrides.iter().chain(&combination).cloned().collect();
-        let (compiled, sources) = Options { sets: sets.clone(), ..args.options.clone() }.compile(&args.file)?;
+        let (compiled, sources) =
+            Options { sets: sets.clone(), weights: Vec::new(), ..args.options.clone() }.compile(&args.file)?;
         runs.push(Planned { combination, sets, compiled, sources });
     }
     // As it was compiled, from a file or from the binary.
@@ -430,9 +432,13 @@ fn imported(text: &str) -> Result<ImportedRun, String> {
     Ok(ImportedRun { alias: alias.to_owned(), run: run.to_owned(), layout: program.layout, arena })
 }
 
-/// An error of the data is shown at its place in the file.
+/// An error of the data, or of weights, is shown at its place in the file.
 fn explain(error: SessionError, compiled: &Compiled, sources: &Sources) -> String {
-    let SessionError::Data { source_name, error } = error else { return error.to_string() };
+    let (source_name, error) = match error {
+        SessionError::Data { source_name, error } => (source_name, error),
+        SessionError::Weights(error) => return pipeline::draw(&[weights::explain(&error, compiled)], sources),
+        error => return error.to_string(),
+    };
     let diagnostic = Diagnostic::new(error.code(), error.to_string()).maybe_help(error.help());
     let diagnostic = match compiled.source_spans.iter().find(|(name, _)| *name == source_name) {
         Some((_, span)) => diagnostic.label(*span, format!("`data.{source_name}`")),

@@ -12,7 +12,7 @@ use super::misfit::wrong_type;
 use super::scope::Scope;
 use super::slots::Slot;
 use super::value::{Kind, Value};
-use super::{Checked, Machine, foreign, lists, number, settings, sources, views};
+use super::{Checked, Machine, foreign, lists, number, settings, sources, views, weights};
 
 /// Initial values that take no argument.
 const PLAIN_INITS: &[(&str, Init)] =
@@ -38,7 +38,7 @@ const STATIC: &[Builtin] = &[
     Builtin { name: "pair", params: &["x"], make: pair },
 ];
 /// Everything that is made of static values alone.
-const CALLED: [&[Builtin]; 5] = [INITS, STATIC, views::STEPS, sources::SOURCES, settings::SETTINGS];
+const CALLED: [&[Builtin]; 6] = [INITS, STATIC, views::STEPS, sources::SOURCES, settings::SETTINGS, weights::WEIGHTS];
 /// Operations that take a view and not its pictures.
 #[derive(Debug, Clone, Copy)]
 enum OfView {

@@ -71,6 +71,7 @@ impl Machine<'_> {
         let outer_prefix = std::mem::replace(&mut self.imports.prefix, format!("{path}."));
         let outer_naming = self.naming.take();
         let (first_module, first_stored, emas) = (self.modules.len(), self.stored.len(), self.emas.len());
+        let weights = self.weights.len();
         self.params(&pipeline, &scope);
         let data = self.data(&pipeline, &scope);
         if data.2 {
@@ -86,6 +87,8 @@ impl Machine<'_> {
             return Err(Reported);
         }
         self.emas.truncate(emas);
+        // Its run holds what became of them.
+        self.weights.truncate(weights);
         self.freeze(first_module, first_stored);
         for stored in &mut self.stored[first_stored..] {
             // A fixed tensor that the text itself determines, such as positions, needs no run.

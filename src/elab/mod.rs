@@ -45,6 +45,7 @@ mod unused;
 pub mod value;
 mod variants;
 mod views;
+mod weights;
 
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
@@ -53,7 +54,7 @@ use std::sync::Arc;
 use crate::decl::TensorDecl;
 use crate::diag::{Diagnostic, Diagnostics, Reported};
 use crate::source::{SourceId, Sources, Span};
-use crate::spec::{Definition, EmaSpec};
+use crate::spec::{Definition, EmaSpec, WeightsSpec};
 use crate::syntax::ast::Name;
 
 pub use args::Bag;
@@ -95,6 +96,8 @@ pub struct Machine<'a> {
     twice: std::collections::BTreeSet<Span>,
     /// What `model` defines, in the order in which it was made.
     definitions: Vec<Definition>,
+    /// What modules begin with, in the order in which they were made.
+    pub weights: Vec<WeightsSpec>,
     /// Modules of other pipelines.
     pub imports: imports::Imports,
     /// Names that every file sees: `data` and `training`.
@@ -131,6 +134,7 @@ impl<'a> Machine<'a> {
             removed: Vec::new(),
             twice: std::collections::BTreeSet::new(),
             definitions: Vec::new(),
+            weights: Vec::new(),
             imports: imports::Imports::default(),
             ambient: HashMap::new(),
             tensors: Box::new(NoTensors),

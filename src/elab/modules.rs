@@ -58,6 +58,7 @@ impl Machine<'_> {
                 }
                 BlockEntry::Binding(binding) => {
                     let prefix = format!("{path}.");
+                    self.refuse_from(binding)?;
                     self.bind_definition(binding, &prefix, &scope)
                 }
             };

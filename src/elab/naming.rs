@@ -292,8 +292,8 @@ impl Naming<'_, '_> {
 
     /// `name = value`, with its clauses.
     fn binding(&mut self, binding: &Binding, what: What, scope: &Rc<Scope>) {
-        let Binding { name, value, repeat, when } = binding;
-        when.iter().for_each(|when| self.expr(when, scope));
+        let Binding { name, value, repeat, from, when } = binding;
+        when.iter().chain(from).for_each(|when| self.expr(when, scope));
         match repeat {
             None => self.expr(value, scope),
             Some(repeat) => {
@@ -344,7 +344,7 @@ impl Naming<'_, '_> {
                 Change::Set(binding) | Change::Add(binding) => {
                     self.expr(&binding.value, &scope);
                     binding.repeat.iter().for_each(|repeat| self.expr(&repeat.count, &scope));
-                    binding.when.iter().for_each(|when| self.expr(when, &scope));
+                    binding.from.iter().chain(&binding.when).for_each(|clause| self.expr(clause, &scope));
                 }
                 Change::Section { section, .. } => self.section(section, &scope),
                 Change::Remove => {}

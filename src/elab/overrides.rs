@@ -13,6 +13,9 @@ use crate::syntax::ast::{
     Argument, Binding, Change, Entry, Expr, ExprKind, Name, Override, Pipeline, Section, SectionKind,
 };
 
+/// What a module of `model` begins with goes by this word, as an argument goes by its name: `model.encoder.weights = "FILE"`.
+const WEIGHTS: &str = "weights";
+
 /// Applies one change to `pipeline`.
 pub fn apply(pipeline: &mut Pipeline, change: &Override) -> Result<(), Diagnostic> {
     let text = change.path.iter().map(|n| &*n.text).collect::<Vec<_>>().join(".");
@@ -78,6 +81,14 @@ fn set(pipeline: &mut Pipeline, path: &[Name], new: &Binding, text: &str) -> Res
                     | SectionKind::Model
                     | SectionKind::Branch(..)
             );
+            if let ([part], SectionKind::Model) = (rest, &section.kind)
+                && &*part.text == WEIGHTS
+            {
+                let Some(binding) = bindings_mut(section).find(|b| b.name.text == name.text) else {
+                    return Err(missing(name, &format!("`{word}`"), names));
+                };
+                return set_weights(binding, &new.value);
+            }
             let known_binding = names.iter().any(|n| **n == *name.text);
             if !known_binding && extends && rest.is_empty() {
                 // A setting that the file leaves at its default; whether there is one of this name shows later.
@@ -103,6 +114,7 @@ fn set(pipeline: &mut Pipeline, path: &[Name], new: &Binding, text: &str) -> Res
                     binding.value = new.value.clone();
                     // What the change does not speak of stays.
                     binding.repeat = new.repeat.clone().or(binding.repeat.take());
+                    binding.from = new.from.clone().or(binding.from.take());
                     binding.when = new.when.clone().or(binding.when.take());
                     Ok(())
                 }
@@ -158,6 +170,18 @@ fn remove(pipeline: &mut Pipeline, path: &[Name], text: &str) -> Result<(), Diag
                     section.entries.retain(|entry| !is_it(entry));
                     Ok(())
                 }
+                [part] if section.kind == SectionKind::Model && &*part.text == WEIGHTS => {
+                    let binding = bindings_mut(section).find(|b| b.name.text == name.text);
+                    match binding.map(|binding| (binding.from.take(), binding.value.span)) {
+                        Some((None, at)) => {
+                            Err(Diagnostic::new(Code::UnknownSetting, format!("the base does not give `{text}`"))
+                                .label(part.span, "nothing to take away")
+                                .label(at, "defined here, without `from`")
+                                .help("leave it out"))
+                        }
+                        _ => Ok(()),
+                    }
+                }
                 [argument] => {
                     let value = section.entries.iter_mut().find(|entry| is_it(entry)).and_then(|entry| match entry {
                         Entry::Binding(binding) => Some(&mut binding.value),
@@ -170,6 +194,30 @@ fn remove(pipeline: &mut Pipeline, path: &[Name], text: &str) -> Result<(), Diag
             }
         }
     }
+}
+
+/// Another file for a module of `model`, whose other arguments stay; another call of `weights`; or none.
+fn set_weights(binding: &mut Binding, new: &Expr) -> Result<(), Diagnostic> {
+    let is_path = matches!(new.kind, ExprKind::Str(_));
+    match (&mut binding.from, &new.kind) {
+        (from, ExprKind::None) => *from = None,
+        (Some(Expr { kind: ExprKind::Call(_, arguments), .. }), _) if is_path => {
+            let is_it = |argument: &Argument| argument.name.as_ref().is_none_or(|name| &*name.text == "path");
+            let path = Argument { name: None, value: new.clone() };
+            match arguments.iter_mut().find(|argument| is_it(argument)) {
+                Some(argument) => *argument = path,
+                None => arguments.insert(0, path),
+            }
+        }
+        (from, _) if is_path => {
+            let word = ExprKind::Path(vec![Name { text: WEIGHTS.into(), span: new.span }]);
+            let callee = Box::new(Expr { kind: word, span: new.span });
+            let call = ExprKind::Call(callee, vec![Argument { name: None, value: new.clone() }]);
+            *from = Some(Expr { kind: call, span: new.span });
+        }
+        (from, _) => *from = Some(new.clone()),
+    }
+    Ok(())
 }
 
 fn too_deep(name: &Name, text: &str) -> Diagnostic {

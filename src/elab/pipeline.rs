@@ -62,6 +62,7 @@ pub fn elaborate_into<'a>(
     };
     machine.outline = super::unknown::outline(&pipeline);
     machine.check_sections(&pipeline);
+    machine.check_from(&pipeline);
     let params = machine.params(&pipeline, &scope);
     machine.set_training(true, pipeline.span);
     let (data, source_spans, sized) = machine.data(&pipeline, &scope);
@@ -84,6 +85,7 @@ pub fn elaborate_into<'a>(
         evaluate: EvaluateSpec::default(),
         // Filled when all has been evaluated: an import is made where it is first read.
         imports: Vec::new(),
+        weights: std::mem::take(&mut machine.weights),
         definitions: Vec::new(),
         export,
     };
@@ -343,6 +345,7 @@ impl Machine<'_> {
                     scope.define(&binding.name, Value::new(Kind::Poison, binding.name.span));
                     continue;
                 }
+                let bound = bound.and_then(|()| self.begin_with(binding, prefix, scope));
                 match bound {
                     Ok(()) if !self.twice.contains(&binding.name.span) => self.note_definition(binding, prefix, scope),
                     _ => scope.define(&binding.name, Value::new(Kind::Poison, binding.name.span)),

@@ -52,7 +52,7 @@ impl Reads {
     fn binding(&mut self, binding: &Binding) {
         self.expr(&binding.value);
         binding.repeat.iter().for_each(|repeat| self.expr(&repeat.count));
-        binding.when.iter().for_each(|when| self.expr(when));
+        binding.from.iter().chain(&binding.when).for_each(|clause| self.expr(clause));
     }
 
     fn entry(&mut self, entry: &Entry) {

@@ -193,7 +193,7 @@ fn in_section(section: &Section, used: &mut Names) {
 fn in_binding(binding: &Binding, used: &mut Names) {
     in_expr(&binding.value, used);
     binding.repeat.iter().for_each(|r| in_expr(&r.count, used));
-    binding.when.iter().for_each(|e| in_expr(e, used));
+    binding.from.iter().chain(&binding.when).for_each(|e| in_expr(e, used));
 }
 
 /// Names that an expression reads.

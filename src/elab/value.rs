@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::decl::Init;
 use crate::op::Type;
 use crate::source::Span;
-use crate::spec::{Clip, Duration, Optimizer, Schedule, SourceSpec, ViewOp, ViewSpec};
+use crate::spec::{Clip, Duration, Optimizer, Schedule, SourceSpec, ViewOp, ViewSpec, WeightsSpec};
 use crate::syntax::ast;
 
 /// A value and the place that it comes from.
@@ -81,6 +81,8 @@ pub enum Kind {
     SchedulePer(Schedule, f64),
     Optimizer(Optimizer),
     Clip(Clip),
+    /// What a module begins with.
+    Weights(Rc<WeightsSpec>),
     Init(Init),
     /// What a state starts from: the centres of a tensor's rows, found in that many rounds.
     KMeans(Tensor, usize),
@@ -144,6 +146,7 @@ impl Value {
             Kind::SchedulePer(..) => "a learning rate's schedule, which says `per`".into(),
             Kind::Optimizer(_) => "an optimizer".into(),
             Kind::Clip(_) => "a bound on gradients".into(),
+            Kind::Weights(_) => "weights of a file".into(),
             Kind::Init(_) | Kind::KMeans(..) => "an initial value".into(),
             Kind::Poison => "an error".into(),
         }

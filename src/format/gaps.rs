@@ -3,22 +3,25 @@
 use super::pieces::{Piece, PieceKind};
 
 /// Words that an operand follows or precedes, so that a bracket behind them is no call.
-const WORDS: [&str; 17] = [
+const WORDS: [&str; 18] = [
     "if", "else", "and", "or", "not", "for", "in", "when", "repeat", "as", "with", "update", "init", "require", "use",
-    "role", "path",
+    "role", "path", "from",
 ];
 
 /// Those that may be names too: no sign, and nothing that touches them, stands behind the word.
-const NAMES_TOO: [&str; 5] = ["as", "in", "init", "role", "path"];
+const NAMES_TOO: [&str; 6] = ["as", "in", "init", "role", "path", "from"];
 
 /// Those that stand behind an operand.
 const INFIX: [&str; 6] = ["if", "else", "and", "or", "when", "repeat"];
 
-/// Whether `first` of a line goes on with what ended in `before`, between the entries of a block.
-pub fn continues(before: Option<&Piece<'_>>, first: &Piece<'_>) -> bool {
+/// Whether a line of `pieces` goes on with what ended in `before`, between the entries of a block.
+pub fn continues(before: Option<&Piece<'_>>, pieces: &[Piece<'_>]) -> bool {
+    let Some(first) = pieces.first() else { return false };
+    // `from weights(…)`; with a sign behind it, it is a name.
+    let is_from = first.text == "from" && pieces.get(1).is_some_and(|second| second.kind == PieceKind::Name);
     let is_infix = match first.kind {
         PieceKind::Sign => first.text != "-" || before.is_some_and(ends_operand),
-        PieceKind::Name => INFIX.contains(&first.text),
+        PieceKind::Name => INFIX.contains(&first.text) || is_from,
         _ => false,
     };
     let is_open = before.is_some_and(|piece| piece.kind == PieceKind::Sign && piece.text != "?");

@@ -37,7 +37,7 @@ pub fn lines(text: &str) -> Vec<Line<'_>> {
             lines.pop();
         }
         let in_block = open.last().is_none_or(|(_, is_block)| *is_block);
-        let continues = in_block && !closes && gaps::continues(before.as_ref(), first);
+        let continues = in_block && !closes && gaps::continues(before.as_ref(), &pieces);
         let inside = open.last().map(|(line, _)| *line);
         let at = lines.len();
         for (index, piece) in pieces.iter().enumerate() {

@@ -29,6 +29,11 @@ pub struct Compiled {
 }
 
 impl Compiled {
+    /// Where what goes by `name` was written, such as `model.encoder`.
+    pub fn place(&self, name: &str) -> Option<Span> {
+        self.places.iter().find(|(other, _)| other == name).map(|(_, span)| *span)
+    }
+
     /// All warnings of a run on `pictures` pictures; without a count those that need none.
     pub fn warnings(&self, pictures: Option<usize>) -> Vec<Diagnostic> {
         let remarks = outlook::outlook(&self.program, pictures).into_iter().map(|remark| {

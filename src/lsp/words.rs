@@ -31,6 +31,10 @@ const WORDS: &[(&str, &str)] = &[
     ("section.state", "A tensor of a block that `update` writes after the step's values were read; no gradient."),
     ("section.update", "Gives a state its value for the next step."),
     ("section.repeat", "`BLOCK(…) repeat n as i` makes a list of modules, each with its own weights."),
+    (
+        "section.from",
+        "`encoder = vit(…) from weights(\"FILE\")`: the module begins with weights that were trained elsewhere.",
+    ),
     ("section.when", "Leaves the definition out where the condition does not hold."),
     // Units.
     ("unit.%", "A ratio: `75%` is 0.75. Where a duration is wanted, a share of the run."),
@@ -153,6 +157,11 @@ const WORDS: &[(&str, &str)] = &[
     ("adamw", "AdamW: decoupled weight decay (Loshchilov & Hutter 2019)."),
     ("sgd", "Stochastic gradient descent with momentum."),
     ("lars", "Layer-wise adaptive rates (You et al. 2017)."),
+    (
+        "weights",
+        "Weights of a safetensors file or a checkpoint of PyTorch, behind `from`; read when a run starts. `missing` and `unexpected` are \
+         patterns of tensors that one of both sides may lack.",
+    ),
     ("global_norm", "Bounds the norm of all gradients together."),
     ("each_norm", "Bounds the norm of each tensor's gradient."),
     ("cosine", "Warm-up, then half a cosine down to `end`; peaks at `base`, or at `base · batch_size / per`."),

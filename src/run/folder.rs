@@ -13,7 +13,7 @@ use super::lock::{Held, LOCK, is_held};
 use crate::graph::Program;
 
 /// Files of a run's folder.
-pub(super) const FILES: [&str; 10] = [
+pub(super) const FILES: [&str; 11] = [
     "pipeline.cmae",
     "resolved.ron",
     "started.ron",
@@ -21,6 +21,7 @@ pub(super) const FILES: [&str; 10] = [
     "metrics.jsonl",
     "features.json",
     "classified.json",
+    "weights.json",
     "last",
     "best",
     "report.html",
@@ -133,6 +134,12 @@ impl RunFolder {
         self.write("pipeline.cmae", text.as_bytes())?;
         self.write("resolved.ron", self.to_ron("resolved.ron", &program.spec, true)?.as_bytes())?;
         self.write("program.ron", self.to_ron("program.ron", program, false)?.as_bytes())
+    }
+
+    /// Writes what became of the files that modules began with.
+    pub fn write_loaded(&self, loaded: &impl Serialize) -> Result<(), RunError> {
+        let text = serde_json::to_vec_pretty(loaded).expect("names and counts are JSON");
+        self.write("weights.json", &text)
     }
 
     /// Name of the checkpoint with the best evaluation, if there was one.

@@ -79,7 +79,8 @@ pub fn tensors(path: &Path) -> Result<Vec<TensorReport>, RunError> {
     header.offset_keys().into_iter().map(report).collect()
 }
 
-fn figures(dtype: Dtype, bytes: &[u8]) -> (Option<TensorFigures>, u64) {
+/// Figures of the finite values of a tensor, and how many are not.
+pub fn figures(dtype: Dtype, bytes: &[u8]) -> (Option<TensorFigures>, u64) {
     match dtype {
         Dtype::F64 => over(bytes, f64::from_le_bytes),
         Dtype::F32 => over(bytes, |b| f64::from(f32::from_le_bytes(b))),

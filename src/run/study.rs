@@ -130,6 +130,9 @@ impl Study {
                 let finetune = self.finetune.as_ref()?;
                 let mut sets = finetune.set.clone();
                 of_seed(&mut sets);
+                if begins_with.is_none() {
+                    sets.push(format!("model.{}.weights=none", finetune.module));
+                }
                 Some(Cell {
                     way,
                     seed,
@@ -348,6 +351,7 @@ mod tests {
         assert_eq!(cells[1].sets, ["train.seed=3"]);
         assert_eq!(cells[1].begins_with, Some(("cmae-small-3".to_owned(), "encoder".to_owned())));
         assert_eq!((cells[4].way, &cells[4].begins_with), (None, &None));
+        assert_eq!(cells[4].sets, ["train.seed=3", "model.encoder.weights=none"]);
     }
 
     #[test]

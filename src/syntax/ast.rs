@@ -139,13 +139,15 @@ pub struct Binding {
     pub name: Name,
     pub value: Expr,
     pub repeat: Option<Repeat>,
+    /// `from weights(…)`: what its weights begin as.
+    pub from: Option<Expr>,
     pub when: Option<Expr>,
 }
 
 impl Binding {
     /// `name = value`, without clauses.
     pub fn plain(name: Name, value: Expr) -> Binding {
-        Binding { name, value, repeat: None, when: None }
+        Binding { name, value, repeat: None, from: None, when: None }
     }
 }
 

@@ -264,6 +264,7 @@ impl Builder<'_> {
                     let count = self.expr(parts.next().expect("`repeat` has a count"));
                     binding.repeat = Some(Repeat { count, index: parts.next().map(|p| self.name(p)) });
                 }
+                Rule::from => binding.from = clause.into_inner().nth(1).map(|p| self.expr(p)),
                 _ => binding.when = Some(self.when(clause)),
             }
         }

@@ -38,6 +38,9 @@ impl Display for Binding {
                 write!(f, " as {}", index.text)?;
             }
         }
+        if let Some(from) = &self.from {
+            write!(f, " from {from}")?;
+        }
         match &self.when {
             Some(when) => write!(f, " when {when}"),
             None => Ok(()),

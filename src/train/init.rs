@@ -14,6 +14,12 @@ pub fn initialise<E: Element>(layout: &Layout, seed: u64) -> Vec<E> {
     for (index, decl) in layout.tensors.iter().enumerate() {
         fill(&mut arena[layout.range(index)], decl, seed);
     }
+    copy(layout, &mut arena);
+    arena
+}
+
+/// Makes copies equal to their sources.
+pub fn copy<E: Element>(layout: &Layout, arena: &mut [E]) {
     for (index, decl) in layout.tensors.iter().enumerate() {
         if let Init::CopyOf(source) = &decl.init
             && let Some((_, from)) = layout.get(source)
@@ -21,7 +27,6 @@ pub fn initialise<E: Element>(layout: &Layout, seed: u64) -> Vec<E> {
             arena.copy_within(from, layout.offsets[index]);
         }
     }
-    arena
 }
 
 fn fill<E: Element>(values: &mut [E], decl: &TensorDecl, seed: u64) {

@@ -35,6 +35,7 @@ use crate::run::checkpoint::{self, Checkpoint, State, machine};
 use crate::run::memory::resident_memory;
 use crate::spec::{Classification, Clock, Evaluation, Spec};
 use crate::tensor::{Element, Pictures};
+use crate::weights::{self, Loaded};
 
 /// Broken pictures of a batch that are told by name.
 const BROKEN_NAMED: usize = 10;
@@ -161,7 +162,8 @@ impl<'a, E: Element> Training<'a, E> {
         }
         agreement::share(engine, &program.layout, &spec.train, &mut taken_up);
         let saved = taken_up.as_ref().map(|checkpoint| checkpoint.state.step);
-        let mut trainer = trainer(program, backend, clock, taken_up, options)?;
+        let (mut trainer, loaded) = trainer(program, backend, clock, taken_up, options)?;
+        loaded.iter().flat_map(Loaded::lines).for_each(|line| watch.say(&line));
         // A backend that cannot make this program's steps says so before a file of the run is written: the folder stays one that
         // another run may take. Steps by micro-batches are planned at the first.
         if let Some(folder) = folder {
@@ -175,6 +177,9 @@ impl<'a, E: Element> Training<'a, E> {
         let records = match folder {
             Some(folder) => {
                 let opened = Records::open(program, text, folder, &mut trainer, (&sources, fingerprints), options)?;
+                if !loaded.is_empty() {
+                    folder.write_loaded(&loaded)?;
+                }
                 if saved.is_some() && opened.compiled {
                     watch.say(
                         "warning: the step was compiled anew, by another plugin or for another device than before: results agree \
@@ -413,23 +418,27 @@ fn loader_options(spec: &Spec, options: &SessionOptions) -> LoaderOptions {
     }
 }
 
-/// A trainer from the pipeline's initial values, or from a checkpoint.
+/// A trainer from the pipeline's initial values and the files that it names, or from a checkpoint, which holds what came of both.
 fn trainer<'p, E: Element>(
     program: &'p Program,
     backend: Box<dyn Backend<E>>,
     clock: Clock,
     taken_up: Option<Checkpoint<E>>,
     options: &SessionOptions,
-) -> Result<Trainer<'p, E>, SessionError> {
+) -> Result<(Trainer<'p, E>, Vec<Loaded>), SessionError> {
     let open = |tensors| backend.open(program, tensors).map_err(StepError::from);
     let Some(Checkpoint { state, arena, slots }) = taken_up else {
         let mut tensors = init::initialise(&program.layout, program.spec.train.seed);
         imports::fill(program, &mut tensors, &options.imports)?;
-        return Ok(Trainer::new(program, open(tensors)?, clock));
+        let loaded = weights::load(program, &mut tensors)?;
+        if !loaded.is_empty() {
+            init::copy(&program.layout, &mut tensors);
+        }
+        return Ok((Trainer::new(program, open(tensors)?, clock), loaded));
     };
     let mut session = open(vec![E::ZERO; program.layout.total_len])?;
     session.restore(arena, slots, state.updates).map_err(StepError::from)?;
     let mut trainer = Trainer::new(program, session, clock);
     trainer.step = state.step;
-    Ok(trainer)
+    Ok((trainer, Vec::new()))
 }

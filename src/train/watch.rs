@@ -12,6 +12,7 @@ use crate::eval::Pass;
 use crate::eval::quality::QualityError;
 use crate::graph::Program;
 use crate::run::{RunError, RunFolder};
+use crate::weights::WeightsError;
 
 /// What a session tells while it runs, and how it learns that it shall stop.
 pub trait Watch {
@@ -83,6 +84,8 @@ pub enum SessionError {
     Run(#[from] RunError),
     #[error(transparent)]
     Import(#[from] ImportError),
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
     #[error(transparent)]
     Step(#[from] StepError),
     #[error(transparent)]

@@ -13,8 +13,8 @@ use safetensors::tensor::Dtype;
 use serde_json::Value;
 
 use super::map::Rule;
-use super::pattern::closest;
 use super::tolerance::{Tolerance, Tolerances};
+use crate::pattern::closest;
 
 /// Values of a tensor, row-major.
 #[derive(Debug, Clone, PartialEq)]

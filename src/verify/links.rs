@@ -9,10 +9,10 @@ use std::ops::Range;
 
 use super::file::{Fixture, Tensor};
 use super::map::Rule;
-use super::pattern::closest;
 use super::problem::Problem;
 use crate::graph::{Graph, Layout, TensorKind};
 use crate::op::Op;
+use crate::pattern::closest;
 use crate::spec::glob_matches;
 use crate::tensor::Element;
 

@@ -63,7 +63,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::pattern::{Pattern, PatternError};
+use crate::pattern::{Pattern, PatternError};
 
 /// Which graph of the pipeline is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,7 +11,6 @@ pub mod file;
 mod given;
 pub mod links;
 pub mod map;
-pub mod pattern;
 pub mod plan;
 mod problem;
 pub mod report;

@@ -12,10 +12,10 @@ use super::compare::Absolute;
 use super::file::{Fixture, Values};
 use super::links::Links;
 use super::map::{Map, Mode};
-use super::pattern::closest;
 use super::problem::Problem;
 use crate::graph::{Graph, InputKind, Layout, Program, TensorKind};
 use crate::op::DType;
+use crate::pattern::closest;
 use crate::spec::glob_matches;
 use crate::tensor::{HostTensor, InputValue};
 

@@ -7,6 +7,7 @@
 #[allow(dead_code, reason = "the other test binary reads them")]
 mod made;
 mod sources;
+mod weights;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

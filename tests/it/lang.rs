@@ -11,7 +11,7 @@ use cmae::syntax::{parse_expr, parse_file};
 use crate::command::root;
 use crate::pages::Page;
 
-const PAGES: [&str; 15] = [
+const PAGES: [&str; 16] = [
     "wrong",
     "evaluate",
     "ranges",
@@ -21,6 +21,7 @@ const PAGES: [&str; 15] = [
     "limits",
     "newcomers",
     "variants",
+    "weights",
     "syntax_separators",
     "syntax_brackets",
     "syntax_letters",

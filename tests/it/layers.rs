@@ -15,13 +15,13 @@ const FLOORS: [&[(&str, &[&str])]; 10] = [
     &[("cli", &[])],
     &[("verify", &["train"]), ("train", &["eval"]), ("report", &["eval"]), ("eval", &[])],
     &[("data", &[]), ("run", &["data"]), ("backend", &[])],
-    &[("plan", &[]), ("ranks", &[]), ("lsp", &[])],
+    &[("plan", &[]), ("ranks", &[]), ("lsp", &[]), ("weights", &[])],
     &[("graph", &[])],
     &[("shape", &[])],
     &[("elab", &[]), ("format", &[])],
     &[("decl", &["spec", "op"]), ("tensor", &["op", "spec"]), ("syntax", &[]), ("op", &[]), ("spec", &[])],
     &[("diag", &[])],
-    &[("source", &[]), ("wide", &[])],
+    &[("source", &[]), ("wide", &[]), ("pattern", &[])],
 ];
 
 /// Files of Rust below `folder` and the module that each is, as names from the crate's root down.

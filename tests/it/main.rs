@@ -104,6 +104,7 @@ mod variants;
 mod verified;
 mod verify;
 mod views;
+mod weights;
 mod xla;
 mod xla_devices;
 mod xla_offline;

@@ -36,7 +36,7 @@
 ["param" "state" "update" "init" "add" "remove"] @keyword
 ["frozen" "role" "path" "parameters" "evaluate" "train"] @keyword
 (section_name) @keyword
-["for" "in" "repeat" "when" "if" "else" "require"] @keyword
+["for" "in" "repeat" "from" "when" "if" "else" "require"] @keyword
 ["and" "or" "not"] @keyword.operator
 
 ; Values

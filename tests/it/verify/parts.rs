@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use cmae::graph::{Graph, Init, Layout, Node, TensorDecl, TensorKind};
 use cmae::op::{Op, Type};
+use cmae::pattern::{Pattern, PatternError, closest};
 use cmae::spec::Role;
 use cmae::verify::compare::{Absolute, Comparison, compare};
 use cmae::verify::file::{NullGradient, Tensor, Values};
 use cmae::verify::links::Links;
 use cmae::verify::map::{FixedPositions, MapError};
-use cmae::verify::pattern::{Pattern, PatternError, closest};
 use cmae::verify::tolerance::Tolerances;
 use cmae::verify::{Fixture, Map, Mode, Tolerance};
 

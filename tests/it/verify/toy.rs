@@ -136,6 +136,7 @@ fn spec() -> Spec {
             log_every_steps: 1,
         },
         evaluate: EvaluateSpec::default(),
+        weights: Vec::new(),
         imports: Vec::new(),
         definitions: Vec::new(),
         export: None,

@@ -1,6 +1,6 @@
 //! Patterns over dotted names: `encoder.blocks.{i}.attn.qkv.{rest}`.
 //!
-//! Before: [`super::map`] reads them. After: [`super::links`] matches a pipeline's paths and fills in a file's names.
+//! Mappings of `verify` and naming schemes of `weights` are written in them.
 //!
 //! **Invariant:** a match covers the whole name, and a placeholder that stands twice holds the same text both times.
 
