@@ -80,7 +80,7 @@ PAGES = [
 # Pages that list a folder's files: a link to the folder leads there, and its files stand below them.
 FOLDERS = {"pipelines": "docs/methods", "stdlib": "docs/stdlib"}
 # Pages that others link to, and that no list holds.
-LONE = ["src/data/source/digits/CREDITS", "tests/golden/generate/README"]
+LONE = ["src/data/source/digits/CREDITS", "tests/golden/generate/README", "tests/exchange/README"]
 
 
 class FileParser(Parser):
