@@ -270,7 +270,8 @@ fn other_classes(
     let classes = |name: &str| data.source(name).and_then(SourceSpec::classes);
     let (asked, known) = (classes(asked)?, classes(known)?);
     (asked != known).then(|| {
-        let message = format!("`{callee}` asks for {asked} by pictures that are labelled with {known}");
+        let by = if callee == "knn" { "neighbours that are" } else { "what is" };
+        let message = format!("`{callee}` asks for {asked} by {by} labelled with {known}");
         Diagnostic::new(Code::OtherClasses, message)
             .label(asked_span, asked)
             .label(known_span, known)
