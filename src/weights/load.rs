@@ -173,7 +173,8 @@ fn module<E: Element>(program: &Program, spec: &WeightsSpec, arena: &mut [E]) ->
             used.iter().filter_map(|name| Some(name.strip_prefix(prefix.as_str())?.to_owned())).collect();
         let patterns = patterns(&left, &used);
         // The sizes tell why blocks are left over.
-        let sizes = sizes.filter(|_| patterns.iter().any(|pattern| pattern.contains(".*.")));
+        let blocks: HashSet<&str> = used.iter().filter_map(|name| block(name)).collect();
+        let sizes = sizes.filter(|_| left.iter().filter_map(|name| block(name)).any(|of| !blocks.contains(of)));
         return Err(WeightsError::Unexpected { module, path, names: left, patterns, sizes });
     }
     Ok(told)
@@ -240,20 +241,35 @@ fn of(pieces: &[Piece], by_name: &HashMap<&str, &ForeignTensor>) -> String {
 fn patterns(left: &[String], others: &[String]) -> Vec<String> {
     let first = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
     let taken: HashSet<String> = others.iter().map(|name| first(name)).collect();
-    let pattern = |name: &String| match (taken.contains(&first(name)), name.contains('.')) {
-        (false, true) => format!("{}.*", first(name)),
+    let taken_blocks: HashSet<&str> = others.iter().filter_map(|name| block(name)).collect();
+    let pattern = |name: &String| match (block(name), taken.contains(&first(name))) {
+        // All of a block.
+        (Some(block), true) if !taken_blocks.contains(block) => format!("{block}*"),
         // `blocks.12.norm1.weight`: of any block.
-        (true, _) => {
+        (_, true) => {
             let any = |part: &str| if part.parse::<u64>().is_ok() { "*".to_owned() } else { part.to_owned() };
             name.split('.').map(any).collect::<Vec<_>>().join(".")
         }
-        (false, false) => name.clone(),
+        (_, false) if name.contains('.') => format!("{}.*", first(name)),
+        (_, false) => name.clone(),
     };
     let patterns: BTreeSet<String> = left.iter().map(pattern).collect();
     match patterns.len() {
         0..=8 => patterns.into_iter().collect(),
         _ => vec!["*".to_owned()],
     }
+}
+
+/// `encoder.layer.3.` of `encoder.layer.3.norm1.weight`: up to the first number.
+fn block(name: &str) -> Option<&str> {
+    let mut end = 0;
+    for part in name.split('.') {
+        end += part.len() + 1;
+        if part.parse::<u64>().is_ok() {
+            return name.get(..end);
+        }
+    }
+    None
 }
 
 /// The sizes of the network in the file, as one writes them.
