@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::context::Context;
 use super::words;
 use super::world::World;
-use crate::elab::{Kind, What};
+use crate::elab::{EVALUATION_CALLS, Kind, What};
 use crate::source::{Sources, Span};
 
 /// What can be called, as its text says it.
@@ -110,6 +110,12 @@ pub fn callee(world: &World<'_>, callee: &str, byte: usize) -> Option<Callee> {
     let analysis = &world.analysis;
     if callee.contains("::") {
         return Callee::of_word(callee);
+    }
+    // Whatever else goes by these names is not called there.
+    if EVALUATION_CALLS.contains(&callee)
+        && Context::at(world.document.text.as_str(), byte).bodies().first() == Some(&"evaluate")
+    {
+        return Callee::of_word(&format!("evaluate.{callee}"));
     }
     let names: Vec<std::sync::Arc<str>> = callee.split('.').map(|name| name.trim().into()).collect();
     if let Some((value, analysis)) = super::reach::reached(world, &names, byte) {
