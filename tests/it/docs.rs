@@ -250,7 +250,7 @@ fn pipelines_in_the_docs_compile() {
     for (page, folder, expected) in [
         ("your_own_method", "docs", 3),
         ("language", "docs", 3),
-        ("evaluation", "pipelines", 1),
+        ("evaluation", "pipelines", 2),
         ("weights", "docs", 1),
     ] {
         let text = fs::read_to_string(root(&format!("docs/{page}.md"))).expect("it is in the repository");
