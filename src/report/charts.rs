@@ -170,6 +170,9 @@ fn accuracy(runs: &Named, name: &str) -> Chart {
     found.note = match known.map(|known| &known.how) {
         Some(Judging::Knn(spec)) => {
             let own = run.evaluation("left_one_out").map_or("", |_| "; leave one out: no picture votes for itself");
+            if let [first, _, ..] = spec.k[..] {
+                found.lines.iter_mut().for_each(|line| line.label = format!("k = {first}"));
+            }
             // Of several the first goes on under the plain name; the others are lines beside it.
             for (at, k) in spec.k.iter().enumerate().skip(1) {
                 let key = format!("evaluation/{name}_accuracy_k{k}");
