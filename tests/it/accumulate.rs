@@ -20,7 +20,7 @@ use crate::methods::{Method, batch, compile, page, sets_of, start, trainer_from}
 const COUPLED: [&str; 1] = ["sim_vitb"];
 
 /// Pipelines whose losses are means over samples.
-const ONCE: [&str; 16] = [
+const ONCE: [&str; 17] = [
     "beit_vitb",
     "cae_vitb",
     "cim_revdet_vitb",
@@ -28,6 +28,7 @@ const ONCE: [&str; 16] = [
     "crossmae_vitb",
     "data2vec_vitb",
     "dino_vitb",
+    "finetune_vitb",
     "ibot_vitb",
     "ijepa_vitb",
     "mae_vitb",

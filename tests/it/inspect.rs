@@ -107,7 +107,7 @@ fn what_cannot_be_inspected_is_said() {
     let missing = folder.path().join("missing");
     for (path, parts) in [
         (folder.path(), ["program.ron", "state.ron"]),
-        (&file, ["notes.txt", "not a whole safetensors file"]),
+        (&file, ["notes.txt", "neither a safetensors file nor a checkpoint of PyTorch"]),
         (&missing, ["cannot read", "missing"]),
     ] {
         let error = fail(&["inspect", text(path)]);
