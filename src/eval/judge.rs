@@ -81,6 +81,9 @@ impl Taking {
     }
 }
 
+/// Which evaluations are wanted.
+type Chooses<'c> = &'c dyn Fn(&Evaluation) -> bool;
+
 /// Gives features of batches to a sink.
 type Make<'m> = &'m mut dyn FnMut(&mut EvalBatches, Sink<'_, QualityError>) -> Result<(), QualityError>;
 
@@ -262,7 +265,7 @@ impl Judge {
     /// By the outputs that the evaluations judge, each made once. Gives `features` of the queries too.
     fn of_session<E: Element>(
         &self,
-        (bank, what, due): (&Chosen, &'static str, &dyn Fn(&Evaluation) -> bool),
+        (bank, what, due): (&Chosen, &'static str, Chooses<'_>),
         session: &mut dyn Session<E>,
         program: &Program,
         look: Look<'_>,

@@ -186,7 +186,7 @@ fn is_mean(graph: &Graph) -> bool {
         match &node.op {
             Op::Mean { .. } => return true,
             // What only shapes a value anew.
-            Op::Reshape { .. } => at = node.inputs.first().copied(),
+            Op::Reshape => at = node.inputs.first().copied(),
             _ => return false,
         }
     }

@@ -20,7 +20,7 @@ pub enum WeightsError {
     #[error("{path} asks for `{name}`, which a file of weights has no use for; nothing of it was run")]
     Refused { path: PathBuf, name: String },
     #[error("`{module}` begins with weights of {path}, and there is no scheme of names `{name}`")]
-    UnknownScheme { module: String, path: PathBuf, name: String, known: Vec<String>, near: Option<String> },
+    UnknownScheme { module: String, path: PathBuf, name: String, known: Vec<String>, near: Option<Box<str>> },
     #[error("{path} holds nothing for `{module}`: {what}")]
     NoMatch { module: String, path: PathBuf, what: String, help: String },
     #[error("{path} holds several networks that fit `{module}`: {}", quoted(.prefixes))]
@@ -28,7 +28,7 @@ pub enum WeightsError {
     #[error("{path} lacks {} of `{module}`: {}", count(.names), told(.names))]
     Missing { module: String, path: PathBuf, names: Vec<String>, patterns: Vec<String> },
     #[error("{path} holds {} that `{module}` has no place for: {}", count(.names), told(.names))]
-    Unexpected { module: String, path: PathBuf, names: Vec<String>, patterns: Vec<String>, sizes: Option<String> },
+    Unexpected { module: String, path: PathBuf, names: Vec<String>, patterns: Vec<String>, sizes: Option<Box<str>> },
     /// Each as `name is [a] here, [b] there`.
     #[error("{} of {path} {} other shapes than those of `{module}`: {}", count(.tensors), plural(.tensors), told_plain(.tensors))]
     Shape { module: String, path: PathBuf, tensors: Vec<String>, help: String },

@@ -175,7 +175,13 @@ fn module<E: Element>(program: &Program, spec: &WeightsSpec, arena: &mut [E]) ->
         // The sizes tell why blocks are left over.
         let blocks: HashSet<&str> = used.iter().filter_map(|name| block(name)).collect();
         let sizes = sizes.filter(|_| left.iter().filter_map(|name| block(name)).any(|of| !blocks.contains(of)));
-        return Err(WeightsError::Unexpected { module, path, names: left, patterns, sizes });
+        return Err(WeightsError::Unexpected {
+            module,
+            path,
+            names: left,
+            patterns,
+            sizes: sizes.map(String::into_boxed_str),
+        });
     }
     Ok(told)
 }
@@ -197,7 +203,7 @@ fn named_scheme<'s>(spec: &'s WeightsSpec, path: &Path) -> Result<Option<&'s str
             path: path.to_owned(),
             name: spec.names.clone(),
             known: known().map(str::to_owned).collect(),
-            near: nearest(&spec.names, known()).map(str::to_owned),
+            near: nearest(&spec.names, known()).map(Into::into),
         }),
     }
 }

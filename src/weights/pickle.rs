@@ -266,7 +266,7 @@ impl<'b> Scan<'b> {
                 self.name(module, name)?;
             }
             // EXT1, EXT2, EXT4: functions by number, as nobody has agreed on.
-            0x82 | 0x83 | 0x84 => return Err(Fault::Refused("a function by number".to_owned())),
+            0x82..=0x84 => return Err(Fault::Refused("a function by number".to_owned())),
             // NEXT_BUFFER, READONLY_BUFFER: bytes that are not in the file.
             0x97 | 0x98 => return Err(Fault::Damaged("its pickle wants bytes from elsewhere".to_owned())),
             // Marks, containers, calls, constants: what is on the stack alone.
