@@ -35,6 +35,7 @@ include_patterns = [
     "src/diag/codes/*.md",
     "src/data/source/digits/CREDITS.md",
     "tests/golden/generate/README.md",
+    "tests/exchange/README.md",
     "editors/README.md",
     "grammar/cmae.pest",
     "pipelines/**.cmae",
