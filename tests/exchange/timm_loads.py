@@ -23,6 +23,9 @@ TOLERANCE = 1e-5  # of the largest value
 # Stages of our own, for which timm has no network; and features behind a norm that is no part of the encoder.
 OTHER = {"cmae_hybridb", "finetune_vitb"}
 
+# Where features are judged of another module than the one that the file names for export.
+JUDGED = {"simdino_vitb": ["--module", "momentum.encoder"]}
+
 
 def cmaec(*arguments: str) -> str:
     done = subprocess.run([CMAEC, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -51,7 +54,7 @@ def imports(pipeline: str) -> list[tuple[str, str]]:
     return [(alias, name) for name, alias in found] + (imports(base.group(1)) if base else [])
 
 
-def train(pipeline: str, sets: list[str], data: Path, out: Path) -> None:
+def train(pipeline: str, sets: list[str], data: Path, out: Path, view: list[str] = []) -> None:  # noqa: B006
     """Some steps; what is imported is trained before it."""
     more = []
     for alias, name in imports(pipeline):
@@ -60,9 +63,7 @@ def train(pipeline: str, sets: list[str], data: Path, out: Path) -> None:
         train(name, own, data, out / alias)
         more += ["--with", f"{alias}={out / alias / 'run'}"]
     known = [f"data.{source}=npy(\"{data}\")" for source in ("train", "val")]
-    # Of their own size: nothing is resampled.
-    view = f"views.eval=resize((32px, 32px)) |> normalize(mean: {MEAN}, std: {STD})"
-    for setting in [*sets, *known, view, "data.channels=3", "data.batch_size=16", "train.epochs=1"]:
+    for setting in [*sets, *known, *view, "data.channels=3", "data.batch_size=16", "train.epochs=1"]:
         more += ["--set", setting]
     cmaec("run", f"pipelines/{pipeline}.cmae", "--out", str(out / "run"), *more)
 
@@ -88,9 +89,11 @@ def main() -> None:
         for name in wanted:
             out = folder / name
             own = [s for s in rows[name] if not s.startswith("data.")]
-            train(name, common + own, data, out)
+            # Of the pictures' own size: nothing is resampled.
+            view = [f"views.eval=resize((32px, 32px)) |> normalize(mean: {MEAN}, std: {STD})"]
+            train(name, common + own, data, out, view)
             encoder, features = out / "encoder.safetensors", out / "features.safetensors"
-            cmaec("export", str(out / "run"), "-o", str(encoder), "--format", "timm")
+            cmaec("export", str(out / "run"), "-o", str(encoder), "--format", "timm", *JUDGED.get(name, []))
             cmaec("features", str(out / "run"), "--data", str(data), "-o", str(features))
             with safe_open(encoder, "pt") as file:
                 line = file.metadata()["timm"]
