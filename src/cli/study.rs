@@ -157,11 +157,11 @@ impl Job<'_> {
     fn commands(&self, cell: &Cell) -> Vec<Vec<String>> {
         let folder = |name: &str| self.out.join(name).display().to_string();
         let mut commands = Vec::new();
-        let mut sets = cell.sets.clone();
+        let mut begins_with = Vec::new();
         if let Some((from, module)) = &cell.begins_with {
             let file = format!("{}.safetensors", folder(from));
             commands.push(["export", &folder(from), "-o", &file].map(str::to_owned).to_vec());
-            sets.push(format!("model.{module}.weights=\"{file}\""));
+            begins_with.extend(["--weights".to_owned(), format!("{module}={file}")]);
         }
         let pipeline = match cell.pipeline.starts_with("std::") {
             true => cell.pipeline.clone(),
@@ -171,7 +171,8 @@ impl Job<'_> {
             }
         };
         let mut run = ["run", &pipeline, "--out", &folder(&cell.folder), "--resume"].map(str::to_owned).to_vec();
-        sets.into_iter().for_each(|set| run.extend(["--set".to_owned(), set]));
+        cell.sets.iter().for_each(|set| run.extend(["--set".to_owned(), set.clone()]));
+        run.extend(begins_with);
         if self.args.backend != AUTO {
             run.extend(["--backend".to_owned(), self.args.backend.clone()]);
         }

@@ -16,7 +16,7 @@ use super::pipeline;
 pub struct Chosen {
     #[arg(value_name = "RUN")]
     run: PathBuf,
-    /// `best` by the kNN accuracy of its evaluations (the newest, where none has one), `last`, or a name such as step-00001200; by default the newest that is whole.
+    /// `best` by the accuracy that its pipeline judges first (the newest, where there is none), `last`, or a name such as step-00001200; by default the newest that is whole.
     #[arg(long, value_name = "NAME")]
     checkpoint: Option<String>,
 }

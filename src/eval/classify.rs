@@ -12,7 +12,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::features::Features;
-use crate::run::tensor_file::{WriteError, write_atomically};
+use crate::run::tensor_file::{WriteError, write_json};
 
 /// Intervals of confidence of equal width, as Guo et al. 2017 take them.
 pub const BINS: usize = 15;
@@ -140,9 +140,7 @@ impl Verdicts {
 impl Classified {
     /// Writes the figures to `path` as JSON.
     pub fn write(&self, path: &Path) -> Result<(), WriteError> {
-        let text = serde_json::to_string(self)
-            .map_err(|error| WriteError::Layout { path: path.to_owned(), message: error.to_string() })?;
-        write_atomically(path, text.as_bytes()).map_err(|source| WriteError::Io { path: path.to_owned(), source })
+        write_json(path, self)
     }
 }
 

@@ -10,7 +10,7 @@ use nalgebra::{DMatrix, SymmetricEigen};
 use serde::{Deserialize, Serialize};
 
 use super::features::{Features, unit_row};
-use crate::run::tensor_file::{WriteError, write_atomically};
+use crate::run::tensor_file::{WriteError, write_json};
 
 /// Points of a map at most: more would hide one another.
 pub const MAX_POINTS: usize = 1500;
@@ -91,9 +91,7 @@ fn principal_axes(centred: &DMatrix<f64>) -> (DMatrix<f64>, [f64; 2]) {
 impl FeatureMap {
     /// Writes the map to `path` as JSON.
     pub fn write(&self, path: &Path) -> Result<(), WriteError> {
-        let text = serde_json::to_string(self)
-            .map_err(|error| WriteError::Layout { path: path.to_owned(), message: error.to_string() })?;
-        write_atomically(path, text.as_bytes()).map_err(|source| WriteError::Io { path: path.to_owned(), source })
+        write_json(path, self)
     }
 }
 

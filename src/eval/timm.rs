@@ -77,6 +77,7 @@ pub fn network(program: &Program, module_path: &str, tensors: &[Named<'_>]) -> R
         let absolute = if positions.is_some() { "True" } else { "False" };
         let shared = if is_shared { "True" } else { "False" };
         add(&format!("use_abs_pos_emb={absolute}, use_rel_pos_bias=False, use_shared_rel_pos_bias={shared}"));
+        // Any number: it makes the layer scale, and the file's values take its place.
         add(&format!("init_values={}", if is_scaled { "0.1" } else { "None" }));
     } else {
         if is_scaled {

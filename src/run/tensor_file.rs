@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, TensorView};
+use serde::Serialize;
 use serde_json::json;
 
 use crate::tensor::Element;
@@ -143,6 +144,13 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     set_usual_permissions(file.as_file())?;
     file.persist(path).map_err(|error| error.error)?;
     Ok(())
+}
+
+/// Writes `value` to `path` as JSON, in the same way.
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), WriteError> {
+    let text = serde_json::to_string(value)
+        .map_err(|error| WriteError::Layout { path: path.to_owned(), message: error.to_string() })?;
+    write_atomically(path, text.as_bytes()).map_err(|source| WriteError::Io { path: path.to_owned(), source })
 }
 
 /// The folder that `path` lies in.

@@ -8,8 +8,8 @@ use crate::diag::{Code, Diagnostic, Reported};
 use crate::elab::{Bag, Bound, Kind, Value};
 use crate::source::Span;
 use crate::spec::{
-    BASELINE_LIMIT, Classification, DataSpec, EvaluateSpec, Evaluation, Judging, KnnSpec, Limit, LinearSpec, Solver,
-    SourceSpec,
+    BASELINE_LIMIT, Classification, DataSpec, Duration, EvaluateSpec, Evaluation, Judging, KnnSpec, Limit, LinearSpec,
+    Solver, SourceSpec,
 };
 
 use super::evaluate::{Call, Outputs};
@@ -49,6 +49,31 @@ pub const CLASSIFY: &[&str] = &["logits", "classes?", "queries?", "every?", "que
 /// Parameters of `linear` that only SGD has.
 const OF_SGD: [&str; 4] = ["learning_rates", "weight_decays", "epochs", "batch_size"];
 
+/// A kind of call that judges a value.
+struct Judges {
+    callee: &'static str,
+    parameters: &'static [&'static str],
+    /// The parameter that is judged.
+    judged: &'static str,
+    /// Those of the source that is known, data.train by itself, and of the one that is asked, data.val.
+    sources: [&'static str; 2],
+}
+
+const OF_KNN: Judges = Judges { callee: "knn", parameters: KNN, judged: "features", sources: ["bank", "queries"] };
+const OF_LINEAR: Judges =
+    Judges { callee: "linear", parameters: LINEAR, judged: "features", sources: ["train", "val"] };
+const OF_CLASSIFY: Judges =
+    Judges { callee: "classify", parameters: CLASSIFY, judged: "logits", sources: ["classes", "queries"] };
+
+/// What such a call has, of whatever kind.
+struct Judged {
+    bag: Bag,
+    /// The output of the graph that is judged.
+    output: String,
+    every: Duration,
+    sources: [String; 2],
+}
+
 impl Bound<'_> {
     pub(super) fn knn(
         &mut self,
@@ -56,13 +81,7 @@ impl Bound<'_> {
         spec: &mut EvaluateSpec,
         outputs: &mut Outputs,
     ) -> Result<(), Reported> {
-        let Call { name, arguments, span, scope } = call;
-        self.named_once("knn", &call, spec)?;
-        let bag = self.machine.bind_builtin("knn", KNN, arguments, span, scope)?;
-        let output = self.judged("knn", &call, bag.get("features"), outputs)?;
-        let every = self.duration(bag.get("every"), "`every` of `knn`")?;
-        let bank = self.source_of("knn", "bank", "train", bag.get("bank"), span)?;
-        let queries = self.source_of("knn", "queries", "val", bag.get("queries"), span)?;
+        let Judged { bag, output, every, sources: [bank, queries] } = self.begin(&OF_KNN, &call, spec, outputs)?;
         let knn = (|| {
             Ok(KnnSpec {
                 bank,
@@ -76,8 +95,8 @@ impl Bound<'_> {
             })
         })();
         let knn = self.machine.check(knn)?;
-        self.check_classes("knn", span, &knn.bank, &knn.queries);
-        spec.evaluations.push(Evaluation { name: name.to_owned(), output, how: Judging::Knn(knn) });
+        self.check_classes("knn", call.span, &knn.bank, &knn.queries);
+        spec.evaluations.push(Evaluation { name: call.name.to_owned(), output, how: Judging::Knn(knn) });
         Ok(())
     }
 
@@ -87,13 +106,7 @@ impl Bound<'_> {
         spec: &mut EvaluateSpec,
         outputs: &mut Outputs,
     ) -> Result<(), Reported> {
-        let Call { name, arguments, span, scope } = call;
-        self.named_once("linear", &call, spec)?;
-        let bag = self.machine.bind_builtin("linear", LINEAR, arguments, span, scope)?;
-        let output = self.judged("linear", &call, bag.get("features"), outputs)?;
-        let every = self.duration(bag.get("every"), "`every` of `linear`")?;
-        let train = self.source_of("linear", "train", "train", bag.get("train"), span)?;
-        let val = self.source_of("linear", "val", "val", bag.get("val"), span)?;
+        let Judged { bag, output, every, sources: [train, val] } = self.begin(&OF_LINEAR, &call, spec, outputs)?;
         let linear = (|| {
             Ok(LinearSpec {
                 train,
@@ -106,8 +119,8 @@ impl Bound<'_> {
             })
         })();
         let linear = self.machine.check(linear)?;
-        self.check_classes("linear", span, &linear.train, &linear.val);
-        spec.evaluations.push(Evaluation { name: name.to_owned(), output, how: Judging::Linear(linear) });
+        self.check_classes("linear", call.span, &linear.train, &linear.val);
+        spec.evaluations.push(Evaluation { name: call.name.to_owned(), output, how: Judging::Linear(linear) });
         Ok(())
     }
 
@@ -117,19 +130,32 @@ impl Bound<'_> {
         spec: &mut EvaluateSpec,
         outputs: &mut Outputs,
     ) -> Result<(), Reported> {
-        let Call { name, arguments, span, scope } = call;
-        self.named_once("classify", &call, spec)?;
-        let bag = self.machine.bind_builtin("classify", CLASSIFY, arguments, span, scope)?;
-        let output = self.judged("classify", &call, bag.get("logits"), outputs)?;
-        let every = self.duration(bag.get("every"), "`every` of `classify`")?;
-        let classes = self.source_of("classify", "classes", "train", bag.get("classes"), span)?;
-        let queries = self.source_of("classify", "queries", "val", bag.get("queries"), span)?;
+        let Judged { bag, output, every, sources: [classes, queries] } =
+            self.begin(&OF_CLASSIFY, &call, spec, outputs)?;
         let query_limit = bag.limit("query_limit", Limit::default());
         let query_limit = self.machine.check(query_limit)?;
-        self.check_classes("classify", span, &classes, &queries);
-        let name = name.to_owned();
+        self.check_classes("classify", call.span, &classes, &queries);
+        let name = call.name.to_owned();
         spec.classifications.push(Classification { name, output, classes, queries, query_limit, every });
         Ok(())
+    }
+
+    /// Binds what all kinds of calls have.
+    fn begin(
+        &mut self,
+        kind: &Judges,
+        call: &Call<'_>,
+        spec: &EvaluateSpec,
+        outputs: &mut Outputs,
+    ) -> Result<Judged, Reported> {
+        let Judges { callee, parameters, judged, sources: [known, asked] } = *kind;
+        self.named_once(callee, call, spec)?;
+        let bag = self.machine.bind_builtin(callee, parameters, call.arguments, call.span, call.scope)?;
+        let output = self.judged((callee, judged), call, bag.get(judged), outputs)?;
+        let every = self.duration(bag.get("every"), &format!("`every` of `{callee}`"))?;
+        let known = self.source_of(callee, known, "train", bag.get(known), call.span)?;
+        let asked = self.source_of(callee, asked, "val", bag.get(asked), call.span)?;
+        Ok(Judged { bag, output, every, sources: [known, asked] })
     }
 
     /// Refuses a second evaluation of one name.
@@ -149,7 +175,7 @@ impl Bound<'_> {
     /// first value that is judged is.
     fn judged(
         &mut self,
-        callee: &str,
+        (callee, parameter): (&str, &str),
         call: &Call<'_>,
         given: Option<&Value>,
         outputs: &mut Outputs,
@@ -174,7 +200,6 @@ impl Bound<'_> {
         if matches!(value.kind, Kind::Poison) {
             return Err(Reported);
         }
-        let parameter = if callee == "classify" { "logits" } else { "features" };
         let id = self.rows(&format!("`{parameter}` of `{callee}`"), value)?;
         let output = match features {
             Some(features) if features != id => format!("evaluate.{}", call.name),

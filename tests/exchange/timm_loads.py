@@ -54,7 +54,7 @@ def imports(pipeline: str) -> list[tuple[str, str]]:
     return [(alias, name) for name, alias in found] + (imports(base.group(1)) if base else [])
 
 
-def train(pipeline: str, sets: list[str], data: Path, out: Path, view: list[str] = []) -> None:  # noqa: B006
+def train(pipeline: str, sets: list[str], data: Path, out: Path, view: tuple[str, ...] = ()) -> None:
     """Some steps; what is imported is trained before it."""
     more = []
     for alias, name in imports(pipeline):
@@ -90,7 +90,7 @@ def main() -> None:
             out = folder / name
             own = [s for s in rows[name] if not s.startswith("data.")]
             # Of the pictures' own size: nothing is resampled.
-            view = [f"views.eval=resize((32px, 32px)) |> normalize(mean: {MEAN}, std: {STD})"]
+            view = (f"views.eval=resize((32px, 32px)) |> normalize(mean: {MEAN}, std: {STD})",)
             train(name, common + own, data, out, view)
             encoder, features = out / "encoder.safetensors", out / "features.safetensors"
             cmaec("export", str(out / "run"), "-o", str(encoder), "--format", "timm", *JUDGED.get(name, []))

@@ -1,7 +1,5 @@
 //! Evaluation: kNN against scikit-learn's digits, collapse figures by hand, pictures pixel by pixel, files read back.
 
-use std::path::{Path, PathBuf};
-
 use cmae::backend::host::HostSession;
 use cmae::backend::{Backend, BackendError, Compute, Request, Results, Session};
 use cmae::data::DataError;
@@ -19,7 +17,9 @@ use cmae::graph::{Graph, Init, Layout, Program, TensorDecl, TensorKind};
 use cmae::run::tensor_file::{FileTensor, to_bytes};
 use cmae::spec::{EmaMoment, EmaSpec, MAX_PIXELS, Role, Schedule, SourceSpec};
 use cmae::tensor::{HostTensor, InputValue, Inputs, OutputValue};
-use cmae::verify::file::{Fixture, Values};
+use cmae::verify::file::Fixture;
+
+use crate::probes::{Digits, floats, ints};
 
 fn features(rows: &[&[f32]]) -> Features {
     Features { rows: rows.len(), dim: rows[0].len(), data: rows.concat() }
@@ -49,34 +49,15 @@ fn all<X>(feed: impl FnOnce(&mut dyn FnMut(Made) -> Result<(), X>) -> Result<(),
     Ok(all)
 }
 
-fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
-}
-
-fn floats(file: &Fixture, name: &str) -> Vec<f64> {
-    file.tensor(name).expect("the fixture holds it").values.to_f64()
-}
-
-fn ints(file: &Fixture, name: &str) -> Vec<i64> {
-    match &file.tensor(name).expect("the fixture holds it").values {
-        Values::Int(values) => values.clone(),
-        Values::Float(_) => panic!("{name} is float"),
-    }
-}
-
 #[test]
 fn knn_agrees_with_the_fixture() {
-    let file = Fixture::read(&golden("knn_linear.safetensors")).expect("it is in the repository");
-    let train = file.config.lookup("train").expect("in its config").as_u64().expect("a count") as usize;
-    let all: Vec<f32> = floats(&file, "input.features").iter().map(|&x| x as f32).collect();
-    let labels = ints(&file, "input.labels");
-    let dim = all.len() / labels.len();
-    let bank = Features { rows: train, dim, data: all[..train * dim].to_vec() };
-    let queries = Features { rows: labels.len() - train, dim, data: all[train * dim..].to_vec() };
+    let digits = Digits::read();
+    let (file, bank, queries) = (&digits.file, &digits.known, &digits.asked);
+    let (of_bank, of_queries) = digits.labels();
     for k in [1, 5, 20] {
-        let found = knn(&bank, &labels[..train], &queries, k, 0.07, None).expect("the fixture is sound");
-        assert_eq!(found.predictions, ints(&file, &format!("expect.knn{k}_predictions")), "k = {k}");
-        let expected = floats(&file, &format!("expect.knn{k}_scores"));
+        let found = knn(bank, of_bank, queries, k, 0.07, None).expect("the fixture is sound");
+        assert_eq!(found.predictions, ints(file, &format!("expect.knn{k}_predictions")), "k = {k}");
+        let expected = floats(file, &format!("expect.knn{k}_scores"));
         let classes = expected.len() / queries.rows;
         for (votes, expected) in found.votes.iter().zip(expected.chunks(classes)) {
             for (class, reference) in expected.iter().enumerate() {
@@ -85,7 +66,7 @@ fn knn_agrees_with_the_fixture() {
             }
         }
         let expected = file.config.lookup(&format!("accuracy.knn{k}")).expect("in its config");
-        assert_eq!(accuracy(&found.predictions, &labels[train..]), expected.as_f64().expect("a share"));
+        assert_eq!(accuracy(&found.predictions, of_queries), expected.as_f64().expect("a share"));
     }
 }
 

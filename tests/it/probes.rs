@@ -14,15 +14,15 @@ use crate::judging::{program_of, temporary};
 use crate::runs::{metrics, text, weights};
 
 /// Of `knn_linear`: features that are trained on, those that are classified, and labels of both.
-struct Digits {
-    file: Fixture,
-    known: Features,
-    asked: Features,
-    labels: Vec<i64>,
+pub struct Digits {
+    pub file: Fixture,
+    pub known: Features,
+    pub asked: Features,
+    pub labels: Vec<i64>,
 }
 
 impl Digits {
-    fn read() -> Digits {
+    pub fn read() -> Digits {
         let path = crate::command::root("tests/golden/knn_linear.safetensors");
         let file = Fixture::read(&path).expect("it is in the repository");
         let train = file.config.lookup("train").expect("in its config").as_u64().expect("a count") as usize;
@@ -34,16 +34,16 @@ impl Digits {
         Digits { file, known, asked, labels }
     }
 
-    fn labels(&self) -> (&[i64], &[i64]) {
+    pub fn labels(&self) -> (&[i64], &[i64]) {
         self.labels.split_at(self.known.rows)
     }
 }
 
-fn floats(file: &Fixture, name: &str) -> Vec<f64> {
+pub fn floats(file: &Fixture, name: &str) -> Vec<f64> {
     file.tensor(name).expect("the fixture holds it").values.to_f64()
 }
 
-fn ints(file: &Fixture, name: &str) -> Vec<i64> {
+pub fn ints(file: &Fixture, name: &str) -> Vec<i64> {
     match &file.tensor(name).expect("the fixture holds it").values {
         Values::Int(values) => values.clone(),
         Values::Float(_) => panic!("{name} is float"),
