@@ -3,6 +3,7 @@
 //! **Invariant:** every curve of the metrics is in one chart; what later versions log is a chart of its own.
 
 use super::chart::{Chart, Level, Line, Style, count};
+use super::names;
 use super::read::Run;
 use crate::run::metrics::evaluation_of;
 use crate::spec::evaluate::title;
@@ -136,7 +137,8 @@ fn evaluation(runs: &Named) -> Vec<Chart> {
             own.is_some_and(|own| own.starts_with("_accuracy") || own.ends_with("_pictures") || own == "_trained_on")
         };
         if !OTHERS.contains(&name) && !judged.iter().any(of_one) {
-            charts.push(named(name, &name.replace('_', " ")));
+            let (title, unit) = names::name(&key);
+            charts.push(Chart { percent: unit == "share", ..named(name, &title) });
         }
     }
     charts

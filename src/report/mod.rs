@@ -17,6 +17,7 @@ pub mod diagram;
 mod html;
 mod log;
 pub mod mermaid;
+mod names;
 mod page;
 mod pictures;
 mod read;
