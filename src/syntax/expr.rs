@@ -2,7 +2,7 @@
 
 use pest::iterators::Pair;
 
-use super::ast::{Argument, BinaryOp, Expr, ExprKind, Loop, Name, UnaryOp};
+use super::ast::{Argument, Expr, ExprKind, Loop, Name};
 use super::{Builder, Rule};
 use crate::diag::{Code, Diagnostic};
 use crate::source::Span;
@@ -30,9 +30,9 @@ impl Builder<'_> {
 
     fn conditional(&self, pair: Pair<'_, Rule>) -> Expr {
         let mut inner = pair.into_inner().filter(|p| !matches!(p.as_rule(), Rule::kw_if | Rule::kw_else));
-        let then = self.layer(inner.next().expect("a conditional has a value"));
+        let then = self.infixed(inner.next().expect("a conditional has a value"));
         let (Some(condition), Some(otherwise)) = (inner.next(), inner.next()) else { return then };
-        let condition = self.layer(condition);
+        let condition = self.infixed(condition);
         let otherwise = self.conditional(otherwise);
         let span = cover(then.span, otherwise.span);
         let kind =
@@ -40,64 +40,7 @@ impl Builder<'_> {
         Expr { kind, span }
     }
 
-    /// Any of the binary layers: operands with operators between them, left to right.
-    fn layer(&self, pair: Pair<'_, Rule>) -> Expr {
-        if pair.as_rule() == Rule::unary {
-            return self.unary(pair);
-        }
-        let rule = pair.as_rule();
-        let mut inner = pair.into_inner();
-        let mut value = self.layer(inner.next().expect("a layer has a first operand"));
-        while let Some(next) = inner.next() {
-            let (op, right) = match rule {
-                Rule::range => {
-                    let right = self.layer(next);
-                    value = join(value, right, ExprKind::Range);
-                    continue;
-                }
-                _ => (next.as_str().trim().to_owned(), inner.next().expect("an operator has a right operand")),
-            };
-            let right = self.layer(right);
-            let op = match op.as_str() {
-                "+" => BinaryOp::Add,
-                "-" => BinaryOp::Sub,
-                "*" => BinaryOp::Mul,
-                "/" => BinaryOp::Div,
-                "%" => BinaryOp::Rem,
-                "==" => BinaryOp::Equal,
-                "!=" => BinaryOp::NotEqual,
-                "<" => BinaryOp::Less,
-                "<=" => BinaryOp::LessEqual,
-                ">" => BinaryOp::Greater,
-                ">=" => BinaryOp::GreaterEqual,
-                "and" => BinaryOp::And,
-                _ => BinaryOp::Or,
-            };
-            value = join(value, right, |a, b| ExprKind::Binary(op, a, b));
-        }
-        value
-    }
-
-    fn unary(&self, pair: Pair<'_, Rule>) -> Expr {
-        let span = self.span(&pair);
-        let mut operators = Vec::new();
-        let mut value = None;
-        for inner in pair.into_inner() {
-            match inner.as_rule() {
-                Rule::unary_op => {
-                    operators.push(if inner.as_str().starts_with('-') { UnaryOp::Neg } else { UnaryOp::Not })
-                }
-                _ => value = Some(self.postfix(inner)),
-            }
-        }
-        let mut value = value.expect("a unary expression has an operand");
-        for op in operators.into_iter().rev() {
-            value = Expr { kind: ExprKind::Unary(op, Box::new(value)), span };
-        }
-        value
-    }
-
-    fn postfix(&self, pair: Pair<'_, Rule>) -> Expr {
+    pub(super) fn postfix(&self, pair: Pair<'_, Rule>) -> Expr {
         let mut inner = pair.into_inner();
         let mut value = self.primary(inner.next().expect("a postfix expression has an operand"));
         for part in inner {
@@ -147,7 +90,7 @@ impl Builder<'_> {
         for clause in clauses.into_inner() {
             match clause.as_rule() {
                 Rule::loop_over => loops.push(self.a_loop(clause)),
-                Rule::or => condition = Some(Box::new(self.layer(clause))),
+                Rule::infixed => condition = Some(Box::new(self.infixed(clause))),
                 _ => {}
             }
         }
@@ -159,15 +102,13 @@ impl Builder<'_> {
         let mut inner = pair.into_inner().filter(|p| !matches!(p.as_rule(), Rule::kw_for | Rule::kw_in));
         let name = self.name(inner.next().expect("a loop has a name"));
         let values = inner.next().expect("a loop has values");
-        let values = if values.as_rule() == Rule::expr { self.expr(values) } else { self.layer(values) };
+        let values = if values.as_rule() == Rule::expr { self.expr(values) } else { self.infixed(values) };
         Loop { name, values }
     }
 
     fn primary(&self, pair: Pair<'_, Rule>) -> Expr {
-        let pair = pair.into_inner().next().expect("a primary has one alternative");
         let span = self.span(&pair);
         let kind = match pair.as_rule() {
-            Rule::literal => self.literal(pair, span),
             Rule::unread => ExprKind::Unread,
             Rule::path => ExprKind::Path(pair.into_inner().map(|p| self.name(p)).collect()),
             Rule::group => {
@@ -198,7 +139,7 @@ impl Builder<'_> {
                 }
                 ExprKind::List(items)
             }
-            _ => ExprKind::Record(
+            Rule::record => ExprKind::Record(
                 pair.into_inner()
                     .map(|entry| {
                         let mut inner = entry.into_inner();
@@ -211,12 +152,12 @@ impl Builder<'_> {
                     })
                     .collect::<Vec<_>>(),
             ),
+            _ => self.literal(pair, span),
         };
         Expr { kind, span }
     }
 
     fn literal(&self, pair: Pair<'_, Rule>, span: Span) -> ExprKind {
-        let pair = pair.into_inner().next().expect("a literal has one alternative");
         match pair.as_rule() {
             Rule::string => ExprKind::Str(self.string(pair)),
             Rule::boolean => ExprKind::Bool(pair.as_str().starts_with('t')),
@@ -269,7 +210,7 @@ impl Builder<'_> {
     }
 }
 
-fn join(left: Expr, right: Expr, kind: impl FnOnce(Box<Expr>, Box<Expr>) -> ExprKind) -> Expr {
+pub(super) fn join(left: Expr, right: Expr, kind: impl FnOnce(Box<Expr>, Box<Expr>) -> ExprKind) -> Expr {
     let span = cover(left.span, right.span);
     Expr { kind: kind(Box::new(left), Box::new(right)), span }
 }

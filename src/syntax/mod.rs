@@ -13,6 +13,7 @@ mod expr;
 mod fault;
 mod forms;
 mod heads;
+mod infix;
 mod item;
 mod letters;
 mod limits;

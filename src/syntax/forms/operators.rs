@@ -126,13 +126,6 @@ fn range(place: &Place) -> Option<Fault> {
     if here == ".." && place.at > 1 {
         let fault =
             Fault::new("range", Code::MissingValue, "a range has two ends").label(place.token().range(), "here");
-        let start = place.operand_before(place.at);
-        if place.ends_value(place.at - 1) && start < place.at {
-            let end = place.operand_after(place.at + 1).max(place.at + 1);
-            let fault =
-                fault.help(format!("leave out the third: `{}`", shown(place.slice(value_start(place), place.at))));
-            return Some(fault.edit(place.bytes(place.at, end), ""));
-        }
         let right = place.slice(place.at + 1, place.operand_after(place.at + 1).max(place.at + 1));
         let unit = if right.ends_with('%') {
             "%"
@@ -207,7 +200,7 @@ fn piped(place: &Place) -> Option<Fault> {
     Some(fault.edit(range, " |> "))
 }
 
-/// `a < b < c`, `x is none`, `x in list`, `a <> b`
+/// `x is none`, `x in list`, `a <> b`
 fn compared(place: &Place) -> Option<Fault> {
     let here = place.here();
     if !place.ends_value(place.at - 1) {
@@ -215,15 +208,6 @@ fn compared(place: &Place) -> Option<Fault> {
     }
     let (left, right, _) = operands(place, 1);
     match here {
-        "==" | "!=" | "<" | ">" | "<=" | ">=" if has(place, &["==", "!=", "<", ">", "<=", ">="]) => {
-            let fault = Fault::new("chained", Code::OtherLanguage, "one comparison is made at a time")
-                .label(place.token().range(), "a second one");
-            let start = value_start(place);
-            let first = place.slice(start, place.at);
-            let help = format!("write `{} and {left} {here} {right}`", shown(first));
-            let end = place.operand_after(place.at + 1).max(place.at + 1);
-            Some(fault.help(help).edit(place.bytes(place.at, end), ""))
-        }
         ">" if place.before(1) == "<" => None,
         "is" => {
             let (sign, ahead) = if place.after(1) == "not" { ("!=", 2) } else { ("==", 1) };
