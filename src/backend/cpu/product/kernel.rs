@@ -1,5 +1,6 @@
 //! Which kernel computes a product, and how its operands lie: what packing, walking and the tiles themselves agree on.
 
+use super::amx;
 use crate::wide::Level;
 
 /// The kernel for one kind of machine and of operands.
@@ -17,11 +18,21 @@ pub(super) enum Operands {
     Rounded,
     /// Two of bf16 in a float's bits, that of the lower k in the lower half.
     Pairs,
+    /// The same, as many along k as fill whole tiles of AMX.
+    Tiles,
 }
 
-/// Rows of the tallest tile, and lanes of the widest vector: all kernels work in what is enough for these.
-pub(super) const TALLEST: usize = 14;
+/// Rows of the tallest tile, lanes of the widest vector, and numbers along k of the deepest tile: all kernels work in what is enough for
+/// these.
+pub(super) const TALLEST: usize = amx::SQUARE;
 pub(super) const WIDEST: usize = 16;
+pub(super) const DEEPEST: usize = 2 * amx::TILE;
+
+/// Rows of k that a kernel works through before it writes: a panel of 16 columns is 24 KiB, three quarters of a first-level
+/// cache.
+pub(super) const DEPTH: usize = 384;
+/// The same of tiles, of which a panel of 32 columns of pairs is 32 KiB, two thirds of such a cache on machines with AMX.
+const DEPTH_OF_TILES: usize = 512;
 
 impl Kernel {
     /// This machine's fastest. Not what [`crate::wide::level`] says, which tests change while others run: kernels differ
@@ -29,20 +40,23 @@ impl Kernel {
     pub fn best(bf16: bool) -> Self {
         let operands = match bf16 {
             false => Operands::F32,
+            true if amx::is_there() => Operands::Tiles,
             true if multiplies_pairs() => Operands::Pairs,
             true => Operands::Rounded,
         };
         Kernel { level: Level::of_the_machine(), operands }
     }
 
-    /// All that this machine can run; of those on pairs also the one that imitates the machines that have them.
+    /// All that this machine can run; of those on pairs and tiles also the ones that imitate the machines that have them.
     #[cfg(test)]
     pub fn all() -> impl Iterator<Item = Self> {
         let levels = Level::ALL.into_iter().filter(|level| *level <= Level::of_the_machine());
         let on = |operands| levels.clone().map(move |level| Kernel { level, operands });
         let pairs = on(Operands::Pairs).filter(|kernel| kernel.level == Level::Portable || multiplies_pairs());
         let pairs = pairs.filter(|kernel| kernel.level != Level::Avx2);
-        let all: Vec<Kernel> = on(Operands::F32).chain(on(Operands::Rounded)).chain(pairs).collect();
+        let tiles = on(Operands::Tiles).filter(|kernel| kernel.level == Level::Portable || amx::is_there());
+        let tiles = tiles.filter(|kernel| kernel.level != Level::Avx2);
+        let all: Vec<Kernel> = on(Operands::F32).chain(on(Operands::Rounded)).chain(pairs).chain(tiles).collect();
         all.into_iter()
     }
 
@@ -51,31 +65,55 @@ impl Kernel {
         match self.operands {
             Operands::F32 | Operands::Rounded => depth,
             Operands::Pairs => depth.div_ceil(2),
+            Operands::Tiles => depth.div_ceil(DEEPEST) * amx::TILE,
         }
     }
 
     /// Rows of a tile.
     pub fn height(self) -> usize {
-        match self.level {
-            Level::Avx512 => 14,
-            Level::Avx2 => 6,
-            Level::Portable => 4,
+        match (self.operands, self.level) {
+            (Operands::Tiles, _) => amx::SQUARE,
+            (_, Level::Avx512) => 14,
+            (_, Level::Avx2) => 6,
+            (_, Level::Portable) => 4,
         }
     }
 
     /// Lanes of a vector, of which a tile has two.
     pub fn lanes(self) -> usize {
-        match self.level {
-            Level::Avx512 => 16,
-            Level::Avx2 => 8,
-            Level::Portable => 4,
+        match (self.operands, self.level) {
+            (Operands::Tiles, _) => amx::TILE,
+            (_, Level::Avx512) => 16,
+            (_, Level::Avx2) => 8,
+            (_, Level::Portable) => 4,
         }
+    }
+
+    /// Rows of k that it works through before it writes.
+    pub fn depth(self, k: usize) -> usize {
+        cut(k, if self.operands == Operands::Tiles { DEPTH_OF_TILES } else { DEPTH })
+    }
+
+    /// Rows of a task, at most: with 384 columns of the left operand some 200 KiB, that stay in the second-level cache. Tiles are done with
+    /// a panel before the next has come from the third level, unless it serves more of them; machines that have them have 2 MiB.
+    pub fn rows(self) -> usize {
+        if self.operands == Operands::Tiles { 512 } else { 126 }
     }
 
     /// Columns of a whole panel.
     pub fn width(self) -> usize {
         2 * self.lanes()
     }
+}
+
+/// `k` cut evenly, in parts of `most` at most.
+fn cut(k: usize, most: usize) -> usize {
+    k.div_ceil(k.div_ceil(most)).max(1)
+}
+
+/// Floats along k that a packed column takes, whatever the kernel.
+pub(super) fn slots_at_most(k: usize) -> usize {
+    cut(k, DEPTH).max(cut(k, DEPTH_OF_TILES).div_ceil(DEEPEST) * amx::TILE)
 }
 
 /// Whether the machine multiplies pairs of bf16 in the widest vectors.

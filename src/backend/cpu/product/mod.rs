@@ -7,8 +7,10 @@
 //! of the matrices, and each element is one sum over k in the same order.
 #![allow(unsafe_code, reason = "gemm takes pointers and strides")]
 
+mod amx;
 mod kernel;
 mod pack;
+mod pairs;
 mod tile;
 mod vector;
 mod walk;
@@ -17,10 +19,6 @@ use rayon::prelude::*;
 
 use super::scratch::Scratch;
 use kernel::Kernel;
-
-/// Rows of k that a kernel works through before it writes: a panel of 16 columns is 24 KiB, three quarters of a first-level
-/// cache.
-const DEPTH: usize = 384;
 
 /// (m, k, n) of `[m, k] · [k, n]`.
 pub type Sizes = (usize, usize, usize);
@@ -288,7 +286,7 @@ mod tests {
     }
 
     /// Edges of tiles of every kernel, one row, one column, more than one block of k, more than one task.
-    const SIZES: [Sizes; 10] = [
+    const SIZES: [Sizes; 11] = [
         (1, 1, 1),
         (7, 5, 3),
         (14, 385, 32),
@@ -298,7 +296,8 @@ mod tests {
         (1, 800, 9),
         (131, 9, 17),
         (127, 1, 400),
-        (300, 770, 395),
+        (33, 1030, 48),
+        (270, 34, 395),
     ];
 
     /// Every kernel of this machine, by one thread and by all, with operands as they are and transposed, beside sums in f64.

@@ -1,7 +1,7 @@
 //! Operands of a product laid out as the kernel walks them.
 
-use super::Matrix;
-use super::kernel::{Kernel, Operands, TALLEST, WIDEST};
+use super::kernel::{Kernel, Left, Operands, TALLEST, WIDEST};
+use super::{Matrix, pairs};
 
 /// Floats of a packed right operand, whatever the kernel.
 pub(super) fn panels_len(depth: usize, columns: usize) -> usize {
@@ -16,22 +16,7 @@ pub(super) fn panel(kernel: Kernel, out: &mut [f32], b: Matrix<f32>, rows: (usiz
             whole_panel(out, b, rows, columns);
             out.iter_mut().for_each(|x| *x = rounded(*x));
         }
-        Operands::Pairs => {
-            let width = out.len() / kernel.slots(rows.1);
-            out.fill(0.0);
-            for j in 0..columns.1 {
-                let at = |k: usize| b.data[(rows.0 + k) * b.row + (columns.0 + j) * b.column];
-                pairs(out[j..].iter_mut().step_by(width), rows.1, at);
-            }
-        }
-    }
-}
-
-/// Writes numbers `0..depth` two by two, the last beside 0 where it is alone.
-fn pairs<'a>(out: impl Iterator<Item = &'a mut f32>, depth: usize, at: impl Fn(usize) -> f32) {
-    let bits = |k: usize| if k < depth { rounded(at(k)).to_bits() } else { 0 };
-    for (i, out) in out.take(depth.div_ceil(2)).enumerate() {
-        *out = f32::from_bits(bits(2 * i + 1) | bits(2 * i) >> 16);
+        Operands::Pairs | Operands::Tiles => pairs::panel(out, b, rows, columns, kernel.slots(rows.1)),
     }
 }
 
@@ -112,8 +97,18 @@ pub(super) fn strips_len(rows: usize, depth: usize) -> usize {
     (rows + TALLEST - 1) * depth
 }
 
+/// How [`strips`] have a left operand lie, of which a row takes `slots` floats.
+pub(super) fn left(kernel: Kernel, strips: &[f32], slots: usize) -> Left {
+    let height = kernel.height();
+    let (row, step) = match kernel.operands {
+        Operands::F32 | Operands::Rounded => (1, height),
+        Operands::Pairs | Operands::Tiles => (slots, 1),
+    };
+    Left { data: strips.as_ptr(), tile: height * slots, row, step }
+}
+
 /// Packs rows `row..row + rows` of `a`, columns `first..first + depth`, in strips of a tile's rows: in each one column after the
-/// other. For an operand that is read transposed, whose columns lie together, and for what is rounded.
+/// other, or of pairs one row. For an operand that is read transposed, whose columns lie together, and for what is rounded.
 pub(super) fn strips(
     kernel: Kernel,
     out: &mut [f32],
@@ -121,16 +116,10 @@ pub(super) fn strips(
     (row, rows): (usize, usize),
     (first, depth): (usize, usize),
 ) {
-    let height = kernel.height();
-    if kernel.operands == Operands::Pairs {
-        let slots = kernel.slots(depth);
-        for i in 0..rows {
-            let at = |k: usize| a.data[(row + i) * a.row + (first + k) * a.column];
-            pairs(out[i / height * height * slots + i % height..].iter_mut().step_by(height), depth, at);
-        }
-        return;
+    if let Operands::Pairs | Operands::Tiles = kernel.operands {
+        return pairs::rows(out, a, (row, rows), (first, depth), kernel.slots(depth));
     }
-    match height {
+    match kernel.height() {
         14 => strips_of::<14>(out, a, (row, rows), (first, depth)),
         6 => strips_of::<6>(out, a, (row, rows), (first, depth)),
         _ => strips_of::<4>(out, a, (row, rows), (first, depth)),

@@ -11,7 +11,8 @@
 //! computes it.
 #![allow(unsafe_code, reason = "vector instructions take pointers")]
 
-use super::kernel::{Block, Kernel, Left, Operands, Panels, TALLEST, WIDEST};
+use super::amx;
+use super::kernel::{Block, DEPTH, Kernel, Left, Operands, Panels, WIDEST};
 use super::vector::{self, Vector};
 use crate::wide::Level;
 
@@ -128,7 +129,7 @@ unsafe fn write<V: Vector, const MR: usize, const NV: usize>(
 }
 
 /// Room for the rows of the last tile, which lacks some.
-const SPARE: usize = TALLEST * super::DEPTH;
+const SPARE: usize = 14 * DEPTH;
 
 /// Calls [`sums`] and [`write`] for all tiles of one panel.
 ///
@@ -166,7 +167,7 @@ unsafe fn panel<V: Vector, const MR: usize, const NV: usize>(
 #[inline(always)]
 unsafe fn block<V: Vector, const MR: usize>(block: &Block) {
     let (Left { data, tile, row, step }, Panels { data: b, depth, columns }) = (block.a, block.b);
-    assert!(depth <= super::DEPTH, "the walk cuts k");
+    assert!(depth <= DEPTH, "the walk cuts k");
     let (whole, rest) = (block.rows / MR, block.rows % MR);
     // SAFETY: the caller's block lies within its slices.
     unsafe {
@@ -221,6 +222,9 @@ impl Kernel {
                 unsafe { block::<vector::Avx512Pairs, 14>(job) }
             }
             match (self.level, self.operands) {
+                #[cfg(target_os = "linux")]
+                // SAFETY: the caller's, and the machine has the tiles: there is no kernel of more.
+                (Level::Avx512, Operands::Tiles) => return unsafe { amx::by_unit(job) },
                 // SAFETY: the caller's, and the machine has the features: there is no kernel of more.
                 (Level::Avx512, Operands::Pairs) => return unsafe { avx512_pairs(job) },
                 // SAFETY: as above.
@@ -229,6 +233,11 @@ impl Kernel {
                 (Level::Avx2, _) => return unsafe { avx2(job) },
                 (Level::Portable, _) => {}
             }
+        }
+        #[cfg(test)]
+        if self.operands == Operands::Tiles {
+            // SAFETY: the caller's.
+            return unsafe { amx::imitated(job) };
         }
         #[cfg(test)]
         if self.operands == Operands::Pairs {

@@ -6,16 +6,9 @@
 
 use rayon::prelude::*;
 
-use super::kernel::{Block, Kernel, Left, Operands, Panels};
-use super::{DEPTH, Job, Matrix, Sizes, pack};
+use super::kernel::{Block, Kernel, Left, Operands, Panels, slots_at_most};
+use super::{Job, Matrix, Sizes, pack};
 
-/// Rows of k that are worked through together, at most [`DEPTH`].
-fn depth_of(k: usize) -> usize {
-    k.div_ceil(k.div_ceil(DEPTH)).max(1)
-}
-
-/// Rows of a task: with [`DEPTH`] columns of the left operand some 200 KiB, that stay in the second-level cache.
-const ROWS: usize = 126;
 /// Columns of a task, about.
 const COLUMNS: usize = 384;
 /// Tasks for each thread, at least: the last one to end keeps the others waiting for an eighth of its work at most.
@@ -28,8 +21,8 @@ fn packs_left(kernel: Kernel, a: Matrix<f32>) -> bool {
 
 /// Floats that a product works in. `packed`: whether the left operand is.
 pub(super) fn scratch((m, k, n): Sizes, packed: bool) -> usize {
-    let left = if packed { pack::strips_len(m, depth_of(k)) } else { 0 };
-    pack::panels_len(depth_of(k), n) + left
+    let left = if packed { pack::strips_len(m, slots_at_most(k)) } else { 0 };
+    pack::panels_len(slots_at_most(k), n) + left
 }
 
 /// Where tasks write.
@@ -44,8 +37,8 @@ unsafe impl Sync for Target {}
 /// By all threads.
 pub(super) fn multiply(kernel: Kernel, job: Job<f32>) {
     let Job { out, sizes: (m, k, n), a, b, how, scratch, .. } = job;
-    let depth_at_most = depth_of(k);
-    let (panels, strips) = scratch.split_at_mut(pack::panels_len(depth_at_most, n));
+    let depth_at_most = kernel.depth(k);
+    let (panels, strips) = scratch.split_at_mut(pack::panels_len(slots_at_most(k), n));
     let (height, width) = (kernel.height(), kernel.width());
     // Rows and columns are cut evenly, in whole tiles.
     let even = |all: usize, most: usize, unit: usize| all.div_ceil(all.div_ceil(most)).next_multiple_of(unit);
@@ -53,7 +46,7 @@ pub(super) fn multiply(kernel: Kernel, job: Job<f32>) {
     let across = n.div_ceil(columns);
     // How rows are shared out changes no bit, so that it may hang on the number of threads.
     let share = (m * across).div_ceil(TASKS * rayon::current_num_threads());
-    let rows = even(m, ROWS.min(share).max(2 * height), height);
+    let rows = even(m, kernel.rows().min(share).max(2 * height), height);
     let target = Target(out.as_mut_ptr());
     for first in (0..k).step_by(depth_at_most) {
         let depth = depth_at_most.min(k - first);
@@ -68,7 +61,7 @@ pub(super) fn multiply(kernel: Kernel, job: Job<f32>) {
             strips.par_chunks_mut(some * slots).with_max_len(4).enumerate().for_each(|(i, out)| {
                 pack::strips(kernel, out, a, (i * some, some.min(m - i * some)), (first, depth));
             });
-            Left { data: strips.as_ptr(), tile: height * slots, row: 1, step: height }
+            pack::left(kernel, strips, slots)
         } else {
             Left { data: a.data[first..].as_ptr(), tile: height * a.row, row: a.row, step: 1 }
         };
@@ -116,8 +109,8 @@ unsafe impl Sync for Source {}
 /// The same by this thread alone, for products that run beside others.
 pub(super) fn alone(kernel: Kernel, job: Job<f32>) {
     let Job { out, sizes: (m, k, n), a, b, how, scratch, .. } = job;
-    let depth_at_most = depth_of(k);
-    let (panels, strips) = scratch.split_at_mut(pack::panels_len(depth_at_most, n));
+    let depth_at_most = kernel.depth(k);
+    let (panels, strips) = scratch.split_at_mut(pack::panels_len(slots_at_most(k), n));
     let (height, width) = (kernel.height(), kernel.width());
     for first in (0..k).step_by(depth_at_most) {
         let depth = depth_at_most.min(k - first);
@@ -129,7 +122,7 @@ pub(super) fn alone(kernel: Kernel, job: Job<f32>) {
         let left = if packs_left(kernel, a) {
             let strips = &mut strips[..slots * m.next_multiple_of(height)];
             pack::strips(kernel, strips, a, (0, m), (first, depth));
-            Left { data: strips.as_ptr(), tile: height * slots, row: 1, step: height }
+            pack::left(kernel, strips, slots)
         } else {
             Left { data: a.data[first..].as_ptr(), tile: height * a.row, row: a.row, step: 1 }
         };
