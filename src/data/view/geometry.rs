@@ -120,10 +120,6 @@ fn resized(image: &Image, part: Window, size: (usize, usize), window: Window, in
     let Window { top, left, height, width } = window;
     assert!(window.lies_in(size), "{window:?} of {size:?}");
     assert!(part.lies_in((image.height, image.width)), "{part:?} of {} x {}", image.height, image.width);
-    let pixel = match image.channels {
-        1 => fir::PixelType::U8,
-        _ => fir::PixelType::U8x3,
-    };
     let (filter, support) = match interpolation {
         Interpolation::Bilinear => (fir::FilterType::Bilinear, 1.0),
         // Keys' cubic with a = -0.5.
@@ -139,22 +135,10 @@ fn resized(image: &Image, part: Window, size: (usize, usize), window: Window, in
     let count = last - first;
     let mut data = vec![0; height * width * image.channels];
     RESIZER.with_borrow_mut(|(resizer, between)| {
-        // `of` (top, left, height, width) of `source` becomes `to`, of so many rows and columns.
-        let mut pass = |source: Pixels<'_>, of: [f64; 4], to: (usize, usize), target: &mut [u8]| {
-            let options = fir::ResizeOptions::new()
-                .resize_alg(fir::ResizeAlg::Convolution(filter))
-                .crop(of[1], of[0], of[3], of[2])
-                .use_alpha(false);
-            let Pixels { data, row_length, part } = source;
-            let rows = data.len() / (row_length * image.channels);
-            let all = fir::images::ImageRef::new(row_length as u32, rows as u32, data, pixel)
-                .expect("an image's data is as long as its sides say");
-            let [top, left, height, width] = [part.top, part.left, part.height, part.width].map(|n| n as u32);
-            let part =
-                fir::images::CroppedImage::new(&all, left, top, width, height).expect("it lies within the image");
-            let mut target = fir::images::Image::from_slice_u8(to.1 as u32, to.0 as u32, target, pixel)
-                .expect("it is as long as its sides say");
-            resizer.resize(&part, &mut target, &options).expect("both are of one pixel type, and the box is within");
+        // For a pixel type each: for one that is chosen as it runs, all that there are would be built in.
+        let mut pass = |source: Pixels<'_>, of: [f64; 4], to: (usize, usize), target: &mut [u8]| match image.channels {
+            1 => pass::<fir::pixels::U8>(resizer, filter, source, of, to, target),
+            _ => pass::<fir::pixels::U8x3>(resizer, filter, source, of, to, target),
         };
         let needed = count * width * image.channels;
         if between.len() < needed {
@@ -172,6 +156,30 @@ fn resized(image: &Image, part: Window, size: (usize, usize), window: Window, in
         }
     });
     Image::new(height, width, image.channels, data)
+}
+
+/// `of` (top, left, height, width) of `source` becomes `target`, of `to` rows and columns.
+fn pass<P: fir::PixelTrait>(
+    resizer: &mut fir::Resizer,
+    filter: fir::FilterType,
+    source: Pixels<'_>,
+    of: [f64; 4],
+    to: (usize, usize),
+    target: &mut [u8],
+) {
+    let options = fir::ResizeOptions::new()
+        .resize_alg(fir::ResizeAlg::Convolution(filter))
+        .crop(of[1], of[0], of[3], of[2])
+        .use_alpha(false);
+    let Pixels { data, row_length, part } = source;
+    let rows = data.len() / (row_length * P::size());
+    let all = fir::images::TypedImageRef::<P>::from_buffer(row_length as u32, rows as u32, data)
+        .expect("an image's data is as long as its sides say");
+    let [top, left, height, width] = [part.top, part.left, part.height, part.width].map(|n| n as u32);
+    let part = fir::images::TypedCroppedImage::new(all, left, top, width, height).expect("it lies within the image");
+    let mut target = fir::images::TypedImage::<P>::from_buffer(to.1 as u32, to.0 as u32, target)
+        .expect("it is as long as its sides say");
+    resizer.resize_typed(&part, &mut target, &options).expect("the box is within");
 }
 
 /// A part of rows of `row_length` pixels.
