@@ -27,6 +27,7 @@ pub const STDLIB: &[(&str, &str)] = &[
 
 /// The pipelines as they were when the binary was built: (file name, text).
 pub const PIPELINES: &[(&str, &str)] = &[
+    ("attentive_vitb.cmae", include_str!("../../pipelines/attentive_vitb.cmae")),
     ("barlow_twins_vitb.cmae", include_str!("../../pipelines/barlow_twins_vitb.cmae")),
     ("beit_vitb.cmae", include_str!("../../pipelines/beit_vitb.cmae")),
     ("byol_vitb.cmae", include_str!("../../pipelines/byol_vitb.cmae")),
@@ -47,6 +48,7 @@ pub const PIPELINES: &[(&str, &str)] = &[
     ("ibot_vitb.cmae", include_str!("../../pipelines/ibot_vitb.cmae")),
     ("ijepa_vitb.cmae", include_str!("../../pipelines/ijepa_vitb.cmae")),
     ("lejepa_vitb.cmae", include_str!("../../pipelines/lejepa_vitb.cmae")),
+    ("linear_vitb.cmae", include_str!("../../pipelines/linear_vitb.cmae")),
     ("mae_vitb.cmae", include_str!("../../pipelines/mae_vitb.cmae")),
     ("mae_vith.cmae", include_str!("../../pipelines/mae_vith.cmae")),
     ("mae_vitl.cmae", include_str!("../../pipelines/mae_vitl.cmae")),

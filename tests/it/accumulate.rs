@@ -20,7 +20,8 @@ use crate::methods::{Method, batch, compile, page, sets_of, start, trainer_from}
 const COUPLED: [&str; 1] = ["sim_vitb"];
 
 /// Pipelines whose losses are means over samples.
-const ONCE: [&str; 17] = [
+const ONCE: [&str; 18] = [
+    "attentive_vitb",
     "beit_vitb",
     "cae_vitb",
     "cim_revdet_vitb",

@@ -9,7 +9,8 @@ use cmae::tensor::{InputValue, Pictures};
 use crate::methods::{batch_as, compile, page, sets_of, start, trainer_from};
 
 /// The inputs of each shipped pipeline that come in bytes where a device normalises them, without `views.`.
-const IN_BYTES: [(&str, &str); 43] = [
+const IN_BYTES: [(&str, &str); 45] = [
+    ("attentive_vitb", "image"),
     ("barlow_twins_vitb", "pair.0 pair.1"),
     ("beit_vitb", "image words"),
     ("bench/cmae_small224", "online target"),
@@ -37,6 +38,7 @@ const IN_BYTES: [(&str, &str); 43] = [
     ),
     ("ijepa_vitb", "image"),
     ("lejepa_vitb", "globals.0 globals.1 locals.0 locals.1 locals.2 locals.3 locals.4 locals.5"),
+    ("linear_vitb", "image"),
     ("mae_vitb", "image"),
     ("mae_vith", "image"),
     ("mae_vitl", "image"),

@@ -251,7 +251,7 @@ fn pipelines_in_the_docs_compile() {
         ("your_own_method", "docs", 3),
         ("language", "docs", 3),
         ("evaluation", "pipelines", 2),
-        ("finetuning", "docs", 1),
+        ("finetuning", "docs", 2),
         ("weights", "docs", 1),
     ] {
         let text = fs::read_to_string(root(&format!("docs/{page}.md"))).expect("it is in the repository");
