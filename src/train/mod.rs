@@ -20,6 +20,7 @@ mod records;
 mod resume;
 pub mod session;
 mod sources;
+mod standing;
 pub mod trainer;
 mod watch;
 

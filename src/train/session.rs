@@ -22,6 +22,7 @@ use super::options::SessionOptions;
 use super::records::{Records, keep_programs};
 use super::resume::{check_changes, check_slots, check_sources, slot_names, tell_other_machine};
 use super::sources::Sources;
+use super::standing::Standing;
 use super::watch::{Looked, SessionError, StepLine, Watch, quality_error};
 use super::{StepReport, Trainer, init};
 use crate::backend::{Backend, StepError};
@@ -102,6 +103,8 @@ pub(super) struct Training<'a, E> {
     pub(super) records: Option<Records<'a, E>>,
     /// Since the last line of metrics.
     idle: Idle,
+    /// Of a run from its first step on.
+    standing: Option<Standing>,
     pub(super) sources: Sources,
     pub(super) judges: Vec<Judge>,
     pub(super) classifiers: Vec<Classifier>,
@@ -218,6 +221,7 @@ impl<'a, E: Element> Training<'a, E> {
             left_out: Vec::new(),
             judged,
             idle: Idle::default(),
+            standing: Standing::new(trainer.step, trainer.clock.total_steps as u64),
             saved,
             total_steps: trainer.clock.total_steps as u64,
             trainer,
@@ -338,6 +342,9 @@ impl<'a, E: Element> Training<'a, E> {
             accelerator_idle: report.device.and_then(|device| device.idle_share()),
             losses: &losses,
         });
+        if let Some(standing) = &mut self.standing {
+            standing.add(report.step, &losses).iter().for_each(|line| watch.say(line));
+        }
         let last = report.step == self.total_steps;
         let Some(records) = &mut self.records else { return Ok(()) };
         if !last && !report.step.is_multiple_of(train.log_every_steps.max(1) as u64) {

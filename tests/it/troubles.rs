@@ -33,22 +33,20 @@ impl Watch for Lines {
         self.0.push(line.to_owned());
     }
     fn asked_to_stop(&self) -> bool {
-        false
+        // Nothing that is told later is asked for.
+        self.0.iter().any(|line| line.contains("stands where it began"))
     }
     fn end(&mut self) {}
 }
 
 /// Three steps, each with its checkpoint.
 fn program() -> Program {
-    let sets = [
-        "image_size=16px",
-        "model.encoder.embed_dim=16",
-        "model.encoder.depth=1",
-        "data.batch_size=32",
-        "train.epochs=0.07",
-        "train.checkpoint_every=1 steps",
-    ];
-    compile("quickstart", &sets.map(str::to_owned))
+    small(&["train.epochs=0.07", "train.checkpoint_every=1 steps"])
+}
+
+fn small(more: &[&str]) -> Program {
+    let sets = ["image_size=16px", "model.encoder.embed_dim=16", "model.encoder.depth=1", "data.batch_size=32"];
+    compile("quickstart", &sets.iter().chain(more).map(|set| (*set).to_owned()).collect::<Vec<_>>())
 }
 
 fn train(program: &Program, out: &Path, disk: Option<Arc<dyn Disk>>) -> (Result<Ended, SessionError>, Vec<String>) {
@@ -199,6 +197,16 @@ fn when_there_are_no_labels(out: &Path, pictures: &Path) -> String {
     said.into_iter().find(|line| line.starts_with("kNN")).expect("it is told")
 }
 
+/// At a rate at which nothing is learned.
+fn when_a_loss_does_not_move(out: &Path) -> String {
+    let program =
+        small(&["train.epochs=5", "train.learning_rate=1e-9", "evaluate.knn=none", "evaluate.reconstructions=none"]);
+    let (ended, said) = train(&program, out, None);
+    assert!(matches!(ended, Ok(Ended::Stopped { step }) if step < 70), "{said:?}");
+    let lines: Vec<String> = said.into_iter().filter(|line| line.starts_with("the loss")).collect();
+    lines.join("\n")
+}
+
 /// Numbers of steps hang on the moment.
 fn without_steps(text: &str) -> String {
     let mut out = String::new();
@@ -224,6 +232,7 @@ fn the_page_of_troubles_is_what_runs_say() {
         ("An evaluation fails", when_an_evaluation_fails(&judged, &pictures)),
         ("The pictures are others", when_the_pictures_are_others(&judged, &pictures)),
         ("The pictures have no labels", when_there_are_no_labels(&path("flat"), &pictures)),
+        ("A loss does not move", when_a_loss_does_not_move(&path("still"))),
     ];
     let page = "docs/troubles.md";
     let mut found = fs::read_to_string(root(page)).expect("the page is there");
