@@ -32,6 +32,7 @@ pub mod decl;
 pub mod diag;
 pub mod elab;
 pub mod eval;
+pub mod export;
 pub mod format;
 pub mod graph;
 pub mod lsp;

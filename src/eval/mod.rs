@@ -5,8 +5,7 @@
 //! [`chosen`]; [`quality`] is what it finds; [`classifier`] and [`classify`] judge logits. [`features`] makes and writes them, [`pixels`]
 //! is what they have to beat, [`shared`] lets ranks share the pictures, [`map`] puts features in a plane, [`pass`] tells who waits,
 //! [`pictures`] draws reconstructions,
-//! [`sheet`] contact sheets with the masks that [`hidden`] makes,
-//! [`export`] writes a module's weights, by [`timm`] as a network that others know.
+//! [`sheet`] contact sheets with the masks that [`hidden`] makes.
 //!
 //! **Invariant:** nothing here changes parameters; the model is seen only through `Backend<E>` and slices.
 
@@ -14,7 +13,6 @@ pub mod chosen;
 pub mod classifier;
 pub mod classify;
 pub mod collapse;
-pub mod export;
 pub mod features;
 pub mod hidden;
 pub mod judge;
@@ -29,7 +27,6 @@ mod probes;
 pub mod quality;
 pub mod shared;
 pub mod sheet;
-pub mod timm;
 
 pub use chosen::Named;
 pub use classifier::Classifier;
