@@ -22,6 +22,9 @@ MEAN, STD = 0.5, 0.25
 TOLERANCE = 1e-5  # of the largest value
 # Where features are judged of another module than the one that the file names for export.
 JUDGED = {"simdino_vitb": ["--module", "momentum.encoder"]}
+# Pipelines with a parameter `normalize`, which the step of that name cannot be written beside: their own view of evaluation stays.
+OWN_VIEW = {"vq_tokenizer", "pixel_tokenizer", "peco_tokenizer"}
+IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 # Stages of our own, for which no library has a network; and features behind a norm that is no part of the encoder.
 OTHER = {"cmae_hybridb", "finetune_vitb"}
 
@@ -30,7 +33,8 @@ OTHER = {"cmae_hybridb", "finetune_vitb"}
 class Run:
     name: str
     folder: Path
-    pictures: np.ndarray  # [N, C, H, W], normalised
+    raw: np.ndarray  # [N, H, W, C], as they lie in the folder
+    pictures: np.ndarray  # [N, C, H, W], as the network sees them: cropped and normalised
     features: np.ndarray
 
     def export(self, output: Path, *arguments: str) -> str:
@@ -90,27 +94,37 @@ def made(folder: Path, wanted: list[str]) -> Iterator[Run]:
     common, rows = methods()
     # Sources come from this script.
     common = [s for s in common if not s.startswith("data.")]
-    rng = np.random.default_rng(0)
     for name in wanted or [name for name in rows if name not in OTHER]:
         own = [s for s in rows[name] if not s.startswith("data.")]
         side = int(re.findall(r"image_size=(\d+)px", " ".join(common + own))[-1])
-        data = folder / f"pictures{side}"
+        # Of the size that the view asks for, so that nothing is resampled: `eval_view` crops 224 of 256.
+        size, view, (mean, std) = side, (), ([MEAN] * 3, [STD] * 3)
+        if name in OWN_VIEW:
+            size, (mean, std) = side * 256 // 224, IMAGENET
+        else:
+            view = (f"views.eval=resize(({side}px, {side}px)) |> normalize(mean: {MEAN}, std: {STD})",)
+        data = folder / f"pictures{size}"
         if not data.exists():
-            data.mkdir(parents=True)
-            coarse = rng.uniform(0, 255, (64, 4, 4, 3))
-            noise = rng.normal(0, 20, (64, side, side, 3))
-            pictures = np.clip(np.kron(coarse, np.ones((1, side // 4, side // 4, 1))) + noise, 0, 255)
-            for at, picture in enumerate(pictures.astype(np.uint8)):
-                np.save(data / f"{at:03}.npy", picture)
-        pictures = np.stack([np.load(path) for path in sorted(data.glob("*.npy"))])
+            paint(data, size)
+        raw = np.stack([np.load(path) for path in sorted(data.glob("*.npy"))])
         out = folder / name
-        # Of the pictures' own size: nothing is resampled.
-        view = (f"views.eval=resize(({side}px, {side}px)) |> normalize(mean: {MEAN}, std: {STD})",)
         train(name, common + own, data, out, view)
         features = out / "features.safetensors"
         cmaec("features", str(out / "run"), "--data", str(data), "-o", str(features))
-        x = ((pictures.transpose(0, 3, 1, 2).astype(np.float32) / 255 - MEAN) / STD).astype(np.float32)
-        yield Run(name, out / "run", x, load_file(features)["features"])
+        at = (size - side) // 2
+        seen = raw[:, at : at + side, at : at + side].astype(np.float32) / 255
+        seen = (seen - np.float32(mean)) / np.float32(std)
+        yield Run(name, out / "run", raw, seen.transpose(0, 3, 1, 2).copy(), load_file(features)["features"])
+
+
+def paint(data: Path, side: int) -> None:
+    """64 pictures of coloured squares with noise."""
+    rng = np.random.default_rng(0)
+    data.mkdir(parents=True)
+    coarse, noise = rng.uniform(0, 255, (64, 4, 4, 3)), rng.normal(0, 20, (64, side, side, 3))
+    pictures = np.clip(np.kron(coarse, np.ones((1, side // 4, side // 4, 1))) + noise, 0, 255).astype(np.uint8)
+    for at, picture in enumerate(pictures):
+        np.save(data / f"{at:03}.npy", picture)
 
 
 @contextmanager

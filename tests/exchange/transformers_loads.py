@@ -42,8 +42,7 @@ def check(run: runs.Run, folder, printed: str, told: dict) -> float:
         told["loss"] = reconstructs(model, x)
         model = transformers.ViTModel.from_pretrained(folder, add_pooling_layer=False).eval()
     processor = transformers.AutoImageProcessor.from_pretrained(folder)
-    pictures = [np.rint((p.transpose(1, 2, 0) * runs.STD + runs.MEAN) * 255).astype(np.uint8) for p in run.pictures]
-    seen = processor(images=pictures, return_tensors="pt")["pixel_values"]
+    seen = processor(images=list(run.raw), return_tensors="pt")["pixel_values"]
     told["pictures"] = float((seen - x).abs().max())
     with torch.no_grad():
         return run.error(pooled(last, model(seen)))

@@ -1,5 +1,7 @@
 //! Evaluation: kNN against scikit-learn's digits, collapse figures by hand, pictures pixel by pixel, files read back.
 
+use std::path::Path;
+
 use cmae::backend::host::HostSession;
 use cmae::backend::{Backend, BackendError, Compute, Request, Results, Session};
 use cmae::data::DataError;
@@ -8,7 +10,8 @@ use cmae::data::rng::Key;
 use cmae::data::source::{self, Identity};
 use cmae::data::view::Draw;
 use cmae::eval::collapse::collapse;
-use cmae::eval::features::{FeatureFile, Features, FeaturesError, Made, extract};
+use cmae::eval::feature_file::FeatureFile;
+use cmae::eval::features::{Features, FeaturesError, Made, extract};
 use cmae::eval::knn::{KnnError, KnnResult, Search, accuracy};
 use cmae::eval::pictures::{Pictures, PicturesError, grid, scale, write_png};
 use cmae::eval::pixels::raw_pixels;
@@ -19,6 +22,8 @@ use cmae::run::tensor_file::{FileTensor, to_bytes};
 use cmae::spec::{EmaMoment, EmaSpec, MAX_PIXELS, Role, Schedule, SourceSpec};
 use cmae::tensor::{HostTensor, InputValue, Inputs, OutputValue};
 use cmae::verify::file::Fixture;
+
+use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use crate::probes::{Digits, floats, ints};
 
@@ -400,6 +405,46 @@ fn features_are_written_as_they_are_made_with_labels_and_names() {
     drop(FeatureFile::create(&path, &*source, 3).expect("the folder is there"));
     assert!(std::fs::read(&path).expect("still there") == before);
     assert_eq!(std::fs::read_dir(folder.path()).expect("it is there").count(), 1, "nothing is left beside it");
+}
+
+#[test]
+fn features_are_written_for_others() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let source = source::open(&SourceSpec::Digits { split: "val".to_owned() }, 1, MAX_PIXELS).expect("it is built in");
+    let rows: Vec<usize> = (0..50).collect();
+    let values = |row: usize| [row as f32, 0.5, -1.0 / (row as f32 + 1.0)];
+    // One without a class among them.
+    let label = |row: usize| if row == 7 { -1 } else { source.label(row).expect("digits have one") };
+    let write = |name: &str| {
+        let path = folder.path().join(name);
+        let mut file = FeatureFile::create(&path, &*source, 3).expect("the folder is there");
+        for rows in rows.chunks(20) {
+            let data = rows.iter().flat_map(|row| values(*row)).collect();
+            let features = Features { rows: rows.len(), dim: 3, data };
+            let labels = rows.iter().map(|row| label(*row)).collect();
+            file.push(&Made { features, labels, rows: rows.to_vec() }).expect("there is room");
+        }
+        assert_eq!(file.finish().expect("there is room"), 50);
+        path
+    };
+    let read = |path: &Path| std::fs::read(path).expect("it was written");
+    let (array, labels) = (read(&write("x.npy")), read(&folder.path().join("x.labels.npy")));
+    let header = |bytes: &[u8]| String::from_utf8_lossy(&bytes[10..128]).trim_end().to_owned();
+    assert_eq!(header(&array), "{'descr': '<f4', 'fortran_order': False, 'shape': (50, 3), }");
+    assert_eq!(header(&labels), "{'descr': '<i8', 'fortran_order': False, 'shape': (50,), }");
+    let expected: Vec<u8> = rows.iter().flat_map(|row| values(*row)).flat_map(f32::to_le_bytes).collect();
+    assert_eq!(array[128..], expected);
+    assert_eq!(labels[128..], rows.iter().flat_map(|row| label(*row).to_le_bytes()).collect::<Vec<u8>>());
+
+    let table = std::fs::File::open(write("x.parquet")).expect("it was written");
+    let table = SerializedFileReader::new(table).expect("it is a table");
+    let found: Vec<String> =
+        table.get_row_iter(None).expect("it has rows").map(|row| row.expect("a row").to_string()).collect();
+    assert_eq!(found.len(), 50);
+    let path = |row| source.name(row);
+    assert_eq!(found[1], format!("{{path: \"{}\", label: {}, features: [1.0, 0.5, -5E-1]}}", path(1), label(1)));
+    assert_eq!(found[7], format!("{{path: \"{}\", label: null, features: [7.0, 0.5, -1.25E-1]}}", path(7)));
+    assert_eq!(std::fs::read_dir(folder.path()).expect("it is there").count(), 3, "nothing is left beside them");
 }
 
 #[test]
