@@ -4,6 +4,7 @@
 //!
 //! **Invariant:** weights are written first, whole, and what tells how to read them after: a folder that was not finished loads nowhere.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde_json::Value;
@@ -70,10 +71,19 @@ pub fn write<E: Element>(
         left_out.extend(tensors.iter().filter(|tensor| tensor.name.ends_with(end)).map(|tensor| tensor.name.clone()));
         tensors.retain(|tensor| !tensor.name.ends_with(end));
     }
-    let lines = lines(class, &encoder, autoencoder.is_some(), shown);
+    let of_folder = |folder: &Path| lines(class, &encoder, autoencoder.is_some(), folder);
     let path = |name: &str| folder.join(name);
     if !folder.is_dir() {
         std::fs::create_dir(folder).map_err(|source| WriteError::Io { path: folder.to_owned(), source })?;
+    }
+    // What another export left there is of other weights.
+    for name in [PREPROCESSOR, PICTURE] {
+        match std::fs::remove_file(path(name)) {
+            Err(source) if source.kind() != ErrorKind::NotFound => {
+                return Err(WriteError::Io { path: path(name), source }.into());
+            }
+            _ => {}
+        }
     }
     tensor_file::write(&path(WEIGHTS), &tensors, &module::metadata(program, module))?;
     json(&path(CONFIG), &Value::Object(class.config.clone()))?;
@@ -94,11 +104,13 @@ pub fn write<E: Element>(
         None => None,
     };
     let unsaid = preprocessing.map_or(Vec::new(), |preprocessing| preprocessing.unsaid);
+    // Where the folder will lie is not known here.
+    let lines = of_folder(Path::new(folder.file_name().unwrap_or(folder.as_os_str())));
     let card =
         Card { pipeline: &program.spec.name, module, class: class.name, lines: &lines, picture, unsaid: &unsaid };
     let text = card.text(about);
     write_atomically(&path(CARD), text.as_bytes()).map_err(|source| WriteError::Io { path: path(CARD), source })?;
-    Ok(Written { tensors: tensors.len(), lines, left_out })
+    Ok(Written { tensors: tensors.len(), lines: of_folder(shown), left_out })
 }
 
 /// Tensors under the names of a class; behind its prefix where it is a part of the whole.

@@ -52,6 +52,13 @@ pub fn encoder(network: &Network) -> Result<Class, String> {
             if network.patch.0 != network.patch.1 {
                 return Err(format!("`BeitModel` has square patches, not {:?}", network.patch));
             }
+            let (rows, columns) = (network.image.0 / network.patch.0, network.image.1 / network.patch.1);
+            // It reads the table of a grid of other sides as if rows were columns, and resizes it to what it should have been.
+            if relative && rows != columns {
+                return Err(format!(
+                    "`BeitModel` mixes up relative positions in a grid of {rows} by {columns} patches"
+                ));
+            }
             set("use_absolute_position_embeddings", json!(positions));
             set("use_shared_relative_position_bias", json!(relative));
             set("use_relative_position_bias", json!(false));

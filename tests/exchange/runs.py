@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from safetensors import safe_open
 from safetensors.numpy import load_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -106,11 +107,13 @@ def made(folder: Path, wanted: list[str]) -> Iterator[Run]:
         data = folder / f"pictures{size}"
         if not data.exists():
             paint(data, size)
-        raw = np.stack([np.load(path) for path in sorted(data.glob("*.npy"))])
         out = folder / name
         train(name, common + own, data, out, view)
         features = out / "features.safetensors"
         cmaec("features", str(out / "run"), "--data", str(data), "-o", str(features))
+        with safe_open(features, "np") as file:
+            names = json.loads(file.metadata()["names"])
+        raw = np.stack([np.load(data / name) for name in names])
         at = (size - side) // 2
         seen = raw[:, at : at + side, at : at + side].astype(np.float32) / 255
         seen = (seen - np.float32(mean)) / np.float32(std)
@@ -118,13 +121,13 @@ def made(folder: Path, wanted: list[str]) -> Iterator[Run]:
 
 
 def paint(data: Path, side: int) -> None:
-    """64 pictures of coloured squares with noise."""
+    """64 pictures of coloured squares with noise, in folders of ten classes."""
     rng = np.random.default_rng(0)
-    data.mkdir(parents=True)
     coarse, noise = rng.uniform(0, 255, (64, 4, 4, 3)), rng.normal(0, 20, (64, side, side, 3))
     pictures = np.clip(np.kron(coarse, np.ones((1, side // 4, side // 4, 1))) + noise, 0, 255).astype(np.uint8)
     for at, picture in enumerate(pictures):
-        np.save(data / f"{at:03}.npy", picture)
+        (data / str(at % 10)).mkdir(parents=True, exist_ok=True)
+        np.save(data / f"{at % 10}/{at:03}.npy", picture)
 
 
 @contextmanager

@@ -314,6 +314,9 @@ fn what_cannot_be_written_is_told() {
         let asked = Asked { module, encoder_only: false, about: &About::default(), shown: &to };
         folder::write(program, &arena(program), asked, &to).map(drop)
     };
+    let simmim = page.methods.iter().find(|method| method.pipeline == "simmim_vitb").expect("it is a method");
+    let sets = sets_of(&page, simmim).into_iter().chain(["image_size=(32px, 64px)".to_owned()]);
+    let wide = compile("simmim_vitb", &sets.collect::<Vec<_>>());
     let hybrid = program("cmae_hybridb");
     let dino = program("dino_vitb");
     let no_features = Program { features: None, ..dino.clone() };
@@ -333,6 +336,7 @@ fn what_cannot_be_written_is_told() {
     graph.outputs[at].1 = ValueId(graph.nodes.len() as u32 - 1);
     for (error, code, part) in [
         (as_folder(&hybrid, "encoder"), "export::no_network", "it embeds no patches"),
+        (as_folder(&wide, "encoder"), "export::no_network", "a grid of 4 by 8 patches"),
         (as_folder(&dino, "nothing"), "export::no_module", "`nothing`"),
         (mae::write(&dino, &arena(&dino), "encoder", &to).map(drop), "export::no_network", "sees all patches"),
         (onnx::write(&no_features, &arena(&dino), 0, &to).map(drop), "export::features", "says nothing of features"),
