@@ -100,7 +100,7 @@ pub fn main(args: Args) -> Result<(), String> {
 /// Writes the graph of the features to `output`, which is shown as its user named it.
 fn graph(trained: &Trained, output: &Path, shown: &Path) -> Result<(), String> {
     let written = onnx::write(&trained.program, &trained.arena, trained.step, output);
-    let onnx::Exported { nodes, pictures, dim, .. } = written.map_err(|error| explain(&error))?;
+    let onnx::Exported { nodes, pictures, dim, is_apart } = written.map_err(|error| explain(&error))?;
     let sizes: Vec<String> = pictures.iter().map(usize::to_string).collect();
     outln!(
         "{}: {nodes} nodes, pictures [batch, {}] to features [batch, {dim}], after step {}",
@@ -108,6 +108,9 @@ fn graph(trained: &Trained, output: &Path, shown: &Path) -> Result<(), String> {
         sizes.join(", "),
         trained.step
     );
+    if is_apart {
+        outln!("{}: its weights, which go where it goes", onnx::weights_beside(shown).display());
+    }
     onnx::lines(shown).iter().for_each(|line| outln!("{line}"));
     Ok(())
 }

@@ -98,7 +98,6 @@ codes! {
     ExportNotFinite = "export::not_finite",
     ExportFeatures = "export::features",
     ExportNoForm = "export::no_form",
-    ExportTooLarge = "export::too_large",
     ViewMayPad = "warning::may_pad",
     PicturesUnseen = "warning::pictures_unseen",
     NoStep = "warning::no_step",

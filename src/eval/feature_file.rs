@@ -29,7 +29,7 @@ enum Form {
     /// `[N, D]`, and the labels in a file beside.
     Array { features: ArrayFile, labels: PathBuf },
     /// Columns `path`, `label` (null without a class) and `features`.
-    Table(TableFile),
+    Table(Box<TableFile>),
 }
 
 /// The file of the labels beside the array at `path`: `x.labels.npy` of `x.npy`.
@@ -43,7 +43,7 @@ impl<'s> FeatureFile<'s> {
         let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
         let form = match ending.as_deref() {
             Some("npy") => Form::Array { features: ArrayFile::create(path)?, labels: labels_beside(path) },
-            Some("parquet") => Form::Table(TableFile::create(path, dim, source.classes())?),
+            Some("parquet") => Form::Table(Box::new(TableFile::create(path, dim, source.classes())?)),
             _ => {
                 let rows: Vec<usize> = (0..source.len()).collect();
                 // Whole, unless pictures are broken.

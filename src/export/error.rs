@@ -22,8 +22,6 @@ pub enum ExportError {
     Features { pipeline: String, found: String },
     #[error("`{op}` at `{scope}` has no form in ONNX: {why}")]
     NoForm { op: &'static str, scope: String, why: String },
-    #[error("the graph takes {bytes} bytes, a file of ONNX holds 2147483647")]
-    TooLarge { bytes: usize },
     #[error("{0}")]
     Destination(#[from] DestinationError),
     #[error("{0}")]
@@ -39,7 +37,6 @@ impl ExportError {
             ExportError::NotFinite { .. } => Some(Code::ExportNotFinite),
             ExportError::NoFeatures { .. } | ExportError::Features { .. } => Some(Code::ExportFeatures),
             ExportError::NoForm { .. } => Some(Code::ExportNoForm),
-            ExportError::TooLarge { .. } => Some(Code::ExportTooLarge),
             ExportError::Arena { .. } | ExportError::Destination(_) | ExportError::Write(_) => None,
         }
     }
@@ -59,7 +56,6 @@ impl ExportError {
             }
             ExportError::Features { .. } => Some("pool it, as in `encoder(view).patches |> mean_tokens`".to_owned()),
             ExportError::NoForm { .. } => Some("--format cmae or --format timm writes the weights instead".to_owned()),
-            ExportError::TooLarge { .. } => Some("--format transformers or --format timm writes files of any size".to_owned()),
             ExportError::Arena { .. } | ExportError::Destination(_) | ExportError::Write(_) => None,
         }
     }

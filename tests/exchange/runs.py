@@ -83,7 +83,9 @@ def train(pipeline: str, sets: list[str], data: Path, out: Path, view: tuple[str
         # An imported pipeline is made small by its own overrides alone.
         train(name, own, data, out / alias)
         more += ["--with", f"{alias}={out / alias / 'run'}"]
-    known = [f"data.{source}=npy(\"{data}\")" for source in ("train", "val")]
+    text = (ROOT / f"pipelines/{pipeline}.cmae").read_text()
+    sources = [source for source in ("train", "val", "labelled") if source != "labelled" or "data.labelled" in text]
+    known = [f"data.{source}=npy(\"{data}\")" for source in sources]
     for setting in [*sets, *known, *view, "data.channels=3", "data.batch_size=16", "train.epochs=1"]:
         more += ["--set", setting]
     if not (out / "run/last").exists():

@@ -300,6 +300,41 @@ fn an_autoencoder_goes_out_and_comes_in_again() {
     }
 }
 
+/// A graph that a file has no room for leaves its weights to one beside, each from the start of a page on.
+#[test]
+fn large_weights_lie_beside_the_graph() {
+    let page = page();
+    let method = page.methods.iter().find(|method| method.pipeline == "dino_vitb").expect("it is a method");
+    let program = compile("dino_vitb", &sets_of(&page, method));
+    let (values, made) = (arena(&program), tempfile::tempdir().expect("a temporary folder"));
+    let path = made.path().join("x.onnx");
+    let written =
+        |largest| onnx::write_within(&program, &values, 0, &path, largest).unwrap_or_else(|error| panic!("{error}"));
+    assert!(!written(usize::MAX).is_apart && written(10_000).is_apart);
+    let weights = std::fs::read(made.path().join("x.onnx.data")).expect("it was written");
+    let model = Model::decode(&std::fs::read(&path).expect("it was written")[..]).expect("it is one");
+    let mut apart = 0;
+    for tensor in model.graph.expect("a model has one").initializer {
+        let told = |key: &str| {
+            let entry = tensor.external_data.iter().find(|entry| entry.key.as_deref() == Some(key));
+            entry.and_then(|entry| entry.value.clone()).expect("it is told")
+        };
+        let name = tensor.name.clone().unwrap_or_default();
+        if tensor.raw_data.is_some() {
+            assert!(tensor.external_data.is_empty() && tensor.data_location.is_none(), "{name}");
+            continue;
+        }
+        let [offset, length] = ["offset", "length"].map(|key| told(key).parse::<usize>().expect("a number"));
+        assert_eq!((told("location").as_str(), offset % 4096, tensor.data_location), ("x.onnx.data", 0, Some(1)));
+        let (_, range) = program.layout.get(&name).expect("it is a parameter");
+        let expected: Vec<u8> = values[range].iter().flat_map(|value| value.to_le_bytes()).collect();
+        assert_eq!(weights[offset..offset + length], expected, "{name}");
+        apart += 1;
+    }
+    // Four weights of each of two blocks, patches and positions.
+    assert_eq!(apart, 4 * 2 + 2);
+}
+
 /// What is asked for and cannot be is told with its code, and nothing is written.
 #[test]
 fn what_cannot_be_written_is_told() {

@@ -10,7 +10,8 @@ mod lower;
 pub mod proto;
 mod written;
 
-use std::path::Path;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use prost::Message;
 
@@ -24,7 +25,7 @@ use super::preprocess;
 use crate::graph::accumulate::{Apart, apart};
 use crate::graph::{self, InputKind, Program, ValueId};
 use crate::op::{DType, Op};
-use crate::run::tensor_file::{WriteError, write_atomically};
+use crate::run::tensor_file::{WriteError, stream_atomically, write_atomically};
 use crate::tensor::Element;
 
 /// The output, of the graph here and of the file.
@@ -33,6 +34,12 @@ const FEATURES: &str = "features";
 /// Past which a message of protobuf cannot be read.
 const LARGEST: usize = i32::MAX as usize;
 
+/// Values of fewer bytes stay in the graph: shapes and numbers, which readers look at before they load weights.
+const SMALL: usize = 1024;
+
+/// Where weights begin in a file of their own, so that it can be mapped into memory.
+const PAGE: usize = 4096;
+
 /// What was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exported {
@@ -40,6 +47,8 @@ pub struct Exported {
     /// (channels, height, width) of a picture, and the size of a row of features.
     pub pictures: Vec<usize>,
     pub dim: usize,
+    /// Whether the weights are in a file of their own.
+    pub is_apart: bool,
 }
 
 /// The Python that runs the file at `path`.
@@ -50,17 +59,55 @@ pub fn lines(path: &Path) -> [String; 2] {
     ]
 }
 
-/// Writes what the features of `program` are computed by, with the weights in `arena` after `step` steps, to `path`.
+/// Writes what the features of `program` are computed by, with the weights in `arena` after `step` steps, to `path`; weights for which a
+/// file of ONNX has no room go to [`weights_beside`].
 pub fn write<E: Element>(program: &Program, arena: &[E], step: u64, path: &Path) -> Result<Exported, ExportError> {
-    let (model, pictures, dim) = model(program, arena, step)?;
-    let bytes = model.encoded_len();
-    if bytes > LARGEST {
-        return Err(ExportError::TooLarge { bytes });
+    write_within(program, arena, step, path, LARGEST)
+}
+
+/// The file of weights beside the graph at `path`: `x.onnx.data` of `x.onnx`.
+pub fn weights_beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".data");
+    PathBuf::from(name)
+}
+
+/// The same, with a graph of at most `largest` bytes.
+pub fn write_within<E: Element>(
+    program: &Program,
+    arena: &[E],
+    step: u64,
+    path: &Path,
+    largest: usize,
+) -> Result<Exported, ExportError> {
+    let (mut model, pictures, dim) = model(program, arena, step)?;
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |source| WriteError::Io { path, source }
+    };
+    let is_apart = model.encoded_len() > largest;
+    if is_apart {
+        let beside = weights_beside(path);
+        let location = beside.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let constants = model.graph.as_mut().map_or(&mut [][..], |graph| &mut graph.initializer[..]);
+        let large = |tensor: &&mut Tensor| tensor.raw_data.as_ref().is_some_and(|bytes| bytes.len() >= SMALL);
+        let (mut weights, mut at) = (Vec::new(), 0);
+        for tensor in constants.iter_mut().filter(large) {
+            let bytes = tensor.moved(&location, at);
+            at = (at + bytes.len()).next_multiple_of(PAGE);
+            weights.push(bytes);
+        }
+        let mut write = |out: &mut dyn Write| {
+            weights.iter().try_for_each(|bytes| {
+                out.write_all(bytes)?;
+                out.write_all(&vec![0; bytes.len().next_multiple_of(PAGE) - bytes.len()])
+            })
+        };
+        stream_atomically(&beside, &mut write).map_err(io(&beside))?;
     }
     let nodes = model.graph.as_ref().map_or(0, |graph| graph.node.len());
-    write_atomically(path, &model.encode_to_vec())
-        .map_err(|source| WriteError::Io { path: path.to_owned(), source })?;
-    Ok(Exported { nodes, pictures, dim })
+    write_atomically(path, &model.encode_to_vec()).map_err(io(path))?;
+    Ok(Exported { nodes, pictures, dim, is_apart })
 }
 
 /// The model, with the sizes of a picture and of its features.

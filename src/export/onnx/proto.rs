@@ -15,6 +15,9 @@ pub const FLOAT: i32 = 1;
 pub const INT64: i32 = 7;
 pub const BOOL: i32 = 9;
 
+/// `TensorProto.DataLocation`.
+const EXTERNAL: i32 = 1;
+
 /// `AttributeProto.AttributeType`.
 const OF_FLOAT: i32 = 1;
 const OF_INT: i32 = 2;
@@ -111,7 +114,7 @@ impl Attribute {
     }
 }
 
-/// Values as little-endian bytes.
+/// Values as little-endian bytes, here or in a file beside.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Tensor {
     #[prost(int64, repeated, packed = "false", tag = "1")]
@@ -122,6 +125,10 @@ pub struct Tensor {
     pub name: Option<String>,
     #[prost(bytes = "vec", optional, tag = "9")]
     pub raw_data: Option<Vec<u8>>,
+    #[prost(message, repeated, tag = "13")]
+    pub external_data: Vec<Entry>,
+    #[prost(int32, optional, tag = "14")]
+    pub data_location: Option<i32>,
 }
 
 impl Tensor {
@@ -141,7 +148,21 @@ impl Tensor {
             data_type: Some(data_type),
             name: Some(name.to_owned()),
             raw_data: Some(bytes),
+            ..Tensor::default()
         }
+    }
+
+    /// The values, which from here on lie in the file `location`, from byte `offset` on.
+    pub fn moved(&mut self, location: &str, offset: usize) -> Vec<u8> {
+        let bytes = self.raw_data.take().unwrap_or_default();
+        let entry = |key: &str, value: String| Entry { key: Some(key.to_owned()), value: Some(value) };
+        self.external_data = vec![
+            entry("location", location.to_owned()),
+            entry("offset", offset.to_string()),
+            entry("length", bytes.len().to_string()),
+        ];
+        self.data_location = Some(EXTERNAL);
+        bytes
     }
 }
 
