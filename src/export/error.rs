@@ -1,7 +1,6 @@
 //! Why a module, or what is computed with it, cannot be written for others.
 
 use crate::diag::Code;
-use crate::run::destination::DestinationError;
 use crate::run::tensor_file::WriteError;
 
 #[derive(Debug, thiserror::Error)]
@@ -23,8 +22,6 @@ pub enum ExportError {
     #[error("`{op}` at `{scope}` has no form in ONNX: {why}")]
     NoForm { op: &'static str, scope: String, why: String },
     #[error("{0}")]
-    Destination(#[from] DestinationError),
-    #[error("{0}")]
     Write(#[from] WriteError),
 }
 
@@ -37,7 +34,7 @@ impl ExportError {
             ExportError::NotFinite { .. } => Some(Code::ExportNotFinite),
             ExportError::NoFeatures { .. } | ExportError::Features { .. } => Some(Code::ExportFeatures),
             ExportError::NoForm { .. } => Some(Code::ExportNoForm),
-            ExportError::Arena { .. } | ExportError::Destination(_) | ExportError::Write(_) => None,
+            ExportError::Arena { .. } | ExportError::Write(_) => None,
         }
     }
 
@@ -56,7 +53,7 @@ impl ExportError {
             }
             ExportError::Features { .. } => Some("pool it, as in `encoder(view).patches |> mean_tokens`".to_owned()),
             ExportError::NoForm { .. } => Some("--format cmae or --format timm writes the weights instead".to_owned()),
-            ExportError::Arena { .. } | ExportError::Destination(_) | ExportError::Write(_) => None,
+            ExportError::Arena { .. } | ExportError::Write(_) => None,
         }
     }
 }
