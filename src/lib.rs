@@ -9,7 +9,8 @@
 //! - [`graph::grad`] and [`plan`]: for a backend without a tape of its own, a graph with its gradients and one static step.
 //! - [`graph::spread`] and [`ranks`]: where several processes or devices share a batch, the graph of one of them, and what moves values.
 //! - [`backend`] opens a session that holds the tensors and makes steps; [`data`] fills its inputs, [`tensor`]s of the host; [`train`]
-//!   drives both; [`eval`] and [`verify`] look at the result; [`run`] keeps it, and [`report`] shows it.
+//!   drives both; [`eval`] and [`verify`] look at the result; [`run`] keeps it, [`report`] shows it, and [`export`] writes it for others, whose
+//!   [`weights`] modules may begin with.
 //!
 //! ```text
 //! text ──syntax──▶ AST ──elab──▶ bound pipeline ──shape──▶ typed ──graph──▶ Program ──▶ backend
@@ -32,6 +33,7 @@ pub mod decl;
 pub mod diag;
 pub mod elab;
 pub mod eval;
+pub mod export;
 pub mod format;
 pub mod graph;
 pub mod lsp;

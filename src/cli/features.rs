@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use cmae::backend::BackendError;
 use cmae::data::evaluation::EvalBatches;
-use cmae::eval::features::{FeatureFile, FeaturesError, Made};
+use cmae::eval::feature_file::{FeatureFile, labels_beside};
+use cmae::eval::features::{FeaturesError, Made};
 use cmae::eval::shared::{Sink, left_out, shared};
 use cmae::eval::{Pass, features, judge};
 use cmae::ranks::{self, Ranks};
@@ -17,8 +18,9 @@ use super::pipeline::{self, Engine};
 use super::together;
 use super::trained::{Chosen, Trained};
 
-/// Writes the features of pictures as safetensors: `features` [N, D], `labels` [N] (−1 without classes), and in
-/// the metadata the names of the pictures and of the classes that labels count.
+/// Writes the features of pictures. As safetensors: `features` [N, D], `labels` [N] (−1 without classes), and in the metadata the names of the
+/// pictures and of the classes that labels count. As numpy's arrays: FILE.npy and FILE.labels.npy. As Parquet: the columns `path`, `label` and
+/// `features`.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -26,8 +28,8 @@ pub struct Args {
     /// Where pictures lie, as `cmaec data check PATH` takes it, or a source of the pipeline, such as `data.val`.
     #[arg(long, value_name = "PATH")]
     data: String,
-    /// A plain file; one that is there is written over, unless it is a run's.
-    #[arg(short, long, value_name = "FILE.safetensors")]
+    /// A plain file that ends in .safetensors, .npy or .parquet; one that is there is written over, unless it is a run's.
+    #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     #[command(flatten)]
     engine: Engine,
@@ -40,7 +42,16 @@ pub fn main(args: Args) -> Result<(), String> {
 /// Ranks share the pictures; the first writes the file.
 fn write(args: Args, engine: &dyn Ranks) -> Result<(), String> {
     pipeline::start_threads(None, engine.local())?;
-    let output = destination(&args.output, Kind::Tensors, None).map_err(|error| error.to_string())?;
+    let kind = match args.output.extension().map(|ending| ending.to_string_lossy().to_lowercase()).as_deref() {
+        Some("npy") => Kind::Array,
+        Some("parquet") => Kind::Table,
+        _ => Kind::Tensors,
+    };
+    let output = destination(&args.output, kind, None).map_err(|error| error.to_string())?;
+    let labels = (kind == Kind::Array).then(|| labels_beside(&output));
+    if let Some(labels) = &labels {
+        destination(labels, kind, None).map_err(|error| error.to_string())?;
+    }
     let trained = Trained { quiet: engine.rank() > 0, ..args.chosen.load()? };
     let program = &trained.program;
     let graph = program.features.as_ref().ok_or_else(|| {
@@ -82,5 +93,8 @@ fn write(args: Args, engine: &dyn Ranks) -> Result<(), String> {
     // Where no picture gave a row, that was an error already.
     let rows = file.map_or(Ok(0), FeatureFile::finish).map_err(|error| error.to_string())?;
     outln!("{}: {rows} pictures, {dim} features each", args.output.display());
+    if labels.is_some() {
+        outln!("{}: their labels, −1 where one has none", labels_beside(&args.output).display());
+    }
     Ok(())
 }

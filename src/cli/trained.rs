@@ -22,6 +22,11 @@ pub struct Chosen {
 }
 
 impl Chosen {
+    /// The run's folder.
+    pub fn run(&self) -> &Path {
+        &self.run
+    }
+
     pub fn load(&self) -> Result<Trained, String> {
         let Some(name) = &self.checkpoint else { return load(&self.run) };
         let load = || -> Result<Trained, RunError> {

@@ -1,19 +1,16 @@
-//! Features of pictures: runs the evaluation graph over batches, gives the rows on, and writes them.
+//! Features of pictures: runs the evaluation graph over batches, and gives the rows on.
 //!
-//! Before: `data` makes batches of the evaluation view. After: [`super::knn`], [`super::collapse`], a file.
+//! Before: `data` makes batches of the evaluation view. After: [`super::knn`], [`super::collapse`], [`super::feature_file`].
 //!
 //! **Invariant:** rows stand in the order of the batches, and padding never becomes a row.
 
 use std::ops::Range;
-use std::path::Path;
 
 use crate::backend::{BackendError, Session};
 use crate::data::DataError;
 use crate::data::evaluation::EvalBatch;
-use crate::data::source::Source;
 use crate::graph::Graph;
-use crate::run::row_file::{Head, RowFile};
-use crate::run::tensor_file::{FileTensor, WriteError};
+use crate::run::tensor_file::WriteError;
 use crate::tensor::{Element, HostTensor, InputValue, OutputValue};
 
 /// `[rows, dim]`, row-major.
@@ -187,55 +184,4 @@ pub(super) fn each<X: From<FeaturesError>>(
         sink(Made { features: Features { rows: valid, dim, data }, labels, rows })?;
     }
     Ok(())
-}
-
-/// A file of features that is written as they are made: `features: f32[N, D]`, `labels: i64[N]` and, in the metadata, `names` of
-/// the samples and of the `classes` that labels count (JSON lists; may be empty) as safetensors. Labels of two files meet by the names
-/// of their classes.
-pub struct FeatureFile<'s> {
-    source: &'s dyn Source,
-    dim: usize,
-    labels: Vec<i64>,
-    rows: Vec<usize>,
-    file: RowFile,
-}
-
-impl<'s> FeatureFile<'s> {
-    /// A file at `path` for features of `dim` dimensions of the pictures of `source`.
-    pub fn create(path: &Path, source: &'s dyn Source, dim: usize) -> Result<Self, WriteError> {
-        let rows: Vec<usize> = (0..source.len()).collect();
-        // Whole, unless pictures are broken.
-        let expected = with_head(source, &rows, &vec![0; rows.len()], dim, |head| RowFile::create(path, head));
-        Ok(FeatureFile { source, dim, labels: Vec::new(), rows: Vec::new(), file: expected? })
-    }
-
-    pub fn push(&mut self, made: &Made) -> Result<(), WriteError> {
-        self.labels.extend(&made.labels);
-        self.rows.extend(&made.rows);
-        self.file.push(&made.features.data)
-    }
-
-    /// Ends the file; gives the number of its rows.
-    pub fn finish(self) -> Result<usize, WriteError> {
-        let FeatureFile { source, dim, labels, rows, file } = self;
-        with_head(source, &rows, &labels, dim, |head| file.finish(head))?;
-        Ok(rows.len())
-    }
-}
-
-/// What `then` makes of what stands ahead of the features.
-fn with_head<T>(
-    source: &dyn Source,
-    rows: &[usize],
-    labels: &[i64],
-    dim: usize,
-    then: impl FnOnce(&Head<'_>) -> Result<T, WriteError>,
-) -> Result<T, WriteError> {
-    let names: Vec<String> = rows.iter().map(|row| source.name(*row)).collect();
-    let list = |names: &[String]| serde_json::Value::from(names.to_vec()).to_string();
-    then(&Head {
-        tensors: &[FileTensor::i64("labels", vec![labels.len()], labels.iter().copied())],
-        rows: ("features", [rows.len(), dim]),
-        metadata: &[("kind", "features".to_owned()), ("names", list(&names)), ("classes", list(source.classes()))],
-    })
 }

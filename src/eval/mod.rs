@@ -2,11 +2,10 @@
 //!
 //! Before: `train` (or a checkpoint) gives parameters, `data` gives batches. After: `run` logs and draws the figures.
 //! [`judge`] judges features by [`knn`], by [`probes`] ([`linear`], [`logistic`]) and by [`collapse`], of the pictures that are
-//! [`chosen`]; [`quality`] is what it finds; [`classifier`] and [`classify`] judge logits. [`features`] makes and writes them, [`pixels`]
+//! [`chosen`]; [`quality`] is what it finds; [`classifier`] and [`classify`] judge logits. [`features`] makes them, [`feature_file`] writes them, [`pixels`]
 //! is what they have to beat, [`shared`] lets ranks share the pictures, [`map`] puts features in a plane, [`pass`] tells who waits,
 //! [`pictures`] draws reconstructions,
-//! [`sheet`] contact sheets with the masks that [`hidden`] makes,
-//! [`export`] writes a module's weights, by [`timm`] as a network that others know.
+//! [`sheet`] contact sheets with the masks that [`hidden`] makes.
 //!
 //! **Invariant:** nothing here changes parameters; the model is seen only through `Backend<E>` and slices.
 
@@ -14,7 +13,7 @@ pub mod chosen;
 pub mod classifier;
 pub mod classify;
 pub mod collapse;
-pub mod export;
+pub mod feature_file;
 pub mod features;
 pub mod hidden;
 pub mod judge;
@@ -29,7 +28,6 @@ mod probes;
 pub mod quality;
 pub mod shared;
 pub mod sheet;
-pub mod timm;
 
 pub use chosen::Named;
 pub use classifier::Classifier;

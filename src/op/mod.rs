@@ -5,7 +5,8 @@
 //! backend that differentiates with a tape of its own never meets them.
 //!
 //! **Invariant:** an op is a row of [`table`], and an arm in each exhaustive match: its type (`shape::infer`), its derivative
-//! (`grad::vjp`), whether it joins samples (`accumulate::rows`), and what computes it (`dfdx::ops`, `cpu::step`, `xla::lower`).
+//! (`grad::vjp`), whether it joins samples (`accumulate::rows`), what computes it (`dfdx::ops`, `cpu::step`, `xla::lower`), and what it is
+//! for others (`onnx::lower`).
 //! None of them has a `_` arm, so that a new op stops the build at each.
 //!
 //! Dims: `B` batch, `N` tokens, `D` width, `P` patch, `C` channels, `H` height, `W` width, `h` heads.

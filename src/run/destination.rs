@@ -19,6 +19,12 @@ pub enum Kind {
     Tensors,
     Page,
     Picture,
+    /// A graph of ONNX.
+    Graph,
+    /// numpy's.
+    Array,
+    /// Parquet.
+    Table,
 }
 
 impl Kind {
@@ -27,6 +33,9 @@ impl Kind {
             Kind::Tensors => "safetensors",
             Kind::Page => "html",
             Kind::Picture => "png",
+            Kind::Graph => "onnx",
+            Kind::Array => "npy",
+            Kind::Table => "parquet",
         }
     }
 
@@ -35,6 +44,9 @@ impl Kind {
             Kind::Tensors => "encoder.safetensors",
             Kind::Page => "report.html",
             Kind::Picture => "views.png",
+            Kind::Graph => "encoder.onnx",
+            Kind::Array => "features.npy",
+            Kind::Table => "features.parquet",
         }
     }
 }
@@ -86,6 +98,43 @@ pub fn destination(path: &Path, kind: Kind, own: Option<&Path>) -> Result<PathBu
         ),
         _ => Ok(real),
     }
+}
+
+/// The folder that `path` means, which may not be there yet: for `files`, which are written over, and for nothing else.
+///
+/// What a run wrote is never among them, and what somebody keeps there is not mixed with.
+pub fn folder(path: &Path, files: &[&str]) -> Result<PathBuf, DestinationError> {
+    let refuse =
+        |what: String, help: &str| Err(DestinationError { path: path.to_owned(), what, help: help.to_owned() });
+    const NEW: &str = "name a new folder with -o, such as encoder";
+    let real = match fs::canonicalize(path) {
+        Ok(real) if real.is_dir() => real,
+        Ok(_) => return refuse("it is a file, and a folder is written".to_owned(), NEW),
+        Err(error) if error.kind() == ErrorKind::NotFound && fs::symlink_metadata(path).is_err() => {
+            match new_file(path) {
+                Ok(real) => real,
+                Err((what, help)) => return refuse(what, &help),
+            }
+        }
+        Err(error) => return refuse(error.to_string(), NEW),
+    };
+    if let Some((run, name)) = files.iter().find_map(|file| owner(&real.join(file))) {
+        return refuse(
+            format!("{name} is of {}, which would be lost", run.display()),
+            "name a folder outside of it with -o",
+        );
+    }
+    if real.is_dir() {
+        let is_other = |name: &String| !files.contains(&name.as_str());
+        let entries = fs::read_dir(&real).into_iter().flatten().flatten();
+        let mut others: Vec<String> =
+            entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).filter(is_other).collect();
+        others.sort();
+        if let Some(first) = others.first() {
+            return refuse(format!("it holds {first}, which is no part of what is written"), NEW);
+        }
+    }
+    Ok(real)
 }
 
 /// The path of a file that is not there yet, in a folder that is.
@@ -189,6 +238,29 @@ mod tests {
         destination(&report, Kind::Page, Some(&path("run"))).unwrap_or_else(|error| panic!("{error}"));
         let error = refused(&report, Kind::Page, None);
         assert!(error.contains("it is report.html of") && error.contains("would be lost"), "{error}");
+    }
+
+    #[test]
+    fn folders_are_new_or_hold_what_was_written_before() {
+        let made = folder();
+        let path = |name: &str| made.path().join(name);
+        let files = ["model.safetensors", "config.json"];
+        let real = super::folder(&path("encoder"), &files).unwrap_or_else(|error| panic!("{error}"));
+        assert!(!real.exists());
+        fs::create_dir(&real).expect("it is ours");
+        fs::write(real.join("config.json"), "old").expect("it is ours");
+        super::folder(&path("encoder"), &files).unwrap_or_else(|error| panic!("{error}"));
+        fs::write(real.join("notes.txt"), "mine").expect("it is ours");
+        for (name, part) in [
+            ("encoder", "it holds notes.txt"),
+            ("old.safetensors", "it is a file"),
+            ("no/encoder", "there is no folder"),
+            ("run/checkpoints/new", "would be lost"),
+            ("copied", "would be lost"),
+        ] {
+            let error = super::folder(&path(name), &files).expect_err("it must not be written").to_string();
+            assert!(error.contains(part) && error.contains("help: "), "{name}: {error}");
+        }
     }
 
     #[test]

@@ -25,6 +25,7 @@
 //! renamed in. Metrics and events alone grow where they are, a whole line or record at a time; what a crash tore off is cut
 //! away as the run goes on.
 
+pub mod array_file;
 pub mod changes;
 pub mod checkpoint;
 pub mod destination;
@@ -46,6 +47,7 @@ mod source_lists;
 pub mod started;
 pub mod study;
 pub mod sweep;
+pub mod table_file;
 pub mod tensor_file;
 
 use std::io;

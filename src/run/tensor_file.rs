@@ -138,8 +138,13 @@ pub fn values<E: Element>(dtype: Dtype, bytes: &[u8]) -> Option<Vec<E>> {
 
 /// Writes `bytes` beside `path`, syncs, and renames: after a crash `path` holds the old contents or the new.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    stream_atomically(path, &mut |file| file.write_all(bytes))
+}
+
+/// The same of what `write` writes.
+pub fn stream_atomically(path: &Path, write: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(folder_of(path))?;
-    file.write_all(bytes)?;
+    write(&mut file)?;
     file.as_file().sync_all()?;
     set_usual_permissions(file.as_file())?;
     file.persist(path).map_err(|error| error.error)?;

@@ -1,6 +1,7 @@
 //! Naming schemes: what other programs call the tensors that modules of this language have.
 //!
-//! Before: a table of text for each, in `schemes/`, which says whose names they are. After: [`super::guess`] looks for them in a file.
+//! Before: a table of text for each, in `schemes/`, which says whose names they are. After: [`super::guess`] looks for them in a file, and
+//! `export` writes them.
 //!
 //! ```text
 //! # Comments.
@@ -98,6 +99,18 @@ impl Part {
         })
     }
 
+    /// What their files hold of `ours`: the names of its equal parts, in order.
+    pub fn targets(&self, ours: &str) -> Option<Vec<String>> {
+        self.rows.iter().filter(|row| row.both).find_map(|row| {
+            let bindings = row.ours.matches(ours)?;
+            let name = |term: &Term| match term {
+                Term::Tensor { name, .. } => Some(name.fill(&bindings)),
+                Term::Zeros => None,
+            };
+            row.theirs.iter().map(name).collect()
+        })
+    }
+
     /// Whether one of its rows speaks of a tensor that goes by `theirs`.
     pub fn explains(&self, theirs: &str) -> bool {
         let is_it = |term: &Term| matches!(term, Term::Tensor { name, .. } if name.matches(theirs).is_some());
@@ -116,6 +129,11 @@ pub fn all() -> &'static [Scheme] {
         }
         schemes
     })
+}
+
+/// The part `name` of the scheme `scheme`.
+pub fn part(scheme: &str, name: &str) -> Option<&'static Part> {
+    all().iter().find(|known| known.name == scheme)?.parts.iter().find(|part| part.name == name)
 }
 
 /// Reads a table; `before` are the schemes that it may be like.
@@ -217,6 +235,10 @@ mod tests {
             of: 1,
         };
         assert_eq!(sources[0], [of("query"), of("key"), of("value")]);
+        let named = |which: &str| format!("encoder.layer.3.attention.attention.{which}.bias");
+        let targets = scheme.parts[0].targets("blocks.3.attn.qkv.bias");
+        assert_eq!(targets, Some(["query", "key", "value"].map(named).to_vec()));
+        assert_eq!(scheme.parts[0].targets("head.weight"), None);
         assert!(scheme.parts[0].explains("encoder.layer.11.output.dense.bias"));
         assert!(!scheme.parts[0].explains("pooler.dense.bias"));
     }

@@ -9,14 +9,14 @@ use cmae::source::Sources;
 use crate::command::{fail, root, succeed};
 use crate::pages::Page;
 
-const PAGES: [&str; 9] = ["syntax", "name", "unit", "shape", "view", "graph", "data", "weights", "warning"];
+const PAGES: [&str; 10] = ["syntax", "name", "unit", "shape", "view", "graph", "data", "weights", "export", "warning"];
 
 /// Whether a code arises only when a run starts, is that of faults of the compiler, or of files that a page cannot hold: its
-/// section has no example to compile. `data_codes.rs` shows those of data, `weights.rs` those of weights, [`at_run_time`] that of the precision, `texts.rs` those
+/// section has no example to compile. `data_codes.rs` shows those of data, `weights.rs` those of weights, `export.rs` those of exports, [`at_run_time`] that of the precision, `texts.rs` those
 /// of files.
 fn is_at_run_time(code: Code) -> bool {
     [Code::PrecisionMissing, Code::MemoryMissing, Code::Internal, Code::TooLong, Code::Encoding].contains(&code)
-        || ["data::", "weights::"].iter().any(|phase| code.as_str().starts_with(phase))
+        || ["data::", "weights::", "export::"].iter().any(|phase| code.as_str().starts_with(phase))
 }
 
 /// Compiles `text` as a file beside the shipped pipelines.

@@ -1,5 +1,7 @@
 //! Evaluation: kNN against scikit-learn's digits, collapse figures by hand, pictures pixel by pixel, files read back.
 
+use std::path::Path;
+
 use cmae::backend::host::HostSession;
 use cmae::backend::{Backend, BackendError, Compute, Request, Results, Session};
 use cmae::data::DataError;
@@ -8,16 +10,20 @@ use cmae::data::rng::Key;
 use cmae::data::source::{self, Identity};
 use cmae::data::view::Draw;
 use cmae::eval::collapse::collapse;
-use cmae::eval::export::{ExportError, Format, export_module};
-use cmae::eval::features::{FeatureFile, Features, FeaturesError, Made, extract};
+use cmae::eval::feature_file::FeatureFile;
+use cmae::eval::features::{Features, FeaturesError, Made, extract};
 use cmae::eval::knn::{KnnError, KnnResult, Search, accuracy};
 use cmae::eval::pictures::{Pictures, PicturesError, grid, scale, write_png};
 use cmae::eval::pixels::raw_pixels;
+use cmae::export::module::write as export_module;
+use cmae::export::{ExportError, Format};
 use cmae::graph::{Graph, Init, Layout, Program, TensorDecl, TensorKind};
 use cmae::run::tensor_file::{FileTensor, to_bytes};
 use cmae::spec::{EmaMoment, EmaSpec, MAX_PIXELS, Role, Schedule, SourceSpec};
 use cmae::tensor::{HostTensor, InputValue, Inputs, OutputValue};
 use cmae::verify::file::Fixture;
+
+use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use crate::probes::{Digits, floats, ints};
 
@@ -402,6 +408,46 @@ fn features_are_written_as_they_are_made_with_labels_and_names() {
 }
 
 #[test]
+fn features_are_written_for_others() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let source = source::open(&SourceSpec::Digits { split: "val".to_owned() }, 1, MAX_PIXELS).expect("it is built in");
+    let rows: Vec<usize> = (0..50).collect();
+    let values = |row: usize| [row as f32, 0.5, -1.0 / (row as f32 + 1.0)];
+    // One without a class among them.
+    let label = |row: usize| if row == 7 { -1 } else { source.label(row).expect("digits have one") };
+    let write = |name: &str| {
+        let path = folder.path().join(name);
+        let mut file = FeatureFile::create(&path, &*source, 3).expect("the folder is there");
+        for rows in rows.chunks(20) {
+            let data = rows.iter().flat_map(|row| values(*row)).collect();
+            let features = Features { rows: rows.len(), dim: 3, data };
+            let labels = rows.iter().map(|row| label(*row)).collect();
+            file.push(&Made { features, labels, rows: rows.to_vec() }).expect("there is room");
+        }
+        assert_eq!(file.finish().expect("there is room"), 50);
+        path
+    };
+    let read = |path: &Path| std::fs::read(path).expect("it was written");
+    let (array, labels) = (read(&write("x.npy")), read(&folder.path().join("x.labels.npy")));
+    let header = |bytes: &[u8]| String::from_utf8_lossy(&bytes[10..128]).trim_end().to_owned();
+    assert_eq!(header(&array), "{'descr': '<f4', 'fortran_order': False, 'shape': (50, 3), }");
+    assert_eq!(header(&labels), "{'descr': '<i8', 'fortran_order': False, 'shape': (50,), }");
+    let expected: Vec<u8> = rows.iter().flat_map(|row| values(*row)).flat_map(f32::to_le_bytes).collect();
+    assert_eq!(array[128..], expected);
+    assert_eq!(labels[128..], rows.iter().flat_map(|row| label(*row).to_le_bytes()).collect::<Vec<u8>>());
+
+    let table = std::fs::File::open(write("x.parquet")).expect("it was written");
+    let table = SerializedFileReader::new(table).expect("it is a table");
+    let found: Vec<String> =
+        table.get_row_iter(None).expect("it has rows").map(|row| row.expect("a row").to_string()).collect();
+    assert_eq!(found.len(), 50);
+    let path = |row| source.name(row);
+    assert_eq!(found[1], format!("{{path: \"{}\", label: {}, features: [1.0, 0.5, -5E-1]}}", path(1), label(1)));
+    assert_eq!(found[7], format!("{{path: \"{}\", label: null, features: [7.0, 0.5, -1.25E-1]}}", path(7)));
+    assert_eq!(std::fs::read_dir(folder.path()).expect("it is there").count(), 3, "nothing is left beside them");
+}
+
+#[test]
 fn some_pictures_are_always_the_same_and_evenly_spread() {
     for (len, count) in [(0, 3), (1, 1), (10, 10), (10, 20), (10_000, 1_000), (10_000, 9_999)] {
         let found = some_of(len, count, "a");
@@ -492,10 +538,12 @@ fn a_module_is_exported_under_its_own_names() {
     let missing = export_module(&program, &arena, "decoder", Format::Own, &path).expect_err("no such module");
     let unlike = export_module(&program, &arena, "encoder", Format::Timm, &path).expect_err("it has no blocks");
     assert!(
-        unlike.to_string().contains("it embeds no patches") && unlike.to_string().contains("--format cmae"),
+        unlike.to_string().contains("it embeds no patches")
+            && unlike.help().is_some_and(|h| h.contains("--format cmae")),
         "{unlike}"
     );
-    assert_eq!(missing.to_string(), "no module `decoder` has tensors (help: there are encoder, encoder2, momentum)");
+    assert_eq!(missing.to_string(), "no module `decoder` has tensors");
+    assert!(missing.help().is_some_and(|help| help.contains("encoder, encoder2, momentum")));
     let broken = vec![f64::NAN; program.layout.total_len];
     let broken = export_module(&program, &broken, "encoder", Format::Own, &path);
     assert!(matches!(broken, Err(ExportError::NotFinite { .. })));

@@ -13,7 +13,7 @@ use crate::command::root;
 /// thing of its own floor that it may import. The highest floor first.
 const FLOORS: [&[(&str, &[&str])]; 10] = [
     &[("cli", &[])],
-    &[("verify", &["train"]), ("train", &["eval"]), ("report", &["eval"]), ("eval", &[])],
+    &[("verify", &["train"]), ("train", &["eval"]), ("report", &["eval"]), ("eval", &[]), ("export", &[])],
     &[("data", &[]), ("run", &["data"]), ("backend", &[])],
     &[("plan", &[]), ("ranks", &[]), ("lsp", &[]), ("weights", &[])],
     &[("graph", &[])],

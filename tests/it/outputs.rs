@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::command::{fail, succeed};
 use crate::runs::{SMALL, text, weights, with};
 
-fn names(folder: &Path) -> BTreeSet<String> {
+pub fn names(folder: &Path) -> BTreeSet<String> {
     let entries = fs::read_dir(folder).expect("it is there");
     entries.map(|entry| entry.expect("it can be read").file_name().to_string_lossy().into_owned()).collect()
 }

@@ -9,6 +9,7 @@ use cmae::run::checkpoint::sealed;
 use serde_json::Value;
 
 use crate::command::{cmaec, fail, run, succeed};
+use crate::outputs::names;
 use crate::pictures::write_folder;
 
 /// The quickstart at a size for tests: 20 steps.
@@ -299,6 +300,36 @@ fn a_run_says_what_it_made() {
     assert_eq!(shape("patch_embed.proj.weight"), [32, 1, 4, 4]);
     assert_eq!(shape("blocks.0.attn.qkv.weight"), [96, 32]);
     assert_eq!(shape("pos_embed"), [1, 17, 32]);
+    let encoder = folder.path().join("encoder");
+    let said = succeed(&["export", text(&out), "-o", text(&encoder), "--format", "transformers"]);
+    assert!(
+        said.contains("transformers.ViTMAEForPreTraining.from_pretrained(") && said.contains("features = "),
+        "{said}"
+    );
+    let card = fs::read_to_string(encoder.join("README.md")).expect("it was written");
+    for part in [
+        "| evaluation/knn_accuracy | ",
+        "| losses/contrastive | ",
+        "after 20 steps",
+        "![Reconstructions](",
+        "pipeline quickstart {",
+    ] {
+        assert!(card.contains(part), "{part}: {card}");
+    }
+    let files: BTreeSet<String> = names(&encoder);
+    let of_folder =
+        ["README.md", "config.json", "model.safetensors", "preprocessor_config.json", "reconstructions.png"];
+    assert_eq!(files, of_folder.map(str::to_owned).into());
+    // Over what was written there before, and not beside what somebody keeps.
+    succeed(&["export", text(&out), "-o", text(&encoder), "--format", "transformers", "--encoder-only"]);
+    fs::write(encoder.join("notes.txt"), "mine").expect("it is ours");
+    let error = fail(&["export", text(&out), "-o", text(&encoder), "--format", "transformers"]);
+    assert!(error.contains("it holds notes.txt"), "{error}");
+    let graph = folder.path().join("features.onnx");
+    let said = succeed(&["export", text(&out), "-o", text(&graph)]);
+    assert!(said.contains("pictures [batch, 1, 16, 16] to features [batch, 32]"), "{said}");
+    let error = fail(&["export", text(&out), "-o", text(&graph), "--module", "encoder"]);
+    assert!(error.contains("leave --module out"), "{error}");
     let file = folder.path().join("features.safetensors");
     let said = succeed(&["features", text(&out), "--data", "data.val", "-o", text(&file)]);
     let bytes = fs::read(&file).expect("it was written");

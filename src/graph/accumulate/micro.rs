@@ -5,12 +5,21 @@ use crate::graph::{Graph, InputDecl, InputKind, Node, ValueId};
 use crate::op::{Op, Type};
 
 /// A form of a value in a part: all of it, the same for every micro-batch, or its block along an axis.
-type Form = Option<usize>;
+pub(super) type Form = Option<usize>;
+
+/// What makes values of a micro-batch.
+pub(super) struct Made {
+    pub graph: Graph,
+    /// The place of each value that was asked for; of all others nothing is known.
+    pub places: Vec<ValueId>,
+    /// The form of each of the graph's values.
+    pub forms: Vec<Form>,
+}
 
 impl Sorted {
     /// Gives `outputs`, which are values that keep samples apart.
     pub(super) fn forward(&self, outputs: &[(String, ValueId)], count: usize) -> Graph {
-        let (mut graph, made) = self.micro(outputs, count);
+        let Made { mut graph, places: made, .. } = self.micro(outputs, count);
         graph.outputs = outputs.iter().map(|(name, id)| (name.clone(), made[id.index()])).collect();
         graph
     }
@@ -22,7 +31,7 @@ impl Sorted {
 
     /// The same, which gives `outputs` too.
     pub(super) fn both(&self, values: &[(String, ValueId)], outputs: &[(String, ValueId)], count: usize) -> Graph {
-        let (mut graph, made) = self.micro(&[values, outputs].concat(), count);
+        let Made { mut graph, places: made, .. } = self.micro(&[values, outputs].concat(), count);
         graph.outputs = outputs.iter().map(|(name, id)| (name.clone(), made[id.index()])).collect();
         let mut total = None;
         for (name, id) in values {
@@ -47,8 +56,8 @@ impl Sorted {
         graph
     }
 
-    /// A graph that makes the blocks of `values` for a micro-batch, and the place of each; of all others nothing is known.
-    fn micro(&self, values: &[(String, ValueId)], count: usize) -> (Graph, Vec<ValueId>) {
+    /// A graph that makes the blocks of `values` for a micro-batch.
+    pub(super) fn micro(&self, values: &[(String, ValueId)], count: usize) -> Made {
         let nodes = &self.graph.nodes;
         let axis = |id: ValueId| match self.class(id) {
             Class::Apart(axis) => axis,
@@ -66,7 +75,7 @@ impl Sorted {
                 }
             }
         }
-        let mut graph = Graph::default();
+        let (mut graph, mut forms_made) = (Graph::default(), Vec::new());
         let mut made: Vec<Vec<(Form, ValueId)>> = vec![Vec::new(); nodes.len()];
         for (id, node) in nodes.iter().enumerate() {
             for form in &wanted[id] {
@@ -84,10 +93,12 @@ impl Sorted {
                 }
                 made[id].push((*form, ValueId(graph.nodes.len() as u32)));
                 graph.nodes.push(Node { inputs, ty, ..node.clone() });
+                forms_made.push(*form);
             }
         }
         let nowhere = ValueId(u32::MAX);
-        (graph, made.iter().map(|forms| forms.first().map_or(nowhere, |(_, value)| *value)).collect())
+        let places = made.iter().map(|forms| forms.first().map_or(nowhere, |(_, value)| *value)).collect();
+        Made { graph, places, forms: forms_made }
     }
 
     /// The forms of the operands of a node that is made in form `form`.

@@ -25,6 +25,7 @@ mod rows;
 
 use std::fmt;
 
+use self::micro::Made;
 use super::{Fault, Graph, InputDecl, InputKind, Layout, Node, TensorDecl, TensorKind, ValueId, prune, verify};
 use crate::decl::Init;
 use crate::op::{DType, Op, Type};
@@ -166,6 +167,33 @@ pub fn split(graph: &Graph, layout: &Layout, samples: usize, count: usize) -> Re
         verify::passed("accumulation", graph, layout).map_err(SplitError::Fault)?;
     }
     Ok(parts)
+}
+
+/// A graph of one output that keeps samples apart.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Apart {
+    pub graph: Graph,
+    /// Of each value, the axis along which it holds the samples, a like number of rows for each; `None` where it is the same for all.
+    pub axes: Vec<Option<usize>>,
+}
+
+/// The graph that makes the output `name` of `graph`, whose batches are of `samples`, with the axis of the samples in each of its values:
+/// the same graph serves a batch of any size. Where samples are joined, the op that joins them and its place.
+pub fn apart(graph: &Graph, samples: usize, name: &str) -> Result<Apart, (&'static str, String)> {
+    let sorted = sort(graph, samples);
+    let Some(id) = sorted.graph.output(name) else { return Err(("output", name.to_owned())) };
+    let joined = match sorted.class(id) {
+        Class::Apart(_) => None,
+        Class::Shared => Some(id),
+        Class::Joined(by) => Some(by),
+    };
+    if let Some(by) = joined {
+        let by = sorted.graph.node(by);
+        return Err((by.op.name(), by.scope.clone()));
+    }
+    let Made { mut graph, places, forms } = sorted.micro(&[(name.to_owned(), id)], 1);
+    graph.outputs = vec![(name.to_owned(), places[id.index()])];
+    Ok(Apart { graph, axes: forms })
 }
 
 fn name_of(id: ValueId) -> String {
