@@ -75,7 +75,7 @@ PAGES = [
     ),
     ("Machines", ["docs/accelerators", "docs/scale"]),
     ("Reference", ["docs/stdlib", "docs/ops", "grammar/cmae"]),
-    ("Errors", [f"src/diag/codes/{name}" for name in "syntax name unit shape view data weights graph warning".split()]),
+    ("Errors", [f"src/diag/codes/{name}" for name in "syntax name unit shape view data weights graph export warning".split()]),
     ("Project", ["CONTRIBUTING", "CHANGELOG", "editors/README"]),
 ]
 # Pages that list a folder's files: a link to the folder leads there, and its files stand below them.

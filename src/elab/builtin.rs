@@ -37,8 +37,19 @@ const STATIC: &[Builtin] = &[
     Builtin { name: "pow", params: &["base", "exponent"], make: pow },
     Builtin { name: "pair", params: &["x"], make: pair },
 ];
-/// Everything that is made of static values alone.
-const CALLED: [&[Builtin]; 6] = [INITS, STATIC, views::STEPS, sources::SOURCES, settings::SETTINGS, weights::WEIGHTS];
+/// Everything that is made of static values alone, with what it is for.
+const CALLED: [(&str, &[Builtin]); 6] = [
+    ("initial values", INITS),
+    ("numbers", STATIC),
+    ("steps of views", views::STEPS),
+    ("sources of pictures", sources::SOURCES),
+    ("settings of `train`", settings::SETTINGS),
+    ("weights from elsewhere", weights::WEIGHTS),
+];
+
+fn called() -> impl Iterator<Item = &'static Builtin> {
+    CALLED.iter().flat_map(|(_, table)| table.iter())
+}
 /// Operations that take a view and not its pictures.
 #[derive(Debug, Clone, Copy)]
 enum OfView {
@@ -97,8 +108,8 @@ const WORDS: &[&str] = &[
 
 /// All builtin names, for suggestions.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    let called = CALLED.iter().flat_map(|table| table.iter().map(|builtin| builtin.name));
-    called
+    called()
+        .map(|builtin| builtin.name)
         .chain(lists::FUNCTIONS.iter().map(|(name, _)| *name))
         .chain(PLAIN_INITS.iter().map(|(name, _)| *name))
         .chain(WORDS.iter().copied())
@@ -108,12 +119,16 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 
 /// Parameters of a builtin; `?` ends those that may be left out.
 pub fn parameters(name: &str) -> Option<&'static [&'static str]> {
-    let called = CALLED.iter().flat_map(|table| table.iter()).find(|builtin| builtin.name == name);
-    called.map(|builtin| builtin.params).or(match name {
+    called().find(|builtin| builtin.name == name).map(|builtin| builtin.params).or(match name {
         "ema" => Some(&["momentum", "when", "mode", "without"]),
         "stop_gradient" => Some(&["x"]),
         _ => lists::FUNCTIONS.iter().any(|(of_list, _)| *of_list == name).then_some(&["items"]),
     })
+}
+
+/// All that is called with static values, by what it is for: names with their parameters.
+pub fn calls() -> impl Iterator<Item = (&'static str, impl Iterator<Item = (&'static str, &'static [&'static str])>)> {
+    CALLED.iter().map(|(what, table)| (*what, table.iter().map(|builtin| (builtin.name, builtin.params))))
 }
 
 /// The value of a builtin name.
@@ -176,7 +191,7 @@ impl Machine<'_> {
                 (value.is_tensor() && self.tensors.signature(name).is_some()).then(|| format!("write `|> op::{name}`"));
             return self.fail(wrong_type(&format!("`{name}`"), &value, "its arguments in parentheses").maybe_help(op));
         }
-        if let Some(builtin) = CALLED.iter().flat_map(|table| table.iter()).find(|b| b.name == name) {
+        if let Some(builtin) = called().find(|b| b.name == name) {
             if let Some(taken) = self.step_of_view(name, arguments, scope) {
                 return self.fail(taken);
             }

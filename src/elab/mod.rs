@@ -58,7 +58,7 @@ use crate::spec::{Definition, EmaSpec, WeightsSpec};
 use crate::syntax::ast::Name;
 
 pub use args::Bag;
-pub use builtin::{names as builtin_names, parameters as builtin_parameters};
+pub use builtin::{calls as builtin_calls, names as builtin_names, parameters as builtin_parameters};
 pub use config::{Set, evaluate_number};
 pub use foreign::{ARGUMENTS as FOREIGN_ARGUMENTS, NAMES as FOREIGN_NAMES};
 pub use index::{Defined, Index, Library, Meaning, SharedIndex, What};

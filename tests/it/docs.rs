@@ -1,11 +1,12 @@
 //! `docs/`: pages that are made from pipelines and standard library, and pages whose pipelines must compile.
 //! `UPDATE_EXPECT=1` writes the former anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs;
 
 use cmae::diag::{Diagnostics, render};
+use cmae::elab::{DATA_SETTINGS, TRAIN_SETTINGS, builtin_calls};
 use cmae::source::{Sources, Span};
 use cmae::syntax::ast::{Change, Entry, Expr, ExprKind, Item, Pipeline, SectionKind};
 use cmae::syntax::parse_file;
@@ -242,6 +243,33 @@ fn the_page_of_the_operations_is_that_of_the_table() {
         let _ = writeln!(text, "- `op::{name}({parameters})` {about}");
     }
     expect("docs/ops.md", &text);
+}
+
+/// The page's tables against what the compiler knows: settings by their names, and every call with its arguments.
+#[test]
+fn the_page_of_the_language_is_that_of_the_compiler() {
+    let page = fs::read_to_string(root("docs/language.md")).expect("the page is there");
+    let section = |title: &str| {
+        let (_, rest) = page.split_once(&format!("\n{title}\n")).unwrap_or_else(|| panic!("no section {title}"));
+        rest.split("\n#").next().unwrap_or_default()
+    };
+    for (title, settings) in [("### `train`", &TRAIN_SETTINGS[..]), ("### `data`", &DATA_SETTINGS[..])] {
+        let rows = section(title).lines().filter(|line| line.starts_with("| `"));
+        let cells = rows.flat_map(|row| row.split('|').nth(1).unwrap_or_default().split(','));
+        let named: BTreeSet<&str> = cells.map(|name| name.trim().trim_matches('`')).collect();
+        let missing: Vec<&&str> = settings.iter().filter(|name| !named.contains(**name)).collect();
+        assert!(missing.is_empty(), "{title} lacks {missing:?}");
+        let others = named.iter().filter(|name| !settings.contains(*name)).copied().collect::<Vec<_>>();
+        assert!(matches!(others[..], ["parameters { … }"] | ["others", "train"]), "{title}: {others:?}");
+    }
+    let mut rows = String::from("| | |\n|---|---|\n");
+    for (what, calls) in builtin_calls() {
+        let signatures: Vec<String> = calls.map(|(name, params)| format!("`{name}({})`", params.join(", "))).collect();
+        let _ = writeln!(rows, "| {what} | {} |", signatures.join(", "));
+    }
+    let (head, _) = page.split_once("\n## Every call\n").expect("the section is there");
+    let about = section("## Every call").split("\n| | |").next().unwrap_or_default();
+    expect("docs/language.md", &format!("{head}\n## Every call\n{about}\n{rows}"));
 }
 
 #[test]

@@ -164,13 +164,15 @@ fn scattered(out: &mut [f32], to: (usize, usize), lines: Lines, (step, length): 
 #[cfg(target_arch = "x86_64")]
 mod wide {
     use std::arch::x86_64::*;
+    use std::sync::OnceLock;
 
     use super::SQUARE;
     use crate::wide::Level;
 
-    /// Whether the machine has AVX-512 with bf16.
+    /// Whether the machine has AVX-512 with bf16; asked for each row.
     pub fn is_there() -> bool {
-        Level::of_the_machine() == Level::Avx512 && is_x86_feature_detected!("avx512bf16")
+        static THERE: OnceLock<bool> = OnceLock::new();
+        *THERE.get_or_init(|| Level::of_the_machine() == Level::Avx512 && is_x86_feature_detected!("avx512bf16"))
     }
 
     /// The first `count` of sixteen lanes.
