@@ -47,7 +47,7 @@ const CALLED: [(&str, &[Builtin]); 6] = [
     ("weights from elsewhere", weights::WEIGHTS),
 ];
 
-fn called() -> impl Iterator<Item = &'static Builtin> {
+fn builtins() -> impl Iterator<Item = &'static Builtin> {
     CALLED.iter().flat_map(|(_, table)| table.iter())
 }
 /// Operations that take a view and not its pictures.
@@ -108,7 +108,7 @@ const WORDS: &[&str] = &[
 
 /// All builtin names, for suggestions.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    called()
+    builtins()
         .map(|builtin| builtin.name)
         .chain(lists::FUNCTIONS.iter().map(|(name, _)| *name))
         .chain(PLAIN_INITS.iter().map(|(name, _)| *name))
@@ -119,7 +119,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 
 /// Parameters of a builtin; `?` ends those that may be left out.
 pub fn parameters(name: &str) -> Option<&'static [&'static str]> {
-    called().find(|builtin| builtin.name == name).map(|builtin| builtin.params).or(match name {
+    builtins().find(|builtin| builtin.name == name).map(|builtin| builtin.params).or(match name {
         "ema" => Some(&["momentum", "when", "mode", "without"]),
         "stop_gradient" => Some(&["x"]),
         _ => lists::FUNCTIONS.iter().any(|(of_list, _)| *of_list == name).then_some(&["items"]),
@@ -191,7 +191,7 @@ impl Machine<'_> {
                 (value.is_tensor() && self.tensors.signature(name).is_some()).then(|| format!("write `|> op::{name}`"));
             return self.fail(wrong_type(&format!("`{name}`"), &value, "its arguments in parentheses").maybe_help(op));
         }
-        if let Some(builtin) = called().find(|b| b.name == name) {
+        if let Some(builtin) = builtins().find(|b| b.name == name) {
             if let Some(taken) = self.step_of_view(name, arguments, scope) {
                 return self.fail(taken);
             }

@@ -237,6 +237,7 @@ fn goes_by(argument: &Argument, name: &Name) -> bool {
 
 /// Leaves an argument of the call that `value` is at its default; of a chain, that of the last call.
 fn remove_argument(value: &mut Expr, name: &Name, text: &str) -> Result<(), Diagnostic> {
+    let value = within_frozen(value);
     let span = value.span;
     match &mut value.kind {
         ExprKind::Pipe(_, last) => remove_argument(last, name, text),
@@ -264,6 +265,7 @@ fn remove_argument(value: &mut Expr, name: &Name, text: &str) -> Result<(), Diag
 
 /// Sets or adds an argument of the call that `value` is; of a chain, that of the last call.
 fn set_argument(value: &mut Expr, name: &Name, new: &Expr, text: &str) -> Result<(), Diagnostic> {
+    let value = within_frozen(value);
     let span = value.span;
     let arguments = match &mut value.kind {
         ExprKind::Call(_, arguments) => arguments,
@@ -291,6 +293,26 @@ fn set_argument(value: &mut Expr, name: &Name, new: &Expr, text: &str) -> Result
         None => arguments.push(argument),
     }
     Ok(())
+}
+
+/// The call of a block that `frozen(…)` holds still: its arguments are the module's.
+fn within_frozen(value: &mut Expr) -> &mut Expr {
+    let is_frozen = match &value.kind {
+        ExprKind::Call(callee, arguments) => {
+            let is_named =
+                matches!(&callee.kind, ExprKind::Path(names) if names.len() == 1 && &*names[0].text == "frozen");
+            is_named
+                && matches!(&arguments[..], [Argument { name: None, value }] if matches!(value.kind, ExprKind::Call(..)))
+        }
+        _ => false,
+    };
+    if !is_frozen {
+        return value;
+    }
+    match &mut value.kind {
+        ExprKind::Call(_, arguments) => &mut arguments[0].value,
+        _ => unreachable!("it was just found to be a call"),
+    }
 }
 
 fn called_mut<'s>(section: &'s mut Section, name: &str) -> Option<&'s mut Expr> {

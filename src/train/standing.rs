@@ -75,7 +75,7 @@ mod tests {
         let falls = |step: u64| 1.0 / (1.0 + step as f64 / 100.0);
         let lines = told(|step| vec![("falls", falls(step)), ("stands", 4.16 - 1e-4 * step as f64), ("rises", -1.0)]);
         assert_eq!(lines.len(), 2, "{lines:?}");
-        assert!(lines[0].contains("`stands` stands where it began: 4.1594 in the first 10 steps, 4.1555"), "{lines:?}");
+        assert!(lines[0].contains("`stands` stands where it began: 4.1595 in the first 10 steps, 4.1555"), "{lines:?}");
         assert!(lines[1].contains("`rises`"), "{lines:?}");
     }
 

@@ -74,8 +74,12 @@ fn the_shipped_pipelines_agree_in_f32() {
 
 #[test]
 fn the_shipped_pipelines_agree_in_f64() {
-    let backends: Vec<&str> = BACKENDS.into_iter().chain(crate::xla::backend()).collect();
-    agree_on(&backends, FILES.into_iter(), &["--precision", "f64", "--tolerance", "1e-6"]);
+    let options = ["--precision", "f64", "--tolerance", "1e-6"];
+    agree_on(&BACKENDS, FILES.into_iter(), &options);
+    // One for each kind of network: the others' are these in other orders.
+    if let Some(backend) = crate::xla::backend() {
+        agree_on(&[backend], ["cmae_grid2", "beit_hf_relpos"].into_iter(), &options);
+    }
 }
 
 /// As above.
@@ -84,13 +88,13 @@ fn every_method_agrees_in_f32() {
     agree_on(&BACKENDS, METHODS.into_iter().map(|(name, _)| name), &[]);
 }
 
-/// A plugin's compiler takes most of the time: every third method here, all in [`every_method_agrees_on_xla`].
+/// A plugin's compiler takes most of the time: every sixth method here, all in [`every_method_agrees_on_xla`].
 #[test]
 fn every_method_agrees_in_f64() {
     let names = || METHODS.into_iter().map(|(name, _)| name);
     agree_on(&BACKENDS, names(), &["--precision", "f64"]);
     if let Some(backend) = crate::xla::backend() {
-        agree_on(&[backend], names().step_by(3), &["--precision", "f64"]);
+        agree_on(&[backend], names().step_by(6), &["--precision", "f64"]);
     }
 }
 

@@ -195,14 +195,14 @@ fn learns(page: &Page, method: &Method, backend: &str) {
 }
 
 /// All methods of a share of the page, so that two cores take them side by side. A plugin's compiler takes most of the time: every
-/// other method there, unless it is `on_xla` that is asked about.
+/// fourth method there, unless it is `on_xla` that is asked about.
 fn share(part: usize, parts: usize, on_xla: bool) {
     let page = page();
     let backends = ["cpu", "dfdx"].into_iter().filter(|_| !on_xla);
     for backend in backends.chain(crate::xla::backend()) {
         let on_device = !["cpu", "dfdx"].contains(&backend);
         let trained = |method: &&Method| backend != "dfdx" || WITH_DFDX.contains(&method.pipeline.as_str());
-        let every = if on_device && !on_xla { 2 } else { 1 };
+        let every = if on_device && !on_xla { 4 } else { 1 };
         let mine = page.methods.iter().skip(part).step_by(parts).filter(trained).step_by(every);
         // All are tried, so that one run tells of every pipeline that fails.
         let fails = |method: &&Method| std::panic::catch_unwind(|| learns(&page, method, backend)).is_err();

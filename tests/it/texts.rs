@@ -85,7 +85,7 @@ fn a_folder_is_no_file() {
     assert!(cmae::compile(&mut sources, &mut diagnostics, Path::new("pipelines"), &[]).is_err());
     let [diagnostic] = diagnostics.list() else { panic!("{diagnostics:?}") };
     assert_eq!(diagnostic.message, "pipelines is a folder, not a pipeline's file");
-    assert_eq!(diagnostic.help.as_deref(), Some("name a file in it, such as `pipelines/barlow_twins_vitb.cmae`"));
+    assert_eq!(diagnostic.help.as_deref(), Some("name a file in it, such as `pipelines/attentive_vitb.cmae`"));
 }
 
 #[test]

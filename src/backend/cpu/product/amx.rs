@@ -1,12 +1,9 @@
-//! The kernel of products in bf16 for machines with AMX, whose registers are tiles: sixteen rows of 64 bytes.
+//! AMX, whose registers are tiles: sixteen rows of 64 bytes.
 //!
 //! A tile of the left operand holds 16 rows of 16 pairs along k, one of the right operand 16 pairs along k of 16 columns, and one
-//! instruction adds their product to a tile of the result. Two by two tiles are computed together, for which two and two are loaded.
-//!
-//! **Invariant:** an element is one chain of sums over k in ascending order, whatever tile it lies in and whichever thread computes it.
+//! instruction adds their product to a tile of the result. Two by two tiles are computed together, for which two and two are loaded:
+//! [`super::squares`] makes products of them.
 #![allow(unsafe_code, reason = "tiles are loaded from pointers, by instructions that some machines have")]
-
-use super::kernel::{Block, Left, Panels};
 
 /// Rows and columns of a tile of the result, and pairs along k of those of operands.
 pub(super) const TILE: usize = 16;
@@ -14,66 +11,19 @@ pub(super) const TILE: usize = 16;
 pub(super) const SQUARE: usize = 2 * TILE;
 
 /// Sums of up to two by two tiles.
-type Sums = [f32; SQUARE * SQUARE];
+pub(super) type Sums = [f32; SQUARE * SQUARE];
 
 /// Two operands from the first pair on, and how many tiles there are along k, down and across.
 #[derive(Clone, Copy)]
-struct Tiles {
+pub(super) struct Tiles {
     /// Rows of pairs, `left_row` floats apart.
-    left: *const f32,
-    left_row: usize,
+    pub left: *const f32,
+    pub left_row: usize,
     /// Rows of as many pairs as there are columns, one behind the other.
-    right: *const f32,
-    along: usize,
-    two_down: bool,
-    two_across: bool,
-}
-
-/// Computes a block whose operands are packed in whole tiles along k.
-///
-/// # Safety
-/// `sums` is one of those below, and the machine has what it needs; every element that the block names lies within memory that is
-/// borrowed for the call, that of `out` mutably. Rows of the left operand can be read up to a whole number of tiles.
-#[inline(always)]
-unsafe fn block(job: &Block, sums: impl Fn(&Tiles, &mut Sums)) {
-    let (Left { data, tile, row, .. }, Panels { data: panels, depth, columns }) = (job.a, job.b);
-    let mut found: Sums = [0.0; SQUARE * SQUARE];
-    for column in (0..columns).step_by(SQUARE) {
-        let across = SQUARE.min(columns - column);
-        for first in (0..job.rows).step_by(SQUARE) {
-            let down = SQUARE.min(job.rows - first);
-            let tiles = Tiles {
-                left: data.wrapping_add(first / SQUARE * tile),
-                left_row: row,
-                right: panels[column * depth..].as_ptr(),
-                along: depth / TILE,
-                two_down: down > TILE,
-                two_across: across > TILE,
-            };
-            sums(&tiles, &mut found);
-            for (i, sums) in found.chunks_exact(SQUARE).enumerate().take(down) {
-                let at = (first + i) * job.out_row + column;
-                // SAFETY: a part of a row of the result, which the caller's task alone writes.
-                let out = unsafe { std::slice::from_raw_parts_mut(job.out.wrapping_add(at), across) };
-                write(out, &sums[..across], job, column);
-            }
-        }
-    }
-}
-
-/// What becomes of sums of one row, from `column` on.
-#[inline(always)]
-fn write(out: &mut [f32], sums: &[f32], job: &Block, column: usize) {
-    let scale = job.scale;
-    match (job.add, job.bias) {
-        (false, None) => out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum * scale),
-        (true, None) => out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum * scale),
-        (add, Some(bias)) => {
-            for ((out, sum), bias) in out.iter_mut().zip(sums).zip(&bias[column..]) {
-                *out = sum * scale + bias + if add { *out } else { 0.0 };
-            }
-        }
-    }
+    pub right: *const f32,
+    pub along: usize,
+    pub two_down: bool,
+    pub two_across: bool,
 }
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -82,7 +32,7 @@ mod unit {
     use std::arch::x86_64::__cpuid_count;
     use std::sync::OnceLock;
 
-    use super::{Block, SQUARE, Sums, TILE, Tiles};
+    use super::{SQUARE, Sums, TILE, Tiles};
     use crate::wide::Level;
 
     /// Whether the machine has the tiles, and the system lets this process use them.
@@ -126,15 +76,21 @@ mod unit {
         rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
     };
 
+    /// Makes the tiles of this thread ready.
+    ///
     /// # Safety
-    /// As of [`super::block`]; the machine has the tiles and AVX-512.
-    #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
-    pub unsafe fn block(job: &Block) {
-        // SAFETY: the machine has the tiles, which nothing else in this thread uses.
-        unsafe { asm!("ldtilecfg [{}]", in(reg) &SHAPE, options(nostack, readonly)) };
+    /// The machine has them, and nothing else in this thread uses them until [`release`].
+    pub unsafe fn configure() {
         // SAFETY: the caller's.
-        unsafe { super::block(job, sums) };
-        // SAFETY: as above; the system need not save them any longer.
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &SHAPE, options(nostack, readonly)) };
+    }
+
+    /// The system need not save them any longer.
+    ///
+    /// # Safety
+    /// The machine has them.
+    pub unsafe fn release() {
+        // SAFETY: the caller's.
         unsafe { asm!("tilerelease", options(nostack, nomem)) };
     }
 
@@ -167,9 +123,13 @@ mod unit {
         };
     }
 
-    fn sums(tiles: &Tiles, to: &mut Sums) {
+    /// Writes the sums of up to two by two tiles, in rows of [`SQUARE`].
+    ///
+    /// # Safety
+    /// The tiles are ready, and as many of both operands can be read.
+    pub unsafe fn sums(tiles: &Tiles, to: &mut Sums) {
         assert!(tiles.along > 0, "k is packed in whole tiles");
-        // SAFETY: `super::block` has it that so many tiles can be read; `to` has room for all four.
+        // SAFETY: the caller's; `to` has room for all four.
         unsafe {
             match (tiles.two_down, tiles.two_across) {
                 (true, true) => sum!(
@@ -236,39 +196,9 @@ mod unit {
 }
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-pub(super) use unit::{block as by_unit, is_there};
+pub(super) use unit::{configure, is_there, release, sums};
 
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
 pub(super) fn is_there() -> bool {
     false
-}
-
-/// What the tiles' instructions compute, for machines that have none: how packing and walking are tested everywhere.
-///
-/// # Safety
-/// As of [`block`].
-#[cfg(test)]
-pub(super) unsafe fn imitated(job: &Block) {
-    let half =
-        |pair: f32, high: bool| f32::from_bits(if high { pair.to_bits() & 0xffff_0000 } else { pair.to_bits() << 16 });
-    let sums = |tiles: &Tiles, to: &mut Sums| {
-        let across = if tiles.two_across { SQUARE } else { TILE };
-        for i in 0..if tiles.two_down { SQUARE } else { TILE } {
-            for j in 0..across {
-                let mut sum = 0.0;
-                for k in 0..tiles.along * TILE {
-                    // SAFETY: the block's operands hold so many tiles.
-                    let (a, b) = unsafe {
-                        (*tiles.left.wrapping_add(i * tiles.left_row + k), *tiles.right.wrapping_add(k * across + j))
-                    };
-                    // The manual has it so: odd numbers after even ones, without rounding between product and sum.
-                    sum = half(a, false).mul_add(half(b, false), sum);
-                    sum = half(a, true).mul_add(half(b, true), sum);
-                }
-                to[i * SQUARE + j] = sum;
-            }
-        }
-    };
-    // SAFETY: the caller's.
-    unsafe { block(job, sums) }
 }

@@ -11,6 +11,7 @@ mod amx;
 mod kernel;
 mod pack;
 mod pairs;
+mod squares;
 mod tile;
 mod vector;
 mod walk;

@@ -11,8 +11,8 @@
 //! computes it.
 #![allow(unsafe_code, reason = "vector instructions take pointers")]
 
-use super::amx;
 use super::kernel::{Block, DEPTH, Kernel, Left, Operands, Panels, WIDEST};
+use super::squares;
 use super::vector::{self, Vector};
 use crate::wide::Level;
 
@@ -224,7 +224,7 @@ impl Kernel {
             match (self.level, self.operands) {
                 #[cfg(target_os = "linux")]
                 // SAFETY: the caller's, and the machine has the tiles: there is no kernel of more.
-                (Level::Avx512, Operands::Tiles) => return unsafe { amx::by_unit(job) },
+                (Level::Avx512, Operands::Tiles) => return unsafe { squares::by_unit(job) },
                 // SAFETY: the caller's, and the machine has the features: there is no kernel of more.
                 (Level::Avx512, Operands::Pairs) => return unsafe { avx512_pairs(job) },
                 // SAFETY: as above.
@@ -237,7 +237,7 @@ impl Kernel {
         #[cfg(test)]
         if self.operands == Operands::Tiles {
             // SAFETY: the caller's.
-            return unsafe { amx::imitated(job) };
+            return unsafe { squares::imitated(job) };
         }
         #[cfg(test)]
         if self.operands == Operands::Pairs {
