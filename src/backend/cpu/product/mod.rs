@@ -269,10 +269,11 @@ mod tests {
             (f32::MAX, f32::INFINITY),
             (f32::NEG_INFINITY, f32::NEG_INFINITY),
         ] {
-            assert_eq!(pack::rounded(x), nearest, "{x}");
+            assert_eq!(pairs::rounded(x), nearest, "{x}");
         }
         assert!(
-            pack::rounded(f32::from_bits(0x7fff_ffff)).is_nan() && pack::rounded(f32::from_bits(0x7f80_0001)).is_nan()
+            pairs::rounded(f32::from_bits(0x7fff_ffff)).is_nan()
+                && pairs::rounded(f32::from_bits(0x7f80_0001)).is_nan()
         );
     }
 
@@ -332,7 +333,7 @@ mod tests {
                     }
                     sums
                 };
-                let (exact, rounded) = (sums(|x| x), sums(pack::rounded));
+                let (exact, rounded) = (sums(|x| x), sums(pairs::rounded));
                 let tolerance = (k * k) as f64 * 2.0_f64.powi(-24) + 1e-6;
                 for kernel in Kernel::all() {
                     let expected = if kernel.operands == kernel::Operands::F32 { &exact } else { &rounded };

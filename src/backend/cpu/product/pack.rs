@@ -1,7 +1,8 @@
 //! Operands of a product laid out as the kernel walks them.
 
+use super::Matrix;
 use super::kernel::{Kernel, Left, Operands, TALLEST, WIDEST};
-use super::{Matrix, pairs};
+use super::pairs::{self, rounded};
 
 /// Floats of a packed right operand, whatever the kernel.
 pub(super) fn panels_len(depth: usize, columns: usize) -> usize {
@@ -18,15 +19,6 @@ pub(super) fn panel(kernel: Kernel, out: &mut [f32], b: Matrix<f32>, rows: (usiz
         }
         Operands::Pairs | Operands::Tiles => pairs::panel(out, b, rows, columns, kernel.slots(rows.1)),
     }
-}
-
-/// The number of bf16 that is nearest, of two as near the one whose last bit is 0; what is not a number stays so.
-#[inline(always)]
-pub(super) fn rounded(x: f32) -> f32 {
-    let bits = x.to_bits();
-    let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) & 0xffff_0000;
-    // An error's bits could wrap around to a number's.
-    f32::from_bits(if x.is_nan() { bits & 0xffff_0000 | 0x0040_0000 } else { nearest })
 }
 
 fn whole_panel(out: &mut [f32], b: Matrix<f32>, (first, depth): (usize, usize), (column, columns): (usize, usize)) {

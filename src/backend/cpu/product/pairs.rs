@@ -5,7 +5,6 @@
 #![allow(unsafe_code, reason = "vector instructions take pointers, and are there on some machines only")]
 
 use super::Matrix;
-use super::pack::rounded;
 
 /// Rows and columns that are turned at once.
 const SQUARE: usize = 16;
@@ -49,6 +48,15 @@ pub(super) fn rows(
         (1, _) => turned_joined(out, slots, across, rows),
         _ => scattered(out, (slots, 1), lines, (a.column, depth)),
     }
+}
+
+/// The number of bf16 that is nearest, of two as near the one whose last bit is 0; what is not a number stays so.
+#[inline(always)]
+pub(super) fn rounded(x: f32) -> f32 {
+    let bits = x.to_bits();
+    let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) & 0xffff_0000;
+    // An error's bits could wrap around to a number's.
+    f32::from_bits(if x.is_nan() { bits & 0xffff_0000 | 0x0040_0000 } else { nearest })
 }
 
 /// Lines of numbers, the first of each `between` floats behind that of the last.
