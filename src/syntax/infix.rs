@@ -1,4 +1,4 @@
-//! Operators between operands: which bind tighter, and which stand once.
+//! Operators between operands, joined by how tight they bind.
 
 use std::iter::Peekable;
 
@@ -6,6 +6,7 @@ use pest::iterators::{Pair, Pairs};
 
 use super::ast::{BinaryOp, Expr, ExprKind, UnaryOp};
 use super::expr::{cover, join};
+use super::level::Level;
 use super::{Builder, Rule};
 use crate::diag::{Code, Diagnostic};
 
@@ -18,71 +19,19 @@ enum Infix {
 
 impl Infix {
     fn read(text: &str) -> Infix {
-        Infix::Binary(match text {
-            ".." => return Infix::Range,
-            "+" => BinaryOp::Add,
-            "-" => BinaryOp::Sub,
-            "*" => BinaryOp::Mul,
-            "/" => BinaryOp::Div,
-            "%" => BinaryOp::Rem,
-            "==" => BinaryOp::Equal,
-            "!=" => BinaryOp::NotEqual,
-            "<" => BinaryOp::Less,
-            "<=" => BinaryOp::LessEqual,
-            ">" => BinaryOp::Greater,
-            ">=" => BinaryOp::GreaterEqual,
-            "and" => BinaryOp::And,
-            _ => BinaryOp::Or,
-        })
+        match BinaryOp::ALL.into_iter().find(|op| op.symbol() == text) {
+            Some(op) => Infix::Binary(op),
+            // The one that makes no value of two.
+            None => Infix::Range,
+        }
     }
 
     /// How tight it binds.
     fn level(self) -> Level {
         match self {
             Infix::Range => Level::Range,
-            Infix::Binary(op) => match op {
-                BinaryOp::Or => Level::Or,
-                BinaryOp::And => Level::And,
-                BinaryOp::Add | BinaryOp::Sub => Level::Sum,
-                BinaryOp::Mul | BinaryOp::Div | BinaryOp::Rem => Level::Product,
-                BinaryOp::Equal
-                | BinaryOp::NotEqual
-                | BinaryOp::Less
-                | BinaryOp::LessEqual
-                | BinaryOp::Greater
-                | BinaryOp::GreaterEqual => Level::Comparison,
-            },
+            Infix::Binary(op) => Level::of(op),
         }
-    }
-}
-
-/// From what binds the least. Operators of a level are read from the left.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Level {
-    Or,
-    And,
-    Comparison,
-    Range,
-    Sum,
-    Product,
-}
-
-impl Level {
-    /// The next tighter; none behind the tightest, whose operands are signed values.
-    fn tighter(self) -> Option<Level> {
-        Some(match self {
-            Level::Or => Level::And,
-            Level::And => Level::Comparison,
-            Level::Comparison => Level::Range,
-            Level::Range => Level::Sum,
-            Level::Sum => Level::Product,
-            Level::Product => return None,
-        })
-    }
-
-    /// Whether there is no chain of it: `a < b < c` is two comparisons, and a range has two ends.
-    fn stands_once(self) -> bool {
-        matches!(self, Level::Comparison | Level::Range)
     }
 }
 
@@ -127,8 +76,8 @@ impl Builder<'_> {
             parts.take();
             let begins = parts.start();
             let right = match level.tighter() {
-                Some(tighter) => self.joined(tighter, parts),
-                None => self.signed(parts),
+                Level::Unary => self.signed(parts),
+                tighter => self.joined(tighter, parts),
             };
             match last {
                 Some((before, middle)) if before == level && level.stands_once() => {

@@ -16,6 +16,7 @@ mod heads;
 mod infix;
 mod item;
 mod letters;
+mod level;
 mod limits;
 mod mended;
 mod numbers;

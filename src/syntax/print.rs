@@ -4,23 +4,8 @@
 
 use std::fmt::{self, Display, Formatter, Write};
 
-use super::ast::{Argument, BinaryOp, Binding, Expr, ExprKind, Loop, Name, UnaryOp};
-
-/// How tightly an expression holds together, by the rules of the grammar: an operand that is looser than its place needs
-/// parentheses.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Level {
-    Pipe,
-    Conditional,
-    Or,
-    And,
-    Comparison,
-    Range,
-    Sum,
-    Product,
-    Unary,
-    Postfix,
-}
+use super::ast::{Argument, Binding, Expr, ExprKind, Loop, Name, UnaryOp};
+use super::level::Level;
 
 impl Display for Expr {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -48,12 +33,13 @@ impl Display for Binding {
     }
 }
 
+/// How tightly it holds together: an operand that is looser than its place needs parentheses.
 fn level(kind: &ExprKind) -> Level {
     match kind {
         ExprKind::Pipe(..) => Level::Pipe,
         ExprKind::If { .. } => Level::Conditional,
         ExprKind::Range(..) => Level::Range,
-        ExprKind::Binary(op, ..) => of_binary(*op),
+        ExprKind::Binary(op, ..) => Level::of(*op),
         ExprKind::Unary(..) => Level::Unary,
         // A dot or a bracket behind a number would be read as part of it, or not at all.
         ExprKind::Unread
@@ -74,21 +60,6 @@ fn level(kind: &ExprKind) -> Level {
         | ExprKind::List(_)
         | ExprKind::Record(_)
         | ExprKind::Comprehension { .. } => Level::Postfix,
-    }
-}
-
-fn of_binary(op: BinaryOp) -> Level {
-    match op {
-        BinaryOp::Or => Level::Or,
-        BinaryOp::And => Level::And,
-        BinaryOp::Equal
-        | BinaryOp::NotEqual
-        | BinaryOp::Less
-        | BinaryOp::LessEqual
-        | BinaryOp::Greater
-        | BinaryOp::GreaterEqual => Level::Comparison,
-        BinaryOp::Add | BinaryOp::Sub => Level::Sum,
-        BinaryOp::Mul | BinaryOp::Div | BinaryOp::Rem => Level::Product,
     }
 }
 
@@ -139,18 +110,11 @@ fn bare(f: &mut Formatter<'_>, kind: &ExprKind) -> fmt::Result {
             expr(f, operand, Level::Unary)
         }
         ExprKind::Binary(op, left, right) => {
-            let level = of_binary(*op);
+            let level = Level::of(*op);
             // Comparisons do not follow each other; all others join to the left.
-            let tighter = |level| match level {
-                Level::Or => Level::And,
-                Level::And => Level::Comparison,
-                Level::Comparison => Level::Range,
-                Level::Sum => Level::Product,
-                _ => Level::Unary,
-            };
-            expr(f, left, if level == Level::Comparison { tighter(level) } else { level })?;
+            expr(f, left, if level.stands_once() { level.tighter() } else { level })?;
             write!(f, " {} ", op.symbol())?;
-            expr(f, right, tighter(level))
+            expr(f, right, level.tighter())
         }
         ExprKind::Range(from, to) => {
             expr(f, from, Level::Sum)?;
