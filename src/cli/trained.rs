@@ -14,6 +14,7 @@ use super::pipeline;
 /// Which run, and what of it.
 #[derive(clap::Args)]
 pub struct Chosen {
+    /// Folder of a run.
     #[arg(value_name = "RUN")]
     run: PathBuf,
     /// `best` by the accuracy that its pipeline judges first (the newest, where there is none), `last`, or a name such as step-00001200; by default the newest that is whole.

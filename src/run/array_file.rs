@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-use super::tensor_file::{WriteError, folder_of, set_usual_permissions};
+use super::tensor_file::{WriteError, folder_of, put};
 
 /// What stands ahead of the values: room for any shape of two axes.
 const HEADER: usize = 128;
@@ -50,10 +50,7 @@ impl ArrayFile {
             let mut file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
             file.seek(SeekFrom::Start(0))?;
             file.write_all(&header("<f4", &format!("{rows}, {width}")))?;
-            file.as_file().sync_all()?;
-            set_usual_permissions(file.as_file())?;
-            file.persist(&path).map_err(|error| error.error)?;
-            Ok(())
+            put(file, &path)
         };
         finish().map_err(|source| WriteError::Io { path: path.clone(), source })
     }

@@ -15,7 +15,7 @@ use safetensors::tensor::Dtype;
 use serde_json::{Map, Value, json};
 use tempfile::NamedTempFile;
 
-use super::tensor_file::{FORMAT_VERSION, FileTensor, WriteError, folder_of, set_usual_permissions};
+use super::tensor_file::{FORMAT_VERSION, FileTensor, WriteError, folder_of, put};
 
 /// Bytes that are moved at once.
 const CHUNK: usize = 1 << 20;
@@ -98,10 +98,7 @@ impl RowFile {
             file.seek(SeekFrom::Start(0))?;
             file.write_all(&head)?;
             file.as_file().set_len(head.len() as u64 + len)?;
-            file.as_file().sync_all()?;
-            set_usual_permissions(file.as_file())?;
-            file.persist(&path).map_err(|error| error.error)?;
-            Ok(())
+            put(file, &path)
         };
         finish().map_err(|source| WriteError::Io { path: path.clone(), source })
     }

@@ -20,7 +20,7 @@ use parquet::file::writer::SerializedFileWriter;
 use serde_json::json;
 use tempfile::NamedTempFile;
 
-use super::tensor_file::{WriteError, folder_of, set_usual_permissions};
+use super::tensor_file::{WriteError, folder_of, put};
 
 /// Values that a group of rows holds at most, all rows of one push beside.
 const GROUP: usize = 1 << 22;
@@ -94,13 +94,7 @@ impl TableFile {
         self.flush()?;
         let path = self.path;
         let file = self.writer.into_inner().map_err(|error| failed(&path, error))?;
-        let finish = || {
-            file.as_file().sync_all()?;
-            set_usual_permissions(file.as_file())?;
-            file.persist(&path).map_err(|error| error.error)?;
-            Ok(())
-        };
-        finish().map_err(io_at(&path))
+        put(file, &path).map_err(io_at(&path))
     }
 
     /// Writes the rows that wait as a group.

@@ -145,6 +145,11 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
 pub fn stream_atomically(path: &Path, write: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(folder_of(path))?;
     write(&mut file)?;
+    put(file, path)
+}
+
+/// Puts a file that was written beside `path` in its place: synced, and with the permissions that a new file has.
+pub(super) fn put(file: tempfile::NamedTempFile, path: &Path) -> io::Result<()> {
     file.as_file().sync_all()?;
     set_usual_permissions(file.as_file())?;
     file.persist(path).map_err(|error| error.error)?;
@@ -165,13 +170,13 @@ pub(super) fn folder_of(path: &Path) -> &Path {
 
 /// A temporary file is readable by its owner alone; a result should be readable as any other file.
 #[cfg(unix)]
-pub(super) fn set_usual_permissions(file: &std::fs::File) -> io::Result<()> {
+fn set_usual_permissions(file: &std::fs::File) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     file.set_permissions(std::fs::Permissions::from_mode(0o644))
 }
 
 #[cfg(not(unix))]
-pub(super) fn set_usual_permissions(_file: &std::fs::File) -> io::Result<()> {
+fn set_usual_permissions(_file: &std::fs::File) -> io::Result<()> {
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use cmae::diag::Diagnostics;
 use cmae::graph::{Graph, InputKind, Program};
 use cmae::op::Op;
 use cmae::source::Sources;
-use cmae::syntax::ast::{Entry, Expr, ExprKind, Item, SectionKind, Use};
+use cmae::syntax::ast::{Argument, Entry, Expr, ExprKind, Item, SectionKind, Use};
 use cmae::syntax::parse_file;
 use serde::Deserialize;
 
@@ -103,8 +103,14 @@ impl Written {
     fn note(&mut self, path: &str, value: &Expr) {
         let below = format!("{path}.");
         self.settings.retain(|name, _| name != path && !name.starts_with(&below));
-        if let ExprKind::Call(_, arguments) = &value.kind {
-            for argument in arguments {
+        if let ExprKind::Call(callee, arguments) = &value.kind {
+            // `frozen(vit(…))` goes by the arguments of what it holds still.
+            let is_frozen = matches!(&callee.kind, ExprKind::Path(names) if &*names[0].text == "frozen");
+            let of_inner = match &arguments[..] {
+                [Argument { value: Expr { kind: ExprKind::Call(_, inner), .. }, .. }] if is_frozen => Some(inner),
+                _ => None,
+            };
+            for argument in of_inner.unwrap_or(arguments) {
                 if let Some(name) = &argument.name {
                     self.settings.insert(format!("{path}.{}", name.text), argument.value.clone());
                 }
