@@ -1,5 +1,5 @@
-//! Every pipeline at a reduced size (`tests/methods.ron`), on `cpu` and, where there is a plugin, on `xla`; some with dfdx:
-//! `cargo test methods::`.
+//! Every pipeline at a reduced size (`tests/methods.ron`), on `cpu`; some with dfdx: `cargo test methods::`. On `xla` when asked
+//! for: `golden` and `xla_session` hold its steps against others'.
 //!
 //! Where the loss is anchored (pixels, ids, other samples), it overfits one fixed batch. Self-distillation has no such floor:
 //! there losses stay finite, parameters move, and the features of digits it never saw do not collapse.
@@ -27,6 +27,9 @@ use crate::command::{pipelines, root};
 
 /// Pipelines that are trained with dfdx too, whose steps `golden` holds for all: some with states, queues and averages.
 const WITH_DFDX: [&str; 4] = ["cmae_vitb", "dino_vitb", "quickstart", "vq_tokenizer"];
+
+/// A plugin's compiler takes minutes for them.
+const HERE: [&str; 2] = ["cpu", "dfdx"];
 
 #[derive(Deserialize)]
 pub struct Page {
@@ -194,16 +197,12 @@ fn learns(page: &Page, method: &Method, backend: &str) {
     }
 }
 
-/// All methods of a share of the page, so that two cores take them side by side. A plugin's compiler takes most of the time: every
-/// fourth method there, unless it is `on_xla` that is asked about.
-fn share(part: usize, parts: usize, on_xla: bool) {
+/// All methods of a share of the page, so that two cores take them side by side.
+fn share(part: usize, parts: usize, backends: &[&str]) {
     let page = page();
-    let backends = ["cpu", "dfdx"].into_iter().filter(|_| !on_xla);
-    for backend in backends.chain(crate::xla::backend()) {
-        let on_device = !["cpu", "dfdx"].contains(&backend);
+    for &backend in backends {
         let trained = |method: &&Method| backend != "dfdx" || WITH_DFDX.contains(&method.pipeline.as_str());
-        let every = if on_device && !on_xla { 4 } else { 1 };
-        let mine = page.methods.iter().skip(part).step_by(parts).filter(trained).step_by(every);
+        let mine = page.methods.iter().skip(part).step_by(parts).filter(trained);
         // All are tried, so that one run tells of every pipeline that fails.
         let fails = |method: &&Method| std::panic::catch_unwind(|| learns(&page, method, backend)).is_err();
         let failed: Vec<&str> = mine.filter(fails).map(|method| method.pipeline.as_str()).collect();
@@ -213,19 +212,18 @@ fn share(part: usize, parts: usize, on_xla: bool) {
 
 #[test]
 fn every_pipeline_learns_first_half() {
-    share(0, 2, false);
+    share(0, 2, &HERE);
 }
 
 #[test]
 fn every_pipeline_learns_second_half() {
-    share(1, 2, false);
+    share(1, 2, &HERE);
 }
 
 #[test]
 #[ignore = "minutes: CMAE_PJRT_PLUGIN=FILE cargo test -- --ignored every_pipeline_learns_on_xla"]
 fn every_pipeline_learns_on_xla() {
-    crate::xla::backend().expect("it needs a plugin");
-    share(0, 1, true);
+    share(0, 1, &[crate::xla::backend().expect("it needs a plugin")]);
 }
 
 #[test]

@@ -154,7 +154,7 @@ fn a_terminal_that_goes_away_saves_and_leaves_or_is_survived() {
         assert!(step(&out).starts_with("step-"), "{name} saves: {}", step(&out));
     }
     let out = folder.path().join("nohup");
-    let arguments = with(&SMALL, &["--out", text(&out), "--tui", "--set", "train.epochs=20"]);
+    let arguments = with(&SMALL, &["--out", text(&out), "--tui", "--set", "train.epochs=8"]);
     without_its_terminal(&format!("trap '' HUP; exec {}", line(&binary(), &arguments)), &out);
-    assert_eq!(step(&out), "step-00000200", "it goes on to its end");
+    assert_eq!(step(&out), "step-00000080", "it goes on to its end");
 }

@@ -188,7 +188,7 @@ fn what_it_says_to_go_on_with_goes_on() {
     let mut arguments =
         with(&SMALL, &["--out", text(&out), "--set", "train.learning_rate=cosine(base: 1e-3, warmup: 10%)"]);
     arguments[1] = text(&file);
-    let child = cmaec(&with(&arguments, &["--threads", "1", "--set", "train.epochs=20"]))
+    let child = cmaec(&with(&arguments, &["--threads", "1", "--set", "train.epochs=6"]))
         .stderr(Stdio::piped())
         .spawn()
         .expect("the binary is there");
@@ -216,7 +216,7 @@ fn what_it_says_to_go_on_with_goes_on() {
     assert!(again.status.success(), "{said}");
     assert!(said.contains("resuming after step"), "{said}");
     let started = fs::read_to_string(out.join("started.ron")).expect("a run has it");
-    for part in ["cosine(base: 1e-3, warmup: 10%)", "train.epochs=20", "evaluate.knn.k=5", "model.encoder.depth=1"] {
+    for part in ["cosine(base: 1e-3, warmup: 10%)", "train.epochs=6", "evaluate.knn.k=5", "model.encoder.depth=1"] {
         assert!(started.contains(part), "`{part}` is missing: {started}");
     }
 }

@@ -396,7 +396,7 @@ impl Emitter<'_> {
             Op::Sqrt => f.unary("sqrt", x(0)),
             Op::Abs => f.unary("abs", x(0)),
             Op::Relu => elementwise::relu(f, x(0)),
-            Op::Gelu => elementwise::gelu(f, x(0)),
+            Op::Gelu => elementwise::gelu(f, x(0), self.stores),
             Op::GeluGrad => elementwise::gelu_grad(f, x(0), x(1), self.stores),
             Op::Tanh => f.unary("tanh", x(0)),
             Op::Sigmoid => f.unary("logistic", x(0)),
@@ -466,8 +466,8 @@ impl Emitter<'_> {
                 Conv { stride: *stride, padding: *padding, groups: *groups, bf16 }.weight_grad(f, x(0), x(1), shape)
             }
 
-            Op::LayerNorm { eps } => norm::norm(f, x(0), affine, Over::Last, *eps),
-            Op::BatchNorm { eps } => norm::norm(f, x(0), affine, Over::Others, *eps),
+            Op::LayerNorm { eps } => norm::norm(f, x(0), affine, Over::Last, *eps, self.stores),
+            Op::BatchNorm { eps } => norm::norm(f, x(0), affine, Over::Others, *eps, false),
             Op::LayerNormGrad { eps } => {
                 return Held::Several(norm::norm_grad(f, (x(0), x(1)), has(2), Over::Last, *eps, self.stores));
             }
