@@ -156,7 +156,7 @@ fn judge(
     let mut session = backend.open(program, trained.arena).map_err(failed)?;
     let mut passes = Passes::watch(&**ranks)?;
     let mut look = |pass: Pass<'_>| passes.look(pass);
-    let (found, _) = judge.model(&mut *session, program, (&|_| true, trained.step), &mut look).map_err(text)?;
+    let found = judge.model(&mut *session, program, (&|_| true, trained.step), &mut look).map_err(text)?.quality;
     session.exchange(init::initialise(&program.layout, program.spec.train.seed)).map_err(failed)?;
     let untrained = judge.untrained(&mut *session, program, &mut look).map_err(text)?;
     let pixels = judge.raw_pixels(program, &mut look).map_err(text)?;

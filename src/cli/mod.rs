@@ -20,6 +20,7 @@ mod files;
 mod fmt;
 mod inspect;
 mod launch;
+mod looks;
 mod lsp;
 mod new;
 mod output;

@@ -13,7 +13,7 @@ use cmae::train::fit::Fit;
 
 use super::output::{out, outln};
 use super::pipeline::{self, Engine, Options};
-use super::{cost, exchange, plan, schedule, values, views};
+use super::{cost, exchange, looks, plan, schedule, values, views};
 
 #[derive(Clone, Copy, ValueEnum)]
 enum What {
@@ -33,6 +33,10 @@ enum What {
     Value,
     /// Learning rate, weight decay and momenta of averaged copies over the run.
     Schedule,
+    /// Of a run: features of patches as colours, and where each head of the last attention looks, as a contact sheet.
+    Patches,
+    /// Of a run: pictures with those whose features are nearest, as a contact sheet.
+    Neighbours,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -46,7 +50,8 @@ enum Format {
 #[derive(clap::Args)]
 pub struct Args {
     what: What,
-    #[arg(value_name = "PIPELINE")]
+    /// A pipeline's file; with `patches` and `neighbours` the folder of a run, whose newest checkpoint is taken.
+    #[arg(value_name = "PIPELINE|RUN")]
     file: PathBuf,
     /// With `value`, what to show: `online.query`, `target.key`.
     #[arg(value_name = "VALUE")]
@@ -74,6 +79,11 @@ pub struct Args {
 pub fn main(args: Args) -> Result<(), String> {
     if matches!(args.what, What::Value) && !args.json && !args.drawing.draws() && args.ranks.is_none() {
         return values::show(&args.file, &args.options, &args.values, args.drawing.data());
+    }
+    match args.what {
+        What::Patches => return looks::patches(&args.file, &args.drawing, &args.engine),
+        What::Neighbours => return looks::neighbours(&args.file, &args.drawing, &args.engine),
+        _ => {}
     }
     if !args.values.is_empty() {
         return Err("values are shown by `value`\nhelp: cmaec show value PIPELINE VALUE".to_owned());
@@ -131,7 +141,9 @@ pub fn main(args: Args) -> Result<(), String> {
         What::Graph | What::Ir => graph(&program.train),
         What::Views => return views::show(&program, &args.drawing),
         What::Schedule => return schedule::show(&program),
-        What::Value => unreachable!("its options are those of others, which were refused"),
+        What::Value | What::Patches | What::Neighbours => {
+            unreachable!("they are shown above, or their options refused")
+        }
     }
     Ok(())
 }

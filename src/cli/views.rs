@@ -26,10 +26,11 @@ const COUNT: u16 = 8;
 /// What draws a contact sheet; without any of it, `show views` tells the views in words.
 #[derive(clap::Args)]
 pub struct Drawing {
-    /// Draws `views`, or computes a `value`, from pictures that lie here, as `cmaec data check PATH` takes it, or from a source of the pipeline: `data.val`.
+    /// Draws `views`, `patches` or `neighbours`, or computes a `value`, from pictures that lie here, as `cmaec data check PATH` takes it, or from a source of the pipeline: `data.val`.
     #[arg(long, value_name = "PATH")]
     data: Option<String>,
-    /// Draws `views` as a contact sheet to this plain file; one that is there is written over. By default, with --data or --count, PIPELINE-views.png here.
+    /// Draws `views`, `patches` or `neighbours` to this plain file; one that is there is written over. By default PIPELINE-patches.png or
+    /// PIPELINE-neighbours.png here, and with --data or --count PIPELINE-views.png.
     #[arg(short, long, value_name = "FILE.png")]
     output: Option<PathBuf>,
     /// Samples that are drawn, spread evenly over the source: 8 by default.
@@ -41,6 +42,16 @@ impl Drawing {
     /// Where pictures lie.
     pub fn data(&self) -> Option<&str> {
         self.data.as_deref()
+    }
+
+    /// The file that is named.
+    pub fn output(&self) -> Option<&Path> {
+        self.output.as_deref()
+    }
+
+    /// The number of samples that is asked for.
+    pub fn count(&self) -> Option<usize> {
+        self.count.map(usize::from)
     }
 
     /// Whether any of it was given but where pictures lie.

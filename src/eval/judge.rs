@@ -18,6 +18,7 @@ use super::collapse::collapse;
 use super::features::{self, Features, Made};
 use super::knn::{KnnError, Search, accuracy, check_others};
 use super::map::{FeatureMap, feature_map};
+use super::neighbours::{ASKING, Near, Nearby};
 use super::pass::{Look, Pass};
 use super::pixels;
 use super::probes::Probes;
@@ -87,12 +88,23 @@ type Chooses<'c> = &'c dyn Fn(&Evaluation) -> bool;
 /// Gives features of batches to a sink.
 type Make<'m> = &'m mut dyn FnMut(&mut EvalBatches, Sink<'_, QualityError>) -> Result<(), QualityError>;
 
+/// What was found of the features of a model.
+pub struct Found {
+    pub quality: Quality,
+    /// Of the queries' features.
+    pub map: Option<FeatureMap>,
+    /// Some queries with those of the bank that are nearest by `features`; none without labels, where no bank is looked through.
+    pub near: Vec<Near>,
+}
+
 /// What is judged in one go: some evaluations, by the columns of the rows that are made of each picture.
 struct Going<'e> {
     evaluations: Vec<(&'e Evaluation, Range<usize>)>,
     bank: &'e Chosen,
     /// What is made of the pictures, for who waits.
     what: &'static str,
+    /// The first columns of a row, by which neighbours are found: 0 where nobody asks.
+    near: usize,
 }
 
 /// An evaluation that goes over the bank.
@@ -237,18 +249,32 @@ impl Judge {
         self.identities.get_or_init(find).as_ref()
     }
 
-    /// Figures of those evaluations that are `due`, of the features of `session`, one of `program`; and the map of the queries'
-    /// features, made after `step` steps.
+    /// What is found by those evaluations that are `due`, of the features of `session`, one of `program`, made after `step` steps.
     pub fn model<E: Element>(
         &self,
         session: &mut dyn Session<E>,
         program: &Program,
         (due, step): (&dyn Fn(&Evaluation) -> bool, u64),
         look: Look<'_>,
-    ) -> Result<(Quality, Option<FeatureMap>), QualityError> {
-        let (quality, queries) = self.of_session((&self.bank, "features", due), session, program, look)?;
+    ) -> Result<Found, QualityError> {
+        let (quality, queries, near) = self.of_session((&self.bank, "features", due), session, program, look)?;
         let classes = self.queries.named.source.classes();
-        Ok((quality, feature_map(&queries.features, &queries.labels, classes, step)))
+        Ok(Found { quality, map: feature_map(&queries.features, &queries.labels, classes, step), near })
+    }
+
+    /// The sources: of those that vote, and of those that are judged.
+    pub fn sources(&self) -> (&Named, &Named) {
+        (&self.bank.named, &self.queries.named)
+    }
+
+    /// Some queries with those of the bank that are nearest by the features of `session`.
+    pub fn near<E: Element>(
+        &self,
+        session: &mut dyn Session<E>,
+        program: &Program,
+        look: Look<'_>,
+    ) -> Result<Vec<Near>, QualityError> {
+        Ok(self.of_session((&self.bank, "features", &|_| false), session, program, look)?.2)
     }
 
     /// Figures of the features of `session`, which holds the values that the run began with: by the bank of the baselines.
@@ -262,14 +288,14 @@ impl Judge {
         Ok(self.of_session((going.0, going.1, going.2), session, program, look)?.0)
     }
 
-    /// By the outputs that the evaluations judge, each made once. Gives `features` of the queries too.
+    /// By the outputs that the evaluations judge, each made once. Gives `features` of the queries too, and what is nearest to some.
     fn of_session<E: Element>(
         &self,
         (bank, what, due): (&Chosen, &'static str, Chooses<'_>),
         session: &mut dyn Session<E>,
         program: &Program,
         look: Look<'_>,
-    ) -> Result<(Quality, Made), QualityError> {
+    ) -> Result<(Quality, Made, Vec<Near>), QualityError> {
         let graph = program.features.as_ref().ok_or(QualityError::NoFeatures)?;
         let due: Vec<&Evaluation> = self.evaluations.iter().filter(|evaluation| due(evaluation)).collect();
         // What the map shows, whatever is judged.
@@ -289,11 +315,12 @@ impl Judge {
         }
         let of = |evaluation: &Evaluation| outputs.iter().position(|output| *output == evaluation.output);
         let evaluations = due.iter().filter_map(|evaluation| Some((*evaluation, columns[of(evaluation)?].clone())));
-        let going = Going { evaluations: evaluations.collect(), bank, what };
+        let near = columns.first().map_or(0, |features| features.end);
+        let going = Going { evaluations: evaluations.collect(), bank, what, near };
         let mut make = |batches: &mut EvalBatches, sink: Sink<'_, QualityError>| {
             features::extract_all(session, graph, &outputs, batches, sink)
         };
-        let (mut quality, queries) = self.judge(&going, (program, graph), &mut make, look)?;
+        let (mut quality, queries, near) = self.judge(&going, (program, graph), &mut make, look)?;
         for (output, columns) in outputs.into_iter().zip(&columns) {
             quality.collapse.extend(collapse(&columns_of(&queries.features, columns)).map(|found| (output, found)));
         }
@@ -301,7 +328,7 @@ impl Judge {
             [_] | [] => queries.features,
             [first, ..] => queries.features.columns(first.clone()),
         };
-        Ok((quality, Made { features, ..queries }))
+        Ok((quality, Made { features, ..queries }, near))
     }
 
     /// Accuracies by the evaluation view's pixels, by the bank of the baselines. They have more dimensions than collapse could be
@@ -316,15 +343,15 @@ impl Judge {
             |batches: &mut EvalBatches, sink: Sink<'_, QualityError>| pixels::raw_pixels(&view.name, batches, sink);
         let all = 0..channels * pooled.0 * pooled.1;
         let evaluations = self.evaluations.iter().map(|evaluation| (evaluation, all.clone())).collect();
-        let going = Going { evaluations, bank: &self.baseline_bank, what: "raw pixels" };
-        let (mut quality, _) = self.judge(&going, (program, graph), &mut make, look)?;
+        let going = Going { evaluations, bank: &self.baseline_bank, what: "raw pixels", near: 0 };
+        let (mut quality, ..) = self.judge(&going, (program, graph), &mut make, look)?;
         if pooled != (height, width) {
             quality.accuracies.iter_mut().for_each(|(_, accuracy)| accuracy.pooled = Some(pooled));
         }
         Ok(quality)
     }
 
-    /// Accuracies by the features that `make` gives to its sink, and those of the queries. The bank's are made where they are
+    /// Accuracies by the features that `make` gives to its sink, those of the queries, and what is nearest to some of them. The bank's are made where they are
     /// wanted, and not kept but by who says so.
     fn judge(
         &self,
@@ -332,9 +359,9 @@ impl Judge {
         (program, graph): (&Program, &Graph),
         make: Make<'_>,
         look: Look<'_>,
-    ) -> Result<(Quality, Made), QualityError> {
+    ) -> Result<(Quality, Made, Vec<Near>), QualityError> {
         let engine = &*self.ranks;
-        let Going { evaluations, bank, what } = going;
+        let Going { evaluations, bank, what, near } = going;
         let of_bank = if self.labels.is_ok() { bank.images.len() } else { 0 };
         let (mut begun, of) = (0, of_bank + self.queries.images.len());
         let mut pass = |chosen: &Chosen, sink: Sink<'_, QualityError>| -> Result<Option<LeftOut>, QualityError> {
@@ -365,7 +392,7 @@ impl Judge {
         }
         let Ok(labels) = &self.labels else {
             let left_out = without.into_iter().collect();
-            return Ok((Quality { left_out, ..Quality::default() }, queries));
+            return Ok((Quality { left_out, ..Quality::default() }, queries, Vec::new()));
         };
         let found = self.identities();
         let asked: Option<Vec<Identity>> =
@@ -385,7 +412,10 @@ impl Judge {
                 Judging::Linear(_) => Running::Linear(kept.place(columns)),
             });
         }
+        let sources = (&*self.queries.named.source, &*self.bank.named.source);
+        let mut nearby = (*near > 0).then(|| Nearby::new(&queries, ASKING, *near, sources.0, sources.1));
         let of_bank = pass(bank, &mut |made| {
+            nearby.iter_mut().for_each(|nearby| nearby.add(&made));
             let shown: Vec<Identity> =
                 found.map_or(Vec::new(), |found| made.rows.iter().map(|row| found.bank[*row]).collect());
             in_bank.extend(shown.iter().copied());
@@ -440,7 +470,8 @@ impl Judge {
         // One source may be both.
         without = without.filter(|without| of_bank.as_ref() != Some(without));
         let left_out = of_bank.into_iter().chain(without).collect();
-        Ok((Quality { accuracies, collapse: Vec::new(), left_out }, queries))
+        let near = nearby.map_or_else(Vec::new, Nearby::found);
+        Ok((Quality { accuracies, collapse: Vec::new(), left_out }, queries, near))
     }
 }
 

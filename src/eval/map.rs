@@ -6,18 +6,15 @@
 
 use std::path::Path;
 
-use nalgebra::{DMatrix, SymmetricEigen};
+use nalgebra::DMatrix;
 use serde::{Deserialize, Serialize};
 
 use super::features::{Features, unit_row};
+use super::principal::{centre, principal_axes};
 use crate::run::tensor_file::{WriteError, write_json};
 
 /// Points of a map at most: more would hide one another.
 pub const MAX_POINTS: usize = 1500;
-/// Directions that are followed for the two that are wanted, and how often: the error falls with the ratio of the second
-/// variance to that of the tenth, to the power of twice the rounds (Halko et al. 2011).
-const DIRECTIONS: usize = 10;
-const ROUNDS: usize = 20;
 
 /// First two principal components of l2-normalised features.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,11 +43,9 @@ pub fn feature_map(features: &Features, labels: &[i64], classes: &[String], step
     let shown: Vec<usize> = (0..count).map(|i| i * features.rows / count).collect();
     let values = shown.iter().flat_map(|&row| unit_row(features.row(row))).map(f64::from);
     let mut centred = DMatrix::from_row_iterator(count, features.dim, values);
-    for mut column in centred.column_iter_mut() {
-        let mean = column.mean();
-        column.add_scalar_mut(-mean);
-    }
-    let (axes, explained) = principal_axes(&centred);
+    centre(&mut centred);
+    let (axes, shares) = principal_axes(&centred, 2);
+    let explained = [0, 1].map(|axis| shares[axis]);
     let coordinates = &centred * axes;
     let point = |(at, &row): (usize, &usize)| {
         let label = labels.get(row).copied().unwrap_or(-1);
@@ -58,34 +53,6 @@ pub fn feature_map(features: &Features, labels: &[i64], classes: &[String], step
     };
     let points = shown.iter().enumerate().map(point).collect();
     Some(FeatureMap { step, rows: features.rows, dim: features.dim, explained, classes: classes.to_vec(), points })
-}
-
-/// The two directions of largest variance of centred rows, `[D, 2]`, and their shares of it, by subspace iteration: a full
-/// decomposition of `D` = 1024 would take longer than a small evaluation.
-fn principal_axes(centred: &DMatrix<f64>) -> (DMatrix<f64>, [f64; 2]) {
-    let (rows, dim) = centred.shape();
-    let total: f64 = centred.iter().map(|x| x * x).sum();
-    let directions = DIRECTIONS.min(dim).min(rows);
-    // Any start that lies askew to the answer serves: a fixed one keeps maps the same.
-    let start = DMatrix::from_fn(dim, directions, |i, j| ((i * directions + j) as f64 * 0.754_877_666).fract() - 0.5);
-    let mut basis = start.qr().q();
-    for _ in 0..ROUNDS {
-        basis = (centred.transpose() * (centred * &basis)).qr().q();
-    }
-    let inside = centred * &basis;
-    let eigen = SymmetricEigen::new(inside.transpose() * &inside);
-    let mut order: Vec<usize> = (0..directions).collect();
-    order.sort_by(|&a, &b| eigen.eigenvalues[b].total_cmp(&eigen.eigenvalues[a]));
-    let mut axes = DMatrix::zeros(dim, 2);
-    let mut explained = [0.0; 2];
-    for (axis, &at) in order.iter().take(2).enumerate() {
-        let direction = &basis * eigen.eigenvectors.column(at);
-        // A direction has no sign of its own: the largest entry is made positive, so that maps do not flip by chance.
-        let sign = if direction[direction.icamax()] < 0.0 { -1.0 } else { 1.0 };
-        axes.set_column(axis, &(direction * sign));
-        explained[axis] = if total > 0.0 { eigen.eigenvalues[at].max(0.0) / total } else { 0.0 };
-    }
-    (axes, explained)
 }
 
 impl FeatureMap {

@@ -4,7 +4,7 @@
 //! [`judge`] judges features by [`knn`], by [`probes`] ([`linear`], [`logistic`]) and by [`collapse`], of the pictures that are
 //! [`chosen`]; [`quality`] is what it finds; [`classifier`] and [`classify`] judge logits. [`features`] makes them, [`feature_file`] writes them, [`pixels`]
 //! is what they have to beat, [`shared`] lets ranks share the pictures, [`map`] puts features in a plane, [`pass`] tells who waits,
-//! [`pictures`] draws reconstructions,
+//! [`pictures`] draws reconstructions, [`neighbours`] pictures whose features are near, [`looks`] what becomes of patches,
 //! [`sheet`] contact sheets with the masks that [`hidden`] makes.
 //!
 //! **Invariant:** nothing here changes parameters; the model is seen only through `Backend<E>` and slices.
@@ -20,10 +20,13 @@ pub mod judge;
 pub mod knn;
 pub mod linear;
 pub mod logistic;
+pub mod looks;
 pub mod map;
+pub mod neighbours;
 pub mod pass;
 pub mod pictures;
 pub mod pixels;
+mod principal;
 mod probes;
 pub mod quality;
 pub mod shared;

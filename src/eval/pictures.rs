@@ -95,6 +95,15 @@ pub fn write_png(path: &Path, image: &RgbImage) -> io::Result<()> {
     write_atomically(path, bytes.get_ref())
 }
 
+/// The picture of `sample`, enlarged, in the colours of before the normalisation.
+pub(super) fn cell(pictures: &Pictures<'_>, sample: usize, mean: &[f64], std: &[f64]) -> RgbImage {
+    let [_, _, height, width] = pictures.shape;
+    let scale = scale(height, width);
+    RgbImage::from_fn((width * scale) as u32, (height * scale) as u32, |x, y| {
+        colour(pictures, sample, y as usize / scale, x as usize / scale, mean, std)
+    })
+}
+
 fn colour(pictures: &Pictures<'_>, sample: usize, y: usize, x: usize, mean: &[f64], std: &[f64]) -> Rgb<u8> {
     let [_, channels, height, width] = pictures.shape;
     let level = |channel: usize| {

@@ -19,6 +19,7 @@ pub mod sketch;
 pub mod spread;
 pub mod step;
 pub mod text;
+pub mod tokens;
 pub mod verify;
 
 use std::collections::HashMap;

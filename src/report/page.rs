@@ -39,10 +39,13 @@ pub fn html(run: (String, Run)) -> String {
             None => blocks.push(Block { title: "Evaluation", html: grid(&figure) }),
         }
     }
-    if !run.pictures.is_empty() {
-        let at = blocks.iter().position(|block| block.title == "Evaluation").map_or(blocks.len(), |at| at + 1);
-        blocks.insert(at, Block { title: "Reconstructions", html: reconstructions(run) });
-    }
+    let at = blocks.iter().position(|block| block.title == "Evaluation").map_or(blocks.len(), |at| at + 1);
+    let reconstructions =
+        (!run.pictures.is_empty()).then(|| Block { title: "Reconstructions", html: reconstructions(run) });
+    let neighbours =
+        run.neighbours.as_ref().map(|sheet| Block { title: "Neighbours", html: contact_sheet(sheet, NEIGHBOURS) });
+    let patches = run.patches.as_ref().map(|sheet| Block { title: "Patches", html: contact_sheet(sheet, PATCHES) });
+    blocks.splice(at..at, [reconstructions, neighbours, patches].into_iter().flatten());
     blocks.push(Block { title: "Figures", html: tables::figures(run) });
     blocks.push(Block { title: "Pipeline", html: pipeline(run) });
     blocks.push(Block { title: "Versions", html: tables::versions(run) });
@@ -199,6 +202,19 @@ fn duration(seconds: f64) -> String {
         s if s < 172_800.0 => format!("{:.1} h", s / 3600.0),
         s => format!("{:.1} days", s / 86_400.0),
     }
+}
+
+/// What stands above the contact sheets.
+const NEIGHBOURS: &str = "as last judged: a picture, then those of the bank whose features are nearest; framed green where they are of its \
+                          class, red where they are not";
+const PATCHES: &str = "as the run ended: a picture as the network takes it in, the first three principal components of its patches' features \
+                       as red, green and blue, and for each head of the last attention how much each patch is looked at, from dark to bright";
+
+fn contact_sheet(sheet: &Picture, note: &str) -> String {
+    format!(
+        "<p class=\"note\">{note}</p>\n<figure class=\"sheet\"><img src=\"{}\" width=\"{}\" height=\"{}\" alt=\"{note}\"></figure>\n",
+        sheet.uri, sheet.width, sheet.height
+    )
 }
 
 /// The newest pictures beside small earlier ones.

@@ -1,4 +1,4 @@
-//! Pictures of reconstructions as data URIs: the newest as it is, earlier ones small.
+//! Pictures of a run's folder as data URIs: of reconstructions the newest as it is, earlier ones small.
 //!
 //! **Invariant:** a page's size does not grow with the run: of many earlier pictures [`EARLIER`] are taken, evenly spread.
 
@@ -17,6 +17,9 @@ pub const EARLIER: usize = 11;
 const SMALL: u32 = 240;
 /// Pictures of at most this many bytes are taken as they are.
 const LIGHT: usize = 24 << 10;
+/// Width and bytes of a contact sheet: a page holds two beside its reconstructions.
+const SHEET: u32 = 1600;
+const LIGHT_SHEET: usize = 512 << 10;
 
 #[derive(Debug)]
 pub struct Picture {
@@ -48,14 +51,39 @@ pub fn read(folder: &Path, warn: &mut dyn FnMut(String)) -> (Vec<Picture>, usize
     (found, files.len())
 }
 
+/// The contact sheet at `path`, where there is one.
+pub fn sheet(path: &Path, warn: &mut dyn FnMut(String)) -> Option<Picture> {
+    if !path.is_file() {
+        return None;
+    }
+    let read = load(path).and_then(|(bytes, image)| match bytes.len() <= LIGHT_SHEET && image.width() <= SHEET {
+        true => Ok(as_it_is(0, &bytes, &image)),
+        false => smaller(0, &image, SHEET.min(image.width())),
+    });
+    read.map_err(|reason| warn(format!("cannot show {}: {reason}", path.display()))).ok()
+}
+
 fn picture(path: &Path, step: u64, whole: bool) -> Result<Picture, String> {
+    let (bytes, image) = load(path)?;
+    if whole || bytes.len() <= LIGHT || image.width() <= SMALL {
+        return Ok(as_it_is(step, &bytes, &image));
+    }
+    smaller(step, &image, SMALL)
+}
+
+fn load(path: &Path) -> Result<(Vec<u8>, DynamicImage), String> {
     let bytes = fs::read(path).map_err(|error| error.to_string())?;
     let image = image::load_from_memory_with_format(&bytes, ImageFormat::Png).map_err(|error| error.to_string())?;
+    Ok((bytes, image))
+}
+
+fn as_it_is(step: u64, bytes: &[u8], image: &DynamicImage) -> Picture {
     let (width, height) = image.dimensions();
-    if whole || bytes.len() <= LIGHT || width <= SMALL {
-        return Ok(Picture { step, uri: data_uri("image/png", &bytes), width, height });
-    }
-    let small = image.resize(SMALL, u32::MAX, FilterType::Triangle);
+    Picture { step, uri: data_uri("image/png", bytes), width, height }
+}
+
+fn smaller(step: u64, image: &DynamicImage, width: u32) -> Result<Picture, String> {
+    let small = image.resize(width, u32::MAX, FilterType::Triangle);
     // Noise of photographs fills a PNG: a JPEG of them is a fifth of it.
     let small = DynamicImage::ImageRgb8(small.to_rgb8());
     let mut out = Cursor::new(Vec::new());

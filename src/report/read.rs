@@ -71,6 +71,9 @@ pub struct Run {
     pub picture_count: usize,
     pub map: Option<FeatureMap>,
     pub classified: Option<Classified>,
+    /// Contact sheets: pictures with those whose features are nearest, and what becomes of patches.
+    pub neighbours: Option<Picture>,
+    pub patches: Option<Picture>,
     /// Learning rate first, then what changes over time.
     pub schedules: Vec<Planned>,
     pub warnings: Vec<String>,
@@ -107,6 +110,8 @@ impl Run {
         });
         let map = read_json(&folder.feature_map(), &mut warn);
         let classified = read_json(&folder.classified(), &mut warn);
+        let neighbours = pictures::sheet(&folder.neighbours(), &mut warn);
+        let patches = pictures::sheet(&folder.patches(), &mut warn);
         let (pictures, picture_count) = pictures::read(&path.join("reconstructions"), &mut warn);
         let saved = checkpoint::list(&folder)?.first().map(|(step, _)| *step);
         let of_epochs = |per_epoch: f64| (program.spec.train.epochs * per_epoch).round().max(1.0) as u64;
@@ -131,6 +136,8 @@ impl Run {
             picture_count,
             map,
             classified,
+            neighbours,
+            patches,
             schedules,
             warnings,
         })

@@ -13,7 +13,7 @@ use super::lock::{Held, LOCK, is_held};
 use crate::graph::Program;
 
 /// Files of a run's folder.
-pub(super) const FILES: [&str; 11] = [
+pub(super) const FILES: [&str; 13] = [
     "pipeline.cmae",
     "resolved.ron",
     "started.ron",
@@ -21,6 +21,8 @@ pub(super) const FILES: [&str; 11] = [
     "metrics.jsonl",
     "features.json",
     "classified.json",
+    "neighbours.png",
+    "patches.png",
     "weights.json",
     "last",
     "best",
@@ -113,6 +115,16 @@ impl RunFolder {
     /// Where the figures of the first classification go.
     pub fn classified(&self) -> PathBuf {
         self.path.join("classified.json")
+    }
+
+    /// Where the picture of the features' nearest neighbours goes.
+    pub fn neighbours(&self) -> PathBuf {
+        self.path.join("neighbours.png")
+    }
+
+    /// Where the picture of what becomes of patches goes.
+    pub fn patches(&self) -> PathBuf {
+        self.path.join("patches.png")
     }
 
     /// Whether a process trains here.

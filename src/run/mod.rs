@@ -8,6 +8,8 @@
 //! RUN/metrics.jsonl                  a line a logged step and an evaluation
 //! RUN/features.json                  two-dimensional map of the features as last judged
 //! RUN/classified.json                confusion and reliability of the classes as last judged
+//! RUN/neighbours.png                 pictures with those whose features are nearest, as last judged
+//! RUN/patches.png                    features of patches as colours and where heads look, as the run ended
 //! RUN/reconstructions/step-N.png
 //! RUN/events/events.out.tfevents.*   the lines and the pictures, for TensorBoard
 //! RUN/checkpoints/step-NNNNNNNN/     model.safetensors, optimizer.safetensors, state.ron

@@ -5,6 +5,9 @@
 //! **Invariant:** only a step whose checkpoint is in place is looked at, so that an evaluation that fails loses nothing; one
 //! that a kill or an error kept from being made is made when the run is taken up again.
 
+use std::path::Path;
+
+use image::RgbImage;
 use serde_json::{Value, json};
 
 use super::figures::{Figures, in_brackets, percent, spelled};
@@ -12,8 +15,10 @@ use super::session::{Baseline, Training};
 use super::watch::{Looked, look, quality_error};
 use super::{SessionError, Watch, imports, init, reconstruct};
 use crate::backend::StepError;
+use crate::eval::neighbours::{self, Near};
+use crate::eval::pictures::write_png;
 use crate::eval::quality::QualityError;
-use crate::eval::{LeftOut, Quality};
+use crate::eval::{LeftOut, Named, Quality, looks};
 use crate::run::{RunError, checkpoint};
 use crate::spec::{Duration, Evaluation};
 use crate::tensor::Element;
@@ -146,12 +151,14 @@ impl<E: Element> Training<'_, E> {
         let due: Vec<&Evaluation> =
             program.spec.evaluate.evaluations.iter().filter(|evaluation| names.contains(&evaluation.name)).collect();
         let is_due = |evaluation: &Evaluation| due.contains(&evaluation);
-        let (mut quality, mut map) = (Quality::default(), None);
+        let (mut quality, mut map, mut near) = (Quality::default(), None, None);
         for judge in self.judges.iter().filter(|judge| judge.evaluations().iter().any(is_due)) {
             let judged = judge.model(&mut *self.trainer.session, program, (&is_due, step), &mut look(watch));
-            let (found, shown) = judged.map_err(|error| quality_error(program, error))?;
-            quality.append(found);
-            map = map.or(shown);
+            let found = judged.map_err(|error| quality_error(program, error))?;
+            quality.append(found.quality);
+            map = map.or(found.map);
+            let (bank, queries) = judge.sources();
+            near = near.or((!found.near.is_empty()).then(|| (found.near, bank.clone(), queries.clone())));
         }
         let mut classified = Vec::new();
         for classifier in self.classifiers.iter().filter(|classifier| names.contains(&classifier.spec().name)) {
@@ -176,6 +183,7 @@ impl<E: Element> Training<'_, E> {
         self.tell_left_out(&quality.left_out, watch);
         watch.say(&format!("after {:.0} epochs:{line}", step as f64 / self.trainer.clock.steps_per_epoch));
         self.judged = Some(step);
+        self.draw_judged(near, watch);
         let Some(records) = &mut self.records else { return Ok(()) };
         watch.logged(&records.metrics.write(json!({ "step": step, "evaluation": Value::Object(values) }))?);
         if let Some(accuracy) = accuracy
@@ -187,6 +195,28 @@ impl<E: Element> Training<'_, E> {
             checkpoint::prune(records.folder, program.spec.train.keep)?;
         }
         Ok(())
+    }
+
+    /// Pictures with their neighbours, and at the run's end what becomes of patches. A run does not end for a picture of it.
+    fn draw_judged(&mut self, near: Option<(Vec<Near>, Named, Named)>, watch: &mut dyn Watch) {
+        let Some(records) = &self.records else { return };
+        let mut write = |path: &Path, image: Result<RgbImage, String>| {
+            let written = image.and_then(|image| write_png(path, &image).map_err(|error| error.to_string()));
+            if let Err(error) = written {
+                watch.say(&format!("warning: {} is not drawn: {error}", path.display()));
+            }
+        };
+        if let Some((near, bank, queries)) = near {
+            let drawn = neighbours::sheet(&near, &bank, &queries);
+            write(&records.folder.neighbours(), drawn.map(|drawn| drawn.image).map_err(|error| error.to_string()));
+        }
+        // Once: it is another graph, which accelerators compile.
+        let is_last = self.trainer.step == self.total_steps && looks::can_be_drawn(self.program);
+        if let Some(judge) = self.judges.first().filter(|_| is_last) {
+            let session = &mut *self.trainer.session;
+            let drawn = looks::looks(session, self.program, judge.sources().1, neighbours::ASKING);
+            write(&records.folder.patches(), drawn.map(|drawn| drawn.image).map_err(|error| error.to_string()));
+        }
     }
 
     fn draw(&mut self) -> Result<(), SessionError> {

@@ -103,6 +103,8 @@ fn a_run_writes_its_report() {
         "waiting for data",
         "data:image/png;base64,",
         "two principal components",
+        "<section id=\"neighbours\">",
+        "<section id=\"patches\">",
         "<code>--set &#39;train.clip=global_norm(0.5)&#39;</code>",
         "param mask_ratio",
         "GlobalNorm(0.5)",
@@ -115,6 +117,9 @@ fn a_run_writes_its_report() {
     let other = folder.path().join("other.html");
     assert_eq!(succeed(&["report", text(&out), "-o", text(&other)]).trim(), text(&other));
     assert_eq!(data(&page(&other)), data(&html));
+    // Eight pictures with eight neighbours each; eight pictures with their colours and four heads.
+    let size = |name: &str| image::image_dimensions(out.join(name)).expect("it is drawn");
+    assert_eq!((size("neighbours.png"), size("patches.png")), ((2 + 9 * 122, 2 + 8 * 122), (2 + 6 * 130, 2 + 8 * 130)));
     let map: Value = serde_json::from_str(&page(&out.join("features.json"))).expect("a map");
     assert_eq!((&map["step"], &map["dim"]), (&8.into(), &32.into()));
     let points = map["points"].as_array().expect("points").len();
@@ -345,4 +350,25 @@ fn a_browser_shows_the_figures() {
     // The script ran to its end: it marks the charts that it serves.
     assert_eq!(dom.matches("data-live").count(), dom.matches("data-x0=").count());
     assert!(dom.matches("data-x0=").count() > 8, "the charts are there");
+}
+
+#[test]
+fn what_was_learned_is_shown_of_other_pictures() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = folder.path().join("run");
+    let short = ["--set", "train.epochs=0.1", "--set", "evaluate.knn=none", "--out", text(&out)];
+    succeed(&with(&SMALL, &short));
+    assert!(!out.join("neighbours.png").exists() && !out.join("patches.png").exists(), "nothing is judged");
+    let picture = folder.path().join("sheet.png");
+    let said = succeed(&["show", "patches", text(&out), "--data", "data.train", "--count", "3", "-o", text(&picture)]);
+    assert!(said.contains("pictures of data.train") && said.contains("3 pictures, "), "{said}");
+    let dimensions = image::image_dimensions(&picture).expect("it is drawn");
+    assert_eq!(dimensions.1, 2 + 3 * 130);
+    let said = fail(&["show", "neighbours", text(&out), "-o", text(&picture)]);
+    assert!(said.contains("judges no features") && said.contains("help: add `evaluate"), "{said}");
+    let said = fail(&["show", "neighbours", "pipelines/quickstart.cmae"]);
+    assert!(said.contains("not a run folder"), "{said}");
+    // What a checkpoint is no part of is not written over.
+    let said = fail(&["show", "patches", text(&out), "-o", text(&out.join("report.html"))]);
+    assert!(said.contains("cannot write"), "{said}");
 }

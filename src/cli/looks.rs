@@ -1,0 +1,99 @@
+//! `cmaec show patches` and `cmaec show neighbours`: what a trained network makes of pictures, as contact sheets.
+
+use std::path::{Path, PathBuf};
+
+use cmae::eval::looks::looks;
+use cmae::eval::neighbours::{ASKING, NEAREST, sheet};
+use cmae::eval::pictures::write_png;
+use cmae::eval::{Judge, Pass};
+use cmae::ranks;
+use cmae::run::destination::{Kind, destination};
+use image::RgbImage;
+
+use super::output::outln;
+use super::passes::Passes;
+use super::pipeline::{self, Engine};
+use super::trained::{self, Trained};
+use super::views::Drawing;
+
+/// Draws the features of patches and the heads of the last attention of the newest checkpoint of `run`.
+pub fn patches(run: &Path, drawing: &Drawing, engine: &Engine) -> Result<(), String> {
+    let trained = trained::load(run)?;
+    let evaluate = &trained.program.spec.evaluate;
+    let own = evaluate.evaluations.first().map(|evaluation| evaluation.sources()[1]);
+    let data = drawing.data().map_or_else(|| format!("data.{}", own.unwrap_or("train")), str::to_owned);
+    let source = trained.named(&data)?;
+    let output = to(&trained, drawing, "patches")?;
+    pipeline::start_threads(None, 1)?;
+    let alone = ranks::alone();
+    let backend = engine.open::<f32>(&*alone)?;
+    let (program, step) = (&trained.program, trained.step);
+    let mut session = backend.open(program, trained.arena).map_err(|error| error.to_string())?;
+    let drawn = looks(&mut *session, program, &source, drawing.count().unwrap_or(ASKING));
+    let drawn = drawn.map_err(|error| error.to_string())?;
+    let shares: Vec<String> = drawn.explained.iter().map(|share| format!("{:.0} %", 100.0 * share)).collect();
+    outln!("after {step} steps, pictures of {data}; from left to right:");
+    outln!("  the picture as the network takes it in");
+    outln!("  features of its patches: their first three principal components, {} of the variance", shares.join(", "));
+    if drawn.heads > 0 {
+        let who = if drawn.asks_first { "its first token" } else { "all its patches on average" };
+        outln!("  the {} heads of the last attention: bright where {who} looks", drawn.heads);
+    }
+    written(&output, &drawn.image, drawn.count)
+}
+
+/// Draws pictures with those whose features are nearest, as the newest checkpoint of `run` has them.
+pub fn neighbours(run: &Path, drawing: &Drawing, engine: &Engine) -> Result<(), String> {
+    if drawing.count().is_some() {
+        return Err(format!("neighbours are shown of {ASKING} pictures\nhelp: leave --count out"));
+    }
+    let trained = trained::load(run)?;
+    let evaluation = trained.program.spec.evaluate.evaluations.first().cloned().ok_or_else(|| {
+        let name = &trained.program.spec.name;
+        format!("pipeline `{name}` judges no features, so that no bank is known\nhelp: add `evaluate {{ features = …  knn(features) }}` to it")
+    })?;
+    let [bank, queries] = evaluation.sources().map(|name| format!("data.{name}"));
+    let bank = trained.named(&bank)?;
+    let queries = trained.named(drawing.data().unwrap_or(&queries))?;
+    let output = to(&trained, drawing, "neighbours")?;
+    pipeline::start_threads(None, 1)?;
+    let alone = ranks::alone();
+    let backend = engine.open::<f32>(&*alone)?;
+    let (program, step) = (&trained.program, trained.step);
+    let mut session = backend.open(program, trained.arena).map_err(|error| error.to_string())?;
+    let judge = Judge::new(vec![evaluation], bank, queries, alone.clone()).map_err(|error| error.to_string())?;
+    if let Some(why) = judge.no_labels() {
+        return Err(format!("{why}, so that no bank is looked through\nhelp: --data PATH with labelled pictures"));
+    }
+    let mut passes = Passes::watch(&*alone)?;
+    let found = judge.near(&mut *session, program, &mut |pass: Pass<'_>| passes.look(pass));
+    drop(passes);
+    let found = found.map_err(|error| error.to_string())?;
+    let (bank, queries) = judge.sources();
+    let drawn = sheet(&found, bank, queries).map_err(|error| error.to_string())?;
+    outln!("after {step} steps, pictures of {} with the {NEAREST} of {} that are nearest:", queries.name, bank.name);
+    for near in &found {
+        let nearest: Vec<String> =
+            near.nearest.iter().map(|(other, cosine)| format!("{} {cosine:.4}", bank.source.name(*other))).collect();
+        outln!("  {}: {}", queries.source.name(near.asks), nearest.join(", "));
+    }
+    if drawn.same.1 > 0 {
+        outln!("{} of {} neighbours are of the same class (framed green), the others red", drawn.same.0, drawn.same.1);
+    }
+    written(&output, &drawn.image, found.len())
+}
+
+/// Where the sheet goes, and what messages call it.
+fn to(trained: &Trained, drawing: &Drawing, what: &str) -> Result<(PathBuf, PathBuf), String> {
+    let default = PathBuf::from(format!("{}-{what}.png", trained.program.spec.name));
+    let named = drawing.output().map_or(default, Path::to_owned);
+    let output = destination(&named, Kind::Picture, None).map_err(|error| error.to_string())?;
+    Ok((output, named))
+}
+
+fn written((output, named): &(PathBuf, PathBuf), image: &RgbImage, count: usize) -> Result<(), String> {
+    write_png(output, image).map_err(|error| format!("cannot write {}: {error}", named.display()))?;
+    let (width, height) = image.dimensions();
+    outln!("{}: {count} pictures, {width} × {height} pixels", named.display());
+    Ok(())
+}
