@@ -304,7 +304,10 @@ impl Machine<'_> {
         scope: &Rc<Scope>,
     ) -> Checked<Value> {
         let naming = self.naming.take();
-        let target = self.eval(callee, scope)?;
+        let target = match self.called_past_imports(callee, scope) {
+            Some(builtin) => builtin,
+            None => self.eval(callee, scope)?,
+        };
         self.diagnostics.enter(span, callee.span);
         let result = match &target.kind {
             Kind::Block(def) => match naming {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::diag::Reported;
 use crate::source::{Sources, Span};
-use crate::syntax::ast::Name;
+use crate::syntax::ast::{Expr, ExprKind, Name};
 
 use super::scope::Scope;
 use super::value::{Kind, Value};
@@ -50,6 +50,22 @@ impl Machine<'_> {
         }
         let imported = self.import(scope.file, name, span);
         imported.or_else(|| super::builtin::named(name, span).map(Ok)).or_else(|| self.prelude(scope.file, name, span))
+    }
+
+    /// What the language calls by a name that only a used pipeline goes by beside it: a pipeline is never called, so that `shapes(…)` is
+    /// the source in a file with `use pipeline std::shapes` too.
+    pub(super) fn called_past_imports(&mut self, callee: &Expr, scope: &Rc<Scope>) -> Option<Value> {
+        let ExprKind::Path(names) = &callee.kind else { return None };
+        let [name] = &names[..] else { return None };
+        let is_nearer = scope.get(&name.text).is_some()
+            || self.file_item(scope.file, &name.text).is_some()
+            || self.ambient.contains_key(&name.text);
+        if is_nearer || !self.may_import(scope.file, &name.text) {
+            return None;
+        }
+        let builtin = super::builtin::named(&name.text, callee.span)?;
+        self.note_name(name, scope, Some(&builtin));
+        Some(builtin)
     }
 
     /// Whether a name means something here.

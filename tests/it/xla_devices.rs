@@ -78,8 +78,8 @@ fn several_devices_make_the_steps_of_one() {
     if xla::backend().is_none() {
         return;
     }
-    agree_in_both(&method("mae_vitb"), &[(4, 1), (3, 2)]);
-    for (pipeline, ways) in [("cmae_vitb", (2, 3)), ("barlow_twins_vitb", (4, 1)), ("vq_tokenizer", (2, 1))] {
+    agree_in_both(&method("mae_vitb"), &[(3, 2)]);
+    for (pipeline, ways) in [("cmae_vitb", (2, 3)), ("vq_tokenizer", (2, 1))] {
         agree(&method(pipeline), &[ways]);
     }
 }

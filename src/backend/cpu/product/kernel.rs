@@ -31,8 +31,11 @@ pub(super) const DEEPEST: usize = 2 * amx::TILE;
 /// Rows of k that a kernel works through before it writes: a panel of 16 columns is 24 KiB, three quarters of a first-level
 /// cache.
 pub(super) const DEPTH: usize = 384;
-/// The same of tiles, of which a panel of 32 columns of pairs is 32 KiB, two thirds of such a cache on machines with AMX.
-const DEPTH_OF_TILES: usize = 512;
+/// The same of tiles, whose sums cost as much to write as a hundred numbers along k: a strip of 32 rows of pairs is 96 KiB, and streams
+/// from the second-level cache as fast as tiles are multiplied.
+const DEPTH_OF_TILES: usize = 1536;
+/// Bytes of a task's panels of tiles: half of the second-level cache of machines that have them.
+const PANELS_OF_TILES: usize = 1 << 20;
 
 impl Kernel {
     /// This machine's fastest. Not what [`crate::wide::level`] says, which tests change while others run: kernels differ
@@ -94,10 +97,24 @@ impl Kernel {
         cut(k, if self.operands == Operands::Tiles { DEPTH_OF_TILES } else { DEPTH })
     }
 
-    /// Rows of a task, at most: with 384 columns of the left operand some 200 KiB, that stay in the second-level cache. Tiles are done with
-    /// a panel before the next has come from the third level, unless it serves more of them; machines that have them have 2 MiB.
+    /// Rows of a task, at most: with 384 columns of the left operand some 200 KiB, that stay in the second-level cache. Of tiles, as many
+    /// as make the time little in which a task's panels come from the third level.
     pub fn rows(self) -> usize {
         if self.operands == Operands::Tiles { 512 } else { 126 }
+    }
+
+    /// Of a task's `rows`, those that are computed for all of its columns before the next: all, whose panels stay in the first-level cache
+    /// one after the other; of tiles a strip, so that what becomes of its sums is computed while they are near.
+    pub fn strip(self, rows: usize) -> usize {
+        if self.operands == Operands::Tiles { self.height() } else { rows }
+    }
+
+    /// Columns of a task, about, where it works through `depth` rows of k.
+    pub fn columns(self, depth: usize) -> usize {
+        match self.operands {
+            Operands::Tiles => (PANELS_OF_TILES / (2 * depth)).clamp(128, 512),
+            _ => 384,
+        }
     }
 
     /// Columns of a whole panel.

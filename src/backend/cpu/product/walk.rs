@@ -9,8 +9,6 @@ use rayon::prelude::*;
 use super::kernel::{Block, Kernel, Left, Operands, Panels, slots_at_most};
 use super::{Job, Matrix, Sizes, pack};
 
-/// Columns of a task, about.
-const COLUMNS: usize = 384;
 /// Tasks for each thread, at least: the last one to end keeps the others waiting for an eighth of its work at most.
 const TASKS: usize = 8;
 
@@ -42,7 +40,7 @@ pub(super) fn multiply(kernel: Kernel, job: Job<f32>) {
     let (height, width) = (kernel.height(), kernel.width());
     // Rows and columns are cut evenly, in whole tiles.
     let even = |all: usize, most: usize, unit: usize| all.div_ceil(all.div_ceil(most)).next_multiple_of(unit);
-    let columns = even(n, COLUMNS, width);
+    let columns = even(n, kernel.columns(depth_at_most), width);
     let across = n.div_ceil(columns);
     // How rows are shared out changes no bit, so that it may hang on the number of threads.
     let share = (m * across).div_ceil(TASKS * rayon::current_num_threads());
@@ -72,25 +70,29 @@ pub(super) fn multiply(kernel: Kernel, job: Job<f32>) {
             let (row, column) = (task / across * rows, task % across * columns);
             let (rows, columns) = (rows.min(m - row), columns.min(n - column));
             let Source(Left { data, tile, row: to_row, step }) = left;
-            // SAFETY: `row` is a whole number of tiles within the operand, and the task's part of `out` is its own.
-            let (data, to) = unsafe { (data.add(row / height * tile), target.0.add(row * how.out_row + column)) };
-            let job = Block {
-                rows,
-                a: Left { data, tile, row: to_row, step },
-                b: Panels { data: &panels[column * slots..], depth: slots, columns },
-                out: to,
-                out_row: how.out_row,
-                scale: how.scale,
-                add: how.add || !is_first,
-                bias: if is_first { how.bias.map(|bias| &bias[column..]) } else { None },
-            };
-            // SAFETY: `super::multiply` has checked all three operands against their sizes.
-            unsafe { kernel.run(&job) };
-            if let (Some(finish), true) = (how.finish, is_last) {
-                for i in 0..rows {
-                    // SAFETY: a part of a row that this task alone writes.
-                    let part = unsafe { std::slice::from_raw_parts_mut(to.add(i * how.out_row), columns) };
-                    finish((row + i) * n + column, part);
+            let (end, strip) = (row + rows, kernel.strip(rows));
+            for row in (row..end).step_by(strip) {
+                let rows = strip.min(end - row);
+                // SAFETY: `row` is a whole number of tiles within the operand, and the task's part of `out` is its own.
+                let (data, to) = unsafe { (data.add(row / height * tile), target.0.add(row * how.out_row + column)) };
+                let job = Block {
+                    rows,
+                    a: Left { data, tile, row: to_row, step },
+                    b: Panels { data: &panels[column * slots..], depth: slots, columns },
+                    out: to,
+                    out_row: how.out_row,
+                    scale: how.scale,
+                    add: how.add || !is_first,
+                    bias: if is_first { how.bias.map(|bias| &bias[column..]) } else { None },
+                };
+                // SAFETY: `super::multiply` has checked all three operands against their sizes.
+                unsafe { kernel.run(&job) };
+                if let (Some(finish), true) = (how.finish, is_last) {
+                    for i in 0..rows {
+                        // SAFETY: a part of a row that this task alone writes.
+                        let part = unsafe { std::slice::from_raw_parts_mut(to.add(i * how.out_row), columns) };
+                        finish((row + i) * n + column, part);
+                    }
                 }
             }
         });
