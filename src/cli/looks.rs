@@ -1,4 +1,4 @@
-//! `cmaec show patches` and `cmaec show neighbours`: what a trained network makes of pictures, as contact sheets.
+//! `cmaec show patches`, `neighbours` and `reconstructions`: what a trained network makes of pictures, as contact sheets.
 
 use std::path::{Path, PathBuf};
 
@@ -8,11 +8,14 @@ use cmae::eval::pictures::write_png;
 use cmae::eval::{Judge, Pass};
 use cmae::ranks;
 use cmae::run::destination::{Kind, destination};
+use cmae::run::{RunFolder, Started};
+use cmae::spec::ReconstructionsSpec;
+use cmae::train::reconstruct;
 use image::RgbImage;
 
 use super::output::outln;
 use super::passes::Passes;
-use super::pipeline::{self, Engine};
+use super::pipeline::{self, Engine, Options};
 use super::trained::{self, Trained};
 use super::views::Drawing;
 
@@ -81,6 +84,45 @@ pub fn neighbours(run: &Path, drawing: &Drawing, engine: &Engine) -> Result<(), 
         outln!("{} of {} neighbours are of the same class (framed green), the others red", drawn.same.0, drawn.same.1);
     }
     written(&output, &drawn.image, found.len())
+}
+
+/// Draws what the newest checkpoint of `run` makes of hidden patches: as its pipeline hides them, or with the changes of `options`, such as
+/// another share.
+pub fn reconstructions(run: &Path, drawing: &Drawing, engine: &Engine, options: &Options) -> Result<(), String> {
+    let mut trained = trained::load(run)?;
+    let changes = options.overrides();
+    if !changes.is_empty() {
+        let folder = RunFolder::open(run).map_err(|error| error.to_string())?;
+        let started = Started::read(&folder).map_err(|error| error.to_string())?;
+        let before = started.map(|started| started.overrides).unwrap_or_default();
+        let sets = before.into_iter().chain(changes).collect();
+        let changed = Options { sets, weights: Vec::new(), ..options.clone() };
+        let program = changed.compile(&run.join("pipeline.cmae"))?.0.program;
+        if program.layout != trained.program.layout {
+            return Err("with these settings the pipeline has other tensors than the run\nhelp: --set mask_ratio=60% and the like change \
+                        what is hidden alone"
+                .to_owned());
+        }
+        trained.program = program;
+    }
+    let spec = trained.program.spec.evaluate.reconstructions.clone().ok_or_else(|| {
+        let name = &trained.program.spec.name;
+        format!(
+            "pipeline `{name}` reconstructs nothing\nhelp: add `reconstructions(…)` to its `evaluate`: docs/language.md"
+        )
+    })?;
+    let data = drawing.data().map_or_else(|| format!("data.{}", spec.source), str::to_owned);
+    let spec = ReconstructionsSpec { count: drawing.count().unwrap_or(spec.count), ..spec };
+    let source = trained.named(&data)?;
+    let (output, named) = to(&trained, drawing, "reconstructions")?;
+    pipeline::start_threads(None, 1)?;
+    let backend = engine.open::<f32>(&*ranks::alone())?;
+    let (program, step) = (&trained.program, trained.step);
+    let mut session = backend.open(program, trained.arena).map_err(|error| error.to_string())?;
+    reconstruct::write(&mut *session, program, &spec, &source, &output).map_err(|error| error.to_string())?;
+    outln!("after {step} steps, pictures of {data}; from left to right: original, masked, reconstructed");
+    outln!("{}", named.display());
+    Ok(())
 }
 
 /// Where the sheet goes, and what messages call it.

@@ -37,6 +37,8 @@ enum What {
     Patches,
     /// Of a run: pictures with those whose features are nearest, as a contact sheet.
     Neighbours,
+    /// Of a run: original, masked and reconstructed pictures; with `--set mask_ratio=90%` more of them is hidden.
+    Reconstructions,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -50,7 +52,7 @@ enum Format {
 #[derive(clap::Args)]
 pub struct Args {
     what: What,
-    /// A pipeline's file; with `patches` and `neighbours` the folder of a run, whose newest checkpoint is taken.
+    /// A pipeline's file; with `patches`, `neighbours` and `reconstructions` the folder of a run, whose newest checkpoint is taken.
     #[arg(value_name = "PIPELINE|RUN")]
     file: PathBuf,
     /// With `value`, what to show: `online.query`, `target.key`.
@@ -83,6 +85,9 @@ pub fn main(args: Args) -> Result<(), String> {
     match args.what {
         What::Patches => return looks::patches(&args.file, &args.drawing, &args.engine),
         What::Neighbours => return looks::neighbours(&args.file, &args.drawing, &args.engine),
+        What::Reconstructions => {
+            return looks::reconstructions(&args.file, &args.drawing, &args.engine, &args.options);
+        }
         _ => {}
     }
     if !args.values.is_empty() {
@@ -141,7 +146,7 @@ pub fn main(args: Args) -> Result<(), String> {
         What::Graph | What::Ir => graph(&program.train),
         What::Views => return views::show(&program, &args.drawing),
         What::Schedule => return schedule::show(&program),
-        What::Value | What::Patches | What::Neighbours => {
+        What::Value | What::Patches | What::Neighbours | What::Reconstructions => {
             unreachable!("they are shown above, or their options refused")
         }
     }

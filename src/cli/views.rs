@@ -26,11 +26,11 @@ const COUNT: u16 = 8;
 /// What draws a contact sheet; without any of it, `show views` tells the views in words.
 #[derive(clap::Args)]
 pub struct Drawing {
-    /// Draws `views`, `patches` or `neighbours`, or computes a `value`, from pictures that lie here, as `cmaec data check PATH` takes it, or from a source of the pipeline: `data.val`.
+    /// Draws `views`, `patches`, `neighbours` or `reconstructions`, or computes a `value`, from pictures that lie here, as `cmaec data check PATH` takes it, or from a source of the pipeline: `data.val`.
     #[arg(long, value_name = "PATH")]
     data: Option<String>,
-    /// Draws `views`, `patches` or `neighbours` to this plain file; one that is there is written over. By default PIPELINE-patches.png or
-    /// PIPELINE-neighbours.png here, and with --data or --count PIPELINE-views.png.
+    /// Draws to this plain file; one that is there is written over. By default PIPELINE-patches.png here, and so on; `views` are drawn with
+    /// --data or --count too.
     #[arg(short, long, value_name = "FILE.png")]
     output: Option<PathBuf>,
     /// Samples that are drawn, spread evenly over the source: 8 by default.

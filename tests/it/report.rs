@@ -364,6 +364,15 @@ fn what_was_learned_is_shown_of_other_pictures() {
     assert!(said.contains("pictures of data.train") && said.contains("3 pictures, "), "{said}");
     let dimensions = image::image_dimensions(&picture).expect("it is drawn");
     assert_eq!(dimensions.1, 2 + 3 * 130);
+    // As the run hides patches, and more of them; what changes the network is refused.
+    let hidden = |more: &[&str]| {
+        succeed(&with(&["show", "reconstructions", text(&out), "-o", text(&picture)], more));
+        image::open(&picture).expect("it is drawn").to_rgb8()
+    };
+    let (as_trained, harder) = (hidden(&[]), hidden(&["--set", "mask_ratio=90%"]));
+    assert!(as_trained.dimensions() == harder.dimensions() && as_trained != harder);
+    let said = fail(&["show", "reconstructions", text(&out), "--set", "model.encoder.depth=2", "-o", text(&picture)]);
+    assert!(said.contains("other tensors than the run"), "{said}");
     let said = fail(&["show", "neighbours", text(&out), "-o", text(&picture)]);
     assert!(said.contains("judges no features") && said.contains("help: add `evaluate"), "{said}");
     let said = fail(&["show", "neighbours", "pipelines/quickstart.cmae"]);
