@@ -82,6 +82,19 @@ pub fn main(args: Args) -> Result<(), String> {
     if matches!(args.what, What::Value) && !args.json && !args.drawing.draws() && args.ranks.is_none() {
         return values::show(&args.file, &args.options, &args.values, args.drawing.data());
     }
+    if !args.values.is_empty() {
+        return Err("values are shown by `value`\nhelp: cmaec show value PIPELINE VALUE".to_owned());
+    }
+    if args.json && !matches!(args.what, What::Plan | What::Cost) {
+        return Err("only a plan and the cost are printed as JSON\nhelp: cmaec show plan PIPELINE --json".to_owned());
+    }
+    let (changed, of_run) =
+        (!args.options.overrides().is_empty(), matches!(args.what, What::Patches | What::Neighbours));
+    if changed && of_run {
+        return Err(
+            "a run is shown with the settings that it was trained with\nhelp: leave --set and --weights out".to_owned()
+        );
+    }
     match args.what {
         What::Patches => return looks::patches(&args.file, &args.drawing, &args.engine),
         What::Neighbours => return looks::neighbours(&args.file, &args.drawing, &args.engine),
@@ -90,16 +103,13 @@ pub fn main(args: Args) -> Result<(), String> {
         }
         _ => {}
     }
-    if !args.values.is_empty() {
-        return Err("values are shown by `value`\nhelp: cmaec show value PIPELINE VALUE".to_owned());
-    }
     let (compiled, _) = args.options.compile(&args.file)?;
     let program = compiled.program;
-    if args.json && !matches!(args.what, What::Plan | What::Cost) {
-        return Err("only a plan and the cost are printed as JSON\nhelp: cmaec show plan PIPELINE --json".to_owned());
-    }
     if args.drawing.is_wanted() && !matches!(args.what, What::Views) {
-        return Err("only views are drawn\nhelp: cmaec show views PIPELINE -o FILE.png".to_owned());
+        return Err(
+            "only views, and what a run makes of pictures, are drawn\nhelp: cmaec show views PIPELINE -o FILE.png"
+                .to_owned(),
+        );
     }
     match args.format {
         Format::Text => {}

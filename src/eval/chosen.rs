@@ -10,13 +10,42 @@ use std::sync::Arc;
 use super::quality::Taken;
 use crate::data::evaluation::some_of;
 use crate::data::source::{Identity, Source};
-use crate::spec::Limit;
+use crate::spec::{Evaluation, Judging, Limit};
 
 /// A source, and what messages call it: `data.val`, or a path.
 #[derive(Clone)]
 pub struct Named {
     pub name: String,
     pub source: Arc<dyn Source>,
+}
+
+/// Which pictures an evaluation takes.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Taking {
+    pub bank: (String, Limit),
+    /// Whether of less than all as many are taken of each class.
+    pub of_each_class: bool,
+    pub queries: (String, Limit),
+    pub baseline: Limit,
+}
+
+impl Taking {
+    pub fn of(evaluation: &Evaluation) -> Taking {
+        match &evaluation.how {
+            Judging::Knn(spec) => Taking {
+                bank: (spec.bank.clone(), spec.bank_limit),
+                of_each_class: false,
+                queries: (spec.queries.clone(), spec.query_limit),
+                baseline: spec.baseline_limit,
+            },
+            Judging::Linear(spec) => Taking {
+                bank: (spec.train.clone(), spec.train_limit),
+                of_each_class: !spec.train_limit.is_all(),
+                queries: (spec.val.clone(), spec.val_limit),
+                baseline: spec.baseline_limit,
+            },
+        }
+    }
 }
 
 /// Pictures of a source that are looked at.

@@ -13,7 +13,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use super::chosen::{Chosen, Named};
+use super::chosen::{Chosen, Named, Taking};
 use super::collapse::collapse;
 use super::features::{self, Features, Made};
 use super::knn::{KnnError, Search, accuracy, check_others};
@@ -30,7 +30,7 @@ use crate::data::evaluation::EvalBatches;
 use crate::data::source::{self, Identity, Source};
 use crate::graph::{Graph, InputKind, Program};
 use crate::ranks::{self, Ranks};
-use crate::spec::{Evaluation, Judging, KnnSpec, Limit};
+use crate::spec::{Evaluation, Judging, KnnSpec};
 use crate::tensor::Element;
 
 /// The sources that some evaluations take, opened. Ranks share pictures and what is made of them; each has the figures.
@@ -51,35 +51,6 @@ pub struct Judge {
 struct Identities {
     bank: Vec<Identity>,
     queries: Vec<Identity>,
-}
-
-/// Which pictures an evaluation takes.
-#[derive(Debug, Clone, PartialEq)]
-struct Taking {
-    bank: (String, Limit),
-    /// Whether of less than all as many are taken of each class.
-    of_each_class: bool,
-    queries: (String, Limit),
-    baseline: Limit,
-}
-
-impl Taking {
-    fn of(evaluation: &Evaluation) -> Taking {
-        match &evaluation.how {
-            Judging::Knn(spec) => Taking {
-                bank: (spec.bank.clone(), spec.bank_limit),
-                of_each_class: false,
-                queries: (spec.queries.clone(), spec.query_limit),
-                baseline: spec.baseline_limit,
-            },
-            Judging::Linear(spec) => Taking {
-                bank: (spec.train.clone(), spec.train_limit),
-                of_each_class: !spec.train_limit.is_all(),
-                queries: (spec.val.clone(), spec.val_limit),
-                baseline: spec.baseline_limit,
-            },
-        }
-    }
 }
 
 /// Which evaluations are wanted.
