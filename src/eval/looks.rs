@@ -253,7 +253,7 @@ impl<'v> Maps<'v> {
         });
         let logits: Vec<f64> = logits.collect();
         let most = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let powers: Vec<f64> = logits.iter().map(|logit| (logit - most).exp()).collect();
+        let powers: Vec<f64> = logits.iter().map(|logit| libm::exp(logit - most)).collect();
         let sum: f64 = powers.iter().sum();
         powers.into_iter().map(|power| power / sum).collect()
     }
@@ -264,7 +264,7 @@ mod tests {
     use super::*;
 
     fn tensor(shape: &[usize]) -> HostTensor<f32> {
-        let data = (0..shape.iter().product::<usize>()).map(|i| (i as f32 * 0.731).sin()).collect();
+        let data = (0..shape.iter().product::<usize>()).map(|i| libm::sinf(i as f32 * 0.731)).collect();
         HostTensor { shape: shape.to_vec(), data }
     }
 
@@ -289,7 +289,7 @@ mod tests {
         let other: f64 =
             (0..4).map(|i| f64::from(values[0].data[5 * 5 * 4 + i]) * f64::from(values[1].data[5 * 5 * 4 + i])).sum();
         let of_first = other * 0.5 + f64::from(values[2].data[2 * 25]);
-        assert!((row[1] / row[0] - (logit - of_first).exp()).abs() < 1e-12);
+        assert!((row[1] / row[0] - libm::exp(logit - of_first)).abs() < 1e-12);
         // Without a token before the patches all ask.
         let plain = Maps::of(&values[..2], &attention(0, None));
         let mean = (0..5).map(|query| plain.row(0, 0, query)[3]).sum::<f64>() / 5.0;
