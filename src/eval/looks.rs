@@ -17,7 +17,7 @@ use crate::data::DataError;
 use crate::data::evaluation::{EvalBatches, sample_inputs};
 use crate::graph::tokens::{Attention, Patches};
 use crate::graph::{Graph, InputKind, Program, ValueId};
-use crate::spec::ViewOp;
+use crate::spec::{Scaling, ViewSpec};
 use crate::tensor::{Element, HostTensor, InputValue, OutputValue};
 
 /// Shares of patches that are drawn fully dark and fully bright in a colour: so a few that stand apart leave the others their colours.
@@ -152,10 +152,8 @@ fn seen(
     let (_, InputValue::Float(tensor)) = inputs.iter().find(|(name, _)| *name == input.name)? else { return None };
     let shape: [usize; 4] = tensor.shape.clone().try_into().ok()?;
     let spec = program.spec.views.iter().find(|spec| spec.name == *view);
-    let (mean, std) = match spec.and_then(|spec| spec.ops.last()) {
-        Some(ViewOp::Normalize { mean, std }) => (mean.clone(), std.clone()),
-        _ => (vec![0.0; shape[1]], vec![1.0; shape[1]]),
-    };
+    let unscaled = || Scaling { mean: vec![0.0; shape[1]], std: vec![1.0; shape[1]] };
+    let Scaling { mean, std } = spec.and_then(ViewSpec::scaling).unwrap_or_else(unscaled);
     let pictures = Pictures { shape, data: &tensor.data };
     let cells = (0..count).map(|sample| pictures::cell(&pictures, sample, &mean, &std)).collect();
     Some((cells, (shape[2], shape[3])))

@@ -8,7 +8,7 @@ use crate::data::evaluation::{EvalBatches, sample_inputs};
 use crate::eval::Named;
 use crate::eval::pictures::{self, Pictures, PicturesError};
 use crate::graph::Program;
-use crate::spec::{ReconstructionsSpec, ViewOp};
+use crate::spec::{ReconstructionsSpec, Scaling, ViewSpec};
 use crate::tensor::{Element, OutputValue};
 
 const COLUMNS: [&str; 3] = ["original", "masked", "reconstructed"];
@@ -55,10 +55,8 @@ pub fn write<E: Element>(
     }
     let pictures = |i: usize| Pictures { shape: columns[i].0, data: &columns[i].1 };
     let view = views.iter().find(|view| view.name == spec.view);
-    let (mean, std) = match view.and_then(|view| view.ops.last()) {
-        Some(ViewOp::Normalize { mean, std }) => (mean.clone(), std.clone()),
-        _ => (vec![0.0; data.channels], vec![1.0; data.channels]),
-    };
+    let unscaled = || Scaling { mean: vec![0.0; data.channels], std: vec![1.0; data.channels] };
+    let Scaling { mean, std } = view.and_then(ViewSpec::scaling).unwrap_or_else(unscaled);
     let image = pictures::grid(pictures(0), pictures(1), pictures(2), &mean, &std)?;
     pictures::write_png(path, &image).map_err(|source| ReconstructError::Write { path: path.to_owned(), source })
 }
