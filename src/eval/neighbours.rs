@@ -52,6 +52,7 @@ pub struct Drawn {
 pub(super) struct Nearby<'s> {
     /// Unit features of those that ask.
     own: Vec<Vec<f32>>,
+    dim: usize,
     asking: Vec<Identity>,
     found: Vec<Near>,
     bank: &'s dyn Source,
@@ -65,6 +66,7 @@ impl<'s> Nearby<'s> {
         let chosen: Vec<usize> = (0..count).map(|place| place * rows / count).collect();
         Nearby {
             own: chosen.iter().map(|&row| unit_row(&queries.features.row(row)[..dim]).collect()).collect(),
+            dim,
             asking: chosen.iter().map(|&row| of.identity(queries.rows[row])).collect(),
             found: chosen.iter().map(|&row| Near { asks: queries.rows[row], nearest: Vec::new() }).collect(),
             bank,
@@ -73,10 +75,12 @@ impl<'s> Nearby<'s> {
 
     /// The first of those that are as near stays before the others.
     pub fn add(&mut self, part: &Made) {
+        let mut other = Vec::with_capacity(self.dim);
         for (row, &picture) in part.rows.iter().enumerate() {
+            other.clear();
+            other.extend(unit_row(&part.features.row(row)[..self.dim]));
             for ((own, identity), near) in self.own.iter().zip(&self.asking).zip(&mut self.found) {
-                let other = unit_row(&part.features.row(row)[..own.len()]);
-                let cosine: f32 = own.iter().zip(other).map(|(a, b)| a * b).sum();
+                let cosine: f32 = own.iter().zip(&other).map(|(a, b)| a * b).sum();
                 let place = near.nearest.partition_point(|(_, nearer)| *nearer >= cosine);
                 // Its identity is asked for where it would come in: few do.
                 if place < NEAREST && cosine.is_finite() && self.bank.identity(picture) != *identity {

@@ -4,8 +4,8 @@
 
 use nalgebra::{DMatrix, SymmetricEigen};
 
-/// Directions that are followed for each two that are wanted, and how often: the error falls with the ratio of the last wanted
-/// variance to that of the last followed, to the power of twice the rounds (Halko et al. 2011).
+/// Directions that are followed at least, and how often: the error falls with the ratio of the last followed variance to that of the last
+/// wanted, to the power of twice the rounds (Halko et al. 2011).
 const DIRECTIONS: usize = 10;
 const ROUNDS: usize = 20;
 

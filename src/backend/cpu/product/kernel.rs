@@ -31,8 +31,8 @@ pub(super) const DEEPEST: usize = 2 * amx::TILE;
 /// Rows of k that a kernel works through before it writes: a panel of 16 columns is 24 KiB, three quarters of a first-level
 /// cache.
 pub(super) const DEPTH: usize = 384;
-/// The same of tiles, whose sums cost as much to write as a hundred numbers along k: a strip of 32 rows of pairs is 96 KiB, and streams
-/// from the second-level cache as fast as tiles are multiplied.
+/// The same of tiles, whose sums take as long to write as some three hundred numbers along k to multiply: a strip of 32 rows of pairs is
+/// 96 KiB, which comes from the second-level cache at half the speed of tiles that lie in the first.
 const DEPTH_OF_TILES: usize = 1536;
 /// Bytes of a task's panels of tiles: half of the second-level cache of machines that have them.
 const PANELS_OF_TILES: usize = 1 << 20;
