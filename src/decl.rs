@@ -36,6 +36,8 @@ pub enum InputKind {
     /// `[B, 5]`: where a view's picture lies in the source's, as top, left, height and width in shares of the source's
     /// sides, and 1 where it is flipped.
     Geometry { view: String },
+    /// Int `[B, H, W]`: the class of each pixel of a view, −1 where it has none: ignored by its source, or outside of its picture.
+    LabelMap { view: String, classes: usize },
     /// What another part of a step made, where a step is cut into parts: ids, or the gradient of a value.
     Joined,
 }
@@ -124,7 +126,8 @@ impl InputDecl {
             | InputKind::LabelBeside
             | InputKind::BlockMask(_)
             | InputKind::MultiBlock(_)
-            | InputKind::Geometry { .. } => true,
+            | InputKind::Geometry { .. }
+            | InputKind::LabelMap { .. } => true,
             InputKind::Random | InputKind::Normal => self.ty.shape.first() == Some(&samples),
             InputKind::Schedule(_) | InputKind::Joined => false,
         }

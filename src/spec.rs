@@ -16,10 +16,10 @@ mod weights;
 use serde::{Deserialize, Serialize};
 
 pub use clock::Clock;
-pub use data::{ArrayLayout, CifarKind, DataSpec, MAX_PIXELS, ShapesSpec, Shuffle, SourceSpec, Split};
+pub use data::{ArrayLayout, CifarKind, DataSpec, LabelMaps, MAX_PIXELS, ShapesSpec, Shuffle, SourceSpec, Split};
 pub use evaluate::{
     BASELINE_LIMIT, Classification, EvaluateSpec, Evaluation, Judging, KnnSpec, Limit, LinearSpec, ReconstructionsSpec,
-    Solver,
+    Segmentation, Solver,
 };
 pub use schedule::{Duration, End, Schedule, Tick};
 pub use train::{

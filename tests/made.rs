@@ -463,7 +463,7 @@ pub fn sources() -> Vec<Made> {
                 })
                 .collect(),
             text: "image_folder(\"ROOT\")",
-            spec: |root| SourceSpec::ImageFolder { path: root.to_owned(), range: None },
+            spec: |root| SourceSpec::ImageFolder { path: root.to_owned(), range: None, label_maps: None },
             pictures: by_class(9),
             channels: BANDS,
             classes: named(&["a", "b", "c"]),

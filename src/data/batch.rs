@@ -187,7 +187,8 @@ fn zeros(input: &InputDecl, scaling: Option<&Arc<Scaling>>) -> Option<InputValue
         | InputKind::Noise
         | InputKind::BlockMask(_)
         | InputKind::MultiBlock(_)
-        | InputKind::Geometry { .. } => {}
+        | InputKind::Geometry { .. }
+        | InputKind::LabelMap { .. } => {}
     }
     let (shape, len) = (input.ty.shape.clone(), input.ty.elements());
     Some(match (scaling, input.ty.dtype) {

@@ -43,6 +43,9 @@ pub enum DataError {
     /// `passed` says what it holds instead.
     #[error("folder `{}` holds no {formats} {noun}", path.display())]
     EmptyFolder { path: PathBuf, formats: &'static str, noun: &'static str, passed: Vec<String> },
+    /// Of pictures that were looked at.
+    #[error("file `{}` does not exist, the label map of `{}`", path.display(), picture.display())]
+    NoLabelMaps { path: PathBuf, picture: PathBuf },
     /// Pictures beside class folders: a label for some of them only.
     #[error("folder `{}` holds both {pictures} {noun}s and {folders} folders of {noun}s", path.display())]
     Mixed { path: PathBuf, pictures: usize, folders: usize, noun: &'static str },
@@ -80,9 +83,10 @@ impl DataError {
     /// Its section of the page about data.
     pub fn code(&self) -> Code {
         match self {
-            DataError::FolderNotFound { .. } | DataError::FileNotFound { .. } | DataError::UnknownSplit { .. } => {
-                Code::DataNotFound
-            }
+            DataError::FolderNotFound { .. }
+            | DataError::FileNotFound { .. }
+            | DataError::NoLabelMaps { .. }
+            | DataError::UnknownSplit { .. } => Code::DataNotFound,
             DataError::FolderGone { .. } => Code::DataGone,
             DataError::NotAFolder { .. } => Code::DataNotAFolder,
             DataError::NotAFile { .. } | DataError::WrongFormat { .. } => Code::DataWrongFormat,
@@ -109,6 +113,9 @@ impl DataError {
             DataError::FolderNotFound { similar: None, .. } | DataError::FileNotFound { similar: None, .. } => {
                 Some("a relative path starts at the folder the command runs in".to_owned())
             }
+            DataError::NoLabelMaps { .. } => Some(
+                "name the folder in which they lie as the pictures do, each a PNG of the picture's name".to_owned(),
+            ),
             DataError::NotAFile { .. } => Some("name the file itself, plain or compressed by gzip".to_owned()),
             DataError::WrongFormat { help, .. } => Some(help.clone()),
             DataError::FolderGone { .. } => Some(

@@ -385,7 +385,8 @@ impl Sample {
 pub(super) fn draw(source: &dyn Source, plan: &SamplePlan, index: usize, key: Key) -> Result<Rows, String> {
     let read = || {
         let image = source.image(index)?;
-        let rows = plan.draw(&image, key)?;
+        let label_map = plan.label_map(source, index, &image)?;
+        let rows = plan.draw(&image, label_map.as_ref(), key)?;
         decode::give_back(image);
         Ok(rows)
     };

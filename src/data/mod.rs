@@ -5,6 +5,7 @@ pub mod decode;
 pub mod error;
 pub mod evaluation;
 pub mod image;
+pub mod label_map;
 pub mod loader;
 pub mod mask;
 pub mod pack;
@@ -20,3 +21,4 @@ pub mod view;
 
 pub use error::DataError;
 pub use image::Image;
+pub use label_map::LabelMap;

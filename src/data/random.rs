@@ -118,6 +118,7 @@ fn numbers(input: &InputDecl, stream: &mut Stream) -> Vec<f32> {
         InputKind::BlockMask(spec) => mask::block_mask(spec, stream),
         InputKind::MultiBlock(spec) => mask::multi_block(spec, stream),
         InputKind::Geometry { .. } => vec![0.0, 0.0, 1.0, 1.0, 0.0],
+        InputKind::LabelMap { .. } => vec![0.0; len],
         InputKind::Label
         | InputKind::LabelBeside
         | InputKind::Random

@@ -79,8 +79,9 @@ pub fn rate(
 fn timed(source: &dyn Source, plan: &SamplePlan, index: usize, seed: u64) -> Option<(Duration, Duration)> {
     let start = Instant::now();
     let image = source.image(index).ok()?;
+    let label_map = plan.label_map(source, index, &image).ok()?;
     let read = start.elapsed();
-    plan.draw(&image, Key { seed, epoch: 0, sample: index as u64 }).ok()?;
+    plan.draw(&image, label_map.as_ref(), Key { seed, epoch: 0, sample: index as u64 }).ok()?;
     decode::give_back(image);
     Some((read, start.elapsed() - read))
 }

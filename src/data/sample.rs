@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use super::error::DataError;
 use super::image::Image;
+use super::label_map::LabelMap;
 use super::mask;
 use super::rng::{Key, Stream};
+use super::source::Source;
 use super::view::geometry::Geometry;
 use super::view::{self, Draw};
 use crate::decl::{BlockMask, InputDecl, InputKind, MultiBlock};
@@ -55,6 +57,11 @@ enum Filled {
     },
     /// Of the view at that index.
     Geometry(usize),
+    LabelMap {
+        view: usize,
+        size: (usize, usize),
+        classes: usize,
+    },
     /// By label, or for the batch as a whole.
     Elsewhere,
 }
@@ -83,7 +90,11 @@ impl SamplePlan {
         let mut needed = vec![false; views.len()];
         let position = |name: &str| views.iter().position(|v| v.name == name);
         for input in inputs {
-            if let InputKind::View { view } | InputKind::Beside { view } | InputKind::Geometry { view } = &input.kind {
+            if let InputKind::View { view }
+            | InputKind::Beside { view }
+            | InputKind::Geometry { view }
+            | InputKind::LabelMap { view, .. } = &input.kind
+            {
                 let mut at = position(view);
                 while let Some(index) = at {
                     needed[index] = true;
@@ -125,6 +136,12 @@ impl SamplePlan {
             plan.inputs.push(match &input.kind {
                 InputKind::View { view } | InputKind::Beside { view } => Filled::View(place(view)),
                 InputKind::Geometry { view } => Filled::Geometry(place(view)),
+                InputKind::LabelMap { view, classes } => {
+                    let [_, height, width] = input.ty.shape[..] else {
+                        unreachable!("the compiler types it [B, H, W]")
+                    };
+                    Filled::LabelMap { view: place(view), size: (height, width), classes: *classes }
+                }
                 InputKind::BlockMask(mask) => Filled::BlockMask { stream, mask: mask.clone() },
                 InputKind::MultiBlock(blocks) => Filled::MultiBlock { stream, blocks: blocks.clone() },
                 InputKind::Noise => Filled::Noise { stream, len: input.ty.shape.iter().skip(1).product() },
@@ -153,11 +170,34 @@ impl SamplePlan {
         self.inputs.iter().map(scaling).collect()
     }
 
-    /// Draws a sample of `image`.
+    /// The label map of the picture at `index` of `source`, which is `image`, where an input shows it.
+    ///
+    /// # Errors
+    /// Why it cannot be read, or is not that of the picture.
+    pub fn label_map(&self, source: &dyn Source, index: usize, image: &Image) -> Result<Option<LabelMap>, String> {
+        let most = self.inputs.iter().filter_map(|input| match input {
+            Filled::LabelMap { classes, .. } => Some(*classes),
+            _ => None,
+        });
+        let Some(classes) = most.min() else { return Ok(None) };
+        let map = source.label_map(index).unwrap_or_else(|| Err("it has no label map".to_owned()))?;
+        if (map.height, map.width) != (image.height, image.width) {
+            return Err(format!(
+                "its label map has {} x {} pixels, the picture {} x {}",
+                map.width, map.height, image.width, image.height
+            ));
+        }
+        match map.beyond(classes) {
+            None => Ok(Some(map)),
+            Some(class) => Err(format!("its label map holds class {class}, `op::label_map` names {classes}")),
+        }
+    }
+
+    /// Draws a sample of `image`, whose pixels are of the classes of `label_map` where an input shows them.
     ///
     /// # Errors
     /// Where the image is too small for a step that cuts a window out of it, or would become too large.
-    pub fn draw(&self, image: &Image, key: Key) -> Result<Rows, String> {
+    pub fn draw(&self, image: &Image, label_map: Option<&LabelMap>, key: Key) -> Result<Rows, String> {
         let mut pictures: Vec<(Image, Geometry)> = Vec::with_capacity(self.views.len());
         for view in &self.views {
             let mut stream = key.stream(&view.stream);
@@ -178,6 +218,9 @@ impl SamplePlan {
             Filled::BlockMask { stream, mask } => Row::Floats(mask::block_mask(mask, &mut key.stream(stream))),
             Filled::MultiBlock { stream, blocks } => Row::Floats(mask::multi_block(blocks, &mut key.stream(stream))),
             Filled::Geometry(index) => Row::Floats(pictures[*index].1.row().to_vec()),
+            Filled::LabelMap { view, size, .. } => {
+                Row::Floats(label_map.map_or_else(Vec::new, |map| map.seen(&pictures[*view].1, *size)))
+            }
             Filled::Elsewhere => Row::Floats(Vec::new()),
         });
         Ok(rows.collect())

@@ -62,6 +62,7 @@ codes! {
     ViewOrder = "view::order",
     ColourMissing = "view::colour_missing",
     GeometryLost = "view::geometry_lost",
+    NoLabelMap = "view::no_label_map",
     NoLoss = "graph::no_loss",
     NothingTrained = "graph::nothing_trained",
     GraphTooLarge = "graph::too_large",

@@ -9,6 +9,7 @@ use crate::syntax::ast::{Argument, ExprKind};
 
 use super::args::{Bag, Builtin};
 use super::misfit::wrong_type;
+use super::of_view::OfView;
 use super::scope::Scope;
 use super::slots::Slot;
 use super::value::{Kind, Value};
@@ -50,26 +51,6 @@ const CALLED: [(&str, &[Builtin]); 6] = [
 fn builtins() -> impl Iterator<Item = &'static Builtin> {
     CALLED.iter().flat_map(|(_, table)| table.iter())
 }
-/// Operations that take a view and not its pictures.
-#[derive(Debug, Clone, Copy)]
-enum OfView {
-    /// Where it lies in its source's picture.
-    Geometry,
-    /// The pictures of the samples before.
-    Beside,
-}
-
-impl OfView {
-    const ALL: [OfView; 2] = [OfView::Geometry, OfView::Beside];
-
-    fn name(self) -> &'static str {
-        match self {
-            OfView::Geometry => "geometry",
-            OfView::Beside => "beside",
-        }
-    }
-}
-
 /// What needs the evaluator itself: modules, tensors, the place of the call.
 const OF_THE_MACHINE: &[(&str, Call)] = &[
     ("ema", |machine, called| machine.call_ema(called)),
@@ -279,7 +260,7 @@ impl Machine<'_> {
     }
 
     fn call_op(&mut self, op: &str, Called { first, arguments, span, scope, .. }: Called<'_>) -> Checked<Value> {
-        if let Some(of_view) = OfView::ALL.into_iter().find(|of_view| of_view.name() == op) {
+        if let Some(of_view) = OfView::named(op) {
             return self.call_of_view(of_view, first, arguments, span, scope);
         }
         let Some(signature) = self.tensors.signature(op) else {
@@ -316,37 +297,6 @@ impl Machine<'_> {
         }
         let result = self.tensors.call(op, resolved, span);
         self.check(result)
-    }
-
-    /// `op::NAME(view)` of a view.
-    fn call_of_view(
-        &mut self,
-        of_view: OfView,
-        first: Option<Value>,
-        arguments: &[Argument],
-        span: Span,
-        scope: &Rc<Scope>,
-    ) -> Checked<Value> {
-        let slots = [Slot::builtin("view")];
-        let op = format!("op::{}", of_view.name());
-        let values = self.bind_arguments(&op, &slots, first, arguments, span, scope)?;
-        match values.into_iter().flatten().next() {
-            Some(Value { kind: Kind::View(index), .. }) => {
-                let result = match of_view {
-                    OfView::Geometry => {
-                        let lost = self.geometry_lost(index, span);
-                        lost.map_or_else(|| self.tensors.geometry(&self.views[index], span), Err)
-                    }
-                    OfView::Beside => self.tensors.beside(&self.views[index], span),
-                };
-                let tensor = self.check(result)?;
-                Ok(Value::new(Kind::Tensor(tensor), span))
-            }
-            value => {
-                let value = value.unwrap_or(Value::new(Kind::None, span));
-                self.fail(wrong_type(&format!("`view` of `{op}`"), &value, "a view such as views.online"))
-            }
-        }
     }
 
     /// Parameters and views become tensors, also within lists; `none` is no value.

@@ -63,6 +63,8 @@ const RANGES: &[(&str, &str, Range, &str)] = &[
     ("linear", "train_limit", AboveZero, "train_limit: 1%"),
     ("linear", "val_limit", AboveZero, "val_limit: 10%"),
     ("linear", "baseline_limit", AboveZero, "baseline_limit: 50000"),
+    ("segment", "every", AboveZero, "every: 5 epochs"),
+    ("segment", "query_limit", AboveZero, "query_limit: 10%"),
     ("reconstructions", "every", AboveZero, "every: 5 epochs"),
     ("shapes", "count", Within(1.0, 1e9), "count: 8000"),
     ("shapes", "size", Within(8.0, 1024.0), "size: 48px"),

@@ -12,7 +12,7 @@ use super::value::Value;
 pub const EVALUATION_BATCH: &str = "batch_size";
 
 /// What `evaluate` calls: by itself, or as the value of a definition.
-pub const EVALUATION_CALLS: [&str; 4] = ["knn", "linear", "classify", "reconstructions"];
+pub const EVALUATION_CALLS: [&str; 5] = ["knn", "linear", "classify", "segment", "reconstructions"];
 
 /// Names that `model` defines, with their places.
 pub fn model_definitions(pipeline: &Pipeline) -> Vec<(String, Span)> {

@@ -1,7 +1,7 @@
 //! Sources of pictures, as `data` calls them: paths, splits, ranges.
 
 use crate::diag::{Code, Diagnostic};
-use crate::spec::{ArrayLayout, CifarKind, ShapesSpec, Shuffle, SourceSpec, Split};
+use crate::spec::{ArrayLayout, CifarKind, LabelMaps, ShapesSpec, Shuffle, SourceSpec, Split};
 
 use super::args::{Bag, Builtin};
 use super::misfit::wrong_type;
@@ -14,7 +14,7 @@ pub const SOURCES: &[Builtin] = &[
     Builtin { name: "cifar100", params: &["path", "split?"], make: |bag| cifar("cifar100", CifarKind::Cifar100, bag) },
     Builtin { name: "digits", params: &["split?"], make: digits },
     Builtin { name: "idx", params: &["path", "labels?"], make: idx },
-    Builtin { name: "image_folder", params: &["path", "range?"], make: image_folder },
+    Builtin { name: "image_folder", params: &["path", "range?", "label_maps?", "ignore?"], make: image_folder },
     Builtin { name: "npy", params: &["path", "range?", "layout?"], make: npy },
     Builtin { name: "parquet", params: &["path", "image?", "label?", "range?", "shuffle?"], make: parquet },
     Builtin { name: "shapes", params: SHAPES, make: shapes },
@@ -101,7 +101,27 @@ fn image_folder(bag: &Bag) -> Made {
     Ok(Kind::NewSource(SourceSpec::ImageFolder {
         path: path("image_folder", bag, "path")?,
         range: levels("image_folder", bag)?,
+        label_maps: label_maps(bag)?,
     }))
+}
+
+fn label_maps(bag: &Bag) -> Result<Option<LabelMaps>, Diagnostic> {
+    let ignore = match bag.get("ignore") {
+        None => None,
+        Some(value) => match value.whole().and_then(|number| u16::try_from(number).ok()) {
+            Some(number) => Some(number),
+            None => return Err(wrong_type("`ignore` of `image_folder`", value, "a number of pixels such as 255")),
+        },
+    };
+    match (bag.get("label_maps"), bag.get("ignore")) {
+        (Some(_), _) => Ok(Some(LabelMaps { path: path("image_folder", bag, "label_maps")?, ignore })),
+        (None, Some(value)) => {
+            Err(Diagnostic::new(Code::UnusedSetting, "`ignore` of `image_folder` is of label maps, and there are none")
+                .label(value.span, "nothing reads this")
+                .help("name their folder: `label_maps: \"data/annotations\"`"))
+        }
+        (None, None) => Ok(None),
+    }
 }
 
 fn split(source: &str, bag: &Bag) -> Result<Split, Diagnostic> {

@@ -30,6 +30,8 @@ pub trait Tensors {
     fn geometry(&mut self, view: &View, span: Span) -> Result<Tensor, Diagnostic>;
     /// The pictures of `view`, each that of the sample before it.
     fn beside(&mut self, view: &View, span: Span) -> Result<Tensor, Diagnostic>;
+    /// The class of each pixel of `view`, one of `classes`.
+    fn label_map(&mut self, view: &View, classes: usize, span: Span) -> Result<Tensor, Diagnostic>;
     /// A number that changes over time, as it is at the step.
     fn schedule(&mut self, schedule: &Schedule, span: Span) -> Result<Tensor, Diagnostic>;
     /// The state at `path` starts as the centres that `rounds` of k-means find in `value` of the first batch.
@@ -85,6 +87,9 @@ impl Tensors for NoTensors {
         Err(static_expected(span))
     }
     fn beside(&mut self, _: &View, span: Span) -> Result<Tensor, Diagnostic> {
+        Err(static_expected(span))
+    }
+    fn label_map(&mut self, _: &View, _: usize, span: Span) -> Result<Tensor, Diagnostic> {
         Err(static_expected(span))
     }
     fn schedule(&mut self, _: &Schedule, span: Span) -> Result<Tensor, Diagnostic> {

@@ -98,6 +98,11 @@ pub enum FeaturesError {
     Write(#[from] WriteError),
     #[error("stopped before all pictures were looked at; nothing was written")]
     Stopped,
+    #[error(
+        "a label map holds class {found}, the logits of `{name}` count {classes} (help: let the last layer give one for each class, and \
+         name in `op::label_map(…, classes)` as many)"
+    )]
+    Classes { name: String, found: i64, classes: usize },
     #[error("batch {batch} has {valid} rows that count, but holds {rows}")]
     Valid { batch: usize, valid: usize, rows: usize },
     #[error("batch {batch} has {labels} labels for {valid} rows")]

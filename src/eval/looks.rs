@@ -141,7 +141,7 @@ fn floats<E: Element>(
 }
 
 /// The pictures of the first view that the graph takes in, and their height and width.
-fn seen(
+pub(super) fn seen(
     program: &Program,
     graph: &Graph,
     inputs: &[(String, InputValue)],

@@ -66,7 +66,8 @@ pub fn build(typed: Typed, diagnostics: &mut Diagnostics) -> Result<Compiled, Re
     let features = roots(&|name| name == "features" || name.starts_with("evaluate."));
     let pictures = roots(&|name| ["original", "masked", "reconstructed"].contains(&name));
     let train = lower(&typed.train, &typed.train.outputs, true);
-    let features = features.iter().any(|(n, _)| n == "features").then(|| lower(&typed.eval, &features, false));
+    let is_judged = features.iter().any(|(n, _)| n == "features") || !typed.spec.evaluate.segmentations.is_empty();
+    let features = is_judged.then(|| lower(&typed.eval, &features, false));
     let pictures = (!pictures.is_empty()).then(|| lower(&typed.eval, &pictures, false));
     let mut spec = typed.spec;
     let graphs = [Some(&train), features.as_ref(), pictures.as_ref()];

@@ -12,7 +12,7 @@ use super::reach::{reached, scope};
 use super::signature::{self, Callee};
 use super::words;
 use super::world::World;
-use crate::elab::{self, Kind, Value, What};
+use crate::elab::{self, Kind, OfView, Value, What};
 use crate::source::Sources;
 use crate::spec::Role;
 
@@ -84,7 +84,7 @@ fn units(offers: &mut Offers, adjacent: bool) {
 }
 
 fn operations(offers: &mut Offers) {
-    for op in crate::shape::op_names().into_iter().chain(["geometry", "beside"]) {
+    for op in crate::shape::op_names().into_iter().chain(OfView::ALL.map(OfView::name)) {
         offers.word(0, &format!("op::{op}"), kind::FUNCTION);
     }
 }

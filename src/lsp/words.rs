@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** every setting, unit, section and built-in name has a line (a test); where there is more to say, a page of `docs/` does.
 
+use crate::elab::OfView;
+
 /// (word, what it means). Settings stand behind their section; arguments are told with what takes them.
 const WORDS: &[(&str, &str)] = &[
     // Sections.
@@ -86,6 +88,10 @@ const WORDS: &[(&str, &str)] = &[
     (
         "evaluate.linear",
         "Judges features by linear classifiers that are trained on them, for several learning rates side by side: `linear(features, every: 50 epochs)`.",
+    ),
+    (
+        "evaluate.segment",
+        "Judges logits of pixels by a label map: mean IoU, accuracy of pixels and classes: `segment(logits, op::label_map(views.eval, classes), every: 1 epochs)`.",
     ),
     (
         "evaluate.reconstructions",
@@ -209,28 +215,26 @@ const WORDS: &[(&str, &str)] = &[
     ("after_forward", "The copies move between the forward pass and the update."),
     ("after_step", "The copies move after the update of the weights."),
     ("training", "Whether this is training: `false` in evaluation and in frozen modules."),
-    (
-        "op::geometry",
-        "`[B, 5]`: where a view lies in its source: top, left, height, width in shares of its sides, 1 where flipped.",
-    ),
-    ("op::beside", "`[B, C, H, W]`: the pictures of a view, each that of the sample before it in the batch."),
 ];
 
 /// What a word means.
 pub fn about(word: &str) -> Option<&'static str> {
     let own = WORDS.iter().find(|(known, _)| *known == word).map(|(_, about)| *about);
-    own.or_else(|| crate::shape::op_about(word.strip_prefix("op::")?))
+    own.or_else(|| {
+        let op = word.strip_prefix("op::")?;
+        OfView::named(op).map(OfView::about).or_else(|| crate::shape::op_about(op))
+    })
 }
 
 /// Parameters of a word that is called, `?` behind those that may be left out.
 pub fn parameters(word: &str) -> Option<&'static [&'static str]> {
     match word.strip_prefix("op::") {
-        Some("geometry" | "beside") => Some(&["view"]),
-        Some(op) => crate::shape::op_signature(op),
+        Some(op) => OfView::named(op).map(OfView::parameters).or_else(|| crate::shape::op_signature(op)),
         None => match word {
             "evaluate.classify" => Some(crate::shape::CLASSIFY),
             "evaluate.knn" => Some(crate::shape::KNN),
             "evaluate.linear" => Some(crate::shape::LINEAR),
+            "evaluate.segment" => Some(crate::shape::SEGMENT),
             "evaluate.reconstructions" => Some(crate::shape::RECONSTRUCTIONS),
             _ => crate::elab::builtin_parameters(word),
         },

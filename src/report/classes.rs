@@ -33,7 +33,8 @@ fn totals(found: &Classified) -> Vec<u64> {
     totals
 }
 
-fn figure(title: &str, epoch: &str, body: &str, note: &str) -> String {
+/// A figure with a title, when it was made, and a line below.
+pub fn figure(title: &str, epoch: &str, body: &str, note: &str) -> String {
     format!(
         "<figure class=\"chart classes\">\n<figcaption><h3>{title}</h3><span>{epoch}</span></figcaption>\n{body}\n<p \
          class=\"note\">{note}</p>\n</figure>\n"

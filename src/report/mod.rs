@@ -22,6 +22,7 @@ mod page;
 mod pictures;
 mod read;
 mod scatter;
+mod segments;
 mod tables;
 
 use std::path::{Path, PathBuf};

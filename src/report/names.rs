@@ -17,6 +17,9 @@ pub fn name(key: &str) -> (String, &'static str) {
         "evaluation/classify_top5" => "top-5 accuracy",
         "evaluation/classify_cross_entropy" => "cross entropy of the classes",
         "evaluation/classify_calibration_error" => "calibration error",
+        "evaluation/segment_mean_iou" => "mean IoU",
+        "evaluation/segment_pixels_right" => "pixels that are right",
+        "evaluation/segment_classes_right" => "pixels that are right, mean of classes",
         "evaluation/feature_std_uniform" => "feature std, if spread evenly",
         _ => "",
     };
@@ -42,7 +45,8 @@ pub fn name(key: &str) -> (String, &'static str) {
         ("", _) => plain.replace('_', " "),
         (title, _) => title.to_owned(),
     };
-    let is_share = key.starts_with("evaluation/") && (key.ends_with("_top5") || key.ends_with("_calibration_error"));
+    const SHARES: [&str; 5] = ["_top5", "_calibration_error", "_mean_iou", "_pixels_right", "_classes_right"];
+    let is_share = key.starts_with("evaluation/") && SHARES.iter().any(|end| key.ends_with(end));
     let share = is_share || ["evaluation/chance", "accelerator_idle"].contains(&key);
     (title, if share { "share" } else { "" })
 }

@@ -15,7 +15,7 @@ use super::data;
 use super::html::{date, escape, pipeline_text, script_json};
 use super::pictures::Picture;
 use super::read::{Run, Status};
-use super::{classes, scatter, tables};
+use super::{classes, scatter, segments, tables};
 use crate::run::shell;
 
 const STYLE: &str = include_str!("style.css");
@@ -30,8 +30,9 @@ pub fn html(run: (String, Run)) -> String {
     let mut blocks: Vec<Block> = charts::sections(&runs).iter().map(Block::of).collect();
     let classified = run.classified.as_ref().map(|found| classes::html(found, &epochs(run, found.step)));
     let map = run.map.as_ref().map(|map| scatter::html(map, "feature map", &epochs(run, map.step)));
-    if classified.is_some() || map.is_some() {
-        let figure = classified.unwrap_or_default() + &map.unwrap_or_default();
+    let segmented = run.segmented.as_ref().map(|found| segments::html(found, &epochs(run, found.step)));
+    let figure: String = [classified, segmented, map].into_iter().flatten().collect();
+    if !figure.is_empty() {
         match blocks.iter_mut().find(|block| block.title == "Evaluation") {
             Some(block) => {
                 block.html = block.html.replacen("</div><!--grid-->", &format!("{figure}</div><!--grid-->"), 1)
@@ -45,7 +46,9 @@ pub fn html(run: (String, Run)) -> String {
     let neighbours =
         run.neighbours.as_ref().map(|sheet| Block { title: "Neighbours", html: contact_sheet(sheet, NEIGHBOURS) });
     let patches = run.patches.as_ref().map(|sheet| Block { title: "Patches", html: contact_sheet(sheet, PATCHES) });
-    blocks.splice(at..at, [reconstructions, neighbours, patches].into_iter().flatten());
+    let segmented =
+        run.segmented_picture.as_ref().map(|sheet| Block { title: "Segments", html: contact_sheet(sheet, SEGMENTS) });
+    blocks.splice(at..at, [reconstructions, segmented, neighbours, patches].into_iter().flatten());
     blocks.push(Block { title: "Figures", html: tables::figures(run) });
     blocks.push(Block { title: "Pipeline", html: pipeline(run) });
     blocks.push(Block { title: "Versions", html: tables::versions(run) });
@@ -157,6 +160,10 @@ fn tiles(run: &Run) -> String {
         let title = format!("{} accuracy", evaluation.title());
         tiles.push((title, percent(accuracy), beside.into_iter().flatten().collect::<Vec<_>>().join(" · ")));
     }
+    if let Some(iou) = run.evaluation("segment_mean_iou") {
+        let pixels = run.evaluation("segment_pixels_right").map(|value| format!("{} of pixels", percent(value)));
+        tiles.push(("mean IoU".to_owned(), percent(iou), pixels.unwrap_or_default()));
+    }
     if let Some(accuracy) = run.evaluation("classify_accuracy") {
         let top5 = run.evaluation("classify_top5").map(|value| format!("top-5 {}", percent(value)));
         tiles.push(("top-1 accuracy".to_owned(), percent(accuracy), top5.unwrap_or_default()));
@@ -207,6 +214,8 @@ fn duration(seconds: f64) -> String {
 /// What stands above the contact sheets.
 const NEIGHBOURS: &str = "as last judged: a picture, then those of the bank whose features are nearest; framed green where they are of its \
                           class, red where they are not";
+const SEGMENTS: &str =
+    "as last judged: a picture as the network takes it in, the classes of its pixels, and what they are taken for";
 const PATCHES: &str = "as the run ended: a picture as the network takes it in, the first three principal components of its patches' features \
                        as red, green and blue, and for each head of the last attention how much each patch is looked at, from dark to bright";
 

@@ -15,7 +15,7 @@ use super::chart::count;
 use super::curve::Curve;
 use super::log::Log;
 use super::pictures::{self, Picture};
-use crate::eval::{Classified, FeatureMap};
+use crate::eval::{Classified, FeatureMap, Segmented};
 use crate::graph::Program;
 use crate::run::{RunFolder, Started, checkpoint};
 use crate::spec::{Schedule, Selector};
@@ -71,8 +71,11 @@ pub struct Run {
     pub picture_count: usize,
     pub map: Option<FeatureMap>,
     pub classified: Option<Classified>,
+    pub segmented: Option<Segmented>,
     /// Contact sheets: pictures with those whose features are nearest, and what becomes of patches.
     pub neighbours: Option<Picture>,
+    /// Pictures with the classes of their pixels.
+    pub segmented_picture: Option<Picture>,
     pub patches: Option<Picture>,
     /// Learning rate first, then what changes over time.
     pub schedules: Vec<Planned>,
@@ -110,7 +113,9 @@ impl Run {
         });
         let map = read_json(&folder.feature_map(), &mut warn);
         let classified = read_json(&folder.classified(), &mut warn);
+        let segmented = read_json(&folder.segmented(), &mut warn);
         let neighbours = pictures::sheet(&folder.neighbours(), &mut warn);
+        let segmented_picture = pictures::sheet(&folder.segmented_picture(), &mut warn);
         let patches = pictures::sheet(&folder.patches(), &mut warn);
         let (pictures, picture_count) = pictures::read(&path.join("reconstructions"), &mut warn);
         let saved = checkpoint::list(&folder)?.first().map(|(step, _)| *step);
@@ -136,7 +141,9 @@ impl Run {
             picture_count,
             map,
             classified,
+            segmented,
             neighbours,
+            segmented_picture,
             patches,
             schedules,
             warnings,

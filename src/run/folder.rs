@@ -13,7 +13,7 @@ use super::lock::{Held, LOCK, is_held};
 use crate::graph::Program;
 
 /// Files of a run's folder.
-pub(super) const FILES: [&str; 13] = [
+pub(super) const FILES: [&str; 15] = [
     "pipeline.cmae",
     "resolved.ron",
     "started.ron",
@@ -21,6 +21,8 @@ pub(super) const FILES: [&str; 13] = [
     "metrics.jsonl",
     "features.json",
     "classified.json",
+    "segmented.json",
+    "segmented.png",
     "neighbours.png",
     "patches.png",
     "weights.json",
@@ -115,6 +117,16 @@ impl RunFolder {
     /// Where the figures of the first classification go.
     pub fn classified(&self) -> PathBuf {
         self.path.join("classified.json")
+    }
+
+    /// Where the figures of the first segmentation go.
+    pub fn segmented(&self) -> PathBuf {
+        self.path.join("segmented.json")
+    }
+
+    /// Where the picture of pixels' classes goes.
+    pub fn segmented_picture(&self) -> PathBuf {
+        self.path.join("segmented.png")
     }
 
     /// Where the picture of the features' nearest neighbours goes.

@@ -8,6 +8,8 @@
 //! RUN/metrics.jsonl                  a line a logged step and an evaluation
 //! RUN/features.json                  two-dimensional map of the features as last judged
 //! RUN/classified.json                confusion and reliability of the classes as last judged
+//! RUN/segmented.json                 pixels of each class as last judged
+//! RUN/segmented.png                  pictures with the classes of their pixels and what those are taken for, as last judged
 //! RUN/neighbours.png                 pictures with those whose features are nearest, as last judged
 //! RUN/patches.png                    features of patches as colours and where heads look, as the run ended
 //! RUN/reconstructions/step-N.png

@@ -48,11 +48,12 @@ pub fn differences(all: &[Vec<(String, String)>]) -> Vec<(String, Vec<Option<Str
 
 /// Evaluations by their names, as a file sets them: `evaluate.knn.k`.
 fn by_name(evaluate: &mut Map<String, Value>) {
-    if let Some(Value::Array(classifications)) = evaluate.remove("classifications") {
-        for mut classification in classifications {
-            let name = classification["name"].as_str().unwrap_or_default().to_owned();
-            classification.as_object_mut().and_then(|settings| settings.remove("name"));
-            evaluate.insert(name, classification);
+    for kind in ["classifications", "segmentations"] {
+        let Some(Value::Array(judged)) = evaluate.remove(kind) else { continue };
+        for mut one in judged {
+            let name = one["name"].as_str().unwrap_or_default().to_owned();
+            one.as_object_mut().and_then(|settings| settings.remove("name"));
+            evaluate.insert(name, one);
         }
     }
     let Some(Value::Array(evaluations)) = evaluate.remove("evaluations") else { return };

@@ -28,11 +28,12 @@ pub(super) type Outputs = Vec<(String, u32)>;
 type Read = fn(&mut Bound<'_>, Call<'_>, &mut EvaluateSpec, &mut Outputs) -> Result<(), Reported>;
 
 /// What can be called.
-const CALLS: [(&str, Read); 4] = [
+const CALLS: [(&str, Read); 5] = [
     (EVALUATION_CALLS[0], |bound, call, spec, outputs| bound.knn(call, spec, outputs)),
     (EVALUATION_CALLS[1], |bound, call, spec, outputs| bound.linear(call, spec, outputs)),
     (EVALUATION_CALLS[2], |bound, call, spec, outputs| bound.classify(call, spec, outputs)),
-    (EVALUATION_CALLS[3], |bound, call, spec, outputs| bound.reconstructions(call, spec, outputs)),
+    (EVALUATION_CALLS[3], |bound, call, spec, outputs| bound.segment(call, spec, outputs)),
+    (EVALUATION_CALLS[4], |bound, call, spec, outputs| bound.reconstructions(call, spec, outputs)),
 ];
 
 /// Pictures that are encoded at once where nothing is said: more make no machine faster, and take memory beside a step's.

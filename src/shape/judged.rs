@@ -159,7 +159,7 @@ impl Bound<'_> {
     }
 
     /// Refuses a second evaluation of one name.
-    fn named_once(&mut self, callee: &str, call: &Call<'_>, spec: &EvaluateSpec) -> Result<(), Reported> {
+    pub(super) fn named_once(&mut self, callee: &str, call: &Call<'_>, spec: &EvaluateSpec) -> Result<(), Reported> {
         let Call { name, span, .. } = *call;
         if !spec.names().any(|other| other == name) {
             return Ok(());
@@ -212,7 +212,7 @@ impl Bound<'_> {
     }
 
     /// The source that parameter `name` names, data.`usual` by itself.
-    fn source_of(
+    pub(super) fn source_of(
         &mut self,
         callee: &str,
         name: &str,

@@ -10,6 +10,7 @@ mod drawn;
 mod evaluate;
 mod judged;
 mod masks;
+mod segmented;
 mod tensors;
 mod trace;
 
@@ -26,6 +27,7 @@ use crate::syntax::ast::{Binding, Entry, Name, Section, SectionKind};
 pub use calls::{about as op_about, names as op_names, signature as op_signature};
 pub use drawn::RECONSTRUCTIONS;
 pub use judged::{CLASSIFY, KNN, LINEAR};
+pub use segmented::SEGMENT;
 pub use trace::{Trace, TypedInitial, TypedNode};
 
 /// One mode's values and the names that they go by.
@@ -107,6 +109,7 @@ impl Bound<'_> {
             monitors: monitors.into_iter().map(|(name, id, _)| (name, id)).collect(),
             outputs,
         };
+        self.shown_label_maps(&typing.trace);
         let mut written = self.pipeline.sections.iter().filter(|section| section.kind == SectionKind::Losses);
         // What could not be read may be one.
         if self.machine.unread.is_empty() && written.all(|section| section.entries.is_empty()) {

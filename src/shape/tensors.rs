@@ -190,6 +190,12 @@ impl Tensors for Trace {
         self.shared_input(format!("geometry.{view}"), InputKind::Geometry { view }, ty, span)
     }
 
+    fn label_map(&mut self, view: &View, classes: usize, span: Span) -> Result<Tensor, Diagnostic> {
+        let (view, ty) = self.pictures(view, span)?;
+        let ty = Type::int([ty.shape[0], ty.shape[2], ty.shape[3]]);
+        self.shared_input(format!("label_map.{view}"), InputKind::LabelMap { view, classes }, ty, span)
+    }
+
     fn schedule(&mut self, schedule: &Schedule, span: Span) -> Result<Tensor, Diagnostic> {
         if !self.training {
             // What is evaluated sees the number that training ends with.

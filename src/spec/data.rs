@@ -46,6 +46,8 @@ pub enum SourceSpec {
         path: String,
         #[serde(default)]
         range: Option<(u16, u16)>,
+        #[serde(default)]
+        label_maps: Option<LabelMaps>,
     },
     /// Files as MNIST's: pictures, and labels where they have some.
     Idx { images: String, labels: Option<String> },
@@ -77,6 +79,11 @@ impl SourceSpec {
         }
     }
 
+    /// Whether the pixels of its pictures have classes.
+    pub fn has_label_maps(&self) -> bool {
+        matches!(self, SourceSpec::Shapes(_) | SourceSpec::ImageFolder { label_maps: Some(_), .. })
+    }
+
     /// Channels of its pictures, where those are known without its files.
     pub fn channels(&self) -> Option<usize> {
         match self {
@@ -90,6 +97,13 @@ impl SourceSpec {
             | SourceSpec::TarShards { .. } => None,
         }
     }
+}
+
+/// Where the classes of a folder's pixels are: of `a/b.jpg` in `path/a/b.png`. `ignore`: the number of pixels that have none.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LabelMaps {
+    pub path: String,
+    pub ignore: Option<u16>,
 }
 
 /// `count` rendered pictures of `size` (height, width), of `classes` classes. The others are strengths of nuisances:

@@ -12,6 +12,7 @@ pub struct EvaluateSpec {
     /// In the order of the file, each by a name of its own.
     pub evaluations: Vec<Evaluation>,
     pub classifications: Vec<Classification>,
+    pub segmentations: Vec<Segmentation>,
     pub reconstructions: Option<ReconstructionsSpec>,
 }
 
@@ -36,6 +37,21 @@ impl Classification {
     }
 }
 
+/// Classes of pixels beside those of label maps: `segment`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Segmentation {
+    /// That of its definition, or `segment`. Its figures begin with it.
+    pub name: String,
+    /// The output of the evaluation graph that says what pixels are taken for, Int [B, H, W].
+    pub output: String,
+    /// That with the label maps, Int [B, H, W], −1 where a pixel has no class.
+    pub wanted: String,
+    pub classes: usize,
+    pub queries: String,
+    pub query_limit: Limit,
+    pub every: Duration,
+}
+
 /// One way to judge, of one value.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
@@ -52,6 +68,7 @@ pub fn title(name: &str) -> String {
         "knn" => "kNN".to_owned(),
         "linear" => "linear probing".to_owned(),
         "classify" => "top-1".to_owned(),
+        "segment" => "segmentation".to_owned(),
         name => name.to_owned(),
     }
 }
@@ -85,10 +102,19 @@ impl Evaluation {
 }
 
 impl EvaluateSpec {
-    /// Names of all that is judged, in the order of the file but for classifications, which stand last.
+    /// Names of all that is judged, in the order of the file but for classifications and segmentations, which stand last.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        let evaluations = self.evaluations.iter().map(|evaluation| evaluation.name.as_str());
-        evaluations.chain(self.classifications.iter().map(|classification| classification.name.as_str()))
+        let evaluations = self.evaluations.iter().map(|evaluation| &evaluation.name);
+        let classifications = self.classifications.iter().map(|classification| &classification.name);
+        let segmentations = self.segmentations.iter().map(|segmentation| &segmentation.name);
+        evaluations.chain(classifications).chain(segmentations).map(String::as_str)
+    }
+
+    /// The sources that are judged by, each as often as it is.
+    pub fn sources(&self) -> impl Iterator<Item = &str> {
+        let evaluations = self.evaluations.iter().flat_map(Evaluation::sources);
+        let classifications = self.classifications.iter().flat_map(Classification::sources);
+        evaluations.chain(classifications).chain(self.segmentations.iter().map(|segmentation| &*segmentation.queries))
     }
 
     /// The first kNN.
@@ -108,16 +134,19 @@ struct Stored {
     #[serde(default)]
     classifications: Vec<Classification>,
     #[serde(default)]
+    segmentations: Vec<Segmentation>,
+    #[serde(default)]
     knn: Option<KnnSpec>,
     reconstructions: Option<ReconstructionsSpec>,
 }
 
 impl From<Stored> for EvaluateSpec {
-    fn from(Stored { mut evaluations, classifications, knn, reconstructions }: Stored) -> Self {
+    fn from(stored: Stored) -> Self {
+        let Stored { mut evaluations, classifications, segmentations, knn, reconstructions } = stored;
         let alone =
             |spec| Evaluation { name: "knn".to_owned(), output: "features".to_owned(), how: Judging::Knn(spec) };
         evaluations.extend(knn.map(alone));
-        EvaluateSpec { evaluations, classifications, reconstructions }
+        EvaluateSpec { evaluations, classifications, segmentations, reconstructions }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::backend::StepError;
 use crate::eval::neighbours::{self, Near};
 use crate::eval::pictures::write_png;
 use crate::eval::quality::QualityError;
-use crate::eval::{LeftOut, Named, Quality, looks};
+use crate::eval::{LeftOut, Named, Quality, looks, segment_sheet};
 use crate::run::{RunError, checkpoint};
 use crate::spec::{Duration, Evaluation};
 use crate::tensor::Element;
@@ -52,7 +52,13 @@ impl<E: Element> Training<'_, E> {
         let evaluate = &self.program.spec.evaluate;
         let evaluations = evaluate.evaluations.iter().map(|evaluation| (evaluation.name.as_str(), evaluation.every()));
         let classifications = evaluate.classifications.iter().map(|other| (other.name.as_str(), other.every));
-        evaluations.chain(classifications).filter(|(_, every)| self.is_due(*every)).map(|(name, _)| name).collect()
+        let segmentations = evaluate.segmentations.iter().map(|other| (other.name.as_str(), other.every));
+        evaluations
+            .chain(classifications)
+            .chain(segmentations)
+            .filter(|(_, every)| self.is_due(*every))
+            .map(|(name, _)| name)
+            .collect()
     }
 
     /// Whether what is made every so often is to be made now.
@@ -168,22 +174,33 @@ impl<E: Element> Training<'_, E> {
             quality.left_out.extend(without.filter(|without| !quality.left_out.contains(without)));
             classified.extend(found.map(|found| (classifier.spec(), found)));
         }
+        let mut segmented = Vec::new();
+        for segmenter in self.segmenters.iter().filter(|segmenter| names.contains(&segmenter.spec().name)) {
+            let made = segmenter.segment(&mut *self.trainer.session, program, step, &mut look(watch));
+            let (found, without) = made.map_err(|error| quality_error(program, error))?;
+            quality.left_out.extend(without.filter(|without| !quality.left_out.contains(without)));
+            segmented.extend(found.map(|found| (segmenter.spec(), found)));
+        }
         if let (Some((_, found)), Some(records)) = (classified.first(), &self.records) {
             found.write(&records.folder.classified()).map_err(RunError::from)?;
+        }
+        if let (Some((_, found)), Some(records)) = (segmented.first(), &self.records) {
+            found.write(&records.folder.segmented()).map_err(RunError::from)?;
         }
         if let (Some(map), Some(records)) = (map, &self.records) {
             map.write(&records.folder.feature_map()).map_err(RunError::from)?;
         }
         let Some(baseline) = &self.baseline else { return Ok(()) };
-        let Figures { line, values } = Figures::of(&due, &quality, baseline, &classified);
+        let Figures { line, values } = Figures::of(&due, &quality, baseline, (&classified, &segmented));
         let accuracy = program.spec.evaluate.names().next().and_then(|first| {
             let of_logits = || classified.iter().find(|(spec, _)| spec.name == first).map(|(_, found)| found.top1);
-            quality.accuracy(first).map(|found| found.share).or_else(of_logits)
+            let of_pixels = || segmented.iter().find(|(spec, _)| spec.name == first).map(|(_, found)| found.mean_iou);
+            quality.accuracy(first).map(|found| found.share).or_else(of_logits).or_else(of_pixels)
         });
         self.tell_left_out(&quality.left_out, watch);
         watch.say(&format!("after {:.0} epochs:{line}", step as f64 / self.trainer.clock.steps_per_epoch));
         self.judged = Some(step);
-        self.draw_judged(near, watch);
+        self.draw_judged(near, &names, watch);
         let Some(records) = &mut self.records else { return Ok(()) };
         watch.logged(&records.metrics.write(json!({ "step": step, "evaluation": Value::Object(values) }))?);
         if let Some(accuracy) = accuracy
@@ -197,8 +214,8 @@ impl<E: Element> Training<'_, E> {
         Ok(())
     }
 
-    /// Pictures with their neighbours, and at the run's end what becomes of patches. A run does not end for a picture of it.
-    fn draw_judged(&mut self, near: Option<(Vec<Near>, Named, Named)>, watch: &mut dyn Watch) {
+    /// Pictures with their neighbours, of those that were judged by `names` with the classes of their pixels, and at the run's end what becomes of patches. A run does not end for a picture of it.
+    fn draw_judged(&mut self, near: Option<(Vec<Near>, Named, Named)>, names: &[String], watch: &mut dyn Watch) {
         let Some(records) = &self.records else { return };
         let mut write = |path: &Path, image: Result<RgbImage, String>| {
             let written = image.and_then(|image| write_png(path, &image).map_err(|error| error.to_string()));
@@ -209,6 +226,12 @@ impl<E: Element> Training<'_, E> {
         if let Some((near, bank, queries)) = near {
             let drawn = neighbours::sheet(&near, &bank, &queries);
             write(&records.folder.neighbours(), drawn.map(|drawn| drawn.image).map_err(|error| error.to_string()));
+        }
+        let segmenter = self.segmenters.first().filter(|segmenter| names.contains(&segmenter.spec().name));
+        if let Some(segmenter) = segmenter {
+            let (session, source) = (&mut *self.trainer.session, segmenter.source());
+            let drawn = segment_sheet::sheet(session, self.program, segmenter.spec(), source, neighbours::ASKING);
+            write(&records.folder.segmented_picture(), drawn.map_err(|error| error.to_string()));
         }
         // Once: it is another graph, which accelerators compile.
         let is_last = self.trainer.step == self.total_steps && looks::can_be_drawn(self.program);

@@ -3,15 +3,15 @@
 //! Names of values begin with that of the evaluation: `knn_accuracy`, `knn_accuracy_untrained`, `knn_accuracy_raw_pixels`, and of
 //! each setting that was tried `knn_accuracy_k10`. What tells collapse is of `features`; of another value it begins with the
 //! evaluation's name too. Of logits there are `classify_accuracy`, which is top-1, `classify_top5`, `classify_cross_entropy`,
-//! `classify_calibration_error`.
+//! `classify_calibration_error`; of pixels `segment_mean_iou`, `segment_pixels_right`, `segment_classes_right`.
 
 use serde_json::{Map, Value, json};
 
 use super::session::Baseline;
 use crate::eval::collapse::Collapse;
 use crate::eval::quality::{Accuracy, Setting};
-use crate::eval::{Classified, Quality};
-use crate::spec::{Classification, Evaluation};
+use crate::eval::{Classified, Quality, Segmented};
+use crate::spec::{Classification, Evaluation, Segmentation};
 
 pub(super) struct Figures {
     /// What stands behind "after 5 epochs:".
@@ -25,7 +25,7 @@ impl Figures {
         due: &[&Evaluation],
         quality: &Quality,
         baseline: &Baseline,
-        classified: &[(&Classification, Classified)],
+        (classified, segmented): (&[(&Classification, Classified)], &[(&Segmentation, Segmented)]),
     ) -> Figures {
         let mut told = Vec::new();
         let mut values = Map::new();
@@ -90,6 +90,18 @@ impl Figures {
             found.top5.iter().for_each(|share| put(&format!("{name}_top5"), *share));
             put(&format!("{name}_cross_entropy"), found.cross_entropy);
             put(&format!("{name}_calibration_error"), found.calibration_error);
+        }
+        for (Segmentation { name, .. }, found) in segmented {
+            let of = if name == "segment" { String::new() } else { format!("{name}: ") };
+            told.push(format!(
+                "{of}mean IoU {}, accuracy of pixels {}, of classes {}",
+                percent(found.mean_iou),
+                percent(found.pixel_accuracy),
+                percent(found.class_accuracy)
+            ));
+            put(&format!("{name}_mean_iou"), found.mean_iou);
+            put(&format!("{name}_pixels_right"), found.pixel_accuracy);
+            put(&format!("{name}_classes_right"), found.class_accuracy);
         }
         let broken: usize = quality.left_out.iter().map(|left_out| left_out.broken).sum();
         if broken > 0 {

@@ -27,7 +27,7 @@ use super::watch::{Looked, SessionError, StepLine, Watch, quality_error};
 use super::{StepReport, Trainer, init};
 use crate::backend::{Backend, StepError};
 use crate::data::loader::{Counters, Loader, LoaderOptions, steps_per_epoch};
-use crate::eval::{Classifier, Judge, LeftOut, Quality};
+use crate::eval::{Classifier, Judge, LeftOut, Quality, Segmenter};
 use crate::graph::Program;
 use crate::graph::masking::maskings;
 use crate::ranks::{self, Ranks};
@@ -108,6 +108,7 @@ pub(super) struct Training<'a, E> {
     pub(super) sources: Sources,
     pub(super) judges: Vec<Judge>,
     pub(super) classifiers: Vec<Classifier>,
+    pub(super) segmenters: Vec<Segmenter>,
     /// Made when it is first needed.
     pub(super) baseline: Option<Baseline>,
     /// Steps after which pictures were last drawn.
@@ -142,6 +143,8 @@ impl<'a, E: Element> Training<'a, E> {
         };
         let classifiers: Result<Vec<Classifier>, _> = spec.evaluate.classifications.iter().map(classifier).collect();
         let classifiers = classifiers.map_err(|error| quality_error(program, error))?;
+        let segmenter = |spec| Segmenter::new(spec, sources.named(&spec.queries), options.ranks.clone());
+        let segmenters: Vec<Segmenter> = spec.evaluate.segmentations.iter().map(segmenter).collect();
         let fingerprints = sources.fingerprints();
         let in_train = |error| SessionError::Data { source_name: "train".to_owned(), error };
         let steps_per_epoch = steps_per_epoch(&*sources.get("train"), "train", spec.data.batch_size);
@@ -216,6 +219,7 @@ impl<'a, E: Element> Training<'a, E> {
             sources,
             judges,
             classifiers,
+            segmenters,
             baseline: None,
             drawn,
             left_out: Vec::new(),

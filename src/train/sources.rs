@@ -34,11 +34,9 @@ impl Sources {
         watch: &mut dyn Watch,
     ) -> Result<Sources, SessionError> {
         let (data, evaluate) = (&program.spec.data, &program.spec.evaluate);
-        let classified = evaluate.classifications.iter().flat_map(|classification| classification.sources());
-        let judged = evaluate.evaluations.iter().flat_map(|evaluation| evaluation.sources()).chain(classified);
         let drawn = evaluate.reconstructions.iter().map(|drawn| drawn.source.as_str());
         let mut opened: Vec<(&SourceSpec, String, Arc<dyn Source>)> = Vec::new();
-        for name in ["train"].into_iter().chain(judged).chain(drawn) {
+        for name in ["train"].into_iter().chain(evaluate.sources()).chain(drawn) {
             if opened.iter().any(|(_, other, _)| other == name) {
                 continue;
             }

@@ -102,11 +102,11 @@ pub(super) fn quality_error(program: &Program, error: QualityError) -> SessionEr
         _ => None,
     };
     let evaluate = &program.spec.evaluate;
-    let first = || match (evaluate.evaluations.first(), evaluate.classifications.first()) {
-        (Some(evaluation), _) => evaluation.sources()[1],
-        (None, Some(classification)) => &classification.queries,
-        (None, None) => "",
+    let queries = || match (&evaluate.evaluations[..], &evaluate.classifications[..], &evaluate.segmentations[..]) {
+        ([evaluation, ..], ..) => evaluation.sources()[1].to_owned(),
+        (_, [classification, ..], _) => classification.queries.clone(),
+        (.., [segmentation, ..]) => segmentation.queries.clone(),
+        _ => String::new(),
     };
-    let queries = || first().to_owned();
     SessionError::Data { source_name: named.unwrap_or_else(queries), error }
 }

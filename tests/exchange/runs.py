@@ -28,7 +28,7 @@ JUDGED = {"simdino_vitb": ["--module", "momentum.encoder"]}
 OWN_VIEW = {"vq_tokenizer", "pixel_tokenizer", "peco_tokenizer"}
 IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 # Stages of our own, for which no library has a network; and features behind a norm that is no part of the encoder.
-OTHER = {"attentive_vitb", "cmae_hybridb", "finetune_vitb", "linear_vitb"}
+OTHER = {"attentive_vitb", "cmae_hybridb", "finetune_vitb", "linear_vitb", "segment_vitb"}
 
 
 @dataclass

@@ -129,7 +129,18 @@ fn on_digits(written: &Written) -> Vec<String> {
         _ => false,
     };
     let folders = written.settings.iter().filter(|(name, value)| name.starts_with("data.") && is_folder(value));
-    let mut sets: Vec<String> = folders.map(|(name, _)| format!("{name}=digits(\"{}\")", &name[5..])).collect();
+    let has_maps = |value: &Expr| match &value.kind {
+        ExprKind::Call(_, arguments) => {
+            arguments.iter().any(|argument| argument.name.as_ref().is_some_and(|name| &*name.text == "label_maps"))
+        }
+        _ => false,
+    };
+    let instead = |(name, value): (&String, &Expr)| {
+        // Pixels of digits have no classes, those of rendered objects have.
+        let source = if has_maps(value) { "shapes" } else { "digits" };
+        format!("{name}={source}(\"{}\")", &name[5..])
+    };
+    let mut sets: Vec<String> = folders.map(instead).collect();
     if !sets.is_empty() && !written.settings.contains_key("data.channels") {
         sets.push("data.channels=3".to_owned());
     }

@@ -9,7 +9,7 @@ use cmae::tensor::{InputValue, Pictures};
 use crate::methods::{batch_as, compile, page, sets_of, start, trainer_from};
 
 /// The inputs of each shipped pipeline that come in bytes where a device normalises them, without `views.`.
-const IN_BYTES: [(&str, &str); 45] = [
+const IN_BYTES: [(&str, &str); 46] = [
     ("attentive_vitb", "image"),
     ("barlow_twins_vitb", "pair.0 pair.1"),
     ("beit_vitb", "image words"),
@@ -50,6 +50,7 @@ const IN_BYTES: [(&str, &str); 45] = [
     ("peco_vitb", "image words"),
     ("pixel_tokenizer", "image"),
     ("quickstart", "online target"),
+    ("segment_vitb", "image"),
     ("shapes", "online target"),
     ("sim_vitb", "pair.0 pair.1"),
     ("simclr_vitb", "pair.0 pair.1"),

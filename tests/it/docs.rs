@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::fs;
 
 use cmae::diag::{Diagnostics, render};
-use cmae::elab::{DATA_SETTINGS, TRAIN_SETTINGS, builtin_calls};
+use cmae::elab::{DATA_SETTINGS, OfView, TRAIN_SETTINGS, builtin_calls};
 use cmae::source::{Sources, Span};
 use cmae::syntax::ast::{Change, Entry, Expr, ExprKind, Item, Pipeline, SectionKind};
 use cmae::syntax::parse_file;
@@ -215,12 +215,6 @@ fn the_page_of_the_standard_library_is_that_of_its_files() {
     expect("docs/stdlib.md", &text);
 }
 
-/// The one operation that takes a view and not its pictures.
-const BESIDE: &str = "`[B, C, H, W]`: the pictures of a view, each that of the sample before it in the batch, the first that of the last: what a \
-     picture is mixed with (`std::mixing`).";
-const GEOMETRY: &str =
-    "`[B, 5]`: where a view lies in its source: top, left, height, width in shares of its sides, 1 where flipped.";
-
 #[test]
 fn the_page_of_the_operations_is_that_of_the_table() {
     let mut text = String::from(
@@ -231,15 +225,14 @@ fn the_page_of_the_operations_is_that_of_the_table() {
          differences. The tests keep this page up to date.\n\n",
     );
     let mut names = cmae::shape::op_names();
-    names.extend(["geometry", "beside"]);
+    names.extend(OfView::ALL.map(OfView::name));
     names.sort_unstable();
     for name in names {
-        let parameters = cmae::shape::op_signature(name).unwrap_or(&["view"]).join(", ");
-        let about = match name {
-            "geometry" => GEOMETRY,
-            "beside" => BESIDE,
-            _ => cmae::shape::op_about(name).expect("each has a row or says it"),
-        };
+        let of_view = OfView::named(name);
+        let parameters = of_view.map(OfView::parameters).or_else(|| cmae::shape::op_signature(name));
+        let parameters = parameters.expect("each has some or none").join(", ");
+        let about =
+            of_view.map(OfView::about).or_else(|| cmae::shape::op_about(name)).expect("each has a row or says it");
         let _ = writeln!(text, "- `op::{name}({parameters})` {about}");
     }
     expect("docs/ops.md", &text);
@@ -279,7 +272,7 @@ fn pipelines_in_the_docs_compile() {
         ("your_own_method", "docs", 3),
         ("language", "docs", 3),
         ("evaluation", "pipelines", 2),
-        ("finetuning", "docs", 2),
+        ("finetuning", "docs", 3),
         ("weights", "docs", 1),
     ] {
         let text = fs::read_to_string(root(&format!("docs/{page}.md"))).expect("it is in the repository");

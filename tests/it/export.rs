@@ -91,7 +91,7 @@ fn the_file_of_a_copy_holds_all_that_it_computes_with() {
 }
 
 /// Methods whose module timm has no network for: its stages are convolutions, or it is what is trained on top of an encoder.
-const OF_OUR_OWN: [&str; 3] = ["attentive_vitb", "cmae_hybridb", "linear_vitb"];
+const OF_OUR_OWN: [&str; 4] = ["attentive_vitb", "cmae_hybridb", "linear_vitb", "segment_vitb"];
 
 /// Pictures of a batch of evaluation: a number that nothing else here has.
 const SAMPLES: usize = 113;

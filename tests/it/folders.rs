@@ -14,7 +14,7 @@ use crate::command::run;
 use crate::runs::text;
 
 fn open(path: &Path) -> Result<Arc<dyn Source>, DataError> {
-    let spec = SourceSpec::ImageFolder { path: text(path).to_owned(), range: None };
+    let spec = SourceSpec::ImageFolder { path: text(path).to_owned(), range: None, label_maps: None };
     source::open(&spec, 3, MAX_PIXELS)
 }
 
@@ -263,7 +263,7 @@ fn sixteen_bits_that_lose_their_levels_are_told_and_a_source_takes_the_range() {
         image.data.iter().collect::<std::collections::BTreeSet<_>>().len()
     };
     assert_eq!([levels(&*source, 0), levels(&*source, 1), levels(&*source, 2)], [256, 17, 17]);
-    let spec = SourceSpec::ImageFolder { path: text(&root).to_owned(), range: Some((0, 4095)) };
+    let spec = SourceSpec::ImageFolder { path: text(&root).to_owned(), range: Some((0, 4095)), label_maps: None };
     let ranged = source::open(&spec, 3, MAX_PIXELS).expect("it is there");
     assert_eq!([levels(&*ranged, 1), levels(&*ranged, 2)], [256, 256]);
     let expected =

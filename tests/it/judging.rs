@@ -37,7 +37,7 @@ pub fn program_of(file: &Path, train: &Path, val: &Path, more: &[&str]) -> Progr
 }
 
 fn named(name: &str, path: &Path) -> Named {
-    let spec = SourceSpec::ImageFolder { path: text(path).to_owned(), range: None };
+    let spec = SourceSpec::ImageFolder { path: text(path).to_owned(), range: None, label_maps: None };
     let source = source::open(&spec, 3, MAX_PIXELS).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     Named { name: name.to_owned(), source }
 }

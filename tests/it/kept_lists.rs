@@ -36,7 +36,7 @@ fn age(folder: &Path) {
 
 /// The source, and how many files were listed for it.
 fn opened(data: &Path, kept: &Path) -> (Arc<dyn Source>, usize) {
-    opened_as(&SourceSpec::ImageFolder { path: text(data).to_owned(), range: None }, kept)
+    opened_as(&SourceSpec::ImageFolder { path: text(data).to_owned(), range: None, label_maps: None }, kept)
 }
 
 fn opened_as(spec: &SourceSpec, kept: &Path) -> (Arc<dyn Source>, usize) {

@@ -87,6 +87,7 @@ mod recovery;
 mod report;
 mod runs;
 mod schedules;
+mod segment;
 mod shapes;
 mod sheets;
 mod sketches;

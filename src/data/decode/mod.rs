@@ -8,6 +8,7 @@
 
 mod bands;
 mod format;
+mod label_map;
 mod levels;
 mod spare;
 mod whole;
@@ -26,6 +27,7 @@ use zune_jpeg::zune_core::options::DecoderOptions;
 use super::Image;
 
 pub use format::{READ, begins_as_picture, ending, is_picture, may_be_deep};
+pub use label_map::label_map;
 pub use levels::{Deep, levels_of};
 pub use spare::give_back;
 

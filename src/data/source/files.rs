@@ -82,25 +82,28 @@ impl Files {
     }
 
     /// The folder of a picture and its name there.
-    fn place(&self, index: usize) -> (&Folder, &OsStr) {
+    fn found(&self, index: usize) -> (&Folder, &OsStr) {
         let at = self.ends.partition_point(|end| *end <= index);
         let folder = &self.folders[at];
         (folder, folder.names.get(index + folder.names.len() - self.ends[at]))
     }
 
     pub fn path(&self, index: usize) -> PathBuf {
-        let (folder, name) = self.place(index);
-        self.root.join(&folder.path).join(name)
+        self.root.join(self.place(index))
     }
 
     /// From the root.
+    pub fn place(&self, index: usize) -> PathBuf {
+        let (folder, name) = self.found(index);
+        folder.path.join(name)
+    }
+
     pub fn name(&self, index: usize) -> String {
-        let (folder, name) = self.place(index);
-        folder.path.join(name).display().to_string()
+        self.place(index).display().to_string()
     }
 
     pub fn label(&self, index: usize) -> Option<i64> {
-        self.place(index).0.class.map(|class| class as i64)
+        self.found(index).0.class.map(|class| class as i64)
     }
 
     pub fn identity(&self, index: usize) -> Identity {
@@ -109,18 +112,23 @@ impl Files {
 
     /// All bytes of a file, `limit` at most.
     pub fn bytes(&self, index: usize, limit: u64) -> Result<Vec<u8>, String> {
-        let text = |error: std::io::Error| error.to_string();
-        let file = File::open(self.path(index)).map_err(text)?;
-        let length = file.metadata().map_err(text)?.len();
-        if length > limit {
-            return Err(format!("{length} bytes are more than the {limit} that `data.max_pixels` allows"));
-        }
-        let mut bytes = Vec::with_capacity(length as usize);
-        file.take(limit).read_to_end(&mut bytes).map_err(text)?;
-        Ok(bytes)
+        bytes(&self.path(index), limit)
     }
 
     pub fn check(&self) -> Result<(), DataError> {
         if self.root.is_dir() { Ok(()) } else { Err(DataError::FolderGone { path: self.root.clone() }) }
     }
+}
+
+/// All bytes of the file at `path`, `limit` at most.
+pub fn bytes(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
+    let text = |error: std::io::Error| error.to_string();
+    let file = File::open(path).map_err(text)?;
+    let length = file.metadata().map_err(text)?.len();
+    if length > limit {
+        return Err(format!("{length} bytes are more than the {limit} that `data.max_pixels` allows"));
+    }
+    let mut bytes = Vec::with_capacity(length as usize);
+    file.take(limit).read_to_end(&mut bytes).map_err(text)?;
+    Ok(bytes)
 }

@@ -42,7 +42,7 @@ pub use tar_shards::CLASSES;
 pub use written::written;
 
 use super::decode::Reading;
-use super::{DataError, Image};
+use super::{DataError, Image, LabelMap};
 use crate::spec::{CifarKind, SourceSpec};
 
 /// A numbered set of pictures, which many threads read at once.
@@ -58,6 +58,14 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// Why this picture cannot be read or decoded: one clause, without its name.
     fn image(&self, index: usize) -> Result<Image, String>;
+
+    /// The class of each pixel of the picture at `index`; `None` where pictures have no label maps.
+    ///
+    /// # Errors
+    /// Why it cannot be read or decoded: one clause, without the picture's name.
+    fn label_map(&self, _index: usize) -> Option<Result<LabelMap, String>> {
+        None
+    }
 
     /// Index into `classes`; `None` where pictures have no class.
     fn label(&self, index: usize) -> Option<i64>;
@@ -159,9 +167,9 @@ pub fn open_as(
             Arc::new(cifar::Cifar::open(Path::new(path), *kind, *split, channels)?)
         }
         SourceSpec::Digits { split } => Arc::new(digits::Digits::open(split, channels)?),
-        SourceSpec::ImageFolder { path, range } => {
+        SourceSpec::ImageFolder { path, range, label_maps } => {
             let reading = Reading { channels, max_pixels, range: *range };
-            Arc::new(folder::ImageFolder::open(Path::new(path), reading, opening)?)
+            Arc::new(folder::ImageFolder::open(Path::new(path), label_maps.as_ref(), reading, opening)?)
         }
         SourceSpec::Idx { images, labels } => {
             let labels = labels.as_deref().map(Path::new);

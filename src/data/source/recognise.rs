@@ -153,7 +153,9 @@ fn folder(path: &str, place: &Path) -> Result<SourceSpec, DataError> {
     let own = path.to_owned();
     match there.as_slice() {
         [] => {}
-        [_] if found.picture.is_some() => return Ok(SourceSpec::ImageFolder { path: own, range: None }),
+        [_] if found.picture.is_some() => {
+            return Ok(SourceSpec::ImageFolder { path: own, range: None, label_maps: None });
+        }
         [_] if found.array.is_some() => return Ok(SourceSpec::Npy { path: own, range: None, layout: None }),
         [(_, first)] => return Ok(table(own, first)),
         [(one, first), (other, second), ..] => {
@@ -185,7 +187,7 @@ fn folder(path: &str, place: &Path) -> Result<SourceSpec, DataError> {
     let named = |file: &&PathBuf| file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("train"));
     match found.idx.iter().find(named).or(found.idx.first()) {
         Some(images) => Ok(idx(images.to_string_lossy().into_owned())),
-        None => Ok(SourceSpec::ImageFolder { path: own, range: None }),
+        None => Ok(SourceSpec::ImageFolder { path: own, range: None, label_maps: None }),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** what is written is read back to the same settings; arguments that are as by default are left out.
 
-use crate::spec::{ArrayLayout, CifarKind, ShapesSpec, Shuffle, SourceSpec, Split};
+use crate::spec::{ArrayLayout, CifarKind, LabelMaps, ShapesSpec, Shuffle, SourceSpec, Split};
 
 /// The call that makes `spec`: `image_folder("data/train")`.
 pub fn written(spec: &SourceSpec) -> String {
@@ -15,7 +15,13 @@ pub fn written(spec: &SourceSpec) -> String {
             format!("{name}({}{})", quoted(path), if *split == Split::Val { ", split: \"val\"" } else { "" })
         }
         SourceSpec::Digits { split } => format!("digits({})", quoted(split)),
-        SourceSpec::ImageFolder { path, range } => format!("image_folder({}{})", quoted(path), levels(*range)),
+        SourceSpec::ImageFolder { path, range, label_maps } => {
+            let maps = label_maps.iter().map(|LabelMaps { path, ignore }| {
+                let ignore = ignore.map_or_else(String::new, |number| format!(", ignore: {number}"));
+                format!(", label_maps: {}{ignore}", quoted(path))
+            });
+            format!("image_folder({}{}{})", quoted(path), levels(*range), maps.collect::<String>())
+        }
         SourceSpec::Idx { images, labels } => {
             let labels = labels.iter().map(|path| format!(", labels: {}", quoted(path)));
             format!("idx({}{})", quoted(images), labels.collect::<String>())

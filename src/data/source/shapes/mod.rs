@@ -9,7 +9,7 @@
 mod outline;
 mod paint;
 
-use super::{Identity, Image, Source};
+use super::{Identity, Image, LabelMap, Source};
 use crate::data::rng::{Key, Stream};
 use crate::data::view::Draw;
 use crate::spec::{ShapesSpec, Split};
@@ -106,6 +106,14 @@ impl Source for Shapes {
         let coverage = paint::coverage(&self.outlines[self.class(index)], &placed, height, width);
         let pixels = paint::pixels(&coverage, (height, width), object, background, &texture);
         Image::new(height, width, 3, pixels).into_channels(self.channels)
+    }
+
+    /// 0 for the background, and 1 and on for the classes where an object covers half of a pixel or more.
+    fn label_map(&self, index: usize) -> Option<Result<LabelMap, String>> {
+        let (class, (height, width)) = (self.class(index), self.spec.size);
+        let coverage = paint::coverage(&self.outlines[class], &self.scene(index).placed, height, width);
+        let class_of = |covered: &f64| if *covered >= 0.5 { class as i32 + 1 } else { 0 };
+        Some(Ok(LabelMap { height, width, data: coverage.iter().map(class_of).collect() }))
     }
 
     fn label(&self, index: usize) -> Option<i64> {
