@@ -219,10 +219,15 @@ const SEGMENTS: &str =
 const PATCHES: &str = "as the run ended: a picture as the network takes it in, the first three principal components of its patches' features \
                        as red, green and blue, and for each head of the last attention how much each patch is looked at, from dark to bright";
 
+/// At most twice as large as it is: few columns are not to fill the page.
 fn contact_sheet(sheet: &Picture, note: &str) -> String {
     format!(
-        "<p class=\"note\">{note}</p>\n<figure class=\"sheet\"><img src=\"{}\" width=\"{}\" height=\"{}\" alt=\"{note}\"></figure>\n",
-        sheet.uri, sheet.width, sheet.height
+        "<p class=\"note\">{note}</p>\n<figure class=\"sheet\"><img src=\"{}\" width=\"{}\" height=\"{}\" \
+         style=\"max-width: {}px\" alt=\"{note}\"></figure>\n",
+        sheet.uri,
+        sheet.width,
+        sheet.height,
+        2 * sheet.width
     )
 }
 

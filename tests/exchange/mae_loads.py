@@ -1,17 +1,22 @@
 """Every masked autoencoder under facebookresearch/mae's names: strictly loaded by a network that is written here of timm's blocks with the
 attributes of its `MaskedAutoencoderViT`, and with the predictions of transformers' `ViTMAEForPreTraining` for the same masks.
 
-The original itself asks for timm 0.3.2, which no Python of today runs.
+The original itself asks for timm 0.3.2, which no Python of today runs. With `MAE=CLONE`, a clone of facebookresearch/mae, it is loaded
+all the same: what it calls by names that are gone is given back to it.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 import re
 import sys
 from types import SimpleNamespace
+from unittest import mock
 
+import numpy
 import runs
+import timm.models.vision_transformer
 import torch
 import transformers
 from safetensors import safe_open
@@ -63,9 +68,32 @@ class MaskedAutoencoderViT(torch.nn.Module):
         return self.decoder_pred(self.decoder_norm(tokens))[:, 1:]
 
 
+def original(clone: str) -> object:
+    """`models_mae` of a clone: timm's blocks had another argument, which it gives as None, and numpy another name for doubles."""
+
+    def block(*args: object, qk_scale: None = None, **kwargs: object) -> torch.nn.Module:
+        return Block(*args, **kwargs)
+
+    numpy.float = float
+    timm.models.vision_transformer.Block = block
+    sys.path.insert(0, clone)
+    import models_mae
+
+    return models_mae
+
+
+def predicted(model: torch.nn.Module, x: torch.Tensor, noise: torch.Tensor, ratio: float) -> torch.Tensor:
+    """Predictions of all patches. The original draws its noise within."""
+    if isinstance(model, MaskedAutoencoderViT):
+        return model(x, noise, int(noise.shape[1] * (1 - ratio)))
+    with mock.patch("torch.rand", lambda *_, **__: noise):
+        return model(x, ratio)[1]
+
+
 def main() -> None:
     results = []
-    models = SimpleNamespace(MaskedAutoencoderViT=MaskedAutoencoderViT)
+    clone = os.environ.get("MAE")
+    models = original(clone) if clone else SimpleNamespace(MaskedAutoencoderViT=MaskedAutoencoderViT)
     with runs.folder() as folder:
         known = [name for name in runs.methods()[1] if re.match(r"(mae|cmae)_vitb|quickstart|shapes", name)]
         for run in runs.made(folder, sys.argv[1:] or known):
@@ -82,8 +110,9 @@ def main() -> None:
             noise = torch.rand(len(x), patches, generator=torch.Generator().manual_seed(0))
             with torch.no_grad():
                 expected = theirs(x, noise=noise)
-                found = model.eval()(x, noise, int(patches * (1 - theirs.config.mask_ratio)))
-            assert theirs.config.norm_pix_loss == model.normalized
+                found = predicted(model.eval(), x, noise, theirs.config.mask_ratio)
+            normalized = model.norm_pix_loss if clone else model.normalized
+            assert theirs.config.norm_pix_loss == normalized
             error = ((found - expected.logits).abs().max() / expected.logits.abs().max()).item()
             results.append(runs.line(run.name, error, f"loss={expected.loss.item():.4f} {line}"))
     runs.told(results)

@@ -105,8 +105,10 @@ fn a_killed_run_ends_with_the_same_bytes() {
 }
 
 #[test]
-fn so_does_one_with_another_optimizer_and_clipping() {
+fn so_does_one_in_bf16_with_another_optimizer_and_clipping() {
     let more = [
+        "--set",
+        "train.precision=bf16",
         "--set",
         "train.optimizer=lars(momentum: 0.8, weight_decay: ramp(0.01, 0.1))",
         "--set",
