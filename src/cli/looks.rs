@@ -1,12 +1,16 @@
-//! `cmaec show patches`, `neighbours` and `reconstructions`: what a trained network makes of pictures, as contact sheets.
+//! `cmaec show patches`, `neighbours`, `map` and `reconstructions`: what a trained network makes of pictures.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use cmae::eval::features::{self, FeaturesError, Made};
 use cmae::eval::looks::looks;
+use cmae::eval::map::{MAX_POINTS, neighbour_map};
 use cmae::eval::neighbours::{ASKING, NEAREST, sheet};
 use cmae::eval::pictures::write_png;
-use cmae::eval::{Judge, Pass};
+use cmae::eval::{Judge, Pass, judge};
 use cmae::ranks;
+use cmae::report;
 use cmae::run::destination::{Kind, destination};
 use cmae::run::{RunFolder, Started};
 use cmae::spec::ReconstructionsSpec;
@@ -84,6 +88,42 @@ pub fn neighbours(run: &Path, drawing: &Drawing, engine: &Engine) -> Result<(), 
         outln!("{} of {} neighbours are of the same class (framed green), the others red", drawn.same.0, drawn.same.1);
     }
     written(&output, &drawn.image, found.len())
+}
+
+/// Puts the features of the newest checkpoint of `run` in the plane by t-SNE: into the run's report.
+pub fn map(run: &Path, drawing: &Drawing, engine: &Engine) -> Result<(), String> {
+    if drawing.draws() {
+        return Err("the map is drawn in the run's report\nhelp: leave -o and --count out".to_owned());
+    }
+    let trained = trained::load(run)?;
+    let folder = RunFolder::open(run).map_err(|error| error.to_string())?;
+    let evaluate = &trained.program.spec.evaluate;
+    let own = evaluate.evaluations.first().map(|evaluation| evaluation.sources()[1]);
+    let data = drawing.data().map_or_else(|| format!("data.{}", own.unwrap_or("train")), str::to_owned);
+    let source = trained.source(&data)?;
+    pipeline::start_threads(None, 1)?;
+    let backend = engine.open::<f32>(&*ranks::alone())?;
+    let (program, step) = (&trained.program, trained.step);
+    let no_features =
+        || format!("pipeline `{}` has no features\nhelp: add `evaluate {{ features = … }}` to it", program.spec.name);
+    let graph = program.features.as_ref().ok_or_else(no_features)?;
+    // Of a source in the order of its classes each is shown by its share.
+    let count = source.len().min(MAX_POINTS);
+    let images: Arc<[usize]> = (0..count).map(|at| at * source.len() / count).collect();
+    let batches = judge::batches(program, graph, &source, images).map_err(|error| error.to_string())?;
+    let mut session = backend.open(program, trained.arena).map_err(|error| error.to_string())?;
+    let mut made = Made::default();
+    let keep = |part: Made| -> Result<(), FeaturesError> {
+        made.append(&part);
+        Ok(())
+    };
+    features::extract(&mut *session, graph, batches, keep).map_err(|error| error.to_string())?;
+    let map = neighbour_map(&made.features, &made.labels, source.classes(), step);
+    let map = map.ok_or("fewer than four pictures, or features that are no numbers: there is no map of them")?;
+    map.write(&folder.neighbour_map()).map_err(|error| error.to_string())?;
+    let written = report::write(run, None).map_err(|error| error.to_string())?;
+    outln!("after {step} steps, {} pictures of {data} by t-SNE: {}", map.points.len(), written.path.display());
+    Ok(())
 }
 
 /// Draws what the newest checkpoint of `run` makes of hidden patches: as its pipeline hides them, or with the changes of `options`, such as

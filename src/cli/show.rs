@@ -37,6 +37,8 @@ enum What {
     Patches,
     /// Of a run: pictures with those whose features are nearest, as a contact sheet.
     Neighbours,
+    /// Of a run: its features in the plane by t-SNE, into its report.
+    Map,
     /// Of a run: original, masked and reconstructed pictures; with `--set mask_ratio=90%` more of them is hidden.
     Reconstructions,
 }
@@ -52,7 +54,7 @@ enum Format {
 #[derive(clap::Args)]
 pub struct Args {
     what: What,
-    /// A pipeline's file; with `patches`, `neighbours` and `reconstructions` the folder of a run, whose newest checkpoint is taken.
+    /// A pipeline's file; with `patches`, `neighbours`, `map` and `reconstructions` the folder of a run, whose newest checkpoint is taken.
     #[arg(value_name = "PIPELINE|RUN")]
     file: PathBuf,
     /// With `value`, what to show: `online.query`, `target.key`.
@@ -89,7 +91,7 @@ pub fn main(args: Args) -> Result<(), String> {
         return Err("only a plan and the cost are printed as JSON\nhelp: cmaec show plan PIPELINE --json".to_owned());
     }
     let (changed, of_run) =
-        (!args.options.overrides().is_empty(), matches!(args.what, What::Patches | What::Neighbours));
+        (!args.options.overrides().is_empty(), matches!(args.what, What::Patches | What::Neighbours | What::Map));
     if changed && of_run {
         return Err(
             "a run is shown with the settings that it was trained with\nhelp: leave --set and --weights out".to_owned()
@@ -98,6 +100,7 @@ pub fn main(args: Args) -> Result<(), String> {
     match args.what {
         What::Patches => return looks::patches(&args.file, &args.drawing, &args.engine),
         What::Neighbours => return looks::neighbours(&args.file, &args.drawing, &args.engine),
+        What::Map => return looks::map(&args.file, &args.drawing, &args.engine),
         What::Reconstructions => {
             return looks::reconstructions(&args.file, &args.drawing, &args.engine, &args.options);
         }
@@ -156,7 +159,7 @@ pub fn main(args: Args) -> Result<(), String> {
         What::Graph | What::Ir => graph(&program.train),
         What::Views => return views::show(&program, &args.drawing),
         What::Schedule => return schedule::show(&program),
-        What::Value | What::Patches | What::Neighbours | What::Reconstructions => {
+        What::Value | What::Patches | What::Neighbours | What::Map | What::Reconstructions => {
             unreachable!("they are shown above, or their options refused")
         }
     }

@@ -30,8 +30,10 @@ pub fn html(run: (String, Run)) -> String {
     let mut blocks: Vec<Block> = charts::sections(&runs).iter().map(Block::of).collect();
     let classified = run.classified.as_ref().map(|found| classes::html(found, &epochs(run, found.step)));
     let map = run.map.as_ref().map(|map| scatter::html(map, "feature map", &epochs(run, map.step)));
+    let by_tsne = run.neighbour_map.as_ref();
+    let by_tsne = by_tsne.map(|map| scatter::html(map, "feature map by t-SNE", &epochs(run, map.step)));
     let segmented = run.segmented.as_ref().map(|found| segments::html(found, &epochs(run, found.step)));
-    let figure: String = [classified, segmented, map].into_iter().flatten().collect();
+    let figure: String = [classified, segmented, map, by_tsne].into_iter().flatten().collect();
     if !figure.is_empty() {
         match blocks.iter_mut().find(|block| block.title == "Evaluation") {
             Some(block) => {

@@ -70,6 +70,8 @@ pub struct Run {
     /// Pictures that there are; not all are shown.
     pub picture_count: usize,
     pub map: Option<FeatureMap>,
+    /// By t-SNE.
+    pub neighbour_map: Option<FeatureMap>,
     pub classified: Option<Classified>,
     pub segmented: Option<Segmented>,
     /// Contact sheets: pictures with those whose features are nearest, and what becomes of patches.
@@ -112,6 +114,7 @@ impl Run {
             String::new()
         });
         let map = read_json(&folder.feature_map(), &mut warn);
+        let neighbour_map = read_json(&folder.neighbour_map(), &mut warn);
         let classified = read_json(&folder.classified(), &mut warn);
         let segmented = read_json(&folder.segmented(), &mut warn);
         let neighbours = pictures::sheet(&folder.neighbours(), &mut warn);
@@ -140,6 +143,7 @@ impl Run {
             pictures,
             picture_count,
             map,
+            neighbour_map,
             classified,
             segmented,
             neighbours,

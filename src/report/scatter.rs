@@ -47,16 +47,27 @@ pub fn html(map: &FeatureMap, title: &str, epoch: &str) -> String {
         let _ = write!(legend, "<li><i class=\"dot other\"></i>{others} other classes</li>");
     }
     let thinned = if points.len() < map.rows { format!("{} of ", points.len()) } else { String::new() };
+    let (drawn, axes) = match map.explained {
+        Some([across, up]) => (
+            "two principal components of the features",
+            format!(
+                "of whose variance {} lies along the horizontal and {} along the vertical principal component",
+                percent(across),
+                percent(up)
+            ),
+        ),
+        None => (
+            "the features by t-SNE",
+            "by t-SNE: points that are near are alike, how far groups lie apart says nothing".to_owned(),
+        ),
+    };
     format!(
         "<figure class=\"chart map\">\n<figcaption><h3>{}</h3><span>{epoch}</span></figcaption>\n<ul \
-         class=\"legend\">{legend}</ul>\n<svg viewBox=\"0 0 {SIZE} {height:.0}\" role=\"img\" aria-label=\"two principal \
-         components of the features, coloured by class\">{dots}</svg>\n<p class=\"note\">{thinned}{} pictures; {} dimensions, of \
-         whose variance {} lies along the horizontal and {} along the vertical principal component</p>\n</figure>\n",
+         class=\"legend\">{legend}</ul>\n<svg viewBox=\"0 0 {SIZE} {height:.0}\" role=\"img\" aria-label=\"{drawn}, \
+         coloured by class\">{dots}</svg>\n<p class=\"note\">{thinned}{} pictures; {} dimensions, {axes}</p>\n</figure>\n",
         escape(title),
         map.rows,
         map.dim,
-        percent(map.explained[0]),
-        percent(map.explained[1]),
     )
 }
 
@@ -80,7 +91,7 @@ mod tests {
 
     fn map(points: Vec<(i64, f32, f32)>) -> FeatureMap {
         let classes = (0..20).map(|at| format!("<{at}>")).collect();
-        FeatureMap { step: 1, rows: points.len(), dim: 8, explained: [0.5, 0.25], classes, points }
+        FeatureMap { step: 1, rows: points.len(), dim: 8, explained: Some([0.5, 0.25]), classes, points }
     }
 
     #[test]

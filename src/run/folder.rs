@@ -13,13 +13,14 @@ use super::lock::{Held, LOCK, is_held};
 use crate::graph::Program;
 
 /// Files of a run's folder.
-pub(super) const FILES: [&str; 15] = [
+pub(super) const FILES: [&str; 16] = [
     "pipeline.cmae",
     "resolved.ron",
     "started.ron",
     "program.ron",
     "metrics.jsonl",
     "features.json",
+    "features_tsne.json",
     "classified.json",
     "segmented.json",
     "segmented.png",
@@ -112,6 +113,11 @@ impl RunFolder {
     /// Where the map of the features goes.
     pub fn feature_map(&self) -> PathBuf {
         self.path.join("features.json")
+    }
+
+    /// Where the map of the features by t-SNE goes.
+    pub fn neighbour_map(&self) -> PathBuf {
+        self.path.join("features_tsne.json")
     }
 
     /// Where the figures of the first classification go.

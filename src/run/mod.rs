@@ -7,6 +7,7 @@
 //! RUN/program.ron                    the compiled graphs: evaluation needs no other file
 //! RUN/metrics.jsonl                  a line a logged step and an evaluation
 //! RUN/features.json                  two-dimensional map of the features as last judged
+//! RUN/features_tsne.json              the same by t-SNE: `cmaec show map` writes it
 //! RUN/classified.json                confusion and reliability of the classes as last judged
 //! RUN/segmented.json                 pixels of each class as last judged
 //! RUN/segmented.png                  pictures with the classes of their pixels and what those are taken for, as last judged

@@ -7,6 +7,7 @@ use std::process::Command;
 use cmae::run::RunFolder;
 use serde_json::Value;
 
+use crate::cases::good;
 use crate::command::{cmaec, fail, on_path, run, succeed, tool};
 use crate::runs::{SMALL, text, with};
 
@@ -377,6 +378,15 @@ fn what_was_learned_is_shown_of_other_pictures() {
     assert!(said.contains("judges no features") && said.contains("help: add `evaluate"), "{said}");
     let said = fail(&["show", "neighbours", "pipelines/quickstart.cmae"]);
     assert!(said.contains("not a run folder"), "{said}");
+    // By t-SNE into the report, of few pictures here: of 1,500 it takes a minute in a test's build.
+    good(folder.path());
+    let few = folder.path().join("good/val");
+    let said = succeed(&["show", "map", text(&out), "--data", text(&few)]);
+    assert!(said.contains("36 pictures of") && said.contains("by t-SNE"), "{said}");
+    let report = fs::read_to_string(out.join("report.html")).expect("it is written anew");
+    assert!(report.contains("feature map by t-SNE") && report.contains("36 pictures"));
+    let said = fail(&["show", "map", text(&out), "--count", "3"]);
+    assert!(said.contains("leave -o and --count out"), "{said}");
     // What a checkpoint is no part of is not written over.
     let said = fail(&["show", "patches", text(&out), "-o", text(&out.join("report.html"))]);
     assert!(said.contains("cannot write"), "{said}");
