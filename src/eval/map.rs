@@ -158,7 +158,10 @@ mod tests {
         assert_eq!((map.explained, map.points.len()), (None, 60));
         for (at, (label, x, y)) in map.points.iter().enumerate() {
             let others = map.points.iter().enumerate().filter(|(other, _)| *other != at);
-            let distance = |point: &(i64, f32, f32)| (point.1 - x).powi(2) + (point.2 - y).powi(2);
+            let distance = |point: &(i64, f32, f32)| {
+                let (across, up) = (point.1 - x, point.2 - y);
+                across * across + up * up
+            };
             let nearest = others.map(|(_, point)| point).min_by(|a, b| distance(a).total_cmp(&distance(b)));
             assert_eq!(nearest.map(|point| point.0), Some(*label));
         }

@@ -10,7 +10,7 @@ use std::path::Path;
 use image::RgbImage;
 use serde_json::{Value, json};
 
-use super::figures::{Figures, in_brackets, percent, spelled};
+use super::figures::{Figures, OfLogits, in_brackets, percent, spelled};
 use super::session::{Baseline, Training};
 use super::watch::{Looked, look, quality_error};
 use super::{SessionError, Watch, imports, init, reconstruct};
@@ -166,21 +166,21 @@ impl<E: Element> Training<'_, E> {
             let (bank, queries) = judge.sources();
             near = near.or((!found.near.is_empty()).then(|| (found.near, bank.clone(), queries.clone())));
         }
-        let mut classified = Vec::new();
+        let mut of_logits = OfLogits::default();
         for classifier in self.classifiers.iter().filter(|classifier| names.contains(&classifier.spec().name)) {
             let made = classifier.classify(&mut *self.trainer.session, program, step, &mut look(watch));
             let (found, without) = made.map_err(|error| quality_error(program, error))?;
             // What a judge went over before is told once.
             quality.left_out.extend(without.filter(|without| !quality.left_out.contains(without)));
-            classified.extend(found.map(|found| (classifier.spec(), found)));
+            of_logits.classified.extend(found.map(|found| (classifier.spec(), found)));
         }
-        let mut segmented = Vec::new();
         for segmenter in self.segmenters.iter().filter(|segmenter| names.contains(&segmenter.spec().name)) {
             let made = segmenter.segment(&mut *self.trainer.session, program, step, &mut look(watch));
             let (found, without) = made.map_err(|error| quality_error(program, error))?;
             quality.left_out.extend(without.filter(|without| !quality.left_out.contains(without)));
-            segmented.extend(found.map(|found| (segmenter.spec(), found)));
+            of_logits.segmented.extend(found.map(|found| (segmenter.spec(), found)));
         }
+        let OfLogits { classified, segmented } = &of_logits;
         if let (Some((_, found)), Some(records)) = (classified.first(), &self.records) {
             found.write(&records.folder.classified()).map_err(RunError::from)?;
         }
@@ -191,7 +191,7 @@ impl<E: Element> Training<'_, E> {
             map.write(&records.folder.feature_map()).map_err(RunError::from)?;
         }
         let Some(baseline) = &self.baseline else { return Ok(()) };
-        let Figures { line, values } = Figures::of(&due, &quality, baseline, (&classified, &segmented));
+        let Figures { line, values } = Figures::of(&due, &quality, baseline, &of_logits);
         let accuracy = program.spec.evaluate.names().next().and_then(|first| {
             let of_logits = || classified.iter().find(|(spec, _)| spec.name == first).map(|(_, found)| found.top1);
             let of_pixels = || segmented.iter().find(|(spec, _)| spec.name == first).map(|(_, found)| found.mean_iou);

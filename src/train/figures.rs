@@ -19,14 +19,16 @@ pub(super) struct Figures {
     pub values: Map<String, Value>,
 }
 
+/// What was found of logits: of pictures and of pixels, each with what asked for it.
+#[derive(Default)]
+pub(super) struct OfLogits<'p> {
+    pub classified: Vec<(&'p Classification, Classified)>,
+    pub segmented: Vec<(&'p Segmentation, Segmented)>,
+}
+
 impl Figures {
     /// Of those evaluations that were due.
-    pub fn of(
-        due: &[&Evaluation],
-        quality: &Quality,
-        baseline: &Baseline,
-        (classified, segmented): (&[(&Classification, Classified)], &[(&Segmentation, Segmented)]),
-    ) -> Figures {
+    pub fn of(due: &[&Evaluation], quality: &Quality, baseline: &Baseline, of_logits: &OfLogits<'_>) -> Figures {
         let mut told = Vec::new();
         let mut values = Map::new();
         let mut put = |name: &str, value: f64| drop(values.insert(name.to_owned(), json!(value)));
@@ -77,7 +79,7 @@ impl Figures {
             put(&format!("{prefix}mean_cosine"), collapse.mean_cosine);
             put(&format!("{prefix}uniformity"), collapse.uniformity);
         }
-        for (Classification { name, .. }, found) in classified {
+        for (Classification { name, .. }, found) in &of_logits.classified {
             let top5 = found.top5.map_or_else(String::new, |share| format!(", top-5 {}", percent(share)));
             let of = if name == "classify" { String::new() } else { format!("{name}: ") };
             told.push(format!(
@@ -91,7 +93,7 @@ impl Figures {
             put(&format!("{name}_cross_entropy"), found.cross_entropy);
             put(&format!("{name}_calibration_error"), found.calibration_error);
         }
-        for (Segmentation { name, .. }, found) in segmented {
+        for (Segmentation { name, .. }, found) in &of_logits.segmented {
             let of = if name == "segment" { String::new() } else { format!("{name}: ") };
             told.push(format!(
                 "{of}mean IoU {}, accuracy of pixels {}, of classes {}",

@@ -39,7 +39,7 @@ impl ImageFolder {
         Ok(source)
     }
 
-    /// Refuses pictures of which some that are looked at have no label maps: the folder is another one.
+    /// Refuses a folder in which none of the pictures that are looked at has a label map: it is another one.
     fn find_label_maps(&self) -> Result<(), DataError> {
         let count = LOOKED_AT.min(self.len());
         let looked_at = (0..count).map(|i| i * self.len() / count);
