@@ -25,13 +25,14 @@ use super::views::Drawing;
 
 /// Draws the features of patches and the heads of the last attention of the newest checkpoint of `run`.
 pub fn patches(run: &Path, drawing: &Drawing, engine: &Engine) -> Result<(), String> {
+    // Before a folder is listed, which starts threads too.
+    pipeline::start_threads(None, 1)?;
     let trained = trained::load(run)?;
     let evaluate = &trained.program.spec.evaluate;
     let own = evaluate.evaluations.first().map(|evaluation| evaluation.sources()[1]);
     let data = drawing.data().map_or_else(|| format!("data.{}", own.unwrap_or("train")), str::to_owned);
     let source = trained.named(&data)?;
     let output = to(&trained, drawing, "patches")?;
-    pipeline::start_threads(None, 1)?;
     let alone = ranks::alone();
     let backend = engine.open::<f32>(&*alone)?;
     let (program, step) = (&trained.program, trained.step);
@@ -54,6 +55,7 @@ pub fn neighbours(run: &Path, drawing: &Drawing, engine: &Engine) -> Result<(), 
     if drawing.count().is_some() {
         return Err(format!("neighbours are shown of {ASKING} pictures\nhelp: leave --count out"));
     }
+    pipeline::start_threads(None, 1)?;
     let trained = trained::load(run)?;
     let evaluation = trained.program.spec.evaluate.evaluations.first().cloned().ok_or_else(|| {
         let name = &trained.program.spec.name;
@@ -63,7 +65,6 @@ pub fn neighbours(run: &Path, drawing: &Drawing, engine: &Engine) -> Result<(), 
     let bank = trained.named(&bank)?;
     let queries = trained.named(drawing.data().unwrap_or(&queries))?;
     let output = to(&trained, drawing, "neighbours")?;
-    pipeline::start_threads(None, 1)?;
     let alone = ranks::alone();
     let backend = engine.open::<f32>(&*alone)?;
     let (program, step) = (&trained.program, trained.step);
@@ -95,13 +96,13 @@ pub fn map(run: &Path, drawing: &Drawing, engine: &Engine) -> Result<(), String>
     if drawing.draws() {
         return Err("the map is drawn in the run's report\nhelp: leave -o and --count out".to_owned());
     }
+    pipeline::start_threads(None, 1)?;
     let trained = trained::load(run)?;
     let folder = RunFolder::open(run).map_err(|error| error.to_string())?;
     let evaluate = &trained.program.spec.evaluate;
     let own = evaluate.evaluations.first().map(|evaluation| evaluation.sources()[1]);
     let data = drawing.data().map_or_else(|| format!("data.{}", own.unwrap_or("train")), str::to_owned);
     let source = trained.source(&data)?;
-    pipeline::start_threads(None, 1)?;
     let backend = engine.open::<f32>(&*ranks::alone())?;
     let (program, step) = (&trained.program, trained.step);
     let no_features =
@@ -129,6 +130,7 @@ pub fn map(run: &Path, drawing: &Drawing, engine: &Engine) -> Result<(), String>
 /// Draws what the newest checkpoint of `run` makes of hidden patches: as its pipeline hides them, or with the changes of `options`, such as
 /// another share.
 pub fn reconstructions(run: &Path, drawing: &Drawing, engine: &Engine, options: &Options) -> Result<(), String> {
+    pipeline::start_threads(None, 1)?;
     let mut trained = trained::load(run)?;
     let changes = options.overrides();
     if !changes.is_empty() {
@@ -155,7 +157,6 @@ pub fn reconstructions(run: &Path, drawing: &Drawing, engine: &Engine, options: 
     let spec = ReconstructionsSpec { count: drawing.count().unwrap_or(spec.count), ..spec };
     let source = trained.named(&data)?;
     let (output, named) = to(&trained, drawing, "reconstructions")?;
-    pipeline::start_threads(None, 1)?;
     let backend = engine.open::<f32>(&*ranks::alone())?;
     let (program, step) = (&trained.program, trained.step);
     let mut session = backend.open(program, trained.arena).map_err(|error| error.to_string())?;

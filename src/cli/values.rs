@@ -46,11 +46,12 @@ pub fn show(file: &Path, options: &Options, wanted: &[String], data: Option<&str
 
 fn values<E: Compute>(program: &Program, wanted: &[String], data: Option<&str>) -> Result<(), String> {
     let (spec, name) = (&program.spec, data.unwrap_or("data.train"));
+    // Before a folder is listed, which starts threads too.
+    let threads = pipeline::start_threads(None, 1)?;
     let source = pipeline::source(&spec.data, name).map_err(|error| match data {
         Some(_) => error,
         None => format!("{error}\nhelp: --data PATH takes pictures that lie elsewhere"),
     })?;
-    let threads = pipeline::start_threads(None, 1)?;
     let options = LoaderOptions {
         seed: spec.train.seed,
         threads,

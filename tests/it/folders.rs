@@ -9,8 +9,8 @@ use cmae::data::source::{self, Source, describe};
 use cmae::spec::{MAX_PIXELS, SourceSpec};
 use image::{DynamicImage, ImageFormat};
 
-use crate::cases::{self, classes, encoded, file, folder, picture, probe, train, trained};
-use crate::command::run;
+use crate::cases::{self, classes, encoded, file, folder, good, picture, probe, train, trained};
+use crate::command::{run, succeed};
 use crate::runs::text;
 
 fn open(path: &Path) -> Result<Arc<dyn Source>, DataError> {
@@ -302,4 +302,15 @@ fn unicode_forms_of_one_name_are_one_class() {
         assert_eq!((source.len(), source.label(12), source.label(13)), (14, Some(1), Some(1)));
         assert!(said(&*source).contains("1 folder is of another's class"), "{}", said(&*source));
     }
+}
+
+/// Listing a folder uses threads: a command starts its own before that.
+#[test]
+fn values_of_a_step_are_shown_of_a_folder_s_pictures() {
+    let place = tempfile::tempdir().expect("a folder can be made");
+    good(place.path());
+    let folder = place.path().join("good/val");
+    let sets = ["--set", "data.batch_size=8", "--data", text(&folder)];
+    let said = succeed(&[&["show", "value", "pipelines/quickstart.cmae", "online.query"], &sets[..]].concat());
+    assert!(said.contains("online.query") && said.contains("[8, 64]"), "{said}");
 }

@@ -378,9 +378,14 @@ fn what_was_learned_is_shown_of_other_pictures() {
     assert!(said.contains("judges no features") && said.contains("help: add `evaluate"), "{said}");
     let said = fail(&["show", "neighbours", "pipelines/quickstart.cmae"]);
     assert!(said.contains("not a run folder"), "{said}");
-    // By t-SNE into the report, of few pictures here: of 1,500 it takes a minute in a test's build.
+    // Of a folder: listing it starts no threads before the command's own.
     good(folder.path());
     let few = folder.path().join("good/val");
+    for what in ["patches", "reconstructions"] {
+        let said = succeed(&["show", what, text(&out), "--data", text(&few), "-o", text(&picture)]);
+        assert!(said.contains("good/val"), "{said}");
+    }
+    // By t-SNE into the report, of few pictures here: of 1,500 it takes a minute in a test's build.
     let said = succeed(&["show", "map", text(&out), "--data", text(&few)]);
     assert!(said.contains("36 pictures of") && said.contains("by t-SNE"), "{said}");
     let report = fs::read_to_string(out.join("report.html")).expect("it is written anew");
