@@ -37,6 +37,21 @@ fn the_shipped_studies_compile() {
     succeed(&["fmt", "--check", "pipelines/studies"]);
 }
 
+/// What logits count is what the source has: that shows as a run opens its sources, not before.
+#[test]
+fn what_the_shipped_studies_fine_tune_takes_a_step() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for study in ["digits", "shapes"] {
+        let file = format!("pipelines/studies/{study}/finetune.cmae");
+        let out = folder.path().join(study);
+        let short = ["train.epochs=0.1", "evaluate.classify.query_limit=16", "model.encoder.weights=none"];
+        let sets = short.iter().flat_map(|set| ["--set", set]);
+        let arguments = ["run", &file, "--out", text(&out), "--threads", "1"].into_iter().chain(sets);
+        succeed(&arguments.collect::<Vec<_>>());
+        the_classes_are_judged(&out);
+    }
+}
+
 /// Two ways at a size for tests, a few steps each.
 fn small(folder: &Path) -> String {
     let quickstart = root("pipelines/studies/digits/mae.cmae");
