@@ -1,7 +1,6 @@
 //! Scopes: what a name means at a place.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -15,7 +14,9 @@ use super::value::Value;
 pub struct Scope {
     pub file: SourceId,
     parent: Option<Rc<Scope>>,
-    names: RefCell<BTreeMap<Arc<str>, Bound>>,
+    /// In the order in which they were bound. They are few, and most are of another length than what is looked for: a tree would compare
+    /// letters.
+    names: RefCell<Vec<(Arc<str>, Bound)>>,
 }
 
 /// A value, and the name that it was given, where a text says so.
@@ -37,17 +38,31 @@ impl Scope {
 
     /// Binds a name, anew if it is bound here already.
     pub fn bind(&self, name: Arc<str>, value: Value) {
-        self.names.borrow_mut().insert(name, Bound { value, at: None });
+        self.insert(name, Bound { value, at: None });
     }
 
     /// Binds the name that stands in a text.
     pub fn define(&self, name: &Name, value: Value) {
-        self.names.borrow_mut().insert(name.text.clone(), Bound { value, at: Some(name.span) });
+        self.insert(name.text.clone(), Bound { value, at: Some(name.span) });
+    }
+
+    fn insert(&self, name: Arc<str>, bound: Bound) {
+        let mut names = self.names.borrow_mut();
+        match names.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, known)) => *known = bound,
+            None => names.push((name, bound)),
+        }
+    }
+
+    /// What `of` says of a name that is bound in this very scope.
+    fn bound<T>(&self, name: &str, of: impl FnOnce(&Bound) -> T) -> Option<T> {
+        let names = self.names.borrow();
+        names.iter().find(|(known, _)| **known == *name).map(|(_, bound)| of(bound))
     }
 
     /// Where the name that can be seen from here was given; `None` within where no text says so.
     pub fn definition(&self, name: &str) -> Option<Option<Span>> {
-        let here = self.names.borrow().get(name).map(|bound| bound.at);
+        let here = self.bound(name, |bound| bound.at);
         here.or_else(|| self.parent.as_ref()?.definition(name))
     }
 
@@ -59,17 +74,21 @@ impl Scope {
 
     /// Value bound in this very scope.
     pub fn own(&self, name: &str) -> Option<Value> {
-        self.names.borrow().get(name).map(|bound| bound.value.clone())
+        self.bound(name, |bound| bound.value.clone())
     }
 
     /// This scope's own bindings, by name.
     pub fn bindings(&self) -> Vec<(Arc<str>, Value)> {
-        self.names.borrow().iter().map(|(n, bound)| (n.clone(), bound.value.clone())).collect()
+        let names = self.names.borrow();
+        let mut bindings: Vec<_> = names.iter().map(|(n, bound)| (n.clone(), bound.value.clone())).collect();
+        bindings.sort_by(|(a, _), (b, _)| a.cmp(b));
+        bindings
     }
 
     /// All names that can be seen from here, for suggestions.
     pub fn visible(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.names.borrow().keys().map(|n| n.to_string()).collect();
+        let mut names: Vec<String> = self.names.borrow().iter().map(|(n, _)| n.to_string()).collect();
+        names.sort_unstable();
         if let Some(parent) = &self.parent {
             names.extend(parent.visible());
         }
