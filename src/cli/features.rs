@@ -62,7 +62,8 @@ fn write(args: Args, engine: &dyn Ranks) -> Result<(), String> {
     let backend = args.engine.open::<f32>(engine)?;
     let images: Arc<[usize]> = (0..source.len()).collect();
     let of = images.len();
-    let batches = judge::batches(program, graph, &source, images).map_err(|error| error.to_string())?;
+    let batches =
+        judge::batches(program, graph, &["features".to_owned()], &source, images).map_err(|error| error.to_string())?;
     let mut batches = batches.of_rank(engine.rank(), engine.count());
     let mut session = backend.open(program, trained.arena).map_err(failed)?;
     let mut passes = Passes::watch(engine)?;

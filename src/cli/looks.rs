@@ -111,7 +111,8 @@ pub fn map(run: &Path, drawing: &Drawing, engine: &Engine) -> Result<(), String>
     // Of a source in the order of its classes each is shown by its share.
     let count = source.len().min(MAX_POINTS);
     let images: Arc<[usize]> = (0..count).map(|at| at * source.len() / count).collect();
-    let batches = judge::batches(program, graph, &source, images).map_err(|error| error.to_string())?;
+    let batches =
+        judge::batches(program, graph, &["features".to_owned()], &source, images).map_err(|error| error.to_string())?;
     let mut session = backend.open(program, trained.arena).map_err(|error| error.to_string())?;
     let mut made = Made::default();
     let keep = |part: Made| -> Result<(), FeaturesError> {

@@ -76,7 +76,7 @@ impl Classifier {
     ) -> Result<(Option<Classified>, Option<LeftOut>), QualityError> {
         let (engine, graph) = (&*self.ranks, program.features.as_ref().ok_or(QualityError::NoFeatures)?);
         let (outputs, of) = ([self.spec.output.clone()], self.queries.images.len());
-        let batches = batches(program, graph, &self.queries.named.source, self.queries.images.clone())?;
+        let batches = batches(program, graph, &outputs, &self.queries.named.source, self.queries.images.clone())?;
         let mut batches = batches.of_rank(engine.rank(), engine.count());
         let mut tell = |done: usize| match ranks::any(engine, look(Pass { what: "classes", done, of }).is_break()) {
             false => Ok(()),

@@ -333,6 +333,8 @@ impl Judge {
     ) -> Result<(Quality, Made, Vec<Near>), QualityError> {
         let engine = &*self.ranks;
         let Going { evaluations, bank, what, near } = going;
+        let judged = evaluations.iter().map(|(evaluation, _)| evaluation.output.clone());
+        let outputs: Vec<String> = judged.chain(["features".to_owned()]).collect();
         let of_bank = if self.labels.is_ok() { bank.images.len() } else { 0 };
         let (mut begun, of) = (0, of_bank + self.queries.images.len());
         let mut pass = |chosen: &Chosen, sink: Sink<'_, QualityError>| -> Result<Option<LeftOut>, QualityError> {
@@ -340,7 +342,7 @@ impl Judge {
                 false => Ok(()),
                 true => Err(QualityError::Stopped),
             };
-            let batches = batches(program, graph, &chosen.named.source, chosen.images.clone())?;
+            let batches = batches(program, graph, &outputs, &chosen.named.source, chosen.images.clone())?;
             let mut batches = batches.of_rank(engine.rank(), engine.count());
             let mut done = begun;
             shared(engine, &mut batches, &mut *make, &mut |made| {
@@ -487,9 +489,10 @@ fn chance(labels: &[i64]) -> f64 {
 pub fn batches(
     program: &Program,
     graph: &Graph,
+    outputs: &[String],
     source: &Arc<dyn Source>,
     images: Arc<[usize]>,
 ) -> Result<EvalBatches, DataError> {
     let spec = &program.spec;
-    EvalBatches::over(source.clone(), images, &spec.views, &graph.inputs, spec.train.seed)
+    EvalBatches::over(source.clone(), images, &spec.views, &graph.inputs_of(outputs), spec.train.seed)
 }

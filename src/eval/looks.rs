@@ -87,9 +87,9 @@ pub fn looks<E: Element>(
     }
     let graph = Graph { outputs: wanted.iter().map(|(name, id)| ((*name).to_owned(), *id)).collect(), ..graph.clone() };
     let (views, seed) = (&program.spec.views, program.spec.train.seed);
-    let mut batches = EvalBatches::new(source.source.clone(), views, &graph.inputs, seed)?;
-    let (inputs, count) = sample_inputs(&mut batches, count, &source.name)?;
     let names: Vec<String> = wanted.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let mut batches = EvalBatches::new(source.source.clone(), views, &graph.inputs_of(&names), seed)?;
+    let (inputs, count) = sample_inputs(&mut batches, count, &source.name)?;
     let found = session.evaluate(&graph, &inputs, &names)?;
     let mut values = Vec::new();
     for ((name, id), output) in wanted.iter().zip(found) {

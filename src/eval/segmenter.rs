@@ -54,7 +54,7 @@ impl Segmenter {
         let (engine, graph) = (&*self.ranks, program.features.as_ref().ok_or(QualityError::NoFeatures)?);
         let Segmentation { output, wanted, classes, .. } = &self.spec;
         let (outputs, of) = ([output.clone(), wanted.clone()], self.queries.images.len());
-        let batches = batches(program, graph, &self.queries.named.source, self.queries.images.clone())?;
+        let batches = batches(program, graph, &outputs, &self.queries.named.source, self.queries.images.clone())?;
         let mut batches = batches.of_rank(engine.rank(), engine.count());
         let mut tell = |done: usize| match ranks::any(engine, look(Pass { what: "pixels", done, of }).is_break()) {
             false => Ok(()),

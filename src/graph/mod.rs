@@ -144,6 +144,13 @@ impl Graph {
         self.outputs.iter().find(|(n, _)| n == name).map(|(_, id)| *id)
     }
 
+    /// What is read to compute some of the outputs alone.
+    pub fn inputs_of(&self, outputs: &[String]) -> Vec<InputDecl> {
+        let mut alone = self.clone();
+        alone.outputs.retain(|(name, _)| outputs.contains(name));
+        prune::prune(&alone).inputs
+    }
+
     /// All that the graph is there for: losses, monitors, updates, outputs, gradients, the total and first values of states.
     /// A value that is several of these comes as often.
     pub fn results(&self) -> impl Iterator<Item = ValueId> {

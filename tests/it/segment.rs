@@ -119,6 +119,12 @@ fn folders(place: &Path, ignore: &str) -> [String; 3] {
     ]
 }
 
+/// Pictures and nothing beside them.
+fn folders_without_maps(place: &Path) -> String {
+    mapped(&place.join("plain"), 4);
+    text(&place.join("plain/images")).to_owned()
+}
+
 #[test]
 fn a_label_map_moves_with_its_picture() {
     let place = tempfile::tempdir().expect("a folder can be made");
@@ -235,6 +241,16 @@ fn a_run_is_judged_by_classes_of_pixels() {
     assert!(sheet.width() > sheet.height() / 8, "three columns, eight rows");
     let report = fs::read_to_string(out.join("report.html")).expect("it is there");
     assert!(report.contains("intersection over union") && report.contains("mean IoU") && report.contains("Segments"));
+    // Features, and what patches become, ask for no label maps: of pictures that have none.
+    let digits = place.path().join("digits.safetensors");
+    let plain = folders_without_maps(place.path());
+    for arguments in [
+        &["features", text(&out), "--data", &plain, "-o", text(&digits)][..],
+        &["show", "patches", text(&out), "--data", &plain, "-o", text(&place.path().join("patches.png"))],
+    ] {
+        let (code, _, said) = run(arguments);
+        assert_eq!(code, 0, "{said}");
+    }
     // As everywhere: an evaluation that is turned off is not made.
     let without = place.path().join("without");
     let off = ["run", text(&pipeline), "--out", text(&without), "--threads", "1", "--set", "evaluate.segment=none"];
