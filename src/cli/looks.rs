@@ -28,9 +28,7 @@ pub fn patches(run: &Path, drawing: &Drawing, engine: &Engine) -> Result<(), Str
     // Before a folder is listed, which starts threads too.
     pipeline::start_threads(None, 1)?;
     let trained = trained::load(run)?;
-    let evaluate = &trained.program.spec.evaluate;
-    let own = evaluate.evaluations.first().map(|evaluation| evaluation.sources()[1]);
-    let data = drawing.data().map_or_else(|| format!("data.{}", own.unwrap_or("train")), str::to_owned);
+    let data = data(&trained, drawing);
     let source = trained.named(&data)?;
     let output = to(&trained, drawing, "patches")?;
     let alone = ranks::alone();
@@ -99,9 +97,7 @@ pub fn map(run: &Path, drawing: &Drawing, engine: &Engine) -> Result<(), String>
     pipeline::start_threads(None, 1)?;
     let trained = trained::load(run)?;
     let folder = RunFolder::open(run).map_err(|error| error.to_string())?;
-    let evaluate = &trained.program.spec.evaluate;
-    let own = evaluate.evaluations.first().map(|evaluation| evaluation.sources()[1]);
-    let data = drawing.data().map_or_else(|| format!("data.{}", own.unwrap_or("train")), str::to_owned);
+    let data = data(&trained, drawing);
     let source = trained.source(&data)?;
     let backend = engine.open::<f32>(&*ranks::alone())?;
     let (program, step) = (&trained.program, trained.step);
@@ -165,6 +161,12 @@ pub fn reconstructions(run: &Path, drawing: &Drawing, engine: &Engine, options: 
     outln!("after {step} steps, pictures of {data}; from left to right: original, masked, reconstructed");
     outln!("{}", named.display());
     Ok(())
+}
+
+/// The pictures that are asked for, by themselves those that the first evaluation judges.
+fn data(trained: &Trained, drawing: &Drawing) -> String {
+    let own = trained.program.spec.evaluate.evaluations.first().map(|evaluation| evaluation.sources()[1]);
+    drawing.data().map_or_else(|| format!("data.{}", own.unwrap_or("train")), str::to_owned)
 }
 
 /// Where the sheet goes, and what messages call it.
