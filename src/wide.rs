@@ -6,38 +6,38 @@
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// Defines kernels: `fn name<E: Trait>(…) { … }`, or without the type. What a body calls must be `#[inline(always)]`, or it
+/// Defines kernels: `fn name<E: Trait>(…) { … }`, of more types, or of none. What a body calls must be `#[inline(always)]`, or it
 /// is compiled for the least machine.
 macro_rules! wide {
     ($(
         $(#[$meta:meta])*
-        $vis:vis fn $name:ident$(<$real:ident: $bound:path>)?($($arg:ident: $ty:ty),* $(,)?) $body:block
+        $vis:vis fn $name:ident$(<$($real:ident: $bound:path),+>)?($($arg:ident: $ty:ty),* $(,)?) $body:block
     )*) => {$(
         $(#[$meta])*
         #[allow(unsafe_code, clippy::too_many_arguments, reason = "a call that needs the features just found")]
-        $vis fn $name$(<$real: $bound>)?($($arg: $ty),*) {
+        $vis fn $name$(<$($real: $bound),+>)?($($arg: $ty),*) {
             #[inline(always)]
-            fn body$(<$real: $bound>)?($($arg: $ty),*) $body
+            fn body$(<$($real: $bound),+>)?($($arg: $ty),*) $body
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
-                fn avx512$(<$real: $bound>)?($($arg: $ty),*) {
-                    body$(::<$real>)?($($arg),*);
+                fn avx512$(<$($real: $bound),+>)?($($arg: $ty),*) {
+                    body$(::<$($real),+>)?($($arg),*);
                 }
                 #[target_feature(enable = "avx2,fma")]
-                fn avx2$(<$real: $bound>)?($($arg: $ty),*) {
-                    body$(::<$real>)?($($arg),*);
+                fn avx2$(<$($real: $bound),+>)?($($arg: $ty),*) {
+                    body$(::<$($real),+>)?($($arg),*);
                 }
                 use $crate::wide::{Level, level};
                 match level() {
                     // SAFETY: `level` answers with no level whose features the machine lacks.
-                    Level::Avx512 => return unsafe { avx512$(::<$real>)?($($arg),*) },
+                    Level::Avx512 => return unsafe { avx512$(::<$($real),+>)?($($arg),*) },
                     // SAFETY: as above.
-                    Level::Avx2 => return unsafe { avx2$(::<$real>)?($($arg),*) },
+                    Level::Avx2 => return unsafe { avx2$(::<$($real),+>)?($($arg),*) },
                     Level::Portable => {}
                 }
             }
-            body$(::<$real>)?($($arg),*);
+            body$(::<$($real),+>)?($($arg),*);
         }
     )*};
 }

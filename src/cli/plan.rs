@@ -60,8 +60,9 @@ fn float_bytes(program: &Program) -> usize {
 
 pub fn show(program: &Program, fit: &Fit, as_json: bool) -> Result<(), String> {
     let (parts, float) = (parts(program)?, float_bytes(program));
-    let arena = float * parts.iter().map(|part| part.plan.floats).max().unwrap_or(0)
-        + 8 * parts.iter().map(|part| part.plan.ints).max().unwrap_or(0);
+    // All parts work in the same arenas.
+    let most = |of: fn(&Plan) -> usize| parts.iter().map(|part| of(&part.plan)).max().unwrap_or(0);
+    let arena = float * most(|plan| plan.floats) + 2 * most(|plan| plan.halves) + 8 * most(|plan| plan.ints);
     let stored = fit.takes.footprint.stored;
     if as_json {
         let line = json!({

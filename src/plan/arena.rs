@@ -10,6 +10,8 @@ pub enum Space {
     /// The caller's gradients.
     Gradients,
     Floats,
+    /// Numbers of bf16.
+    Halves,
     Ints,
 }
 
@@ -41,6 +43,7 @@ impl fmt::Display for Place {
             Space::Params => "param",
             Space::Gradients => "gradient",
             Space::Floats => "f",
+            Space::Halves => "h",
             Space::Ints => "i",
         };
         write!(f, "{space}[{}..{}]", self.start, self.start + self.len)

@@ -10,17 +10,18 @@ use crate::graph::flops;
 /// Of one step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cost {
-    /// Floats and ids read and written, each operand once.
+    /// Floats, numbers of bf16 and ids read and written, each operand once.
     pub floats: usize,
+    pub halves: usize,
     pub ints: usize,
     /// As [`flops::of_node`] counts; an element-wise chain's are one an element and op.
     pub flops: u64,
 }
 
 impl Cost {
-    /// Bytes moved where a float takes `float_bytes`; an id takes 8.
+    /// Bytes moved where a float takes `float_bytes`; a number of bf16 takes 2, an id 8.
     pub fn bytes(&self, float_bytes: usize) -> usize {
-        self.floats * float_bytes + self.ints * 8
+        self.floats * float_bytes + self.halves * 2 + self.ints * 8
     }
 }
 
@@ -28,7 +29,7 @@ impl Plan {
     pub fn cost(&self, step: &Step) -> Cost {
         let node = self.graph.node(step.node);
         let places = || step.reads.iter().chain([&step.writes]);
-        let len = |ints: bool| places().filter(|p| (p.space == Space::Ints) == ints).map(|p| p.len).sum();
+        let len = |space: Space| places().filter(|place| place.space == space).map(|place| place.len).sum::<usize>();
         let kernel = || flops::of_node(&self.graph, self.graph.node(step.kernel()));
         let chained = |chain: &Chain| chain.ops().count() as u64 * node.ty.elements() as u64;
         let flops = match &step.work {
@@ -36,7 +37,8 @@ impl Plan {
             Work::Chain(chain) => chained(chain),
             Work::Product { chain, .. } => kernel() + chained(chain),
         };
-        Cost { floats: len(false), ints: len(true), flops }
+        let floats = [Space::Params, Space::Gradients, Space::Floats].into_iter().map(len).sum();
+        Cost { floats, halves: len(Space::Halves), ints: len(Space::Ints), flops }
     }
 
     /// What a step computes: its op, the ops of its chain, or both.

@@ -2,7 +2,7 @@
 //!
 //! Before: `graph` has the forward pass. After: a backend runs the steps one by one, without asking the graph again.
 //!
-//! Values live in one arena of floats and one of ids. A value's place is free again after its last reader, a reader may
+//! Values live in one arena of floats, one of numbers of bf16 and one of ids. A value's place is free again after its last reader, a reader may
 //! write where an operand lay that it is the last to read ([`Step::in_place`]), and ops that move nothing (reshape, slices of
 //! the first axis) have no step: their value is a part of their operand's place. Gradients are written where the caller wants
 //! them, and parameters are read where they are.
@@ -14,6 +14,7 @@ mod base;
 mod bf16;
 mod cost;
 mod fuse;
+mod halves;
 mod heads;
 mod place;
 mod request;
@@ -28,7 +29,7 @@ pub use cost::Cost;
 pub use heads::Heads;
 pub use request::{PartRequests, Request};
 pub use step::{Held, Plan, Step};
-pub use target::{ChainLimits, Target};
+pub use target::{ChainLimits, Rounds, Target};
 pub use traffic::{Exchanged, NoTraffic, Traffic};
 pub use verify::verify;
 pub use work::{Chain, Instruction, Operand, Pattern, Work};
@@ -93,7 +94,8 @@ pub fn lower(graph: &Graph, layout: &Layout, request: &Request, target: &Target)
     let bases = base::bases(&graph);
     // Where every value is looked at, each is computed by a step of its own.
     let works = fuse::fuse(&graph, &bases, target.chains, !request.check_finite);
-    let plan = place::place(graph, layout, &bases, works, &rounded, target);
+    let halves = halves::halves(&graph, &bases, &works, &rounded);
+    let plan = place::place(graph, layout, &bases, works, (&rounded, &halves), target);
     verify(&plan, layout, target).map_err(PlanError::Plan)?;
     Ok(plan)
 }

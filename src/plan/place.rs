@@ -3,7 +3,7 @@
 use super::arena::{Arena, Place, Space};
 use super::base::Base;
 use super::step::{Held, Plan, Step};
-use super::target::Target;
+use super::target::{Rounds, Target};
 use super::work::{Work, is_constant, space_of};
 use crate::graph::{Graph, Layout, ValueId};
 use crate::op::Op;
@@ -18,12 +18,52 @@ struct Pending {
 
 const FOR_EVER: usize = usize::MAX;
 
+/// Where values lie that are no tensors and no gradients of them.
+struct Arenas {
+    floats: Arena,
+    halves: Arena,
+    ints: Arena,
+}
+
+impl Arenas {
+    fn new(alignment: usize) -> Self {
+        // Twice as many numbers of bf16 begin where as many floats would.
+        Arenas { floats: Arena::new(alignment), halves: Arena::new(2 * alignment), ints: Arena::new(alignment) }
+    }
+
+    fn of(&mut self, space: Space) -> Option<&mut Arena> {
+        match space {
+            Space::Params | Space::Gradients => None,
+            Space::Floats => Some(&mut self.floats),
+            Space::Halves => Some(&mut self.halves),
+            Space::Ints => Some(&mut self.ints),
+        }
+    }
+
+    fn take(&mut self, space: Space, len: usize) -> Place {
+        let start = self.of(space).map_or(0, |arena| arena.take(len).start);
+        Place { space, start, len }
+    }
+
+    /// Of a tensor or a gradient, and of nothing, nothing.
+    fn give(&mut self, place: Place) {
+        if let Some(arena) = self.of(place.space).filter(|_| !place.is_empty()) {
+            arena.give(place.range());
+        }
+    }
+
+    /// Floats that are not free, two numbers of bf16 for one.
+    fn held(&self) -> usize {
+        self.floats.held + self.halves.held / 2
+    }
+}
+
 pub(super) fn place(
     graph: Graph,
     layout: &Layout,
     bases: &[Base],
     works: Vec<Option<Work>>,
-    rounded: &[bool],
+    (rounded, halves): (&[bool], &[bool]),
     target: &Target,
 ) -> Plan {
     let works = works.into_iter().zip(0..).filter_map(|(work, id)| Some((ValueId(id), work?)));
@@ -43,13 +83,11 @@ pub(super) fn place(
         }
     }
     let direct = direct_gradients(&graph, layout, bases, &pending);
-    let (mut floats, mut ints) = (Arena::new(target.alignment), Arena::new(target.alignment));
+    let mut arenas = Arenas::new(target.alignment);
     // Values that keep their place are laid out first, where no freed range is cut by them.
     for step in pending.iter().filter(|step| is_constant(&graph.node(step.node).op)) {
-        let arena = if space_of(&graph, step.node) == Space::Ints { &mut ints } else { &mut floats };
         let len = graph.node(step.node).ty.elements();
-        placed[step.node.index()] =
-            Some(Place { space: space_of(&graph, step.node), start: arena.take(len).start, len });
+        placed[step.node.index()] = Some(arenas.take(space_of(&graph, step.node), len));
     }
     let mut steps = Vec::with_capacity(pending.len());
     let mut most = Held::default();
@@ -62,40 +100,34 @@ pub(super) fn place(
             (Some(place), _) | (None, Some(place)) => place,
             (None, None) => {
                 in_place = replaceable(&graph, bases, &placed, &last, &step, at);
-                match (in_place, space_of(&graph, step.node)) {
-                    (Some(read), _) => reads[read],
-                    (None, space) => {
-                        let arena = if space == Space::Ints { &mut ints } else { &mut floats };
-                        Place { space, start: arena.take(len).start, len }
-                    }
+                let space = if halves[step.node.index()] { Space::Halves } else { space_of(&graph, step.node) };
+                in_place = in_place.filter(|_| space == Space::Floats);
+                match in_place {
+                    Some(read) => reads[read],
+                    None => arenas.take(space, len),
                 }
             }
         };
         placed[step.node.index()] = Some(writes);
         let kernel = step.work.kernel(step.node);
         let bf16 = rounded[kernel.index()];
-        let needed = target.scratch_of(&graph, &step.work, step.node, bf16);
+        let rounds = Rounds { operands: bf16, result: writes.space == Space::Halves };
+        let needed = target.scratch_of(&graph, &step.work, step.node, rounds);
         let scratch = match needed {
             0 => Place { space: Space::Floats, start: 0, len: 0 },
-            len => Place { space: Space::Floats, start: floats.take(len).start, len },
+            len => arenas.take(Space::Floats, len),
         };
-        if floats.held > most.floats {
-            most = Held { step: at, floats: floats.held };
+        if arenas.held() > most.floats {
+            most = Held { step: at, floats: arenas.held() };
         }
-        if !scratch.is_empty() {
-            floats.give(scratch.range());
-        }
+        arenas.give(scratch);
         let mut ended: Vec<usize> = step.reads.iter().map(|id| bases[id.index()].node.index()).collect();
         ended.push(step.node.index());
         ended.sort_unstable();
         ended.dedup();
         let overwritten = in_place.map(|read| bases[step.reads[read].index()].node.index());
         for base in ended.into_iter().filter(|base| last[*base] == at && Some(*base) != overwritten) {
-            match placed[base] {
-                Some(Place { space: Space::Floats, start, len }) => floats.give(start..start + len),
-                Some(Place { space: Space::Ints, start, len }) => ints.give(start..start + len),
-                _ => {}
-            }
+            placed[base].into_iter().for_each(|place| arenas.give(place));
         }
         let once = is_constant(&node.op);
         steps.push(Step { node: step.node, work: step.work, reads, writes, scratch, in_place, bf16, once });
@@ -120,7 +152,8 @@ pub(super) fn place(
             placed[base.index()].map(|_| read(&graph, bases, &placed, ValueId(id)))
         })
         .collect();
-    Plan { graph, steps, places, floats: floats.len, ints: ints.len, most, copies, zeros }
+    let Arenas { floats, halves, ints } = arenas;
+    Plan { graph, steps, places, floats: floats.len, halves: halves.len, ints: ints.len, most, copies, zeros }
 }
 
 /// The part of its base's place that a value is.

@@ -29,7 +29,7 @@ impl Step {
     }
 }
 
-/// How many floats of an arena are values that are still needed, or a step's scratch.
+/// How many floats of the arenas are values that are still needed, or a step's scratch; two numbers of bf16 are one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Held {
     /// Index of the step that runs then.
@@ -45,8 +45,9 @@ pub struct Plan {
     pub places: Vec<Option<Place>>,
     /// Elements of the arenas.
     pub floats: usize,
+    pub halves: usize,
     pub ints: usize,
-    /// When the arena of floats holds most; it is larger by what lies free between values then.
+    /// When the arenas hold most, ids aside; they are larger by what lies free between values then.
     pub most: Held,
     /// Gradients that no step writes into the caller's arena: they are copied, from and to.
     pub copies: Vec<(Place, Place)>,

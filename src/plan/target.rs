@@ -8,16 +8,25 @@ pub struct Target {
     /// Elements that places of values begin at whole multiples of.
     pub alignment: usize,
     pub chains: ChainLimits,
-    /// Floats that the kernel of a node works in; the flag is [`Step::bf16`](super::Step::bf16).
-    pub scratch: fn(&Graph, ValueId, bool) -> usize,
+    /// Floats that the kernel of a node works in.
+    pub scratch: fn(&Graph, ValueId, Rounds) -> usize,
+}
+
+/// What of a step is rounded to bf16.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rounds {
+    /// Those of its products: [`Step::bf16`](super::Step::bf16).
+    pub operands: bool,
+    /// What it writes.
+    pub result: bool,
 }
 
 impl Target {
     /// Floats that a step which makes the value of `of` works in; chains need none.
-    pub(super) fn scratch_of(&self, graph: &Graph, work: &Work, of: ValueId, bf16: bool) -> usize {
+    pub(super) fn scratch_of(&self, graph: &Graph, work: &Work, of: ValueId, rounds: Rounds) -> usize {
         match work {
             Work::Chain(_) => 0,
-            Work::Op | Work::Product { .. } | Work::Attention { .. } => (self.scratch)(graph, work.kernel(of), bf16),
+            Work::Op | Work::Product { .. } | Work::Attention { .. } => (self.scratch)(graph, work.kernel(of), rounds),
         }
     }
 }

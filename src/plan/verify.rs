@@ -6,15 +6,16 @@
 //! to the target's limits and leave one value; products and attention are what they are said to be; heads lie within their
 //! values, and those written share no element. Of all steps in their order: each place that is read holds the value that is
 //! meant, in the first run and in those after it, where constants are no longer computed; results are there at the end; the
-//! gradient of each trained tensor is written, copied or zeroed once.
+//! gradient of each trained tensor is written, copied or zeroed once. What is stored in bf16, kernels write and read that can.
 
 use std::collections::BTreeMap;
 
 use super::arena::{Place, Space};
 use super::base::{Base, bases};
+use super::halves::{may_read, may_write};
 use super::heads::{Heads, are_apart};
 use super::step::{Plan, Step};
-use super::target::Target;
+use super::target::{Rounds, Target};
 use super::work::{Chain, Instruction, Work, is_constant, is_element_wise, is_product, space_of};
 use crate::graph::{Graph, Layout, TensorKind, ValueId};
 use crate::op::{Op, Type, shape};
@@ -58,6 +59,7 @@ fn check_places(plan: &Plan, layout: &Layout, target: &Target, step: &Step) -> C
             Space::Params => layout.total_len,
             Space::Gradients => layout.trained_len,
             Space::Floats => plan.floats,
+            Space::Halves => plan.halves,
             Space::Ints => plan.ints,
         };
         place.start.checked_add(place.len).is_some_and(|end| end <= len)
@@ -66,18 +68,25 @@ fn check_places(plan: &Plan, layout: &Layout, target: &Target, step: &Step) -> C
         let is_ids = space_of(graph, id) == Space::Ints;
         place.len == graph.node(id).ty.elements() && (place.space == Space::Ints) == is_ids && !place.is_empty()
     };
-    let is_aligned = |place: &Place| {
-        matches!(place.space, Space::Params | Space::Gradients) || place.start.is_multiple_of(target.alignment)
+    let is_aligned = |place: &Place| match place.space {
+        Space::Params | Space::Gradients => true,
+        Space::Floats | Space::Ints => place.start.is_multiple_of(target.alignment),
+        Space::Halves => place.start.is_multiple_of(2 * target.alignment),
     };
     let values = step.work.reads(graph, step.node);
     ensure(values.len() == step.reads.len(), || format!("{} places for {} reads", step.reads.len(), values.len()))?;
-    for (place, id) in step.reads.iter().zip(&values) {
+    for (i, (place, id)) in step.reads.iter().zip(&values).enumerate() {
         ensure(fits(place) && holds(place, *id), || format!("reads %{} from {place}", id.0))?;
+        let widens = place.space != Space::Halves || may_read(graph, &step.work, step.node, step.bf16, i);
+        ensure(widens, || format!("takes no bf16 for operand {i}, which lies in {place}"))?;
     }
     let writes = &step.writes;
-    let may_write = writes.space != Space::Params && fits(writes) && is_aligned(writes);
-    ensure(may_write && holds(writes, step.node), || format!("writes {} values to {writes}", writes.len))?;
-    let (scratch, needed) = (&step.scratch, target.scratch_of(graph, &step.work, step.node, step.bf16));
+    let fitting = writes.space != Space::Params && fits(writes) && is_aligned(writes);
+    ensure(fitting && holds(writes, step.node), || format!("writes {} values to {writes}", writes.len))?;
+    let rounds = Rounds { operands: step.bf16, result: writes.space == Space::Halves };
+    let narrows = step.in_place.is_none() && may_write(graph, &step.work, step.node, step.bf16);
+    ensure(!rounds.result || narrows, || format!("makes no bf16 for {writes}"))?;
+    let (scratch, needed) = (&step.scratch, target.scratch_of(graph, &step.work, step.node, rounds));
     let may_work = scratch.space == Space::Floats && fits(scratch) && (needed == 0 || is_aligned(scratch));
     ensure(may_work && scratch.len == needed, || format!("works in {scratch}, needs {needed}"))?;
     for (i, read) in step.reads.iter().enumerate() {
@@ -191,7 +200,7 @@ struct Contents<'a> {
     bases: &'a [Base],
     /// Of each arena, by first element: the end, whose value it is, and from which element of it on. Parts of values that others
     /// have written over are cut away.
-    held: [BTreeMap<usize, (usize, ValueId, usize)>; 3],
+    held: [BTreeMap<usize, (usize, ValueId, usize)>; 4],
 }
 
 impl<'a> Contents<'a> {
@@ -206,6 +215,7 @@ impl<'a> Contents<'a> {
             Space::Gradients => Some(&mut self.held[0]),
             Space::Floats => Some(&mut self.held[1]),
             Space::Ints => Some(&mut self.held[2]),
+            Space::Halves => Some(&mut self.held[3]),
         }
     }
 

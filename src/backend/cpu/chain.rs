@@ -6,6 +6,7 @@
 use super::memory::Views;
 use super::real::Real;
 use super::share;
+use super::stored::{Numbers, NumbersMut, Stored, bf16};
 use crate::op::Op;
 use crate::plan::{Chain, ChainLimits, Instruction, Pattern};
 use crate::wide::wide;
@@ -22,7 +23,7 @@ const SLOTS: usize = LIMITS.depth + 1;
 #[derive(Clone, Copy)]
 struct Stream<'a, E> {
     /// `None`: where the chain writes.
-    data: Option<&'a [E]>,
+    data: Option<Numbers<'a, E>>,
     pattern: Option<Pattern>,
 }
 
@@ -31,7 +32,20 @@ pub(super) fn run<E: Real>(chain: &Chain, views: Views<E>) {
     for (i, (stream, operand)) in streams.iter_mut().zip(&chain.operands).enumerate() {
         *stream = Stream { data: views.apart(i), pattern: operand.pattern };
     }
-    share::pieces(views.out, 1, |start, out| piece(&chain.code, &streams, start, out));
+    let code = &chain.code;
+    match NumbersMut::of(views.out, views.out_halves) {
+        NumbersMut::Full(out) => share::pieces(out, 1, |start, out| compute(code, &streams, start, out)),
+        NumbersMut::Halves(out) => share::pieces(out, 1, |start, out| {
+            E::with_runs((SLOTS + 1) * RUN, |runs| {
+                let (run, slots) = runs.split_at_mut(RUN);
+                for (i, out) in out.chunks_mut(RUN).enumerate() {
+                    let run = &mut run[..out.len()];
+                    piece(code, &streams, start + i * RUN, run, slots);
+                    store(run, out);
+                }
+            });
+        }),
+    }
 }
 
 /// What becomes of a part of a product: a chain whose operand `product` lies where it writes. `others` gives its other operands,
@@ -39,18 +53,27 @@ pub(super) fn run<E: Real>(chain: &Chain, views: Views<E>) {
 pub(super) fn finish<'a, E: Real>(
     chain: &'a Chain,
     product: usize,
-    others: impl Fn(usize) -> &'a [E],
+    others: impl Fn(usize) -> Numbers<'a, E>,
 ) -> impl Fn(usize, &mut [E]) + Sync + 'a {
     let mut streams = [Stream { data: None, pattern: None }; LIMITS.operands];
     for (i, (stream, operand)) in streams.iter_mut().zip(&chain.operands).enumerate().filter(|(i, _)| *i != product) {
         *stream = Stream { data: Some(others(i - usize::from(i > product))), pattern: operand.pattern };
     }
-    move |start, out| piece(&chain.code, &streams, start, out)
+    move |start, out| compute(&chain.code, &streams, start, out)
+}
+
+fn compute<E: Real>(code: &[Instruction], streams: &[Stream<E>], start: usize, out: &mut [E]) {
+    E::with_runs(SLOTS * RUN, |slots| piece(code, streams, start, out, slots));
 }
 
 wide! {
-    fn piece<E: Real>(code: &[Instruction], streams: &[Stream<E>], start: usize, out: &mut [E]) {
-        let mut slots = Slots { runs: [[E::ZERO; RUN]; SLOTS], taken: [false; SLOTS] };
+    fn store<E: Real>(run: &[E], out: &mut [bf16]) {
+        out.iter_mut().zip(run).for_each(|(out, value)| *out = bf16::narrow(*value));
+    }
+
+    fn piece<E: Real>(code: &[Instruction], streams: &[Stream<E>], start: usize, out: &mut [E], slots: &mut [E]) {
+        let (runs, _) = slots.as_chunks_mut::<RUN>();
+        let mut slots = Slots { runs, taken: [false; SLOTS] };
         for (i, out) in out.chunks_mut(RUN).enumerate() {
             slots.taken = [false; SLOTS];
             let mut stack = [Value::One(E::ZERO); LIMITS.depth];
@@ -98,8 +121,8 @@ enum Operand<'a, E> {
     One(E),
 }
 
-struct Slots<E> {
-    runs: [[E; RUN]; SLOTS],
+struct Slots<'r, E> {
+    runs: &'r mut [[E; RUN]],
     taken: [bool; SLOTS],
 }
 
@@ -109,7 +132,7 @@ struct Others<'s, E> {
     high: &'s [[E; RUN]],
 }
 
-impl<E: Real> Slots<E> {
+impl<E: Real> Slots<'_, E> {
     #[inline(always)]
     fn take(&mut self) -> usize {
         let free = self.taken.iter().position(|taken| !taken).expect("there is a slot more than values on the stack");
@@ -142,8 +165,16 @@ impl<E: Real> Slots<E> {
                 self.runs[slot][..out.len()].copy_from_slice(out);
                 return Value::Slot(slot);
             }
-            (Some(data), None) => return Value::Run(&data[start..end]),
-            (Some(data), Some(Pattern { each, period })) => (data, each, period),
+            (Some(Numbers::Full(data)), None) => return Value::Run(&data[start..end]),
+            (Some(Numbers::Halves(data)), None) => {
+                let slot = self.take();
+                for (to, from) in self.runs[slot].iter_mut().zip(&data[start..end]) {
+                    *to = from.widen();
+                }
+                return Value::Slot(slot);
+            }
+            (Some(Numbers::Halves(_)), Some(_)) => unreachable!("what is repeated is stored in full"),
+            (Some(Numbers::Full(data)), Some(Pattern { each, period })) => (data, each, period),
         };
         let row = start / each % period;
         if each == 1 && row + out.len() <= period {

@@ -66,7 +66,7 @@ impl Sizes {
         let (window, area, channels) = (self.window(), self.area(), self.out_per_group());
         let products =
             [((channels, window, area), false), ((window, channels, area), true), ((channels, area, window), false)];
-        let room = products.map(|(sizes, transposed)| product::scratch(sizes, transposed || self.bf16));
+        let room = products.map(|(sizes, transposed)| product::scratch(sizes, transposed || self.bf16, false));
         window * area + room.into_iter().max().unwrap_or(0)
     }
 
@@ -122,7 +122,15 @@ pub(super) fn forward<E: Real>(x: &[E], weight: &[E], bias: Option<&[E]>, out: &
             sizes.windows(&x[i * plane..(i + 1) * plane], windows);
             let weight = Matrix::rows(&weight[group * per_group * window..], window);
             let windows = Matrix::rows(&*windows, area);
-            multiply(out, (per_group, window, area), weight, windows, &sizes.how(area), Threads::One, room);
+            multiply(
+                (&mut *out).into(),
+                (per_group, window, area),
+                weight,
+                windows,
+                &sizes.how(area),
+                Threads::One,
+                room,
+            );
         });
         if let Some(bias) = bias {
             for (out, bias) in out.chunks_exact_mut(area).zip(&bias[group * per_group..]) {
@@ -140,7 +148,15 @@ pub(super) fn input_grad<E: Real>(g: &[E], weight: &[E], out: &mut [E], sizes: S
             let (windows, room) = room.split_at_mut(window * area);
             let weight = Matrix::rows(&weight[i % sizes.groups * per_group * window..], window).transposed();
             let g = Matrix::rows(&g[i * per_group * area..(i + 1) * per_group * area], area);
-            multiply(windows, (window, per_group, area), weight, g, &sizes.how(area), Threads::One, room);
+            multiply(
+                (&mut *windows).into(),
+                (window, per_group, area),
+                weight,
+                g,
+                &sizes.how(area),
+                Threads::One,
+                room,
+            );
             out.fill(E::ZERO);
             sizes.each(|from, to| out[to] += windows[from]);
         });
@@ -160,7 +176,7 @@ pub(super) fn weight_grad<E: Real>(g: &[E], x: &[E], out: &mut [E], sizes: Sizes
                 let g = Matrix::rows(&g[i * per_group * area..(i + 1) * per_group * area], area);
                 let windows = Matrix::rows(&*windows, area).transposed();
                 let how = How { add: sample > 0, ..sizes.how(window) };
-                multiply(out, (per_group, area, window), g, windows, &how, Threads::One, room);
+                multiply((&mut *out).into(), (per_group, area, window), g, windows, &how, Threads::One, room);
             }
         });
     });

@@ -3,22 +3,46 @@
 
 use std::marker::PhantomData;
 
-use crate::plan::{Place, Space, Step};
+use half::slice::HalfBitsSliceExt;
+
+use super::aligned::Aligned;
+use super::stored::{Numbers, bf16};
+use crate::plan::{Place, Plan, Space, Step};
+use crate::tensor::Element;
+
+/// What the values of a run lie in.
+pub(super) struct Arenas<E> {
+    floats: Aligned<E>,
+    /// Bits of numbers of bf16.
+    halves: Aligned<u16>,
+    ints: Aligned<i64>,
+}
+
+/// Elements of arenas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sizes {
+    floats: usize,
+    halves: usize,
+    ints: usize,
+}
 
 /// Arenas by their first element. What they point to is borrowed for `'m`.
 pub(super) struct Memory<'m, E> {
     params: (*const E, usize),
     gradients: (*mut E, usize),
     floats: (*mut E, usize),
+    halves: (*mut bf16, usize),
     ints: (*mut i64, usize),
-    borrowed: PhantomData<(&'m [E], &'m mut [E], &'m mut [i64])>,
+    borrowed: PhantomData<(&'m [E], &'m mut [E], &'m mut [bf16], &'m mut [i64])>,
 }
 
 /// The places of one step, in the arenas.
 pub(super) struct Views<'v, E> {
-    /// Empty where the step writes ids.
+    /// Empty where the step writes ids, or in bf16.
     pub out: &'v mut [E],
-    /// Empty where the step writes floats.
+    /// Empty where the step writes ids, or floats.
+    pub out_halves: &'v mut [bf16],
+    /// Empty where the step writes numbers.
     pub out_ids: &'v mut [i64],
     pub scratch: &'v mut [E],
     reads: &'v [Place],
@@ -26,12 +50,54 @@ pub(super) struct Views<'v, E> {
     memory: &'v Memory<'v, E>,
 }
 
+impl<E: Element> Arenas<E> {
+    pub fn new(sizes: Sizes) -> Self {
+        Arenas {
+            floats: Aligned::new(E::ZERO, sizes.floats),
+            halves: Aligned::new(0, sizes.halves),
+            ints: Aligned::new(0, sizes.ints),
+        }
+    }
+
+    /// Of nothing.
+    pub fn empty() -> Self {
+        Arenas::new(Sizes { floats: 0, halves: 0, ints: 0 })
+    }
+
+    pub fn sizes(&self) -> Sizes {
+        Sizes { floats: self.floats.len(), halves: self.halves.len(), ints: self.ints.len() }
+    }
+}
+
+impl Sizes {
+    pub fn of(plan: &Plan) -> Self {
+        Sizes { floats: plan.floats, halves: plan.halves, ints: plan.ints }
+    }
+
+    /// Those, or what `other` has more.
+    pub fn or_more(self, other: Sizes) -> Self {
+        Sizes {
+            floats: self.floats.max(other.floats),
+            halves: self.halves.max(other.halves),
+            ints: self.ints.max(other.ints),
+        }
+    }
+
+    pub fn bytes<E>(self) -> usize {
+        let parts = [(self.floats, size_of::<E>()), (self.halves, size_of::<bf16>()), (self.ints, size_of::<i64>())];
+        parts.iter().fold(0, |sum: usize, (len, size)| sum.saturating_add(len.saturating_mul(*size)))
+    }
+}
+
 impl<'m, E> Memory<'m, E> {
-    pub fn new(params: &'m [E], gradients: &'m mut [E], floats: &'m mut [E], ints: &'m mut [i64]) -> Self {
+    pub fn new(params: &'m [E], gradients: &'m mut [E], arenas: &'m mut Arenas<E>) -> Self {
+        let Arenas { floats, halves, ints } = arenas;
+        let halves: &mut [bf16] = halves.reinterpret_cast_mut();
         Memory {
             params: (params.as_ptr(), params.len()),
             gradients: (gradients.as_mut_ptr(), gradients.len()),
             floats: (floats.as_mut_ptr(), floats.len()),
+            halves: (halves.as_mut_ptr(), halves.len()),
             ints: (ints.as_mut_ptr(), ints.len()),
             borrowed: PhantomData,
         }
@@ -42,14 +108,20 @@ impl<'m, E> Memory<'m, E> {
             Space::Params => self.params,
             Space::Gradients => (self.gradients.0.cast_const(), self.gradients.1),
             Space::Floats => (self.floats.0.cast_const(), self.floats.1),
-            Space::Ints => panic!("ids stand where floats are wanted"),
+            Space::Halves | Space::Ints => panic!("{place} holds no floats"),
         };
         assert!(place.start + place.len <= len, "{place} lies outside its arena of {len}");
         first.wrapping_add(place.start)
     }
 
+    fn halves_at(&self, place: Place) -> *mut bf16 {
+        assert!(place.space == Space::Halves, "{place} holds no numbers of bf16");
+        assert!(place.start + place.len <= self.halves.1, "{place} lies outside its arena of {}", self.halves.1);
+        self.halves.0.wrapping_add(place.start)
+    }
+
     fn ids_at(&self, place: Place) -> *mut i64 {
-        assert!(place.space == Space::Ints, "floats stand where ids are wanted");
+        assert!(place.space == Space::Ints, "{place} holds no ids");
         assert!(place.start + place.len <= self.ints.1, "{place} lies outside its arena of {}", self.ints.1);
         self.ints.0.wrapping_add(place.start)
     }
@@ -66,6 +138,15 @@ impl<'m, E> Memory<'m, E> {
         unsafe { std::slice::from_raw_parts(self.floats_at(place), place.len) }
     }
 
+    /// The numbers of a place, however they are stored.
+    pub fn numbers(&self, place: Place) -> Numbers<'_, E> {
+        match place.space {
+            // SAFETY: as in `floats`, by `halves_at`.
+            Space::Halves => Numbers::Halves(unsafe { std::slice::from_raw_parts(self.halves_at(place), place.len) }),
+            _ => Numbers::Full(self.floats(place)),
+        }
+    }
+
     pub fn ids(&self, place: Place) -> &[i64] {
         // SAFETY: as in `floats`.
         unsafe { std::slice::from_raw_parts(self.ids_at(place), place.len) }
@@ -80,19 +161,22 @@ impl<'m, E> Memory<'m, E> {
             assert!(!read.overlaps(&step.scratch), "a step works in {} and reads {read}", step.scratch);
         }
         assert!(!step.scratch.overlaps(&step.writes), "a step works in {} and writes it", step.scratch);
-        let nothing = Place { space: Space::Floats, start: 0, len: 0 };
-        let (out, ids) = match step.writes.space {
-            Space::Ints => (nothing, step.writes),
-            _ => (step.writes, Place { space: Space::Ints, start: 0, len: 0 }),
-        };
-        let (out_at, ids_at, scratch_at) =
-            (self.floats_at_mut(out), self.ids_at(ids), self.floats_at_mut(step.scratch));
-        // SAFETY: all three were checked to lie within arenas that `self` holds mutably, and above not to overlap; `views`
-        // holds `self` mutably for as long as they live. Reads go through `Views::floats`, which gives out no place that was
+        let nothing = |space| Place { space, start: 0, len: 0 };
+        let [mut out, mut halves, mut ids] = [Space::Floats, Space::Halves, Space::Ints].map(nothing);
+        *match step.writes.space {
+            Space::Params | Space::Gradients | Space::Floats => &mut out,
+            Space::Halves => &mut halves,
+            Space::Ints => &mut ids,
+        } = step.writes;
+        let (out_at, halves_at, ids_at, scratch_at) =
+            (self.floats_at_mut(out), self.halves_at(halves), self.ids_at(ids), self.floats_at_mut(step.scratch));
+        // SAFETY: all four were checked to lie within arenas that `self` holds mutably, and above not to overlap; `views`
+        // holds `self` mutably for as long as they live. Reads go through `Memory::numbers`, which gives out no place that was
         // found to overlap one of them.
         unsafe {
             Views {
                 out: std::slice::from_raw_parts_mut(out_at, out.len),
+                out_halves: std::slice::from_raw_parts_mut(halves_at, halves.len),
                 out_ids: std::slice::from_raw_parts_mut(ids_at, ids.len),
                 scratch: std::slice::from_raw_parts_mut(scratch_at, step.scratch.len),
                 reads: &step.reads,
@@ -125,13 +209,19 @@ impl<'m, E> Memory<'m, E> {
 
 impl<'v, E> Views<'v, E> {
     /// Operand `i`; `None` where it lies where the step writes, and is there still.
-    pub fn apart(&self, i: usize) -> Option<&'v [E]> {
-        (self.in_place != Some(i)).then(|| self.memory.floats(self.reads[i]))
+    pub fn apart(&self, i: usize) -> Option<Numbers<'v, E>> {
+        (self.in_place != Some(i)).then(|| self.memory.numbers(self.reads[i]))
     }
 
-    /// Operand `i` of a step that does not work in place.
-    pub fn read(&self, i: usize) -> &'v [E] {
+    /// Operand `i` of a step that does not work in place, however it is stored.
+    pub fn numbers(&self, i: usize) -> Numbers<'v, E> {
         self.apart(i).expect("only element-wise steps write over an operand")
+    }
+
+    /// Operand `i` of a step that does not work in place, stored in full.
+    pub fn read(&self, i: usize) -> &'v [E] {
+        assert!(self.in_place != Some(i), "only element-wise steps write over an operand");
+        self.memory.floats(self.reads[i])
     }
 
     pub fn ids(&self, i: usize) -> &'v [i64] {
@@ -162,13 +252,13 @@ mod tests {
 
     const NOTHING: Place = Place { space: Space::Floats, start: 0, len: 0 };
 
-    /// Calls `work` on arenas of 4 parameters (1, 2, 3, 4), 4 gradients and 8 floats of 0, and 4 ids, and gives what is left in all
-    /// but the parameters.
+    /// Calls `work` on arenas of 4 parameters (1, 2, 3, 4), 4 gradients, 8 floats and 4 numbers of bf16 that are 0, and 4 ids, and gives
+    /// what is left in those of gradients, floats and ids.
     fn on_arenas(work: impl FnOnce(&mut Memory<f32>)) -> (Vec<f32>, Vec<f32>, Vec<i64>) {
         let params = [1.0, 2.0, 3.0, 4.0];
-        let (mut gradients, mut floats, mut ints) = (vec![0.0; 4], vec![0.0; 8], vec![0; 4]);
-        work(&mut Memory::new(&params, &mut gradients, &mut floats, &mut ints));
-        (gradients, floats, ints)
+        let (mut gradients, mut arenas) = (vec![0.0; 4], Arenas::new(Sizes { floats: 8, halves: 4, ints: 4 }));
+        work(&mut Memory::new(&params, &mut gradients, &mut arenas));
+        (gradients, arenas.floats.to_vec(), arenas.ints.to_vec())
     }
 
     /// Two reads, a result and scratch in one arena and beside it, all alive at once.
@@ -212,11 +302,28 @@ mod tests {
             let square = step(&[at, place(Space::Params, 0, 3)], at, NOTHING, Some(0));
             let views = memory.views(&square);
             assert!(views.apart(0).is_none());
-            let other = views.apart(1).expect("it lies apart");
+            let Some(Numbers::Full(other)) = views.apart(1) else { panic!("it lies apart, in full") };
             views.out.iter_mut().zip(other).for_each(|(out, x)| *out *= *x);
             memory.copy(at, place(Space::Floats, 5, 3));
         });
         assert_eq!(floats, [0.0, 0.0, 2.0, 4.0, 6.0, 2.0, 4.0, 6.0]);
+    }
+
+    /// Written by one step, read by the next.
+    #[test]
+    fn numbers_of_bf16_lie_in_an_arena_of_their_own() {
+        let (_, floats, _) = on_arenas(|memory| {
+            let narrowed = step(&[place(Space::Params, 0, 3)], place(Space::Halves, 1, 3), NOTHING, None);
+            let views = memory.views(&narrowed);
+            assert!(views.out.is_empty() && views.out_ids.is_empty());
+            let from = views.read(0);
+            views.out_halves.iter_mut().zip(from).for_each(|(out, x)| *out = bf16::from_f32(*x * 0.5));
+            let widened = step(&[place(Space::Halves, 2, 2)], place(Space::Floats, 4, 2), NOTHING, None);
+            let views = memory.views(&widened);
+            let Numbers::Halves(from) = views.numbers(0) else { panic!("they lie in bf16") };
+            views.out.iter_mut().zip(from).for_each(|(out, x)| *out = x.to_f32());
+        });
+        assert_eq!(floats, [0.0, 0.0, 0.0, 0.0, 1.0, 1.5, 0.0, 0.0]);
     }
 
     /// What a step may not be: all are refused before a slice of them is made.
@@ -229,6 +336,7 @@ mod tests {
             step(&[low], place(Space::Floats, 4, 2), high, None),
             step(&[], low, high, None),
             step(&[], place(Space::Floats, 6, 3), NOTHING, None),
+            step(&[], place(Space::Halves, 2, 3), NOTHING, None),
             step(&[], place(Space::Params, 0, 1), NOTHING, None),
             step(&[], place(Space::Gradients, 4, 1), NOTHING, None),
         ] {

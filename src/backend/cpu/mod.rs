@@ -9,6 +9,7 @@
 //! several threads, [`product`] and the calls that [`crate::wide`] makes, and nothing else. What they rely on of a plan,
 //! [`plan::verify`] has checked before it is run.
 
+mod aligned;
 mod attention;
 mod chain;
 mod conv;
@@ -26,6 +27,7 @@ mod rows;
 mod scratch;
 mod share;
 mod step;
+mod stored;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -42,7 +44,7 @@ use crate::op::{DType, Op};
 use crate::plan::{self, Plan, Space, Step, Target, Work};
 use crate::ranks::Ranks;
 use crate::tensor::{Filling, HostTensor, Inputs, OutputValue, Values, ValuesMut};
-use memory::{Memory, Views};
+use memory::{Arenas, Memory, Sizes, Views};
 use step::Prepared;
 
 /// Graphs that are kept planned: training, which is three where micro-batches are accumulated, evaluation, pictures, and two
@@ -54,13 +56,12 @@ const SUMMED: usize = 1 << 22;
 
 /// Runs graphs on the CPU.
 ///
-/// All plans share one pair of arenas: what a plan leaves there, only values that no input changes, is made anew after another
+/// All plans share the same arenas: what a plan leaves there, only values that no input changes, is made anew after another
 /// has run.
 pub struct Cpu<E> {
     /// The one used last comes last.
     planned: Vec<Planned>,
-    floats: Vec<E>,
-    ints: Vec<i64>,
+    arenas: Arenas<E>,
     /// Number of the plan whose values that no input changes are in the arenas.
     constants_of: Option<u64>,
     /// Plans made so far.
@@ -78,8 +79,7 @@ pub fn cpu<E: Real>(ranks: Arc<dyn Ranks>) -> Box<dyn Backend<E>> {
         ranks,
         sent: Vec::new(),
         planned: Vec::new(),
-        floats: Vec::new(),
-        ints: Vec::new(),
+        arenas: Arenas::empty(),
         constants_of: None,
         made: 0,
         times: None,
@@ -113,10 +113,10 @@ impl<E: Real> Cpu<E> {
             self.planned[at..].rotate_left(1);
             // The arenas are gone after one was planned that they could not be made large enough for.
             let plan = &self.planned[self.planned.len() - 1].plan;
-            return make_room(plan, &mut self.floats, &mut self.ints, &mut self.constants_of);
+            return make_room(plan, &mut self.arenas, &mut self.constants_of);
         }
-        let plan = plan::lower(graph, layout, request, &TARGET)?;
-        make_room(&plan, &mut self.floats, &mut self.ints, &mut self.constants_of)?;
+        let plan = lowered::<E>(graph, layout, request)?;
+        make_room(&plan, &mut self.arenas, &mut self.constants_of)?;
         if self.planned.len() == PLANS {
             self.planned.remove(0);
         }
@@ -135,32 +135,34 @@ impl<E: Real> Cpu<E> {
 
 /// Arenas that are large enough for `plan` too. An error where the system has less memory than they and its threads take: once
 /// a step is under way, what cannot be had ends the process.
-fn make_room<E: Real>(
-    plan: &Plan,
-    floats: &mut Vec<E>,
-    ints: &mut Vec<i64>,
-    constants_of: &mut Option<u64>,
-) -> Result<(), BackendError> {
-    if plan.floats <= floats.len() && plan.ints <= ints.len() {
+fn make_room<E: Real>(plan: &Plan, arenas: &mut Arenas<E>, constants_of: &mut Option<u64>) -> Result<(), BackendError> {
+    let (there, needed) = (arenas.sizes(), Sizes::of(plan));
+    let sizes = there.or_more(needed);
+    if sizes == there {
         return Ok(());
     }
-    let (need_floats, need_ints) = (plan.floats.max(floats.len()), plan.ints.max(ints.len()));
     // Nothing in them is needed any more, and there may be no memory for old and new ones at once.
-    (*floats, *ints, *constants_of) = (Vec::new(), Vec::new(), None);
-    let bytes = bytes::<E>(plan, need_floats, need_ints);
+    (*arenas, *constants_of) = (Arenas::empty(), None);
+    let bytes = bytes::<E>(plan, sizes);
     // Asked for at once, and given back: a system that promises more than it has does so for each part alone.
     if Vec::<u8>::new().try_reserve_exact(bytes).is_err() {
         return Err(BackendError::Memory { needed: format!("{:.1} GB", bytes as f64 / 1e9) });
     }
-    (*floats, *ints) = (vec![E::ZERO; need_floats], vec![0; need_ints]);
+    *arenas = Arenas::new(sizes);
     Ok(())
 }
 
-/// Bytes of arenas of so many floats and ids, and of what the threads work in as they run `plan`.
-fn bytes<E: Real>(plan: &Plan, floats: usize, ints: usize) -> usize {
+/// Bytes of arenas, and of what the threads work in as they run `plan`.
+fn bytes<E: Real>(plan: &Plan, arenas: Sizes) -> usize {
     let room = plan.steps.iter().map(|step| step::room(&plan.graph, step)).max().unwrap_or(0);
-    let all = room.saturating_mul(rayon::current_num_threads()).saturating_add(floats);
-    all.saturating_mul(size_of::<E>()).saturating_add(ints.saturating_mul(size_of::<i64>()))
+    let rooms = room.saturating_mul(rayon::current_num_threads()).saturating_mul(size_of::<E>());
+    arenas.bytes::<E>().saturating_add(rooms)
+}
+
+/// The plan of a run in this precision, of which f64 rounds nothing.
+fn lowered<E: Real>(graph: &Graph, layout: &Layout, request: &Request) -> Result<Plan, plan::PlanError> {
+    let request = Request { bf16: request.bf16 && E::ROUNDS, ..request.clone() };
+    plan::lower(graph, layout, &request, &TARGET)
 }
 
 impl<E: Real> Backend<E> for Cpu<E> {
@@ -182,8 +184,8 @@ impl<E: Real> Backend<E> for Cpu<E> {
 
     fn footprint(&mut self, program: &Program) -> Result<Option<Footprint>, BackendError> {
         let values = |graph: &Graph, layout: &Layout, request: &Request| {
-            let plan = plan::lower(graph, layout, request, &TARGET)?;
-            Ok(bytes::<E>(&plan, plan.floats, plan.ints))
+            let plan = lowered::<E>(graph, layout, request)?;
+            Ok(bytes::<E>(&plan, Sizes::of(&plan)))
         };
         footprint::<E>(program, values).map(Some)
     }
@@ -252,7 +254,7 @@ impl<E: Real> Cpu<E> {
         self.constants_of = None;
         let Results { losses, total, monitors, updates, outputs, gradients } = results;
         gradients.resize(if request.gradients { layout.trained_len } else { 0 }, E::ZERO);
-        let mut memory = Memory::new(arena, gradients, &mut self.floats, &mut self.ints);
+        let mut memory = Memory::new(arena, gradients, &mut self.arenas);
         let plan = &planned.plan;
         for (step, prepared) in plan.steps.iter().zip(&planned.prepared) {
             if step.once && has_constants {
@@ -274,7 +276,7 @@ impl<E: Real> Cpu<E> {
             }
             if request.check_finite
                 && step.writes.space != Space::Ints
-                && let Some(bad) = memory.floats(step.writes).iter().find(|value| !value.is_finite())
+                && let Some(bad) = memory.numbers(step.writes).first_not_finite()
             {
                 return Err(place(format!("the first value that is not finite ({bad})")));
             }

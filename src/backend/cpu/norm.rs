@@ -8,14 +8,22 @@ use rayon::prelude::*;
 use super::real::Real;
 use super::reduce::{fold, sum};
 use super::share;
+use super::stored::{Numbers, NumbersMut, Stored};
 use crate::wide::wide;
 
 /// Weight and bias, or neither.
 type Affine<'a, E> = Option<(&'a [E], &'a [E])>;
 
-pub(super) fn layer_norm<E: Real>(x: &[E], affine: Affine<E>, out: &mut [E], width: usize, eps: f64) {
+pub(super) fn layer_norm<E: Real>(x: &[E], affine: Affine<E>, out: NumbersMut<E>, width: usize, eps: f64) {
+    match out {
+        NumbersMut::Full(out) => layer_norm_to(x, affine, out, width, eps),
+        NumbersMut::Halves(out) => layer_norm_to(x, affine, out, width, eps),
+    }
+}
+
+fn layer_norm_to<E: Real, T: Stored<E>>(x: &[E], affine: Affine<E>, out: &mut [T], width: usize, eps: f64) {
     share::pieces(out, width, |start, out| {
-        layer_norm_rows(&x[start..start + out.len()], affine, out, width, E::from_f64(eps));
+        layer_norm_rows::<E, T>(&x[start..start + out.len()], affine, out, width, E::from_f64(eps));
     });
 }
 
@@ -31,7 +39,22 @@ pub(super) fn layer_norm_grad_scratch(rows: usize, width: usize) -> usize {
 
 /// `out`: the gradients of x and, with a weight, those of weight and bias behind it.
 pub(super) fn layer_norm_grad<E: Real>(
-    (x, g): (&[E], &[E]),
+    (x, g): (&[E], Numbers<E>),
+    weight: Option<&[E]>,
+    out: &mut [E],
+    scratch: &mut [E],
+    width: usize,
+    eps: f64,
+) {
+    match g {
+        Numbers::Full(g) => layer_norm_grad_of(x, g, weight, out, scratch, width, eps),
+        Numbers::Halves(g) => layer_norm_grad_of(x, g, weight, out, scratch, width, eps),
+    }
+}
+
+fn layer_norm_grad_of<E: Real, T: Stored<E>>(
+    x: &[E],
+    g: &[T],
     weight: Option<&[E]>,
     out: &mut [E],
     scratch: &mut [E],
@@ -43,7 +66,7 @@ pub(super) fn layer_norm_grad<E: Real>(
     let Some(weight) = weight else {
         return share::pieces(to_x, width, |start, out| {
             let end = start + out.len();
-            layer_norm_grad_rows(&x[start..end], &g[start..end], None, out, &mut [], width, eps);
+            layer_norm_grad_rows::<E, T>(&x[start..end], &g[start..end], None, out, &mut [], width, eps);
         });
     };
     let piece = rows_per_sum(x.len() / width, width) * width;
@@ -51,7 +74,7 @@ pub(super) fn layer_norm_grad<E: Real>(
     jobs.for_each(|(i, (out, sums))| {
         let range = i * piece..i * piece + out.len();
         sums.fill(E::ZERO);
-        layer_norm_grad_rows(&x[range.clone()], &g[range], Some(weight), out, sums, width, eps);
+        layer_norm_grad_rows::<E, T>(&x[range.clone()], &g[range], Some(weight), out, sums, width, eps);
     });
     to_affine.fill(E::ZERO);
     for sums in scratch.chunks_exact(2 * width) {
@@ -69,32 +92,32 @@ fn moments<E: Real>(row: &[E], eps: E) -> (E, E) {
 }
 
 wide! {
-    fn layer_norm_rows<E: Real>(x: &[E], affine: Affine<E>, out: &mut [E], width: usize, eps: E) {
+    fn layer_norm_rows<E: Real, T: Stored<E>>(x: &[E], affine: Affine<E>, out: &mut [T], width: usize, eps: E) {
         for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
             let (mean, inverse) = moments(x, eps);
             match affine {
                 Some((weight, bias)) => {
                     for ((out, x), (w, b)) in out.iter_mut().zip(x).zip(weight.iter().zip(bias)) {
-                        *out = (*x - mean) * inverse * *w + *b;
+                        *out = T::narrow((*x - mean) * inverse * *w + *b);
                     }
                 }
-                None => out.iter_mut().zip(x).for_each(|(out, x)| *out = (*x - mean) * inverse),
+                None => out.iter_mut().zip(x).for_each(|(out, x)| *out = T::narrow((*x - mean) * inverse)),
             }
         }
     }
 
     /// With x̂ the normalised row and h = g·weight: (h − mean(h) − x̂·mean(h·x̂)) / deviation. Adds Σ g·x̂ and Σ g to the halves
     /// of `sums`.
-    fn layer_norm_grad_rows<E: Real>(
-        x: &[E], g: &[E], weight: Option<&[E]>, out: &mut [E], sums: &mut [E], width: usize, eps: E,
+    fn layer_norm_grad_rows<E: Real, T: Stored<E>>(
+        x: &[E], g: &[T], weight: Option<&[E]>, out: &mut [E], sums: &mut [E], width: usize, eps: E,
     ) {
         let count = E::from_f64(width as f64);
         let rows = x.chunks_exact(width).zip(g.chunks_exact(width));
         for ((x, g), out) in rows.zip(out.chunks_exact_mut(width)) {
             let (mean, inverse) = moments(x, eps);
             match weight {
-                Some(weight) => out.iter_mut().zip(g.iter().zip(weight)).for_each(|(h, (g, w))| *h = *g * *w),
-                None => out.copy_from_slice(g),
+                Some(weight) => out.iter_mut().zip(g.iter().zip(weight)).for_each(|(h, (g, w))| *h = g.widen() * *w),
+                None => out.iter_mut().zip(g).for_each(|(h, g)| *h = g.widen()),
             }
             let mean_h = sum(out) / count;
             let along = fold(out, x, |h, x| h * ((x - mean) * inverse)) / count;
@@ -105,8 +128,8 @@ wide! {
                 let (to_weight, to_bias) = sums.split_at_mut(width);
                 let both = to_weight.iter_mut().zip(to_bias);
                 for ((to_weight, to_bias), (g, x)) in both.zip(g.iter().zip(x)) {
-                    *to_weight += *g * ((*x - mean) * inverse);
-                    *to_bias += *g;
+                    *to_weight += g.widen() * ((*x - mean) * inverse);
+                    *to_bias += g.widen();
                 }
             }
         }

@@ -18,14 +18,15 @@ pub(super) fn product_rate<E: Real>(bf16: bool) -> f64 {
     let values = |step: usize| (0..SIZE * SIZE).map(|i| E::from_f64((i * step % 17) as f64 / 17.0)).collect::<Vec<E>>();
     let (a, b, mut out) = (values(3), values(5), vec![E::ZERO; SIZE * SIZE]);
     let sizes = (SIZE, SIZE, SIZE);
-    let mut room = vec![E::ZERO; product::scratch(sizes, bf16)];
+    let mut room = vec![E::ZERO; product::scratch(sizes, bf16, false)];
     let (mut best, begun) = (f64::INFINITY, Instant::now());
     for time in 0..TIMES {
         if time >= 2 && begun.elapsed() > TIME {
             break;
         }
         let start = Instant::now();
-        product::batched(&mut out, 1, sizes, (&a, false), (&b, false), (None, bf16), &mut room);
+        let operands = ((a[..].into(), false), (b[..].into(), false));
+        product::batched((&mut out[..]).into(), 1, sizes, operands.0, operands.1, (None, bf16), &mut room);
         best = best.min(start.elapsed().as_secs_f64());
         // Our own kernels are no measure of themselves.
         let start = Instant::now();

@@ -6,6 +6,8 @@ use super::product::Products;
 
 pub trait Real: Products {
     fn exp(self) -> Self;
+    /// Of what is 0 at most, for what is rounded to bf16.
+    fn coarse_exp(self) -> Self;
     fn ln(self) -> Self;
     fn abs(self) -> Self;
     fn tanh(self) -> Self;
@@ -64,6 +66,7 @@ real!(
     f32,
     normal: elementary::normal,
     exp: elementary::exp,
+    coarse_exp: elementary::coarse_exp,
     ln: elementary::ln,
     tanh: elementary::tanh,
     sigmoid: elementary::sigmoid
@@ -72,6 +75,7 @@ real!(
     f64,
     normal: normal,
     exp: f64::exp,
+    coarse_exp: f64::exp,
     ln: f64::ln,
     tanh: f64::tanh,
     sigmoid: |x: f64| 1.0 / (1.0 + (-x).exp())

@@ -2,6 +2,7 @@
 
 use super::real::Real;
 use super::share;
+use super::stored::{Numbers, Stored};
 use crate::wide::wide;
 
 /// Partial sums of a long sum, as many as f32 fit into a vector of AVX-512; added up as a tree.
@@ -19,7 +20,7 @@ pub(super) fn dot<E: Real>(a: &[E], b: &[E]) -> E {
 
 /// Σ term(aᵢ, bᵢ).
 #[inline(always)]
-pub(super) fn fold<E: Real>(a: &[E], b: &[E], term: impl Fn(E, E) -> E) -> E {
+pub(super) fn fold<E: Real, A: Copy, B: Copy>(a: &[A], b: &[B], term: impl Fn(A, B) -> E) -> E {
     let mut lanes = [E::ZERO; LANES];
     let (whole_a, whole_b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
     let (rest_a, rest_b) = (whole_a.remainder(), whole_b.remainder());
@@ -104,7 +105,14 @@ impl Sum {
         }
     }
 
-    pub fn run<E: Real>(&self, x: &[E], out: &mut [E], scratch: &mut [E]) {
+    pub fn run<E: Real>(&self, x: Numbers<E>, out: &mut [E], scratch: &mut [E]) {
+        match x {
+            Numbers::Full(x) => self.run_on(x, out, scratch),
+            Numbers::Halves(x) => self.run_on(x, out, scratch),
+        }
+    }
+
+    fn run_on<E: Real, T: Stored<E>>(&self, x: &[T], out: &mut [E], scratch: &mut [E]) {
         let (last, before) = self.runs.split_last().expect("a sum has a run");
         let first = before.first().map_or(0, |run| run.outer * run.inner);
         let (mut a, mut b) = scratch.split_at_mut(first);
@@ -120,7 +128,11 @@ impl Sum {
                 std::mem::swap(&mut a, &mut b);
             }
         }
-        last.sum(if from_x { x } else { &a[..last.outer * last.count * last.inner] }, out, self.factor);
+        if from_x {
+            last.sum(x, out, self.factor);
+        } else {
+            last.sum(&a[..last.outer * last.count * last.inner], out, self.factor);
+        }
     }
 }
 
@@ -128,14 +140,14 @@ impl Sum {
 const COLUMNS: usize = 256;
 
 impl Run {
-    fn sum<E: Real>(self, x: &[E], out: &mut [E], factor: f64) {
+    fn sum<E: Real, T: Stored<E>>(self, x: &[T], out: &mut [E], factor: f64) {
         let Run { outer, count, inner } = self;
         let factor = E::from_f64(factor);
         if inner == 1 {
             // Pieces of the result by what is read for them.
             let unit = share::rows_of(count);
             let piece = |start: usize, out: &mut [E]| {
-                of_rows(&x[start * count..(start + out.len()) * count], out, count, factor);
+                of_rows::<E, T>(&x[start * count..(start + out.len()) * count], out, count, factor);
             };
             if outer <= unit {
                 return piece(0, out);
@@ -145,7 +157,7 @@ impl Run {
         }
         let small = outer * count * inner <= share::PIECE;
         let one = |o: usize, column: usize, out: &mut [E]| {
-            of_columns(&x[o * count * inner..], out, column, count, inner, factor)
+            of_columns::<E, T>(&x[o * count * inner..], out, column, count, inner, factor)
         };
         if small {
             return out.chunks_exact_mut(inner).enumerate().for_each(|(o, out)| one(o, 0, out));
@@ -166,18 +178,18 @@ impl Run {
 
 wide! {
     /// The sum of each row of `count`.
-    fn of_rows<E: Real>(x: &[E], out: &mut [E], count: usize, factor: E) {
+    fn of_rows<E: Real, T: Stored<E>>(x: &[T], out: &mut [E], count: usize, factor: E) {
         for (x, out) in x.chunks_exact(count).zip(out) {
-            *out = sum(x) * factor;
+            *out = fold(x, x, |x, _| x.widen()) * factor;
         }
     }
 
     /// The sums of some columns of `count` rows of `inner`, from column `first` on.
-    fn of_columns<E: Real>(x: &[E], out: &mut [E], first: usize, count: usize, inner: usize, factor: E) {
+    fn of_columns<E: Real, T: Stored<E>>(x: &[T], out: &mut [E], first: usize, count: usize, inner: usize, factor: E) {
         out.fill(E::ZERO);
         for row in x.chunks_exact(inner).take(count) {
             for (sum, x) in out.iter_mut().zip(&row[first..]) {
-                *sum += *x;
+                *sum += x.widen();
             }
         }
         for sum in out {
@@ -195,11 +207,11 @@ mod tests {
         let x: Vec<f64> = (0..24).map(f64::from).collect();
         let sum = Sum::new(&[2, 3, 4], &[0, 2], false);
         let (mut out, mut scratch) = (vec![0.0; 3], vec![0.0; sum.scratch()]);
-        sum.run(&x, &mut out, &mut scratch);
+        sum.run(x[..].into(), &mut out, &mut scratch);
         assert_eq!(out, [60.0, 92.0, 124.0]);
         let sum = Sum::new(&[2, 2, 2, 3, 1], &[0, 2, 4], true);
         let (mut out, mut scratch) = (vec![0.0; 6], vec![0.0; sum.scratch()]);
-        sum.run(&x, &mut out, &mut scratch);
+        sum.run(x[..].into(), &mut out, &mut scratch);
         assert_eq!(out, [7.5, 8.5, 9.5, 13.5, 14.5, 15.5]);
     }
 }

@@ -77,12 +77,15 @@ pub(super) fn l2_normalize_grad<E: Real>(x: &[E], g: &[E], out: &mut [E], width:
 
 #[inline(always)]
 fn greatest<E: Real>(row: &[E]) -> E {
-    let mut lanes = [row[0]; LANES];
-    let chunks = row.chunks_exact(LANES);
+    let (chunks, rest) = row.as_chunks::<LANES>();
     let more = |a: E, b: E| if b > a { b } else { a };
-    lanes.iter_mut().zip(chunks.remainder()).for_each(|(lane, x)| *lane = more(*lane, *x));
+    // The last of a row are looked at once more, where they fill no vector.
+    let mut lanes = row.last_chunk::<LANES>().copied().unwrap_or([row[0]; LANES]);
     for chunk in chunks {
-        lanes.iter_mut().zip(chunk).for_each(|(lane, x)| *lane = more(*lane, *x));
+        lanes = std::array::from_fn(|i| more(lanes[i], chunk[i]));
+    }
+    if chunks.is_empty() {
+        lanes.iter_mut().zip(rest).for_each(|(lane, x)| *lane = more(*lane, *x));
     }
     let mut width = LANES;
     while width > 1 {
@@ -94,14 +97,14 @@ fn greatest<E: Real>(row: &[E]) -> E {
     lanes[0]
 }
 
-/// e^(x − top) of up to a vector's values, as one vector: of a row of 50 tokens the last two would else cost as much as all
+/// e^(x − top), by `exp`, of up to a vector's values, as one vector: of a row of 50 tokens the last two would else cost as much as all
 /// others. Those beyond are 0.
 #[inline(always)]
-fn exponentials<E: Real>(x: &[E], top: E) -> [E; LANES] {
+fn exponentials<E: Real>(x: &[E], top: E, exp: impl Fn(E) -> E) -> [E; LANES] {
     let mut values = [E::ZERO; LANES];
     let mut padded = [top; LANES];
     padded[..x.len()].copy_from_slice(x);
-    values.iter_mut().zip(padded).for_each(|(value, x)| *value = (x - top).exp());
+    values.iter_mut().zip(padded).for_each(|(value, x)| *value = exp(x - top));
     values[x.len()..].fill(E::ZERO);
     values
 }
@@ -111,7 +114,7 @@ fn exponentials<E: Real>(x: &[E], top: E) -> [E; LANES] {
 fn exponential_sum<E: Real>(row: &[E], top: E) -> E {
     let mut lanes = [E::ZERO; LANES];
     let chunks = row.chunks_exact(LANES);
-    let rest = exponentials(chunks.remainder(), top);
+    let rest = exponentials(chunks.remainder(), top, E::exp);
     for chunk in chunks {
         lanes.iter_mut().zip(chunk).for_each(|(lane, x)| *lane += (*x - top).exp());
     }
@@ -119,25 +122,46 @@ fn exponential_sum<E: Real>(row: &[E], top: E) -> E {
     total(lanes)
 }
 
+/// e^(x − the greatest), by `exp`, in place, and their sum.
+#[inline(always)]
+fn exponentiate<E: Real>(row: &mut [E], exp: impl Fn(E) -> E) -> E {
+    let top = greatest(row);
+    let mut lanes = [E::ZERO; LANES];
+    let mut chunks = row.chunks_exact_mut(LANES);
+    for chunk in &mut chunks {
+        for (lane, x) in lanes.iter_mut().zip(chunk) {
+            *x = exp(*x - top);
+            *lane += *x;
+        }
+    }
+    let rest = chunks.into_remainder();
+    let values = exponentials(rest, top, exp);
+    rest.copy_from_slice(&values[..rest.len()]);
+    lanes.iter_mut().zip(values).for_each(|(lane, value)| *lane += value);
+    total(lanes)
+}
+
 wide! {
     /// In place.
     pub(super) fn softmax_rows<E: Real>(rows: &mut [E], width: usize) {
         for row in rows.chunks_exact_mut(width) {
-            let top = greatest(row);
-            let mut lanes = [E::ZERO; LANES];
-            let mut chunks = row.chunks_exact_mut(LANES);
-            for chunk in &mut chunks {
-                for (lane, x) in lanes.iter_mut().zip(chunk) {
-                    *x = (*x - top).exp();
-                    *lane += *x;
-                }
-            }
-            let rest = chunks.into_remainder();
-            let values = exponentials(rest, top);
-            rest.copy_from_slice(&values[..rest.len()]);
-            lanes.iter_mut().zip(values).for_each(|(lane, value)| *lane += value);
-            let share = E::ONE / total(lanes);
+            let share = E::ONE / exponentiate(row, E::exp);
             row.iter_mut().for_each(|x| *x = *x * share);
+        }
+    }
+
+    /// Softmax in place, but for what each row is to be multiplied with, which `shares` gets; `coarse` where the values are rounded
+    /// to bf16.
+    pub(super) fn exponential_rows<E: Real>(rows: &mut [E], width: usize, shares: &mut [E], coarse: bool) {
+        for (row, share) in rows.chunks_exact_mut(width).zip(shares) {
+            *share = E::ONE / if coarse { exponentiate(row, E::coarse_exp) } else { exponentiate(row, E::exp) };
+        }
+    }
+
+    /// Each row by a number of its own.
+    pub(super) fn scale_rows<E: Real>(rows: &mut [E], width: usize, by: &[E]) {
+        for (row, by) in rows.chunks_exact_mut(width).zip(by) {
+            row.iter_mut().for_each(|x| *x = *x * *by);
         }
     }
 

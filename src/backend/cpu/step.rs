@@ -5,10 +5,11 @@ use super::memory::Views;
 use super::moves::{self, Strided};
 use super::real::Real;
 use super::reduce::Sum;
+use super::stored::NumbersMut;
 use super::{attention, chain, conv, factor, ids, norm, product, rows};
 use crate::graph::{Graph, Node, ValueId};
 use crate::op::{Op, interpolate};
-use crate::plan::{Heads, Step, Work};
+use crate::plan::{Heads, Rounds, Space, Step, Work};
 
 /// What is worked out of a step once, when it is planned.
 pub(super) enum Prepared {
@@ -43,8 +44,8 @@ pub(super) fn prepare(graph: &Graph, step: &Step) -> Prepared {
     }
 }
 
-/// Floats that the kernel of a node works in, where products round to bf16 or not.
-pub(super) fn scratch(graph: &Graph, id: ValueId, bf16: bool) -> usize {
+/// Floats that the kernel of a node works in.
+pub(super) fn scratch(graph: &Graph, id: ValueId, rounds: Rounds) -> usize {
     let node = graph.node(id);
     let shape = |i: usize| graph.node(node.inputs[i]).ty.shape.as_slice();
     let width = |i: usize| shape(i).last().copied().unwrap_or(1);
@@ -58,7 +59,8 @@ pub(super) fn scratch(graph: &Graph, id: ValueId, bf16: bool) -> usize {
         Op::LogDet | Op::LogDetGrad => shape(0).iter().product(),
         Op::Linear | Op::Matmul { .. } | Op::TransposedMatmul => {
             let (batch, sizes) = product_sizes(graph, node);
-            if batch == 1 { product::scratch(sizes, bf16 || node.op == Op::TransposedMatmul) } else { 0 }
+            let packed = rounds.operands || node.op == Op::TransposedMatmul;
+            if batch == 1 { product::scratch(sizes, packed, rounds.result) } else { 0 }
         }
         Op::AttentionGrad { .. } if node.inputs.len() > 4 => attention::Sizes::new(shape(0), shape(1)).bias_scratch(),
         _ => 0,
@@ -73,9 +75,14 @@ pub(super) fn room(graph: &Graph, step: &Step) -> usize {
         Op::Attention { .. } | Op::AttentionGrad { .. } => {
             attention::Sizes { bf16: step.bf16, ..attention::Sizes::new(shape(0), shape(1)) }.room()
         }
-        Op::Matmul { .. } | Op::TransposedMatmul => {
+        Op::Linear | Op::Matmul { .. } | Op::TransposedMatmul => {
             let (batch, sizes) = product_sizes(graph, node);
-            if batch > 1 { product::scratch(sizes, step.bf16 || node.op == Op::TransposedMatmul) } else { 0 }
+            let packed = step.bf16 || node.op == Op::TransposedMatmul;
+            match (batch, step.writes.space) {
+                (1, Space::Halves) => product::room(sizes),
+                (1, _) => 0,
+                _ => product::scratch(sizes, packed, false),
+            }
         }
         _ => conv_sizes(graph, node, step.bf16).map_or(0, |sizes| sizes.room()),
     }
@@ -109,17 +116,18 @@ fn product_sizes(graph: &Graph, node: &Node) -> (usize, product::Sizes) {
 /// A matrix product of whatever op.
 fn multiply<E: Real>(graph: &Graph, node: &Node, views: Views<E>, finish: Option<product::Finish<E>>, bf16: bool) {
     let (batch, sizes) = product_sizes(graph, node);
-    let (a, b) = (views.read(0), views.read(1));
+    let (a, b) = (views.numbers(0), views.numbers(1));
+    let bias = (node.op == Op::Linear && node.inputs.len() > 2).then(|| views.read(2));
+    let out = NumbersMut::of(views.out, views.out_halves);
     let (a_t, b_t) = match node.op {
         Op::Linear => {
-            let bias = (node.inputs.len() > 2).then(|| views.read(2));
-            return product::linear(views.out, (a, b, bias), sizes, (finish, bf16), views.scratch);
+            return product::linear(out, (a, b, bias), sizes, (finish, bf16), views.scratch);
         }
         Op::TransposedMatmul => (true, false),
         Op::Matmul { transpose_b } => (false, transpose_b),
         _ => unreachable!("{} is no product", node.op.name()),
     };
-    product::batched(views.out, batch, sizes, (a, a_t), (b, b_t), (finish, bf16), views.scratch);
+    product::batched(out, batch, sizes, (a, a_t), (b, b_t), (finish, bf16), views.scratch);
 }
 
 /// Attention or its gradient.
@@ -132,15 +140,18 @@ fn attend<E: Real>(
 ) {
     let shape = |i: usize| graph.node(node.inputs[i]).ty.shape.as_slice();
     let sizes = attention::Sizes { bf16, ..attention::Sizes::new(shape(0), shape(1)) };
-    let operand = |i: usize| Operand { data: views.read(i), heads: reads[i].1 };
+    let operands: [Option<Operand<E>>; 4] =
+        std::array::from_fn(|i| reads.get(i).map(|(_, heads)| Operand { data: views.numbers(i), heads: *heads }));
+    let operand = |i: usize| operands[i].expect("the plan is verified: attention has its operands");
     let bias = (node.inputs.len() > reads.len()).then(|| views.read(reads.len()));
+    let out = NumbersMut::of(views.out, views.out_halves);
     match node.op {
         Op::Attention { scale } => {
-            attention::forward([operand(0), operand(1), operand(2)], bias, (views.out, writes[0]), sizes, scale);
+            attention::forward([operand(0), operand(1), operand(2)], bias, (out, writes[0]), sizes, scale);
         }
         Op::AttentionGrad { scale } => {
             let operands = [operand(0), operand(1), operand(2), operand(3)];
-            let to = (views.out, [writes[0], writes[1], writes[2]]);
+            let to = (out, [writes[0], writes[1], writes[2]]);
             attention::backward(operands, bias, to, views.scratch, sizes, scale);
         }
         _ => unreachable!("{} is no attention", node.op.name()),
@@ -157,7 +168,7 @@ pub(super) fn run<E: Real>(graph: &Graph, step: &Step, prepared: &Prepared, view
         }
         Work::Product { product, chain, at } => {
             let node = graph.node(*product);
-            let finish = chain::finish(chain, *at, |i| views.read(node.inputs.len() + i));
+            let finish = chain::finish(chain, *at, |i| views.numbers(node.inputs.len() + i));
             multiply(graph, node, views, Some(&finish), step.bf16);
             return Ok(());
         }
@@ -166,11 +177,11 @@ pub(super) fn run<E: Real>(graph: &Graph, step: &Step, prepared: &Prepared, view
             return Ok(());
         }
     }
-    let writes_ids = views.out.is_empty();
+    let writes_ids = !views.out_ids.is_empty();
     match prepared {
         Prepared::Strided(map) if writes_ids => map.run(views.ids(0), views.out_ids),
         Prepared::Strided(map) => map.run(views.read(0), views.out),
-        Prepared::Sum(sum) => sum.run(views.read(0), views.out, views.scratch),
+        Prepared::Sum(sum) => sum.run(views.numbers(0), views.out, views.scratch),
         Prepared::Input => return Err("an input is no operation".to_owned()),
         Prepared::Plain => return plain(graph, graph.node(step.node), views, step.bf16),
     }
@@ -224,14 +235,15 @@ fn plain<E: Real>(graph: &Graph, node: &Node, views: Views<E>, bf16: bool) -> Re
         }
         Op::LayerNorm { eps } => {
             let affine = has(2).then(|| (views.read(1), views.read(2)));
-            norm::layer_norm(views.read(0), affine, views.out, width(0), *eps);
+            let x = views.read(0);
+            norm::layer_norm(x, affine, NumbersMut::of(views.out, views.out_halves), width(0), *eps);
         }
         Op::BatchNorm { eps } => {
             let affine = has(2).then(|| (views.read(1), views.read(2)));
             norm::batch_norm(views.read(0), affine, views.out, views.scratch, width(0), *eps);
         }
         Op::LayerNormGrad { eps } => {
-            let (operands, weight) = ((views.read(0), views.read(1)), has(2).then(|| views.read(2)));
+            let (operands, weight) = ((views.read(0), views.numbers(1)), has(2).then(|| views.read(2)));
             norm::layer_norm_grad(operands, weight, views.out, views.scratch, width(0), *eps);
         }
         Op::BatchNormGrad { eps } => {

@@ -16,9 +16,10 @@ pub(super) type Sums = [f32; SQUARE * SQUARE];
 /// Two operands from the first pair on, and how many tiles there are along k, down and across.
 #[derive(Clone, Copy)]
 pub(super) struct Tiles {
-    /// Rows of pairs, `left_row` floats apart.
+    /// Rows of pairs, `left_row` floats apart, and the next tile along k `left_step` floats on.
     pub left: *const f32,
     pub left_row: usize,
+    pub left_step: usize,
     /// Rows of as many pairs as there are columns, one behind the other.
     pub right: *const f32,
     pub along: usize,
@@ -101,8 +102,8 @@ mod unit {
                 $($before,)*
                 "2:",
                 $($step,)*
-                "add {left}, 64",
-                "add {below}, 64",
+                "add {left}, {left_step}",
+                "add {below}, {left_step}",
                 "add {right}, {right_step}",
                 "dec {along}",
                 "jnz 2b",
@@ -110,6 +111,7 @@ mod unit {
                 left = inout(reg) $tiles.left => _,
                 below = inout(reg) $tiles.left.wrapping_add(TILE * $tiles.left_row) => _,
                 left_row = in(reg) 4 * $tiles.left_row,
+                left_step = in(reg) 4 * $tiles.left_step,
                 right = inout(reg) $tiles.right => _,
                 right_row = in(reg) if $tiles.two_across { 4 * SQUARE } else { 4 * TILE },
                 right_step = in(reg) if $tiles.two_across { 4 * SQUARE * TILE } else { 4 * TILE * TILE },

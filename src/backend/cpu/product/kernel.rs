@@ -1,5 +1,7 @@
 //! Which kernel computes a product, and how its operands lie: what packing, walking and the tiles themselves agree on.
+#![allow(unsafe_code, reason = "tasks write disjoint parts of rows, which slices cannot say")]
 
+use super::super::stored::bf16;
 use super::amx;
 use crate::wide::Level;
 
@@ -38,6 +40,10 @@ const DEPTH_OF_TILES: usize = 1536;
 const PANELS_OF_TILES: usize = 1 << 20;
 
 impl Kernel {
+    /// Rows and columns of a task whose result is staged, at most, whatever the kernel.
+    pub const ROWS: usize = 128;
+    pub const COLUMNS: usize = 512;
+
     /// This machine's fastest. Not what [`crate::wide::level`] says, which tests change while others run: kernels differ
     /// in the rounding of products where a machine has no fused multiply-add.
     pub fn best(bf16: bool) -> Self {
@@ -94,7 +100,11 @@ impl Kernel {
 
     /// Rows of k that it works through before it writes.
     pub fn depth(self, k: usize) -> usize {
-        cut(k, if self.operands == Operands::Tiles { DEPTH_OF_TILES } else { DEPTH })
+        match self.operands {
+            // Whole tiles, so that all blocks of an operand that lies in place begin with one.
+            Operands::Tiles => cut(k, DEPTH_OF_TILES).next_multiple_of(DEEPEST),
+            _ => cut(k, DEPTH),
+        }
     }
 
     /// Rows of a task, at most: with 384 columns of the left operand some 200 KiB, that stay in the second-level cache. Of tiles, as many
@@ -117,6 +127,11 @@ impl Kernel {
         }
     }
 
+    /// Whether a block's result can be rounded as it is written.
+    pub fn narrows(self) -> bool {
+        self.operands == Operands::Tiles
+    }
+
     /// Columns of a whole panel.
     pub fn width(self) -> usize {
         2 * self.lanes()
@@ -128,9 +143,11 @@ fn cut(k: usize, most: usize) -> usize {
     k.div_ceil(k.div_ceil(most)).max(1)
 }
 
-/// Floats along k that a packed column takes, whatever the kernel.
-pub(super) fn slots_at_most(k: usize) -> usize {
-    cut(k, DEPTH).max(cut(k, DEPTH_OF_TILES).div_ceil(DEEPEST) * amx::TILE)
+/// Floats along k that a packed column takes, whatever the kernel: of one block of k, or of all.
+pub(super) fn slots_at_most(k: usize, of_all: bool) -> usize {
+    let blocks = |depth: usize| if of_all { k.div_ceil(depth) } else { 1 };
+    let (short, deep) = (cut(k, DEPTH), cut(k, DEPTH_OF_TILES).next_multiple_of(DEEPEST));
+    (blocks(short) * short).max(blocks(deep) * deep / 2)
 }
 
 /// Whether the machine multiplies pairs of bf16 in the widest vectors.
@@ -144,7 +161,8 @@ fn multiplies_pairs() -> bool {
     false
 }
 
-/// The left operand: element (i, k) lies at `data + i / MR · tile + i % MR · row + k · step`, MR being the rows of a tile.
+/// The left operand: element (i, k) lies at `data + i / MR · tile + i % MR · row + k · step`, MR being the rows of a tile. Of
+/// [`Operands::Tiles`], k counts tiles, in whose rows pairs lie one behind the other.
 #[derive(Clone, Copy)]
 pub(super) struct Left {
     pub data: *const f32,
@@ -162,13 +180,44 @@ pub(super) struct Panels<'a> {
     pub columns: usize,
 }
 
+/// Where a result is written.
+#[derive(Clone, Copy)]
+pub(super) enum Target {
+    Full(*mut f32),
+    /// Not by a block that adds.
+    Halves(*mut bf16),
+}
+
+// SAFETY: each task writes rows and columns of its own.
+unsafe impl Send for Target {}
+// SAFETY: as above.
+unsafe impl Sync for Target {}
+
+impl Target {
+    /// Of a kernel that rounds no result.
+    pub fn full(self) -> *mut f32 {
+        match self {
+            Target::Full(out) => out,
+            Target::Halves(_) => unreachable!("the walk asks whether a kernel rounds its result"),
+        }
+    }
+
+    /// From the result's element `at` on.
+    pub fn from(self, at: usize) -> Self {
+        match self {
+            Target::Full(out) => Target::Full(out.wrapping_add(at)),
+            Target::Halves(out) => Target::Halves(out.wrapping_add(at)),
+        }
+    }
+}
+
 /// One product of a block of rows with a packed matrix.
 #[derive(Clone, Copy)]
 pub(super) struct Block<'a> {
     pub rows: usize,
     pub a: Left,
     pub b: Panels<'a>,
-    pub out: *mut f32,
+    pub out: Target,
     /// From a row of the result to the next.
     pub out_row: usize,
     pub scale: f32,

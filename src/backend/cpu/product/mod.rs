@@ -19,28 +19,37 @@ mod walk;
 use rayon::prelude::*;
 
 use super::scratch::Scratch;
+use super::stored::{Numbers, NumbersMut};
 use kernel::Kernel;
 
 /// (m, k, n) of `[m, k] · [k, n]`.
 pub type Sizes = (usize, usize, usize);
 
-/// A matrix in a slice: element (i, j) at `i · row + j · column`.
+/// A matrix: element (i, j) at `i · row + j · column`.
 #[derive(Clone, Copy)]
 pub struct Matrix<'a, E> {
-    pub data: &'a [E],
+    pub data: Numbers<'a, E>,
     pub row: usize,
     pub column: usize,
 }
 
 impl<'a, E> Matrix<'a, E> {
     /// Rows of `width` one after the other.
-    pub fn rows(data: &'a [E], width: usize) -> Self {
-        Matrix { data, row: width, column: 1 }
+    pub fn rows(data: impl Into<Numbers<'a, E>>, width: usize) -> Self {
+        Matrix { data: data.into(), row: width, column: 1 }
     }
 
     pub fn transposed(self) -> Self {
         Matrix { data: self.data, row: self.column, column: self.row }
     }
+}
+
+/// The right operand of a product.
+#[derive(Clone, Copy)]
+pub enum Right<'a, E> {
+    AsItIs(Matrix<'a, E>),
+    /// By [`packed`].
+    Packed(&'a [E]),
 }
 
 /// What is done to a part of a row of a result while it is in the cache: (index of its first element, the part).
@@ -73,14 +82,20 @@ pub enum Threads {
     All,
 }
 
-/// Floats that [`multiply`] works in. `packed`: whether the left operand is transposed or rounded.
-pub(super) fn scratch(sizes: Sizes, packed: bool) -> usize {
-    walk::scratch(sizes, packed)
+/// Floats that [`multiply`] works in. `packed`: whether the left operand is transposed or rounded; `narrowed`: whether the result is
+/// stored in bf16.
+pub(super) fn scratch(sizes: Sizes, packed: bool, narrowed: bool) -> usize {
+    walk::scratch(sizes, packed, narrowed)
+}
+
+/// Floats that each thread works in beside, where a result is stored in bf16.
+pub(super) fn room((m, _, n): Sizes) -> usize {
+    walk::room(m, n)
 }
 
 /// `out = how(a · b)`.
 pub(super) fn multiply<E: Products>(
-    out: &mut [E],
+    out: NumbersMut<E>,
     sizes: Sizes,
     a: Matrix<E>,
     b: Matrix<E>,
@@ -96,40 +111,101 @@ pub(super) fn multiply<E: Products>(
     assert!(out.len() >= end(m, how.out_row, n, 1) && how.out_row >= n, "the result is cut");
     assert!(k > 0 && a.data.len() >= end(m, a.row, k, a.column), "the left operand is cut");
     assert!(b.data.len() >= end(k, b.row, n, b.column), "the right operand is cut");
+    // Sums that go on would be rounded in between.
+    let goes_on = how.add || threads == Threads::One;
+    assert!(!goes_on || matches!(out, NumbersMut::Full(_)), "the result is stored in bf16");
     assert!(how.bias.is_none_or(|bias| bias.len() >= n), "the bias is cut");
-    E::product(Job { out, sizes, a, b, how, threads, scratch });
+    E::product(Job { out, sizes, a, b: Right::AsItIs(b), how, threads, scratch });
+}
+
+/// Floats of a packed right operand of `k` rows and `n` columns.
+pub(super) fn packed_len(k: usize, n: usize) -> usize {
+    walk::packed_len(k, n)
+}
+
+/// Floats that [`multiply_packed`] works in.
+pub(super) fn packed_scratch((m, k, _): Sizes) -> usize {
+    walk::packed_scratch(m, k)
+}
+
+/// Rows that are computed at once at most, so that a step after the other finds them in the first-level cache.
+pub(super) const ROWS: usize = amx::SQUARE;
+
+/// `b`, of `k` rows and `n` columns, as several products of this thread read it; `room` holds [`packed_len`].
+pub(super) fn packed<'a, E: Products>(
+    b: Matrix<'a, E>,
+    (k, n): (usize, usize),
+    bf16: bool,
+    room: &'a mut [E],
+) -> Right<'a, E> {
+    E::pack(b, (k, n), bf16, room)
+}
+
+/// `out = how(a · b)` on the thread that asks, for a `b` that [`packed`] has given for the same `k` and `n`, and for `how.bf16`.
+pub(super) fn multiply_packed<E: Products>(
+    out: &mut [E],
+    (m, k, n): Sizes,
+    a: Matrix<E>,
+    b: Right<E>,
+    how: &How<E>,
+    scratch: &mut [E],
+) {
+    let end = |rows: usize, row: usize, columns: usize, column: usize| (rows - 1) * row + (columns - 1) * column + 1;
+    assert!(m > 0 && n > 0 && how.out_row >= n && out.len() >= end(m, how.out_row, n, 1), "the result is cut");
+    assert!(k > 0 && a.data.len() >= end(m, a.row, k, a.column), "the left operand is cut");
+    assert!(how.bias.is_none_or(|bias| bias.len() >= n), "the bias is cut");
+    E::product(Job { out: out.into(), sizes: (m, k, n), a, b, how, threads: Threads::One, scratch });
 }
 
 /// The kernels of a precision; `multiply` has checked the operands.
 pub trait Products: Scratch {
+    /// Whether products round to bf16 where that is asked for.
+    const ROUNDS: bool;
+
     #[doc(hidden)]
     fn product(job: Job<'_, Self>);
+    #[doc(hidden)]
+    fn pack<'a>(b: Matrix<'a, Self>, sizes: (usize, usize), bf16: bool, room: &'a mut [Self]) -> Right<'a, Self>;
+    /// Rows that products which follow one another are computed for at once: whole tiles, [`ROWS`] at most.
+    fn rows(bf16: bool) -> usize;
 }
 
 /// The operands of [`multiply`].
 pub struct Job<'a, E> {
-    out: &'a mut [E],
+    out: NumbersMut<'a, E>,
     sizes: Sizes,
     a: Matrix<'a, E>,
-    b: Matrix<'a, E>,
+    b: Right<'a, E>,
     how: &'a How<'a, E>,
     threads: Threads,
     scratch: &'a mut [E],
 }
 
 impl Products for f32 {
+    const ROUNDS: bool = true;
+
     fn product(job: Job<'_, f32>) {
-        match job.threads {
-            Threads::All => walk::multiply(Kernel::best(job.how.bf16), job),
-            Threads::One => walk::alone(Kernel::best(job.how.bf16), job),
-        }
+        walk::multiply(Kernel::best(job.how.bf16), job);
+    }
+
+    fn pack<'a>(b: Matrix<'a, f32>, (k, n): (usize, usize), bf16: bool, room: &'a mut [f32]) -> Right<'a, f32> {
+        walk::lay_out(Kernel::best(bf16), b, (k, n), room);
+        Right::Packed(room)
+    }
+
+    fn rows(bf16: bool) -> usize {
+        let height = Kernel::best(bf16).height();
+        ROWS / height * height
     }
 }
 
 /// The oracle's precision: by the `gemm` crate, bias and finish in passes of their own.
 impl Products for f64 {
+    const ROUNDS: bool = false;
+
     fn product(job: Job<'_, f64>) {
         let Job { out, sizes, a, b, how, threads, .. } = job;
+        let (out, Right::AsItIs(b)) = (out.full(), b) else { unreachable!("nothing is packed for gemm") };
         by_gemm(out, sizes, a, b, how, threads);
         let (m, _, n) = sizes;
         for (i, row) in out.chunks_mut(how.out_row).take(m).enumerate() {
@@ -142,6 +218,14 @@ impl Products for f64 {
             }
         }
     }
+
+    fn pack<'a>(b: Matrix<'a, f64>, _: (usize, usize), _: bool, _: &'a mut [f64]) -> Right<'a, f64> {
+        Right::AsItIs(b)
+    }
+
+    fn rows(_: bool) -> usize {
+        ROWS
+    }
 }
 
 /// `out = a · b · scale`, or `out += …`, by the `gemm` crate; of operands that [`multiply`] would take.
@@ -150,6 +234,7 @@ fn by_gemm<E: Products>(out: &mut [E], (m, k, n): Sizes, a: Matrix<E>, b: Matrix
         Threads::One => gemm::Parallelism::None,
         Threads::All => gemm::Parallelism::Rayon(0),
     };
+    let (left, right) = (a.data.full(), b.data.full());
     // SAFETY: the last element of each matrix lies within its slice; `out` is borrowed mutably, so no other slice overlaps
     // it. gemm computes `alpha · dst + beta · lhs · rhs`.
     unsafe {
@@ -161,10 +246,10 @@ fn by_gemm<E: Products>(out: &mut [E], (m, k, n): Sizes, a: Matrix<E>, b: Matrix
             1,
             how.out_row as isize,
             how.add,
-            a.data.as_ptr(),
+            left.as_ptr(),
             a.column as isize,
             a.row as isize,
-            b.data.as_ptr(),
+            right.as_ptr(),
             b.column as isize,
             b.row as isize,
             E::ONE,
@@ -186,15 +271,15 @@ pub(super) fn square_by_gemm<E: Products>(out: &mut [E], size: usize, a: &[E], b
 
 /// Products of `batch` pairs of matrices; `a_t` and `b_t` say which are read transposed. `scratch` serves a batch of one.
 pub(super) fn batched<E: Products>(
-    out: &mut [E],
+    out: NumbersMut<E>,
     batch: usize,
     (m, k, n): Sizes,
-    (a, a_t): (&[E], bool),
-    (b, b_t): (&[E], bool),
+    (a, a_t): (Numbers<E>, bool),
+    (b, b_t): (Numbers<E>, bool),
     (finish, bf16): (Option<Finish<E>>, bool),
     room: &mut [E],
 ) {
-    if out.is_empty() {
+    if out.len() == 0 {
         return;
     }
     let left = |data| if a_t { Matrix::rows(data, m).transposed() } else { Matrix::rows(data, k) };
@@ -203,10 +288,20 @@ pub(super) fn batched<E: Products>(
         let how = How { finish, bf16, ..How::plain(n) };
         return multiply(out, (m, k, n), left(a), right(b), &how, Threads::All, room);
     }
+    // Batches are no layer's.
+    let (out, a, b) = (out.full(), a.full(), b.full());
     out.par_chunks_mut(m * n).enumerate().for_each(|(i, out)| {
         let (a, b) = (&a[i * m * k..(i + 1) * m * k], &b[i * k * n..(i + 1) * k * n]);
-        E::with_scratch(scratch((m, k, n), a_t || bf16), |room| {
-            multiply(out, (m, k, n), left(a), right(b), &How { bf16, ..How::plain(n) }, Threads::One, room);
+        E::with_scratch(scratch((m, k, n), a_t || bf16, false), |room| {
+            multiply(
+                (&mut *out).into(),
+                (m, k, n),
+                left(a.into()),
+                right(b.into()),
+                &How { bf16, ..How::plain(n) },
+                Threads::One,
+                room,
+            );
         });
         if let Some(finish) = finish {
             finish(i * m * n, out);
@@ -223,7 +318,7 @@ pub fn inner_products(out: &mut [f64], a: &[f64], b: &[f64], k: usize) {
     }
     let (m, n) = (a.len() / k, b.len() / k);
     let (a, b) = (Matrix::rows(a, k), Matrix::rows(b, k).transposed());
-    multiply(out, (m, k, n), a, b, &How::plain(n), Threads::One, &mut []);
+    multiply(out.into(), (m, k, n), a, b, &How::plain(n), Threads::One, &mut []);
 }
 
 /// `out: [m, n] = a · b` for `a: [m, k]` and `b: [k, n]`, each stored transposed where it says so, on the thread that asks.
@@ -232,15 +327,15 @@ pub fn inner_products(out: &mut [f64], a: &[f64], b: &[f64], k: usize) {
 pub fn product(out: &mut [f32], (m, k, n): Sizes, (a, a_t): (&[f32], bool), (b, b_t): (&[f32], bool)) {
     let a = if a_t { Matrix::rows(a, m).transposed() } else { Matrix::rows(a, k) };
     let b = if b_t { Matrix::rows(b, k).transposed() } else { Matrix::rows(b, n) };
-    f32::with_scratch(scratch((m, k, n), a_t), |room| {
-        multiply(out, (m, k, n), a, b, &How::plain(n), Threads::One, room);
+    f32::with_scratch(scratch((m, k, n), a_t, false), |room| {
+        multiply(out.into(), (m, k, n), a, b, &How::plain(n), Threads::One, room);
     });
 }
 
 /// x · weightᵀ + bias over rows.
 pub(super) fn linear<E: Products>(
-    out: &mut [E],
-    (x, weight, bias): (&[E], &[E], Option<&[E]>),
+    out: NumbersMut<E>,
+    (x, weight, bias): (Numbers<E>, Numbers<E>, Option<&[E]>),
     sizes: Sizes,
     (finish, bf16): (Option<Finish<E>>, bool),
     scratch: &mut [E],
@@ -252,6 +347,7 @@ pub(super) fn linear<E: Products>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::stored::{bf16, nearest};
     use super::*;
 
     /// Ties go to the even one; an error stays one; what is too large becomes infinite.
@@ -277,6 +373,42 @@ mod tests {
         );
     }
 
+    /// Operands that are stored rounded give the bits that those give which are rounded as they are packed, and a result that is stored
+    /// rounded is the nearest to the one that is not; `before` is as long as a result at least.
+    fn stored_in_bf16(
+        kernel: Kernel,
+        (m, k, n): Sizes,
+        (left, right): (Matrix<f32>, Matrix<f32>),
+        how: &How<f32>,
+        before: &[f32],
+    ) {
+        let narrowed = |matrix: Matrix<f32>| matrix.data.full().iter().map(|x| nearest(*x)).collect::<Vec<_>>();
+        let (a, b) = (narrowed(left), narrowed(right));
+        let stored = (Matrix { data: Numbers::Halves(&a), ..left }, Matrix { data: Numbers::Halves(&b), ..right });
+        let product = |out: NumbersMut<f32>, (a, b): (Matrix<f32>, Matrix<f32>), threads: Threads, how: &How<f32>| {
+            let narrows = matches!(out, NumbersMut::Halves(_));
+            let mut room = vec![f32::NAN; scratch((m, k, n), true, narrows)];
+            let b = Right::AsItIs(b);
+            walk::multiply(kernel, Job { out, sizes: (m, k, n), a, b, how, threads, scratch: &mut room });
+        };
+        let full = |operands: (Matrix<f32>, Matrix<f32>), threads: Threads, how: &How<f32>| {
+            let mut out = before[..m * n].to_vec();
+            product((&mut out[..]).into(), operands, threads, how);
+            out
+        };
+        let as_it_is = full((left, right), Threads::All, how);
+        for threads in [Threads::One, Threads::All] {
+            assert_eq!(full(stored, threads, how), as_it_is, "{kernel:?} {m} {k} {n}: stored operands");
+        }
+        for finish in [how.finish, None] {
+            let how = How { add: false, finish, ..*how };
+            let mut out = vec![bf16::NAN; m * n];
+            product(NumbersMut::Halves(&mut out), stored, Threads::All, &how);
+            let nearest: Vec<bf16> = full(stored, Threads::All, &how).into_iter().map(nearest).collect();
+            assert_eq!(out, nearest, "{kernel:?} {m} {k} {n}: a stored result");
+        }
+    }
+
     /// Numbers from -1 to 1 that no product makes look alike.
     fn numbers(count: usize, seed: u32) -> Vec<f32> {
         let mut state = seed;
@@ -288,7 +420,7 @@ mod tests {
     }
 
     /// Edges of tiles of every kernel, one row, one column, more than one block of k, more than one task.
-    const SIZES: [Sizes; 11] = [
+    const SIZES: [Sizes; 13] = [
         (1, 1, 1),
         (7, 5, 3),
         (14, 385, 32),
@@ -300,6 +432,8 @@ mod tests {
         (127, 1, 400),
         (33, 1030, 48),
         (270, 34, 395),
+        (70, 64, 96),
+        (64, 1600, 40),
     ];
 
     /// Every kernel of this machine, by one thread and by all, with operands as they are and transposed, beside sums in f64.
@@ -320,13 +454,14 @@ mod tests {
                 };
                 let plain = How::plain(n + 3);
                 let how = How { scale: 0.5, add, bias: Some(&bias), finish: Some(&double), ..plain };
+                let (Numbers::Full(a_data), Numbers::Full(b_data)) = (left.data, right.data) else { unreachable!() };
                 let sums = |round: fn(f32) -> f32| {
                     let mut sums = vec![0.0; m * n];
                     for (i, value) in sums.iter_mut().enumerate() {
                         let (row, column) = (i / n, i % n);
                         let terms = (0..k).map(|at| {
-                            let x = round(left.data[row * left.row + at * left.column]);
-                            f64::from(x) * f64::from(round(right.data[at * right.row + column * right.column]))
+                            let x = round(a_data[row * left.row + at * left.column]);
+                            f64::from(x) * f64::from(round(b_data[at * right.row + column * right.column]))
                         });
                         let start = if add { f64::from(before[row * (n + 3) + column]) } else { 0.0 };
                         *value = 2.0 * (start + 0.5 * terms.sum::<f64>() + f64::from(bias[column]));
@@ -341,20 +476,17 @@ mod tests {
                     for threads in [Threads::One, Threads::All] {
                         let mut out = before.clone();
                         let mut room =
-                            vec![f32::NAN; scratch((m, k, n), a_t || kernel.operands != kernel::Operands::F32)];
+                            vec![f32::NAN; scratch((m, k, n), a_t || kernel.operands != kernel::Operands::F32, false)];
                         let job = Job {
-                            out: &mut out,
+                            out: (&mut out[..]).into(),
                             sizes: (m, k, n),
                             a: left,
-                            b: right,
+                            b: Right::AsItIs(right),
                             how: &how,
                             threads,
                             scratch: &mut room,
                         };
-                        match threads {
-                            Threads::One => walk::alone(kernel, job),
-                            Threads::All => walk::multiply(kernel, job),
-                        }
+                        walk::multiply(kernel, job);
                         for (i, expected) in expected.iter().enumerate() {
                             let found = f64::from(out[i / n * (n + 3) + i % n]);
                             assert!(
@@ -368,6 +500,10 @@ mod tests {
                         results.push(out);
                     }
                     assert_eq!(results[0], results[1], "{kernel:?}: threads change no bit");
+                    if kernel.operands != kernel::Operands::F32 {
+                        let how = How { out_row: n, ..how };
+                        stored_in_bf16(kernel, (m, k, n), (left, right), &how, &before);
+                    }
                 }
             }
         }

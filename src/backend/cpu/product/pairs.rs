@@ -4,21 +4,33 @@
 //! so does what a kernel reads beyond.
 #![allow(unsafe_code, reason = "vector instructions take pointers, and are there on some machines only")]
 
-use super::Matrix;
+use super::super::stored::{bf16, nearest, widened};
 
 /// Rows and columns that are turned at once.
 const SQUARE: usize = 16;
 
-/// Packs the panel of `b` that begins at `column` and has `columns` columns, rows `first..first + depth`, as `slots` rows of pairs.
-pub(super) fn panel(
-    out: &mut [f32],
-    b: Matrix<f32>,
-    (first, depth): (usize, usize),
-    (column, columns): (usize, usize),
-    slots: usize,
-) {
+/// Part of a matrix whose element (i, j) is `data[i · row + j · column]`.
+#[derive(Clone, Copy)]
+pub(super) struct Part<'a, T> {
+    pub data: &'a [T],
+    pub row: usize,
+    pub column: usize,
+}
+
+/// How lines of numbers become pairs.
+pub(super) trait Number: Copy + Sync {
+    /// The bits of the number of bf16 that is nearest.
+    fn bits(self) -> u32;
+    /// Pairs of the numbers of a line, each [`SQUARE`] of them `step` floats behind those before.
+    fn narrow(out: &mut [f32], step: usize, line: &[Self]);
+    /// Pairs of the numbers of two lines; without a second one, beside 0.
+    fn join(out: &mut [f32], first: &[Self], second: Option<&[Self]>);
+}
+
+/// Packs a panel of `columns` columns of `b` and `depth` rows as `slots` rows of pairs.
+pub(super) fn panel<T: Number>(out: &mut [f32], b: Part<T>, (depth, columns): (usize, usize), slots: usize) {
     let width = out.len() / slots;
-    let lines = Lines { data: &b.data[first * b.row + column * b.column..], between: b.row, count: depth };
+    let lines = Lines { data: b.data, between: b.row, count: depth };
     let across = Lines { between: b.column, count: columns, ..lines };
     if columns < width || slots > depth.div_ceil(2) {
         out.fill(0.0);
@@ -30,15 +42,9 @@ pub(super) fn panel(
     }
 }
 
-/// Packs rows `row..row + rows` of `a`, columns `first..first + depth`, as rows of `slots` pairs.
-pub(super) fn rows(
-    out: &mut [f32],
-    a: Matrix<f32>,
-    (row, rows): (usize, usize),
-    (first, depth): (usize, usize),
-    slots: usize,
-) {
-    let lines = Lines { data: &a.data[row * a.row + first * a.column..], between: a.row, count: rows };
+/// Packs `rows` rows of `a` and `depth` columns as rows of `slots` pairs.
+pub(super) fn rows<T: Number>(out: &mut [f32], a: Part<T>, (rows, depth): (usize, usize), slots: usize) {
+    let lines = Lines { data: a.data, between: a.row, count: rows };
     let across = Lines { between: a.column, count: depth, ..lines };
     if slots > depth.div_ceil(2) {
         out.fill(0.0);
@@ -50,74 +56,127 @@ pub(super) fn rows(
     }
 }
 
-/// The number of bf16 that is nearest, of two as near the one whose last bit is 0; what is not a number stays so.
-#[inline(always)]
-pub(super) fn rounded(x: f32) -> f32 {
-    let bits = x.to_bits();
-    let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) & 0xffff_0000;
-    // An error's bits could wrap around to a number's.
-    f32::from_bits(if x.is_nan() { bits & 0xffff_0000 | 0x0040_0000 } else { nearest })
+/// Packs `rows` rows of `a` and `depth` columns, [`SQUARE`] pairs of all rows behind one another: what lies beyond the last column is 0.
+pub(super) fn rows_of_tiles<T: Number>(out: &mut [f32], a: Part<T>, (rows, depth): (usize, usize), tile: usize) {
+    for i in 0..rows {
+        T::narrow(&mut out[i * SQUARE..], tile, &a.data[i * a.row..][..depth]);
+    }
 }
 
-/// Lines of numbers, the first of each `between` floats behind that of the last.
+/// Lines of numbers, the first of each `between` numbers behind that of the last.
 #[derive(Clone, Copy)]
-struct Lines<'a> {
-    data: &'a [f32],
+struct Lines<'a, T> {
+    data: &'a [T],
     between: usize,
     count: usize,
 }
 
-impl<'a> Lines<'a> {
-    fn line(self, i: usize, length: usize) -> &'a [f32] {
+impl<'a, T> Lines<'a, T> {
+    fn line(self, i: usize, length: usize) -> &'a [T]
+    where
+        T: Copy,
+    {
         &self.data[i * self.between..][..length]
     }
 }
 
-/// Two numbers in a float's bits.
+/// The nearest number of bf16, as a float.
 #[inline(always)]
-fn pair(low: f32, high: f32) -> f32 {
-    f32::from_bits(rounded(high).to_bits() | rounded(low).to_bits() >> 16)
+pub(super) fn rounded(x: f32) -> f32 {
+    widened(nearest(x))
 }
 
-/// Pairs of each line, one behind the other, from `line · to_line` on.
-fn narrowed(out: &mut [f32], to_line: usize, lines: Lines, length: usize) {
-    for i in 0..lines.count {
-        let (out, line) = (&mut out[i * to_line..][..length.div_ceil(2)], lines.line(i, length));
+/// Two numbers in a float's bits.
+#[inline(always)]
+fn pair<T: Number>(low: T, high: Option<T>) -> f32 {
+    f32::from_bits(high.map_or(0, T::bits) << 16 | low.bits())
+}
+
+fn narrow_each<T: Number>(out: &mut [f32], step: usize, line: &[T]) {
+    for (out, numbers) in out.chunks_mut(step).zip(line.chunks(2 * SQUARE)) {
+        let some = SQUARE.min(out.len());
+        out[..some].fill(0.0);
+        for (out, numbers) in out.iter_mut().zip(numbers.chunks(2)) {
+            *out = pair(numbers[0], numbers.get(1).copied());
+        }
+    }
+}
+
+fn join_each<T: Number>(out: &mut [f32], first: &[T], second: Option<&[T]>) {
+    for (j, (out, low)) in out.iter_mut().zip(first).enumerate() {
+        *out = pair(*low, second.map(|second| second[j]));
+    }
+}
+
+impl Number for f32 {
+    #[inline(always)]
+    fn bits(self) -> u32 {
+        nearest(self).bits()
+    }
+
+    fn narrow(out: &mut [f32], step: usize, line: &[f32]) {
         #[cfg(target_arch = "x86_64")]
         if wide::is_there() {
             // SAFETY: the machine has the instructions.
-            unsafe { wide::narrow(out, line) };
-            continue;
+            return unsafe { wide::narrow(out, step, line) };
         }
-        for (out, numbers) in out.iter_mut().zip(line.chunks(2)) {
-            *out = pair(numbers[0], numbers.get(1).copied().unwrap_or(0.0));
+        narrow_each(out, step, line);
+    }
+
+    fn join(out: &mut [f32], first: &[f32], second: Option<&[f32]>) {
+        #[cfg(target_arch = "x86_64")]
+        if wide::is_there() {
+            // SAFETY: the machine has the instructions.
+            return unsafe { wide::join(out, first, second) };
         }
+        join_each(out, first, second);
+    }
+}
+
+impl Number for bf16 {
+    #[inline(always)]
+    fn bits(self) -> u32 {
+        u32::from(self.to_bits())
+    }
+
+    fn narrow(out: &mut [f32], step: usize, line: &[bf16]) {
+        #[cfg(target_arch = "x86_64")]
+        if wide::is_there() {
+            // SAFETY: the machine has the instructions.
+            return unsafe { wide::narrow_halves(out, step, line) };
+        }
+        narrow_each(out, step, line);
+    }
+
+    fn join(out: &mut [f32], first: &[bf16], second: Option<&[bf16]>) {
+        #[cfg(target_arch = "x86_64")]
+        if wide::is_there() {
+            // SAFETY: the machine has the instructions.
+            return unsafe { wide::join_halves(out, first, second) };
+        }
+        join_each(out, first, second);
+    }
+}
+
+/// Pairs of each line, one behind the other, from `line · to_line` on.
+fn narrowed<T: Number>(out: &mut [f32], to_line: usize, lines: Lines<T>, length: usize) {
+    for i in 0..lines.count {
+        T::narrow(&mut out[i * to_line..][..length.div_ceil(2)], SQUARE, lines.line(i, length));
     }
 }
 
 /// Pairs of numbers that lie in two lines, one line of pairs for two of numbers.
-fn joined(out: &mut [f32], to_line: usize, lines: Lines, length: usize) {
+fn joined<T: Number>(out: &mut [f32], to_line: usize, lines: Lines<T>, length: usize) {
     for i in 0..lines.count.div_ceil(2) {
         let out = &mut out[i * to_line..][..length];
         let first = lines.line(2 * i, length);
         let second = (2 * i + 1 < lines.count).then(|| lines.line(2 * i + 1, length));
-        join(out, first, second);
-    }
-}
-
-fn join(out: &mut [f32], first: &[f32], second: Option<&[f32]>) {
-    #[cfg(target_arch = "x86_64")]
-    if wide::is_there() {
-        // SAFETY: the machine has the instructions.
-        return unsafe { wide::join(out, first, second) };
-    }
-    for (j, (out, low)) in out.iter_mut().zip(first).enumerate() {
-        *out = pair(*low, second.map_or(0.0, |second| second[j]));
+        T::join(out, first, second);
     }
 }
 
 /// Pairs of each line, those of a line `to_line` apart: lines become columns.
-fn turned(out: &mut [f32], to_line: usize, lines: Lines, length: usize) {
+fn turned<T: Number>(out: &mut [f32], to_line: usize, lines: Lines<T>, length: usize) {
     let mut square = [0.0; SQUARE * SQUARE];
     for first in (0..lines.count).step_by(SQUARE) {
         let some = SQUARE.min(lines.count - first);
@@ -131,7 +190,7 @@ fn turned(out: &mut [f32], to_line: usize, lines: Lines, length: usize) {
 }
 
 /// Pairs of numbers that lie in two lines, turned: a column of the lines becomes a row of pairs.
-fn turned_joined(out: &mut [f32], to_line: usize, lines: Lines, length: usize) {
+fn turned_joined<T: Number>(out: &mut [f32], to_line: usize, lines: Lines<T>, length: usize) {
     let mut square = [0.0; SQUARE * SQUARE];
     for at in (0..length).step_by(SQUARE) {
         let long = SQUARE.min(length - at);
@@ -159,11 +218,11 @@ fn turn(square: &[f32; SQUARE * SQUARE], out: &mut [f32], to_line: usize, (rows,
 }
 
 /// The same of lines whose numbers do not lie together either, `step` apart: pair `k` of line `i` to `i · to.0 + k · to.1`.
-fn scattered(out: &mut [f32], to: (usize, usize), lines: Lines, (step, length): (usize, usize)) {
+fn scattered<T: Number>(out: &mut [f32], to: (usize, usize), lines: Lines<T>, (step, length): (usize, usize)) {
     for i in 0..lines.count {
-        let at = |k: usize| if k < length { lines.data[i * lines.between + k * step] } else { 0.0 };
+        let at = |k: usize| lines.data[i * lines.between + k * step];
         for k in 0..length.div_ceil(2) {
-            out[i * to.0 + k * to.1] = pair(at(2 * k), at(2 * k + 1));
+            out[i * to.0 + k * to.1] = pair(at(2 * k), (2 * k + 1 < length).then(|| at(2 * k + 1)));
         }
     }
 }
@@ -174,7 +233,7 @@ mod wide {
     use std::arch::x86_64::*;
     use std::sync::OnceLock;
 
-    use super::SQUARE;
+    use super::{SQUARE, bf16};
     use crate::wide::Level;
 
     /// Whether the machine has AVX-512 with bf16; asked for each row.
@@ -214,11 +273,11 @@ mod wide {
         unsafe { _mm512_mask_storeu_ps(out.as_mut_ptr().wrapping_add(at), lanes(left), _mm512_castsi512_ps(pairs)) }
     }
 
-    /// Pairs of the numbers of a line.
+    /// Pairs of the numbers of a line, sixteen of them `step` floats behind those before.
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-    pub fn narrow(out: &mut [f32], line: &[f32]) {
-        for at in (0..line.len()).step_by(32) {
-            store(out, at / 2, both(load(line, at), load(line, at + 16)));
+    pub fn narrow(out: &mut [f32], step: usize, line: &[f32]) {
+        for (i, at) in (0..line.len()).step_by(32).enumerate() {
+            store(out, i * step, both(load(line, at), load(line, at + 16)));
         }
     }
 
@@ -234,6 +293,44 @@ mod wide {
         for at in (0..first.len()).step_by(16) {
             let high = second.map_or(_mm512_setzero_ps(), |second| load(second, at));
             store(out, at, _mm512_permutexvar_epi16(places, both(load(first, at), high)));
+        }
+    }
+
+    /// The same of numbers that are rounded: they are as they shall be.
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    pub fn narrow_halves(out: &mut [f32], step: usize, line: &[bf16]) {
+        for (i, at) in (0..line.len()).step_by(32).enumerate() {
+            let left = line.len() - at;
+            let some = if left < 32 { (1 << left) - 1 } else { !0 };
+            // SAFETY: lanes beyond the line are not read.
+            let pairs = unsafe { _mm512_maskz_loadu_epi16(some, line.as_ptr().wrapping_add(at).cast()) };
+            store(out, i * step, pairs);
+        }
+    }
+
+    /// The same of numbers that are rounded.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    pub fn join_halves(out: &mut [f32], first: &[bf16], second: Option<&[bf16]>) {
+        let mut places = [0_u16; 32];
+        for (i, place) in places.iter_mut().enumerate() {
+            *place = (i / 2 + 16 * (i % 2)) as u16;
+        }
+        // SAFETY: 64 bytes.
+        let places = unsafe { _mm512_loadu_si512(places.as_ptr().cast()) };
+        let load = |line: &[bf16], at: usize| {
+            let left = line.len().saturating_sub(at);
+            // SAFETY: lanes beyond the line are not read.
+            unsafe { _mm256_maskz_loadu_epi16(lanes(left), line.as_ptr().wrapping_add(at).cast()) }
+        };
+        for at in (0..first.len()).step_by(16) {
+            let high = second.map_or(_mm256_setzero_si256(), |second| load(second, at));
+            let both = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(load(first, at)), high);
+            let pairs = _mm512_permutexvar_epi16(places, both);
+            // SAFETY: lanes beyond the slice are not written.
+            unsafe {
+                let to = out.as_mut_ptr().wrapping_add(at);
+                _mm512_mask_storeu_ps(to, lanes(out.len().saturating_sub(at)), _mm512_castsi512_ps(pairs));
+            }
         }
     }
 

@@ -3,8 +3,9 @@
 //! **Invariant:** an element is one chain of sums over k in ascending order, whatever tile it lies in and whichever thread computes it.
 #![allow(unsafe_code, reason = "tiles are loaded from pointers, by instructions that some machines have")]
 
+use super::super::stored::Stored;
 use super::amx::{SQUARE, Sums, TILE, Tiles};
-use super::kernel::{Block, Left, Panels};
+use super::kernel::{Block, Left, Panels, Target};
 
 /// Computes a block whose operands are packed in whole tiles along k.
 ///
@@ -13,7 +14,7 @@ use super::kernel::{Block, Left, Panels};
 /// borrowed for the call, that of `out` mutably. Rows of the left operand can be read up to a whole number of tiles.
 #[inline(always)]
 unsafe fn block(job: &Block, sums: impl Fn(&Tiles, &mut Sums)) {
-    let (Left { data, tile, row, .. }, Panels { data: panels, depth, columns }) = (job.a, job.b);
+    let (Left { data, tile, row, step }, Panels { data: panels, depth, columns }) = (job.a, job.b);
     let mut found: Sums = [0.0; SQUARE * SQUARE];
     for column in (0..columns).step_by(SQUARE) {
         let across = SQUARE.min(columns - column);
@@ -22,6 +23,7 @@ unsafe fn block(job: &Block, sums: impl Fn(&Tiles, &mut Sums)) {
             let tiles = Tiles {
                 left: data.wrapping_add(first / SQUARE * tile),
                 left_row: row,
+                left_step: step,
                 right: panels[column * depth..].as_ptr(),
                 along: depth / TILE,
                 two_down: down > TILE,
@@ -31,8 +33,17 @@ unsafe fn block(job: &Block, sums: impl Fn(&Tiles, &mut Sums)) {
             for (i, sums) in found.chunks_exact(SQUARE).enumerate().take(down) {
                 let at = (first + i) * job.out_row + column;
                 // SAFETY: a part of a row of the result, which the caller's task alone writes.
-                let out = unsafe { std::slice::from_raw_parts_mut(job.out.wrapping_add(at), across) };
-                write(out, &sums[..across], job, column);
+                match job.out {
+                    Target::Full(out) => {
+                        let out = unsafe { std::slice::from_raw_parts_mut(out.wrapping_add(at), across) };
+                        write(out, &sums[..across], job, column);
+                    }
+                    // SAFETY: as above.
+                    Target::Halves(out) => {
+                        let out = unsafe { std::slice::from_raw_parts_mut(out.wrapping_add(at), across) };
+                        write(out, &sums[..across], job, column);
+                    }
+                }
             }
         }
     }
@@ -40,14 +51,14 @@ unsafe fn block(job: &Block, sums: impl Fn(&Tiles, &mut Sums)) {
 
 /// What becomes of sums of one row, from `column` on.
 #[inline(always)]
-fn write(out: &mut [f32], sums: &[f32], job: &Block, column: usize) {
+fn write<T: Stored<f32>>(out: &mut [T], sums: &[f32], job: &Block, column: usize) {
     let scale = job.scale;
     match (job.add, job.bias) {
-        (false, None) => out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum * scale),
-        (true, None) => out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum * scale),
+        (false, None) => out.iter_mut().zip(sums).for_each(|(out, sum)| *out = T::narrow(sum * scale)),
+        (true, None) => out.iter_mut().zip(sums).for_each(|(out, sum)| *out = T::narrow(out.widen() + sum * scale)),
         (add, Some(bias)) => {
             for ((out, sum), bias) in out.iter_mut().zip(sums).zip(&bias[column..]) {
-                *out = sum * scale + bias + if add { *out } else { 0.0 };
+                *out = T::narrow(sum * scale + bias + if add { out.widen() } else { 0.0 });
             }
         }
     }
@@ -85,7 +96,8 @@ pub(super) unsafe fn imitated(job: &Block) {
                 for k in 0..tiles.along * TILE {
                     // SAFETY: the block's operands hold so many tiles.
                     let (a, b) = unsafe {
-                        (*tiles.left.wrapping_add(i * tiles.left_row + k), *tiles.right.wrapping_add(k * across + j))
+                        let left = k / TILE * tiles.left_step + i * tiles.left_row + k % TILE;
+                        (*tiles.left.wrapping_add(left), *tiles.right.wrapping_add(k * across + j))
                     };
                     // The manual has it so: odd numbers after even ones, without rounding between product and sum.
                     sum = half(a, false).mul_add(half(b, false), sum);

@@ -96,7 +96,8 @@ unsafe fn write<V: Vector, const MR: usize, const NV: usize>(
     at: (usize, usize),
     (rows, columns): (usize, usize),
 ) {
-    let to = |i: usize, j: usize| block.out.wrapping_add((at.0 + i) * block.out_row + at.1 + j * V::LANES);
+    let out = block.out.full();
+    let to = |i: usize, j: usize| out.wrapping_add((at.0 + i) * block.out_row + at.1 + j * V::LANES);
     // SAFETY: as in `sums`; vectors that reach past the block's last column are put together in `whole`.
     unsafe {
         if columns == NV * V::LANES {
