@@ -8,7 +8,7 @@ use cmae::data::random::RandomBatches;
 use cmae::graph::Program;
 use cmae::graph::text::parse;
 use cmae::op::Op;
-use cmae::plan::{Step, lower};
+use cmae::plan::{Space, Step, lower};
 use cmae::tensor::OutputValue;
 
 use crate::command::succeed;
@@ -186,6 +186,33 @@ fn layers_round_and_logits_do_not() {
     let (rounded, kept) = scopes("beit_vitb");
     assert_eq!((of("head", &rounded), of("head", &kept)), (0, 3), "it makes logits");
     assert!(kept.iter().all(|scope| scope == "head" || scope == "tok.codebook"), "{kept:?}");
+}
+
+/// What a block of a ViT keeps in bf16, by the scope and the work of the step that writes it, and what it does not.
+#[test]
+fn what_layers_give_one_another_is_stored_in_bf16() {
+    let page = page();
+    let method = page.methods.iter().find(|method| method.pipeline == "mae_vitb").expect("it is there");
+    let program = compile(&method.pipeline, &sets_of(&page, method));
+    let request = Request { gradients: true, bf16: true, ..Request::default() };
+    let plan = lower(&program.train, &program.layout, &request, &TARGET).expect("it is sound");
+    let written = |scope: &str, halves: bool| {
+        let of_scope = |step: &&Step| plan.graph.node(step.node).scope == scope;
+        let stored = plan.steps.iter().filter(of_scope).filter(|step| (step.writes.space == Space::Halves) == halves);
+        stored.map(|step| plan.work(step)).collect::<Vec<_>>()
+    };
+    let halves = |scope: &str| written(&format!("encoder.blocks.0{scope}"), true);
+    assert_eq!(halves(".norm1"), ["layer_norm"], "read by layers alone");
+    // Forward, and the gradient that reaches the norm before.
+    assert_eq!(halves(".attn.qkv"), ["linear.bf16", "matmul.bf16"]);
+    assert_eq!(halves(".attn"), ["attention.bf16", "attention_grad.bf16"]);
+    assert_eq!(halves(".mlp.fc1"), ["linear.bf16", "matmul.bf16"]);
+    assert_eq!(halves(".mlp"), ["gelu", "matmul.bf16+gelu_grad"]);
+    let full = written("encoder.blocks.0", false);
+    assert!(halves("").is_empty() && full.iter().any(|work| work == "linear.bf16+add"), "the stream: {full:?}");
+    assert!(written("reconstruction", true).is_empty() && !written("reconstruction", false).is_empty(), "a loss");
+    let in_f32 = lower(&program.train, &program.layout, &Request { bf16: false, ..request }, &TARGET).expect("sound");
+    assert!(in_f32.halves == 0 && plan.floats + plan.halves / 2 < in_f32.floats * 3 / 4);
 }
 
 /// A matrix product that is no layer's: the same bits.

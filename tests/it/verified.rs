@@ -5,6 +5,7 @@ use cmae::backend::{BackendError, Compute, Request};
 use cmae::data::random::RandomBatches;
 use cmae::diag::{Diagnostics, render};
 use cmae::graph::{Graph, Layout, Program};
+use cmae::op::Op;
 use cmae::plan::{Instruction, Place, Plan, PlanError, Space, Work, lower, verify};
 use cmae::source::Sources;
 use cmae::tensor::{HostTensor, InputValue};
@@ -45,7 +46,7 @@ fn is_attention(work: &Work) -> bool {
     matches!(work, Work::Attention { writes, .. } if writes.len() == 3)
 }
 
-const SPOILS: [Spoil; 22] = [
+const SPOILS: [Spoil; 24] = [
     ("operands", |plan| {
         // Of an operand that is not written over: to read that twice would be another fault.
         let kept = |step: &cmae::plan::Step| step.reads.iter().position(|place| !place.overlaps(&step.writes));
@@ -192,6 +193,27 @@ const SPOILS: [Spoil; 22] = [
     ("is zeroed", |plan| {
         let gradient = plan.graph.gradients.pop();
         gradient.is_some()
+    }),
+    ("takes no bf16", |plan| {
+        let Plan { graph, steps, halves, .. } = plan;
+        let norm = steps.iter_mut().find(|step| matches!(graph.node(step.node).op, Op::LayerNorm { .. }));
+        norm.map(|step| {
+            let place = &mut step.reads[0];
+            *place = Place { space: Space::Halves, start: 0, ..*place };
+            *halves = (*halves).max(place.len);
+        })
+        .is_some()
+    }),
+    ("makes no bf16", |plan| {
+        let Plan { graph, steps, halves, .. } = plan;
+        let gathered = steps.iter_mut().find(|step| matches!(graph.node(step.node).op, Op::GatherTokens));
+        gathered
+            .map(|step| {
+                let place = &mut step.writes;
+                *place = Place { space: Space::Halves, start: 0, ..*place };
+                *halves = (*halves).max(place.len);
+            })
+            .is_some()
     }),
     ("does not hold", |plan| {
         let place = plan.steps.iter_mut().map(|step| &mut step.writes).find(|place| place.space == Space::Gradients);

@@ -148,12 +148,15 @@ impl Sizes {
         out: &mut [E],
         room: &mut [E],
     ) -> [E; product::ROWS] {
-        multiply_packed(out, (rows, self.d, self.m), q, k, &How { scale, ..self.how(self.m) }, room);
+        // Scores that nothing is added to are scaled on their way to the softmax.
+        let later = bias.is_none() && scale > E::ZERO;
+        let (now, later) = if later { (E::ONE, scale) } else { (scale, E::ONE) };
+        multiply_packed(out, (rows, self.d, self.m), q, k, &How { scale: now, ..self.how(self.m) }, room);
         if let Some(bias) = bias {
             out.iter_mut().zip(bias).for_each(|(score, bias)| *score += *bias);
         }
         let mut shares = [E::ONE; product::ROWS];
-        exponential_rows(out, self.m, &mut shares, self.bf16);
+        exponential_rows(out, self.m, &mut shares, later, self.bf16);
         shares
     }
 
@@ -257,7 +260,9 @@ pub(super) fn backward<E: Real>(
             let (all_weights, room) = room.split_at_mut(n * m);
             let (all_slopes, room) = room.split_at_mut(n * m);
             let (mut all_weights, mut all_slopes) = (kept(all_weights, bf16), kept(all_slopes, bf16));
-            let (plain, scaled) = (sizes.how(d), How { scale, ..sizes.how(d) });
+            // A bias's gradient is that of scores that are scaled.
+            let (now, later) = if to_scores.is_none() { (scale, E::ONE) } else { (E::ONE, scale) };
+            let (plain, scaled) = (sizes.how(d), How { scale: later, ..sizes.how(d) });
             for (first, rows) in sizes.blocks::<E>() {
                 let (weights, room) = room.split_at_mut(rows * m);
                 let (slopes, room) = room.split_at_mut(rows * m);
@@ -267,7 +272,7 @@ pub(super) fn backward<E: Real>(
                 scale_rows(weights, m, &shares);
                 multiply_packed(slopes, (rows, d, m), from_row(g, first), along_v, &sizes.how(m), room);
                 keep(&mut all_weights, first * m, weights);
-                softmax_grad_rows(weights, slopes, m, E::ONE);
+                softmax_grad_rows(weights, slopes, m, now);
                 keep(&mut all_slopes, first * m, slopes);
                 if let Some(to_scores) = &mut to_scores {
                     to_scores[first * m..][..rows * m].copy_from_slice(slopes);

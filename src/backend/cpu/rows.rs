@@ -150,11 +150,14 @@ wide! {
         }
     }
 
-    /// Softmax in place, but for what each row is to be multiplied with, which `shares` gets; `coarse` where the values are rounded
-    /// to bf16.
-    pub(super) fn exponential_rows<E: Real>(rows: &mut [E], width: usize, shares: &mut [E], coarse: bool) {
+    /// Softmax of rows times `scale`, which is above 0, in place, but for what each row is to be multiplied with, which `shares`
+    /// gets; `coarse` where the values are rounded to bf16.
+    pub(super) fn exponential_rows<E: Real>(rows: &mut [E], width: usize, shares: &mut [E], scale: E, coarse: bool) {
         for (row, share) in rows.chunks_exact_mut(width).zip(shares) {
-            *share = E::ONE / if coarse { exponentiate(row, E::coarse_exp) } else { exponentiate(row, E::exp) };
+            *share = E::ONE / match coarse {
+                true => exponentiate(row, |x| (x * scale).coarse_exp()),
+                false => exponentiate(row, |x| (x * scale).exp()),
+            };
         }
     }
 

@@ -13,6 +13,17 @@ pub(super) const SQUARE: usize = 2 * TILE;
 /// Sums of up to two by two tiles.
 pub(super) type Sums = [f32; SQUARE * SQUARE];
 
+/// What sums of two by two tiles begin with.
+#[derive(Clone, Copy)]
+pub(super) enum Start {
+    Zero,
+    /// Rows of [`SQUARE`] floats, `row` floats apart: a row that is added to each where that is 0.
+    At {
+        first: *const f32,
+        row: usize,
+    },
+}
+
 /// Two operands from the first pair on, and how many tiles there are along k, down and across.
 #[derive(Clone, Copy)]
 pub(super) struct Tiles {
@@ -33,7 +44,7 @@ mod unit {
     use std::arch::x86_64::__cpuid_count;
     use std::sync::OnceLock;
 
-    use super::{SQUARE, Sums, TILE, Tiles};
+    use super::{SQUARE, Start, Sums, TILE, Tiles};
     use crate::wide::Level;
 
     /// Whether the machine has the tiles, and the system lets this process use them.
@@ -125,6 +136,89 @@ mod unit {
         };
     }
 
+    /// The instructions that sum two by two tiles onto what is given, and write the sums where they belong.
+    macro_rules! sum_onto {
+        ($tiles:expr, ($to:expr, $to_row:expr), ($first:expr, $row:expr), [$($before:literal),*]) => {
+            asm!(
+                $($before,)*
+                "2:",
+                "tileloadd tmm4, [{left} + {left_row}]",
+                "tileloadd tmm6, [{right} + {right_row}]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tileloadd tmm7, [{right} + {right_row} + 64]",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tileloadd tmm5, [{below} + {left_row}]",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                "add {left}, {left_step}",
+                "add {below}, {left_step}",
+                "add {right}, 2048",
+                "dec {along}",
+                "jnz 2b",
+                "tilestored [{to} + {to_row}], tmm0",
+                "tilestored [{to} + {to_row} + 64], tmm1",
+                // Sixteen rows on.
+                "lea {left}, [{to_row} * 8]",
+                "lea {to}, [{to} + {left} * 2]",
+                "tilestored [{to} + {to_row}], tmm2",
+                "tilestored [{to} + {to_row} + 64], tmm3",
+                left = inout(reg) $tiles.left => _,
+                below = inout(reg) $tiles.left.wrapping_add(TILE * $tiles.left_row) => _,
+                left_row = in(reg) 4 * $tiles.left_row,
+                left_step = in(reg) 4 * $tiles.left_step,
+                right = inout(reg) $tiles.right => _,
+                right_row = in(reg) 4 * SQUARE,
+                along = inout(reg) $tiles.along => _,
+                to = inout(reg) $to => _,
+                to_row = in(reg) 4 * $to_row,
+                first = in(reg) $first,
+                middle = in(reg) $first.wrapping_add(TILE * $row),
+                row = in(reg) 4 * $row,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack),
+            )
+        };
+    }
+
+    /// Writes the sums of two by two tiles from `to` on, in rows `to_row` floats apart; what they begin with may lie there too.
+    ///
+    /// # Safety
+    /// The tiles are ready, there are two by two of them, and as many of both operands and of the start can be read, and of the sums
+    /// written.
+    pub unsafe fn sums_onto(tiles: &Tiles, start: Start, to: *mut f32, to_row: usize) {
+        assert!(tiles.along > 0 && tiles.two_down && tiles.two_across, "whole squares, and k in whole tiles");
+        // SAFETY: the caller's.
+        unsafe {
+            match start {
+                Start::Zero => sum_onto!(
+                    tiles,
+                    (to, to_row),
+                    (to.cast_const(), 0_usize),
+                    [
+                        // Nothing is read of a start: its registers are named, so that both are one text.
+                        "/* {first} {middle} {row} */",
+                        "tilezero tmm0",
+                        "tilezero tmm1",
+                        "tilezero tmm2",
+                        "tilezero tmm3"
+                    ]
+                ),
+                Start::At { first, row } => sum_onto!(
+                    tiles,
+                    (to, to_row),
+                    (first, row),
+                    [
+                        "tileloadd tmm0, [{first} + {row}]",
+                        "tileloadd tmm1, [{first} + {row} + 64]",
+                        "tileloadd tmm2, [{middle} + {row}]",
+                        "tileloadd tmm3, [{middle} + {row} + 64]"
+                    ]
+                ),
+            }
+        }
+    }
+
     /// Writes the sums of up to two by two tiles, in rows of [`SQUARE`].
     ///
     /// # Safety
@@ -198,7 +292,7 @@ mod unit {
 }
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-pub(super) use unit::{configure, is_there, release, sums};
+pub(super) use unit::{configure, is_there, release, sums, sums_onto};
 
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
 pub(super) fn is_there() -> bool {

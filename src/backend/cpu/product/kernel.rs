@@ -69,6 +69,11 @@ impl Kernel {
         all.into_iter()
     }
 
+    /// Whether the `gemm` crate has kernels for this machine, and here is only one for every machine: aarch64, whose NEON it knows.
+    pub fn is_slower_than_gemm(self) -> bool {
+        self.operands == Operands::F32 && self.level == Level::Portable
+    }
+
     /// Floats that a column of `depth` numbers takes when it is packed.
     pub fn slots(self, depth: usize) -> usize {
         match self.operands {

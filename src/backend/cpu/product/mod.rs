@@ -1,4 +1,5 @@
-//! Matrix products. In f32 by kernels of our own ([`tile`], fed by [`pack`] and [`walk`]), in f64 by the `gemm` crate.
+//! Matrix products. In f32 by kernels of our own ([`tile`], fed by [`pack`] and [`walk`]), in f64, and on machines that none of them is
+//! written for, by the `gemm` crate.
 //!
 //! Own kernels since an operand can be read where it lies, bias, scale and what follows are applied while the result is in the
 //! cache, rows of the result may lie apart, and nothing is allocated.
@@ -185,11 +186,16 @@ impl Products for f32 {
     const ROUNDS: bool = true;
 
     fn product(job: Job<'_, f32>) {
-        walk::multiply(Kernel::best(job.how.bf16), job);
+        let kernel = Kernel::best(job.how.bf16);
+        if kernel.is_slower_than_gemm() { finished_by_gemm(job) } else { walk::multiply(kernel, job) }
     }
 
     fn pack<'a>(b: Matrix<'a, f32>, (k, n): (usize, usize), bf16: bool, room: &'a mut [f32]) -> Right<'a, f32> {
-        walk::lay_out(Kernel::best(bf16), b, (k, n), room);
+        let kernel = Kernel::best(bf16);
+        if kernel.is_slower_than_gemm() {
+            return Right::AsItIs(b);
+        }
+        walk::lay_out(kernel, b, (k, n), room);
         Right::Packed(room)
     }
 
@@ -199,24 +205,12 @@ impl Products for f32 {
     }
 }
 
-/// The oracle's precision: by the `gemm` crate, bias and finish in passes of their own.
+/// The oracle's precision.
 impl Products for f64 {
     const ROUNDS: bool = false;
 
     fn product(job: Job<'_, f64>) {
-        let Job { out, sizes, a, b, how, threads, .. } = job;
-        let (out, Right::AsItIs(b)) = (out.full(), b) else { unreachable!("nothing is packed for gemm") };
-        by_gemm(out, sizes, a, b, how, threads);
-        let (m, _, n) = sizes;
-        for (i, row) in out.chunks_mut(how.out_row).take(m).enumerate() {
-            let row = &mut row[..n];
-            if let Some(bias) = how.bias {
-                row.iter_mut().zip(bias).for_each(|(out, bias)| *out += *bias);
-            }
-            if let Some(finish) = how.finish {
-                finish(i * n, row);
-            }
-        }
+        finished_by_gemm(job);
     }
 
     fn pack<'a>(b: Matrix<'a, f64>, _: (usize, usize), _: bool, _: &'a mut [f64]) -> Right<'a, f64> {
@@ -225,6 +219,23 @@ impl Products for f64 {
 
     fn rows(_: bool) -> usize {
         ROWS
+    }
+}
+
+/// By the `gemm` crate, bias and finish in passes of their own.
+fn finished_by_gemm<E: Products>(job: Job<'_, E>) {
+    let Job { out, sizes, a, b, how, threads, .. } = job;
+    let (out, Right::AsItIs(b)) = (out.full(), b) else { unreachable!("nothing is packed for gemm") };
+    by_gemm(out, sizes, a, b, how, threads);
+    let (m, _, n) = sizes;
+    for (i, row) in out.chunks_mut(how.out_row).take(m).enumerate() {
+        let row = &mut row[..n];
+        if let Some(bias) = how.bias {
+            row.iter_mut().zip(bias).for_each(|(out, bias)| *out += *bias);
+        }
+        if let Some(finish) = how.finish {
+            finish(i * n, row);
+        }
     }
 }
 
@@ -453,7 +464,9 @@ mod tests {
                     part.iter_mut().for_each(|x| *x *= 2.0);
                 };
                 let plain = How::plain(n + 3);
-                let how = How { scale: 0.5, add, bias: Some(&bias), finish: Some(&double), ..plain };
+                // What sums begin with, what they are multiplied with, and what is added to them, in turn.
+                let (scale, bias) = (if a_t { 0.5 } else { 1.0 }, (!add || a_t).then_some(&bias[..]));
+                let how = How { scale, add, bias, finish: Some(&double), ..plain };
                 let (Numbers::Full(a_data), Numbers::Full(b_data)) = (left.data, right.data) else { unreachable!() };
                 let sums = |round: fn(f32) -> f32| {
                     let mut sums = vec![0.0; m * n];
@@ -464,19 +477,21 @@ mod tests {
                             f64::from(x) * f64::from(round(b_data[at * right.row + column * right.column]))
                         });
                         let start = if add { f64::from(before[row * (n + 3) + column]) } else { 0.0 };
-                        *value = 2.0 * (start + 0.5 * terms.sum::<f64>() + f64::from(bias[column]));
+                        let bias = bias.map_or(0.0, |bias| f64::from(bias[column]));
+                        *value = 2.0 * (start + f64::from(scale) * terms.sum::<f64>() + bias);
                     }
                     sums
                 };
                 let (exact, rounded) = (sums(|x| x), sums(pairs::rounded));
                 let tolerance = (k * k) as f64 * 2.0_f64.powi(-24) + 1e-6;
-                for kernel in Kernel::all() {
-                    let expected = if kernel.operands == kernel::Operands::F32 { &exact } else { &rounded };
+                // And the `gemm` crate.
+                for kernel in Kernel::all().map(Some).chain([None]) {
+                    let rounds = kernel.is_some_and(|kernel| kernel.operands != kernel::Operands::F32);
+                    let expected = if rounds { &rounded } else { &exact };
                     let mut results = Vec::new();
                     for threads in [Threads::One, Threads::All] {
                         let mut out = before.clone();
-                        let mut room =
-                            vec![f32::NAN; scratch((m, k, n), a_t || kernel.operands != kernel::Operands::F32, false)];
+                        let mut room = vec![f32::NAN; scratch((m, k, n), a_t || rounds, false)];
                         let job = Job {
                             out: (&mut out[..]).into(),
                             sizes: (m, k, n),
@@ -486,7 +501,10 @@ mod tests {
                             threads,
                             scratch: &mut room,
                         };
-                        walk::multiply(kernel, job);
+                        match kernel {
+                            Some(kernel) => walk::multiply(kernel, job),
+                            None => finished_by_gemm(job),
+                        }
                         for (i, expected) in expected.iter().enumerate() {
                             let found = f64::from(out[i / n * (n + 3) + i % n]);
                             assert!(
@@ -500,7 +518,7 @@ mod tests {
                         results.push(out);
                     }
                     assert_eq!(results[0], results[1], "{kernel:?}: threads change no bit");
-                    if kernel.operands != kernel::Operands::F32 {
+                    if let Some(kernel) = kernel.filter(|_| rounds) {
                         let how = How { out_row: n, ..how };
                         stored_in_bf16(kernel, (m, k, n), (left, right), &how, &before);
                     }
