@@ -89,6 +89,14 @@ pub(super) fn place(
         let len = graph.node(step.node).ty.elements();
         placed[step.node.index()] = Some(arenas.take(space_of(&graph, step.node), len));
     }
+    // One place for what steps work in: it stays in the caches from one step to the next.
+    let needed = |step: &Pending| {
+        let rounds =
+            Rounds { operands: rounded[step.work.kernel(step.node).index()], result: halves[step.node.index()] };
+        target.scratch_of(&graph, &step.work, step.node, rounds)
+    };
+    let room = arenas.take(Space::Floats, pending.iter().map(needed).max().unwrap_or(0));
+    let scratches: Vec<Place> = pending.iter().map(|step| Place { len: needed(step), ..room }).collect();
     let mut steps = Vec::with_capacity(pending.len());
     let mut most = Held::default();
     for (at, step) in pending.into_iter().enumerate() {
@@ -109,18 +117,11 @@ pub(super) fn place(
             }
         };
         placed[step.node.index()] = Some(writes);
-        let kernel = step.work.kernel(step.node);
-        let bf16 = rounded[kernel.index()];
-        let rounds = Rounds { operands: bf16, result: writes.space == Space::Halves };
-        let needed = target.scratch_of(&graph, &step.work, step.node, rounds);
-        let scratch = match needed {
-            0 => Place { space: Space::Floats, start: 0, len: 0 },
-            len => arenas.take(Space::Floats, len),
-        };
+        let bf16 = rounded[step.work.kernel(step.node).index()];
+        let scratch = scratches[at];
         if arenas.held() > most.floats {
             most = Held { step: at, floats: arenas.held() };
         }
-        arenas.give(scratch);
         let mut ended: Vec<usize> = step.reads.iter().map(|id| bases[id.index()].node.index()).collect();
         ended.push(step.node.index());
         ended.sort_unstable();

@@ -34,13 +34,13 @@ pub(super) fn run<E: Real>(chain: &Chain, views: Views<E>) {
     }
     let code = &chain.code;
     match NumbersMut::of(views.out, views.out_halves) {
-        NumbersMut::Full(out) => share::pieces(out, 1, |start, out| compute(code, &streams, start, out)),
+        NumbersMut::Full(out) => share::pieces(out, 1, |start, out| compute(code, &streams, start, out, false)),
         NumbersMut::Halves(out) => share::pieces(out, 1, |start, out| {
             E::with_runs((SLOTS + 1) * RUN, |runs| {
                 let (run, slots) = runs.split_at_mut(RUN);
                 for (i, out) in out.chunks_mut(RUN).enumerate() {
                     let run = &mut run[..out.len()];
-                    piece(code, &streams, start + i * RUN, run, slots);
+                    piece(code, &streams, start + i * RUN, run, slots, true);
                     store(run, out);
                 }
             });
@@ -49,21 +49,22 @@ pub(super) fn run<E: Real>(chain: &Chain, views: Views<E>) {
 }
 
 /// What becomes of a part of a product: a chain whose operand `product` lies where it writes. `others` gives its other operands,
-/// counted without that one.
+/// counted without that one; `is_rounded` says whether the result is stored in bf16.
 pub(super) fn finish<'a, E: Real>(
     chain: &'a Chain,
     product: usize,
     others: impl Fn(usize) -> Numbers<'a, E>,
+    is_rounded: bool,
 ) -> impl Fn(usize, &mut [E]) + Sync + 'a {
     let mut streams = [Stream { data: None, pattern: None }; LIMITS.operands];
     for (i, (stream, operand)) in streams.iter_mut().zip(&chain.operands).enumerate().filter(|(i, _)| *i != product) {
         *stream = Stream { data: Some(others(i - usize::from(i > product))), pattern: operand.pattern };
     }
-    move |start, out| compute(&chain.code, &streams, start, out)
+    move |start, out| compute(&chain.code, &streams, start, out, is_rounded)
 }
 
-fn compute<E: Real>(code: &[Instruction], streams: &[Stream<E>], start: usize, out: &mut [E]) {
-    E::with_runs(SLOTS * RUN, |slots| piece(code, streams, start, out, slots));
+fn compute<E: Real>(code: &[Instruction], streams: &[Stream<E>], start: usize, out: &mut [E], is_rounded: bool) {
+    E::with_runs(SLOTS * RUN, |slots| piece(code, streams, start, out, slots, is_rounded));
 }
 
 wide! {
@@ -71,7 +72,7 @@ wide! {
         out.iter_mut().zip(run).for_each(|(out, value)| *out = bf16::narrow(*value));
     }
 
-    fn piece<E: Real>(code: &[Instruction], streams: &[Stream<E>], start: usize, out: &mut [E], slots: &mut [E]) {
+    fn piece<E: Real>(code: &[Instruction], streams: &[Stream<E>], start: usize, out: &mut [E], slots: &mut [E], is_rounded: bool) {
         let (runs, _) = slots.as_chunks_mut::<RUN>();
         let mut slots = Slots { runs, taken: [false; SLOTS] };
         for (i, out) in out.chunks_mut(RUN).enumerate() {
@@ -92,7 +93,7 @@ wide! {
                         let slot = slots.take();
                         let (run, others) = slots.all_but(slot);
                         let target = if at + 1 == code.len() { &mut *out } else { &mut run[..len] };
-                        let taken = apply(op, target, |below| others.operand(stack[height - 1 - below], len));
+                        let taken = apply(op, target, is_rounded, |below| others.operand(stack[height - 1 - below], len));
                         height -= taken;
                         stack[height..height + taken].iter().for_each(|value| slots.give_back(value));
                         stack[height] = Value::Slot(slot);
@@ -215,7 +216,7 @@ impl<'s, E: Real> Others<'s, E> {
 /// Applies an op to the top of the stack, whose value `i` from the top is `operand(i)`, and gives how many values it takes
 /// from there.
 #[inline(always)]
-fn apply<'a, E: Real>(op: &Op, out: &mut [E], operand: impl Fn(usize) -> Operand<'a, E>) -> usize {
+fn apply<'a, E: Real>(op: &Op, out: &mut [E], is_rounded: bool, operand: impl Fn(usize) -> Operand<'a, E>) -> usize {
     // Loops written out, not handed a closure: the compiler would rather call a long one for each element.
     macro_rules! unary {
         (|$x:ident| $value:expr) => {{
@@ -265,6 +266,10 @@ fn apply<'a, E: Real>(op: &Op, out: &mut [E], operand: impl Fn(usize) -> Operand
         Op::Less => binary!(|a, b| truth(a < b)),
         Op::Equal => binary!(|a, b| truth(a == b)),
         Op::Atan2 => binary!(|y, x| E::from_f64(libm::atan2(y.to_f64(), x.to_f64()))),
+        Op::GeluGrad if is_rounded => binary!(|x, g| {
+            let (below, density) = x.coarse_normal();
+            g * (below + x * density)
+        }),
         Op::GeluGrad => binary!(|x, g| {
             let (below, density) = x.normal();
             g * (below + x * density)
@@ -302,6 +307,7 @@ fn apply<'a, E: Real>(op: &Op, out: &mut [E], operand: impl Fn(usize) -> Operand
         Op::Sqrt => unary!(|x| x.sqrt()),
         Op::Abs => unary!(|x| x.abs()),
         Op::Relu => unary!(|x| if x <= E::ZERO { E::ZERO } else { x }),
+        Op::Gelu if is_rounded => unary!(|x| x * x.coarse_normal().0),
         Op::Gelu => unary!(|x| x * x.normal().0),
         Op::Tanh => unary!(|x| x.tanh()),
         Op::Sigmoid => unary!(|x| x.sigmoid()),

@@ -14,6 +14,8 @@ pub trait Real: Products {
     fn sigmoid(self) -> Self;
     /// Φ and φ, cumulative and density of the standard normal distribution.
     fn normal(self) -> (Self, Self);
+    /// The same for what is rounded to bf16.
+    fn coarse_normal(self) -> (Self, Self);
     fn sin(self) -> Self;
     fn cos(self) -> Self;
     fn floor(self) -> Self;
@@ -22,7 +24,7 @@ pub trait Real: Products {
 }
 
 macro_rules! real {
-    ($element:ident, normal: $normal:expr, $($name:ident: $function:expr),*) => {
+    ($element:ident, normal: $normal:expr, coarse_normal: $coarse:expr, $($name:ident: $function:expr),*) => {
         impl Real for $element {
             $(
                 #[inline(always)]
@@ -33,6 +35,10 @@ macro_rules! real {
             #[inline(always)]
             fn normal(self) -> (Self, Self) {
                 $normal(self)
+            }
+            #[inline(always)]
+            fn coarse_normal(self) -> (Self, Self) {
+                $coarse(self)
             }
             #[inline(always)]
             fn abs(self) -> Self {
@@ -65,6 +71,7 @@ macro_rules! real {
 real!(
     f32,
     normal: elementary::normal,
+    coarse_normal: elementary::coarse_normal,
     exp: elementary::exp,
     coarse_exp: elementary::coarse_exp,
     ln: elementary::ln,
@@ -74,6 +81,7 @@ real!(
 real!(
     f64,
     normal: normal,
+    coarse_normal: normal,
     exp: f64::exp,
     coarse_exp: f64::exp,
     ln: f64::ln,

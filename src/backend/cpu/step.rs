@@ -168,7 +168,8 @@ pub(super) fn run<E: Real>(graph: &Graph, step: &Step, prepared: &Prepared, view
         }
         Work::Product { product, chain, at } => {
             let node = graph.node(*product);
-            let finish = chain::finish(chain, *at, |i| views.numbers(node.inputs.len() + i));
+            let others = |i: usize| views.numbers(node.inputs.len() + i);
+            let finish = chain::finish(chain, *at, others, !views.out_halves.is_empty());
             multiply(graph, node, views, Some(&finish), step.bf16);
             return Ok(());
         }
