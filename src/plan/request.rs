@@ -16,7 +16,8 @@ pub struct Request {
     pub check_finite: bool,
     /// What the backward pass computes again; matters where gradients are asked for.
     pub recompute: Recompute,
-    /// Layers' products round their operands to bf16 and add up in f32; all else stays in the backend's precision.
+    /// Layers' products round their operands to bf16 and add up in f32, and a backend may store in bf16 what layers give one another; all
+    /// else stays in the backend's precision.
     pub bf16: bool,
     /// With `bf16`, sums along the residual stream may be stored in bf16 too.
     pub bf16_residual: bool,

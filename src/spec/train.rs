@@ -9,7 +9,7 @@ pub enum Precision {
     F32,
     /// The oracle's precision: slow, for tests and `verify`.
     F64,
-    /// f32, but for the products of layers, whose operands are rounded to bf16.
+    /// f32, but for the products of layers, whose operands are rounded to bf16, and what layers give one another, which is stored so.
     Bf16,
 }
 

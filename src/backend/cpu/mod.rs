@@ -6,7 +6,8 @@
 //! **Invariant:** results do not depend on the number of threads, bit for bit: see [`share`] and [`product`].
 //!
 //! **Invariant:** unsafe are [`memory`], where a step's places are found in one arena, [`attention`], whose heads are written by
-//! several threads, [`product`] and the calls that [`crate::wide`] makes, and nothing else. What they rely on of a plan,
+//! several threads, [`product`], [`stored`], where floats are room for numbers of bf16, [`aligned`], which gives the system advice, and
+//! the calls that [`crate::wide`] makes, and nothing else. What they rely on of a plan,
 //! [`plan::verify`] has checked before it is run.
 
 mod aligned;
