@@ -1,6 +1,6 @@
 //! Numbers as they are stored: in the precision that is computed in, or in bf16, where the plan has a value rounded as it is made.
 
-use super::real::Real;
+use crate::tensor::Element;
 use crate::wide::wide;
 pub(super) use half::bf16;
 
@@ -10,7 +10,7 @@ pub trait Stored<E>: Copy + Send + Sync + 'static {
     fn narrow(value: E) -> Self;
 }
 
-impl<E: Real> Stored<E> for E {
+impl<E: Element> Stored<E> for E {
     #[inline(always)]
     fn widen(self) -> E {
         self
@@ -46,7 +46,7 @@ pub(super) fn nearest(x: f32) -> bf16 {
 
 /// The same memory as room for numbers of bf16.
 #[allow(unsafe_code, reason = "floats and numbers of bf16 are bits of whichever kind")]
-pub(super) fn halves_in<E: Real>(floats: &mut [E]) -> &mut [bf16] {
+pub(super) fn halves_in<E: Element>(floats: &mut [E]) -> &mut [bf16] {
     let len = size_of_val(floats) / size_of::<bf16>();
     // SAFETY: the same bytes, borrowed as long, which any bits are valid in as either; floats are aligned for what is smaller.
     unsafe { std::slice::from_raw_parts_mut(floats.as_mut_ptr().cast(), len) }
@@ -127,7 +127,7 @@ impl<'a, E> Numbers<'a, E> {
     /// The first number that is none, or infinite.
     pub fn first_not_finite(self) -> Option<f64>
     where
-        E: Real,
+        E: Element,
     {
         match self {
             Numbers::Full(values) => values.iter().find(|value| !value.is_finite()).map(|value| value.to_f64()),
@@ -157,7 +157,7 @@ impl<'a, E> From<&'a [E]> for Numbers<'a, E> {
     }
 }
 
-impl<E: Real> Stored<E> for bf16 {
+impl<E: Element> Stored<E> for bf16 {
     #[inline(always)]
     fn widen(self) -> E {
         E::from_f64(f64::from(widened(self)))
