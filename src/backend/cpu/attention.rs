@@ -87,14 +87,16 @@ impl<'a, E: Real> Target<'a, E> {
         for (n, values) in rows.chunks_exact(sizes.d).enumerate() {
             let at = first + n * row;
             assert!(at + values.len() <= self.len, "a head lies outside its value");
-            // SAFETY: within the borrowed slice, as was just found, and the caller's alone.
             match self.first {
                 First::Full(first) => {
-                    store::<E, _>(values, unsafe { std::slice::from_raw_parts_mut(first.add(at), values.len()) })
+                    // SAFETY: within the borrowed slice, as was just found, and the caller's alone.
+                    let to = unsafe { std::slice::from_raw_parts_mut(first.add(at), values.len()) };
+                    store::<E, E>(values, to);
                 }
-                // SAFETY: as above.
                 First::Halves(first) => {
-                    store::<E, _>(values, unsafe { std::slice::from_raw_parts_mut(first.add(at), values.len()) });
+                    // SAFETY: as above.
+                    let to = unsafe { std::slice::from_raw_parts_mut(first.add(at), values.len()) };
+                    store::<E, bf16>(values, to);
                 }
             }
         }

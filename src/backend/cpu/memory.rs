@@ -33,7 +33,7 @@ pub(super) struct Memory<'m, E> {
     floats: (*mut E, usize),
     halves: (*mut bf16, usize),
     ints: (*mut i64, usize),
-    borrowed: PhantomData<(&'m [E], &'m mut [E], &'m mut [bf16], &'m mut [i64])>,
+    borrowed: PhantomData<(&'m [E], &'m mut [E], &'m mut Arenas<E>)>,
 }
 
 /// The places of one step, in the arenas.

@@ -80,19 +80,18 @@ fn panels_of<T: Number + Stored<f32>>(
     let of = |row: usize, column: usize| Part { data: &b.data[row * b.row + column * b.column..], ..b };
     // Of a panel, from column `at` on: how many there are, and how many it has room for.
     let across = |at: usize| (width.min(columns - at), width.min((columns - at).next_multiple_of(kernel.lanes())));
-    if let Operands::Pairs | Operands::Tiles = kernel.operands {
-        if b.column == 1 {
-            return each(slots.div_ceil(CHUNK), threads, |chunk| {
-                let (at, some) = (chunk * CHUNK, CHUNK.min(slots - chunk * CHUNK));
-                let deep = depth.saturating_sub(2 * at).min(2 * CHUNK);
-                for column in (0..columns).step_by(width) {
-                    let (columns, room) = across(column);
-                    // SAFETY: rows of pairs of each panel that this task alone writes.
-                    let part = unsafe { out.part(column * slots + at * room, some * room) };
-                    pairs::panel(part, of(first + 2 * at, column), (deep, columns), some);
-                }
-            });
-        }
+    let of_pairs = matches!(kernel.operands, Operands::Pairs | Operands::Tiles);
+    if of_pairs && b.column == 1 {
+        return each(slots.div_ceil(CHUNK), threads, |chunk| {
+            let (at, some) = (chunk * CHUNK, CHUNK.min(slots - chunk * CHUNK));
+            let deep = depth.saturating_sub(2 * at).min(2 * CHUNK);
+            for column in (0..columns).step_by(width) {
+                let (columns, room) = across(column);
+                // SAFETY: rows of pairs of each panel that this task alone writes.
+                let part = unsafe { out.part(column * slots + at * room, some * room) };
+                pairs::panel(part, of(first + 2 * at, column), (deep, columns), some);
+            }
+        });
     }
     each(count, threads, |i| {
         let (columns, room) = across(i * width);
