@@ -1,6 +1,6 @@
 //! Memory that begins at the start of a cache line, which a vector's own does not: a load of 64 bytes touches one line, not two. Much of
-//! it lies in large pages where the system has such: a step walks through all of it, and looking up small pages took a third of a
-//! product's time whose operands lay in no cache (1289 for 911 GFLOP/s at best, two cores with AMX).
+//! it lies in large pages where the system has such: a step walks through all of it, and small pages have to be looked up (a product whose
+//! operands lay in no cache, two cores with AMX that others shared: 911 GFLOP/s at the best of three runs, 1289 with large ones).
 #![allow(unsafe_code, reason = "advice to the system is given by address")]
 
 use std::ops::{Deref, DerefMut};
@@ -28,8 +28,8 @@ impl<T: Copy> Aligned<T> {
     pub fn new(value: T, len: usize) -> Self {
         let spare = LINE / size_of::<T>() - 1;
         let values = vec![value; len + spare];
-        // Nothing is wrong where it cannot be found out, as a checker of pointers has it: loads are slower.
         prefer_large_pages(&values);
+        // Nothing is wrong where it cannot be found out, as a checker of pointers has it: loads are slower.
         let start = Some(values.as_ptr().align_offset(LINE)).filter(|start| *start <= spare).unwrap_or(0);
         Aligned { values, start, len }
     }

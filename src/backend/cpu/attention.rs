@@ -11,9 +11,8 @@ use rayon::prelude::*;
 use super::product::{self, How, Matrix, Right, Threads, multiply, multiply_packed};
 use super::real::Real;
 use super::rows::{exponential_rows, scale_rows, softmax_grad_rows};
-use super::stored::{Numbers, NumbersMut, Stored, bf16, halves_in};
+use super::stored::{Numbers, NumbersMut, bf16, halves_in, store};
 use crate::plan::Heads;
-use crate::wide::wide;
 
 /// Sizes of one op: `batch · heads` pairs of `n` queries and `m` keys of width `d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,12 +99,6 @@ impl<'a, E: Real> Target<'a, E> {
                 }
             }
         }
-    }
-}
-
-wide! {
-    fn store<E: Real, T: Stored<E>>(values: &[E], to: &mut [T]) {
-        to.iter_mut().zip(values).for_each(|(to, value)| *to = T::narrow(*value));
     }
 }
 

@@ -6,7 +6,7 @@
 use super::memory::Views;
 use super::real::Real;
 use super::share;
-use super::stored::{Numbers, NumbersMut, Stored, bf16};
+use super::stored::{Numbers, NumbersMut, Stored, bf16, store};
 use crate::op::Op;
 use crate::plan::{Chain, ChainLimits, Instruction, Pattern};
 use crate::wide::wide;
@@ -41,7 +41,7 @@ pub(super) fn run<E: Real>(chain: &Chain, views: Views<E>) {
                 for (i, out) in out.chunks_mut(RUN).enumerate() {
                     let run = &mut run[..out.len()];
                     piece(code, &streams, start + i * RUN, run, slots, true);
-                    store(run, out);
+                    store::<E, bf16>(run, out);
                 }
             });
         }),
@@ -68,10 +68,6 @@ fn compute<E: Real>(code: &[Instruction], streams: &[Stream<E>], start: usize, o
 }
 
 wide! {
-    fn store<E: Real>(run: &[E], out: &mut [bf16]) {
-        out.iter_mut().zip(run).for_each(|(out, value)| *out = bf16::narrow(*value));
-    }
-
     fn piece<E: Real>(code: &[Instruction], streams: &[Stream<E>], start: usize, out: &mut [E], slots: &mut [E], is_rounded: bool) {
         let (runs, _) = slots.as_chunks_mut::<RUN>();
         let mut slots = Slots { runs, taken: [false; SLOTS] };

@@ -53,9 +53,9 @@ pub(super) fn halves_in<E: Element>(floats: &mut [E]) -> &mut [bf16] {
 }
 
 wide! {
-    /// The nearest numbers of bf16.
-    pub(super) fn narrow(from: &[f32], out: &mut [bf16]) {
-        out.iter_mut().zip(from).for_each(|(out, x)| *out = nearest(*x));
+    /// Some values, as they are stored.
+    pub(super) fn store<E: Element, T: Stored<E>>(values: &[E], to: &mut [T]) {
+        to.iter_mut().zip(values).for_each(|(to, value)| *to = T::narrow(*value));
     }
 }
 

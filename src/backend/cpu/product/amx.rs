@@ -228,27 +228,7 @@ mod unit {
         // SAFETY: the caller's; `to` has room for all four.
         unsafe {
             match (tiles.two_down, tiles.two_across) {
-                (true, true) => sum!(
-                    tiles,
-                    to,
-                    ["tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3"],
-                    [
-                        "tileloadd tmm4, [{left} + {left_row}]",
-                        "tileloadd tmm6, [{right} + {right_row}]",
-                        "tdpbf16ps tmm0, tmm4, tmm6",
-                        "tileloadd tmm7, [{right} + {right_row} + 64]",
-                        "tdpbf16ps tmm1, tmm4, tmm7",
-                        "tileloadd tmm5, [{below} + {left_row}]",
-                        "tdpbf16ps tmm2, tmm5, tmm6",
-                        "tdpbf16ps tmm3, tmm5, tmm7"
-                    ],
-                    [
-                        "tilestored [{to} + {to_row}], tmm0",
-                        "tilestored [{to} + {to_row} + 64], tmm1",
-                        "tilestored [{to} + {to_row} + 2048], tmm2",
-                        "tilestored [{to} + {to_row} + 2112], tmm3"
-                    ]
-                ),
+                (true, true) => sums_onto(tiles, Start::Zero, to.as_mut_ptr(), SQUARE),
                 (true, false) => sum!(
                     tiles,
                     to,

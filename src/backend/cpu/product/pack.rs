@@ -120,7 +120,7 @@ fn whole_panel<T: Stored<f32>>(out: &mut [f32], b: Part<T>, (depth, columns): (u
         return match width {
             32 if columns == 32 => lines::<T, 32>(out, rows),
             16 if columns == 16 => lines::<T, 16>(out, rows),
-            _ => out.chunks_exact_mut(width).zip(rows).for_each(|(to, row)| copy(to, row)),
+            _ => out.chunks_exact_mut(width).zip(rows).for_each(|(to, row)| copy(to.iter_mut(), row)),
         };
     }
     let column_of = |j: usize| &b.data[j * b.column..];
@@ -138,15 +138,11 @@ fn whole_panel<T: Stored<f32>>(out: &mut [f32], b: Part<T>, (depth, columns): (u
         j += 8;
     }
     for j in j..columns {
-        copy_to(out[j..].iter_mut().step_by(width), &column_of(j)[..depth]);
+        copy(out[j..].iter_mut().step_by(width), &column_of(j)[..depth]);
     }
 }
 
-fn copy<T: Stored<f32>>(to: &mut [f32], from: &[T]) {
-    copy_to(to.iter_mut(), from);
-}
-
-fn copy_to<'a, T: Stored<f32>>(to: impl Iterator<Item = &'a mut f32>, from: &[T]) {
+fn copy<'a, T: Stored<f32>>(to: impl Iterator<Item = &'a mut f32>, from: &[T]) {
     to.zip(from).for_each(|(to, value)| *to = value.widen());
 }
 
@@ -190,8 +186,8 @@ pub(super) fn left(kernel: Kernel, strips: &[f32], slots: usize) -> Left {
     Left { data: strips.as_ptr(), tile: height * slots, row, step }
 }
 
-/// Where a left operand lies as the kernel wants it, from column `first` on, it is read there; what it has of rows beyond whole tiles, it
-/// lacks where the kernel reads such.
+/// A left operand from column `first` on, where it lies as the kernel reads it. Of [`Operands::Tiles`], only rows that fill a tile: what is
+/// read beyond the last row may not be there.
 pub(super) fn in_place(kernel: Kernel, a: Matrix<f32>, first: usize, depth: usize) -> Option<Left> {
     let height = kernel.height();
     if a.column != 1 {

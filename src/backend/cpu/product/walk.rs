@@ -8,7 +8,7 @@
 use rayon::prelude::*;
 
 use super::super::scratch::Scratch;
-use super::super::stored::{NumbersMut, narrow};
+use super::super::stored::{NumbersMut, bf16, store};
 use super::kernel::{Block, Kernel, Left, Operands, Panels, Target, slots_at_most};
 use super::{How, Job, Matrix, Right, Sizes, Threads, amx, pack};
 
@@ -260,7 +260,7 @@ impl<'j> Walk<'j> {
                     finish(i, part);
                     let to = to.wrapping_add(at + i * how.out_row);
                     // SAFETY: as above.
-                    narrow(part, unsafe { std::slice::from_raw_parts_mut(to, columns) });
+                    store::<f32, bf16>(part, unsafe { std::slice::from_raw_parts_mut(to, columns) });
                 }
             }),
         }
