@@ -1,10 +1,12 @@
-//! Computes the values of repeated blocks again in the backward pass instead of keeping them: memory for time.
+//! Computes values again in the backward pass instead of keeping them: memory for time.
 //!
 //! Before: `grad`, whose graph lists the forward pass first. After: `plan` gives a block's places away between its passes.
 //!
-//! A unit is a run of forward nodes of one repeated module: `encoder.blocks.3` and all below it. What the backward pass of that
-//! module alone reads is cloned, with all that it is computed from within the unit, right before its first reader there. What
+//! By blocks, a unit is a run of forward nodes of one repeated module: `encoder.blocks.3` and all below it. What the backward pass of
+//! that module alone reads is cloned, with all that it is computed from within the unit, right before its first reader there. What
 //! others read too, as the next block reads a block's result, is kept, and a unit is computed again from that.
+//!
+//! By layers' operands, a unit is one norm or activation that a layer reads, whose own operand the backward pass needs anyway.
 //!
 //! **Invariant:** a clone is the same op on the same values, so that no result changes by a bit. Tensors, inputs and constants
 //! are never cloned.
@@ -12,6 +14,7 @@
 use std::ops::Range;
 
 use super::{Fault, Graph, Layout, Node, ValueId, verify};
+use crate::op::Op;
 
 /// A graph whose backward pass computes values again.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,8 +36,33 @@ struct Unit {
 /// `graph`, whose first `forward` nodes are the forward pass (see [`grad::passes`](super::grad::passes)), with its blocks' values
 /// computed again where the backward pass reads them.
 pub fn recompute_blocks(graph: &Graph, forward: usize, layout: &Layout) -> Result<Recomputed, Fault> {
-    let (mut units, of) = units(&graph.nodes[..forward]);
+    let (units, of) = units(&graph.nodes[..forward]);
     let again = computed_again(graph, &of);
+    with_clones(graph, units, &of, &again, layout)
+}
+
+/// `graph`, as [`recompute_blocks`] takes it, with what norms and activations give to layers computed again: a pass over a value that
+/// the backward pass reads then anyway, for the room of a value as large.
+pub fn recompute_operands(graph: &Graph, forward: usize, layout: &Layout) -> Result<Recomputed, Fault> {
+    let again = cheap(graph, forward);
+    let mut of = vec![None; forward];
+    let mut units = Vec::new();
+    for id in (0..forward).filter(|id| again[*id]) {
+        of[id] = Some(units.len());
+        units.push(Unit { nodes: vec![id], before: None });
+    }
+    with_clones(graph, units, &of, &again, layout)
+}
+
+/// `graph` with the nodes `again` of its forward pass cloned, unit by unit; `of` says of each node in which it lies.
+fn with_clones(
+    graph: &Graph,
+    mut units: Vec<Unit>,
+    of: &[Option<usize>],
+    again: &[bool],
+    layout: &Layout,
+) -> Result<Recomputed, Fault> {
+    let forward = of.len();
     for (at, node) in graph.nodes.iter().enumerate().skip(forward) {
         for unit in node.inputs.iter().filter(|input| again.get(input.index()) == Some(&true)).map(|i| of[i.index()]) {
             units[unit.expect("only values of units are computed again")].before.get_or_insert(at);
@@ -118,6 +146,37 @@ fn computed_again(graph: &Graph, of: &[Option<usize>]) -> Vec<bool> {
             let within = |input: &&ValueId| of[input.index()] == of[id];
             graph.nodes[id].inputs.iter().filter(within).for_each(|input| wanted[input.index()] = true);
         }
+    }
+    again
+}
+
+/// Of each forward node, whether it is a norm or an activation that a layer reads, and that the backward pass reads too, not later
+/// than the node's own operands, which are tensors or are kept.
+fn cheap(graph: &Graph, forward: usize) -> Vec<bool> {
+    let (mut of_layer, mut of_result) = (vec![false; forward], vec![false; forward]);
+    graph.results().filter(|id| id.index() < forward).for_each(|id| of_result[id.index()] = true);
+    // The first and the last node of the backward pass that read each.
+    let mut read: Vec<Option<(usize, usize)>> = vec![None; forward];
+    for (at, node) in graph.nodes.iter().enumerate() {
+        for input in node.inputs.iter().map(|input| input.index()).filter(|input| *input < forward) {
+            match at < forward {
+                true => of_layer[input] |= node.op == Op::Linear,
+                false => read[input] = Some((read[input].map_or(at, |(first, _)| first), at)),
+            }
+        }
+    }
+    let mut again = vec![false; forward];
+    for (id, node) in graph.nodes[..forward].iter().enumerate() {
+        let is_cheap = match node.op {
+            Op::LayerNorm { .. } => true,
+            ref op => op.is_element_wise() && node.inputs.len() == 1,
+        };
+        let Some((first, _)) = read[id].filter(|_| is_cheap && of_layer[id] && !of_result[id]) else { continue };
+        again[id] = node.inputs.iter().all(|input| {
+            let input = input.index();
+            matches!(graph.nodes[input].op, Op::Param { .. })
+                || !again[input] && read[input].is_some_and(|(_, last)| last >= first)
+        });
     }
     again
 }

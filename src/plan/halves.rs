@@ -81,7 +81,8 @@ pub(super) fn may_write(graph: &Graph, work: &Work, of: ValueId, rounded: bool) 
     let kernel = work.kernel(of);
     let node = graph.node(kernel);
     match (work, &node.op) {
-        (Work::Chain(_), _) | (Work::Op, Op::LayerNorm { .. }) => true,
+        (Work::Chain(_), _) => true,
+        (Work::Op, Op::LayerNorm { .. } | Op::Patchify { .. } | Op::Permute { .. } | Op::Slice { .. }) => true,
         (Work::Op | Work::Product { .. }, Op::Linear | Op::Matmul { .. } | Op::TransposedMatmul) => {
             rounded && is_single(graph, kernel)
         }

@@ -2,10 +2,11 @@
 //!
 //! Before: `graph` has the forward pass. After: a backend runs the steps one by one, without asking the graph again.
 //!
-//! Values live in one arena of floats, one of numbers of bf16 and one of ids. A value's place is free again after its last reader, a reader may
-//! write where an operand lay that it is the last to read ([`Step::in_place`]), and ops that move nothing (reshape, slices of
-//! the first axis) have no step: their value is a part of their operand's place. Gradients are written where the caller wants
-//! them, and parameters are read where they are.
+//! Branches that no gradient flows through go first. Values live in one arena of floats, one of numbers of bf16 and one of ids, which
+//! are laid out when it is known how long each value is needed. A value's place is free again after its last reader, a reader may
+//! write where an operand lay that it is the last to read ([`Step::in_place`]), and ops that move nothing (reshape, slices of the first
+//! axis) have no step: their value is a part of their operand's place. Gradients are written where the caller wants them, and
+//! parameters are read where they are.
 //!
 //! **Invariant:** what kernels take for granted, [`verify`] has checked, of every plan: a backend is given no other.
 
@@ -16,6 +17,7 @@ mod cost;
 mod fuse;
 mod halves;
 mod heads;
+mod order;
 mod place;
 mod request;
 mod step;
@@ -65,17 +67,42 @@ pub struct Passes {
     pub stream: Vec<bool>,
 }
 
+/// What the backward pass computes again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Again {
+    Nothing,
+    /// What norms and activations give to layers.
+    Operands,
+    Blocks,
+}
+
 /// `graph` as a backend computes it that has no tape of its own.
 pub fn passes(graph: &Graph, layout: &Layout, request: &Request) -> Result<Passes, PlanError> {
+    let again = match request.recompute {
+        Recompute::None => Again::Nothing,
+        Recompute::Blocks => Again::Blocks,
+    };
+    both_ways(&wanted(graph, request)?, layout, request, again)
+}
+
+/// `graph` for the results of `request`.
+fn wanted(graph: &Graph, request: &Request) -> Result<Graph, UnknownOutput> {
     let mut wanted = graph.with_outputs(&request.outputs)?;
     // First values of states are no part of a run: who wants them asks for them as outputs.
     wanted.initial.clear();
-    let (graph, again) = match (request.gradients, request.recompute) {
-        (false, _) => (prune::prune(&wanted), Vec::new()),
-        (true, Recompute::None) => (grad::differentiate(&wanted, layout)?, Vec::new()),
-        (true, Recompute::Blocks) => {
-            let (passes, forward) = grad::passes(&wanted, layout)?;
-            let recomputed = recompute::recompute_blocks(&passes, forward, layout)?;
+    Ok(wanted)
+}
+
+fn both_ways(wanted: &Graph, layout: &Layout, request: &Request, again: Again) -> Result<Passes, PlanError> {
+    let (graph, again) = match (request.gradients, again) {
+        (false, _) => (prune::prune(wanted), Vec::new()),
+        (true, Again::Nothing) => (grad::differentiate(wanted, layout)?, Vec::new()),
+        (true, Again::Operands | Again::Blocks) => {
+            let (passes, forward) = grad::passes(wanted, layout)?;
+            let recomputed = match again {
+                Again::Blocks => recompute::recompute_blocks(&passes, forward, layout)?,
+                _ => recompute::recompute_operands(&passes, forward, layout)?,
+            };
             (recomputed.graph, recomputed.again)
         }
     };
@@ -90,7 +117,14 @@ pub fn passes(graph: &Graph, layout: &Layout, request: &Request) -> Result<Passe
 
 /// The plan of `graph` for what `request` asks, differentiated if it asks for gradients.
 pub fn lower(graph: &Graph, layout: &Layout, request: &Request, target: &Target) -> Result<Plan, PlanError> {
-    let Passes { graph, rounded, .. } = passes(graph, layout, request)?;
+    let again = match request.recompute {
+        Recompute::Blocks => Again::Blocks,
+        // In bf16 what is stored is what is small beside the stream, and a pass over it is as quick as reading it.
+        Recompute::None if request.bf16 => Again::Operands,
+        Recompute::None => Again::Nothing,
+    };
+    let ordered = order::targets_first(&wanted(graph, request)?, layout);
+    let Passes { graph, rounded, .. } = both_ways(&ordered, layout, request, again)?;
     let bases = base::bases(&graph);
     // Where every value is looked at, each is computed by a step of its own.
     let works = fuse::fuse(&graph, &bases, target.chains, !request.check_finite);

@@ -40,15 +40,35 @@ impl Arenas {
         }
     }
 
-    fn take(&mut self, space: Space, len: usize) -> Place {
-        let start = self.of(space).map_or(0, |arena| arena.take(len).start);
+    /// From step `at` on.
+    fn take(&mut self, space: Space, len: usize, at: usize) -> Place {
+        let start = self.of(space).map_or(0, |arena| arena.take(len, at).start);
         Place { space, start, len }
     }
 
-    /// Of a tensor or a gradient, and of nothing, nothing.
-    fn give(&mut self, place: Place) {
+    /// Not needed after step `at`; of a tensor or a gradient, and of nothing, nothing.
+    fn give(&mut self, place: Place, at: usize) {
         if let Some(arena) = self.of(place.space).filter(|_| !place.is_empty()) {
-            arena.give(place.range());
+            arena.give(place.start, at);
+        }
+    }
+
+    /// Moves all places of `plan` to where they lie for good.
+    fn lay_out(&self, plan: &mut Plan) {
+        let [floats, halves, ints] = [&self.floats, &self.halves, &self.ints].map(Arena::lay_out);
+        (plan.floats, plan.halves, plan.ints) = (floats.len, halves.len, ints.len);
+        let of_steps = plan.steps.iter_mut().flat_map(|step| {
+            let Step { reads, writes, scratch, .. } = step;
+            reads.iter_mut().chain([writes, scratch])
+        });
+        let copied = plan.copies.iter_mut().map(|(from, _)| from);
+        for place in of_steps.chain(plan.places.iter_mut().flatten()).chain(copied) {
+            place.start = match place.space {
+                Space::Params | Space::Gradients => place.start,
+                Space::Floats => floats.at(place.start),
+                Space::Halves => halves.at(place.start),
+                Space::Ints => ints.at(place.start),
+            };
         }
     }
 
@@ -84,10 +104,10 @@ pub(super) fn place(
     }
     let direct = direct_gradients(&graph, layout, bases, &pending);
     let mut arenas = Arenas::new(target.alignment);
-    // Values that keep their place are laid out first, where no freed range is cut by them.
+    // Later runs read them from their first step on.
     for step in pending.iter().filter(|step| is_constant(&graph.node(step.node).op)) {
         let len = graph.node(step.node).ty.elements();
-        placed[step.node.index()] = Some(arenas.take(space_of(&graph, step.node), len));
+        placed[step.node.index()] = Some(arenas.take(space_of(&graph, step.node), len, 0));
     }
     // One place for what steps work in: it stays in the caches from one step to the next.
     let needed = |step: &Pending| {
@@ -95,7 +115,7 @@ pub(super) fn place(
             Rounds { operands: rounded[step.work.kernel(step.node).index()], result: halves[step.node.index()] };
         target.scratch_of(&graph, &step.work, step.node, rounds)
     };
-    let room = arenas.take(Space::Floats, pending.iter().map(needed).max().unwrap_or(0));
+    let room = arenas.take(Space::Floats, pending.iter().map(needed).max().unwrap_or(0), 0);
     let scratches: Vec<Place> = pending.iter().map(|step| Place { len: needed(step), ..room }).collect();
     let mut steps = Vec::with_capacity(pending.len());
     let mut most = Held::default();
@@ -112,7 +132,7 @@ pub(super) fn place(
                 in_place = in_place.filter(|_| space == Space::Floats);
                 match in_place {
                     Some(read) => reads[read],
-                    None => arenas.take(space, len),
+                    None => arenas.take(space, len, at),
                 }
             }
         };
@@ -128,7 +148,7 @@ pub(super) fn place(
         ended.dedup();
         let overwritten = in_place.map(|read| bases[step.reads[read].index()].node.index());
         for base in ended.into_iter().filter(|base| last[*base] == at && Some(*base) != overwritten) {
-            placed[base].into_iter().for_each(|place| arenas.give(place));
+            placed[base].into_iter().for_each(|place| arenas.give(place, at));
         }
         let once = is_constant(&node.op);
         steps.push(Step { node: step.node, work: step.work, reads, writes, scratch, in_place, bf16, once });
@@ -153,8 +173,9 @@ pub(super) fn place(
             placed[base.index()].map(|_| read(&graph, bases, &placed, ValueId(id)))
         })
         .collect();
-    let Arenas { floats, halves, ints } = arenas;
-    Plan { graph, steps, places, floats: floats.len, halves: halves.len, ints: ints.len, most, copies, zeros }
+    let mut plan = Plan { graph, steps, places, floats: 0, halves: 0, ints: 0, most, copies, zeros };
+    arenas.lay_out(&mut plan);
+    plan
 }
 
 /// The part of its base's place that a value is.

@@ -88,7 +88,7 @@ pub struct TrainSpec {
     #[serde(default)]
     pub residual: Residual,
     /// `recompute = none`, or `blocks`: less memory for about a fifth more products, and the same numbers. Needs the `cpu`
-    /// backend.
+    /// backend, which in bf16 makes norms and activations again by itself.
     #[serde(default)]
     pub recompute: Recompute,
     /// `shard_optimizer = auto`, `true` or `false`: whether ranks that share a batch share out what the optimizer keeps of each

@@ -202,12 +202,14 @@ fn what_layers_give_one_another_is_stored_in_bf16() {
         stored.map(|step| plan.work(step)).collect::<Vec<_>>()
     };
     let halves = |scope: &str| written(&format!("encoder.blocks.0{scope}"), true);
-    assert_eq!(halves(".norm1"), ["layer_norm"], "read by layers alone");
+    assert_eq!(written("encoder.patch_embed", true), ["patchify"], "read by layers alone");
+    // Forward, and once more for the gradient of the layer's weight.
+    assert_eq!(halves(".norm1"), ["layer_norm"; 2]);
     // Forward, and the gradient that reaches the norm before.
     assert_eq!(halves(".attn.qkv"), ["linear.bf16", "matmul.bf16"]);
     assert_eq!(halves(".attn"), ["attention.bf16", "attention_grad.bf16"]);
     assert_eq!(halves(".mlp.fc1"), ["linear.bf16", "matmul.bf16"]);
-    assert_eq!(halves(".mlp"), ["gelu", "matmul.bf16+gelu_grad"]);
+    assert_eq!(halves(".mlp"), ["gelu", "gelu", "matmul.bf16+gelu_grad"]);
     let full = written("encoder.blocks.0", false);
     assert!(halves("").is_empty() && full.iter().any(|work| work == "linear.bf16+add"), "the stream: {full:?}");
     // The gradient that reaches the last layer, and nothing that the loss is summed of.
@@ -215,7 +217,9 @@ fn what_layers_give_one_another_is_stored_in_bf16() {
     assert!(written("reconstruction", false).iter().any(|work| work == "linear.bf16+div+sub"));
 }
 
-/// Of a ViT's values half the bytes are the stream's and what surrounds it; the other half takes half the room.
+/// A ViT's block of width D keeps 16 D floats per token in f32 (see `recompute::plans_are_smaller`). In bf16 what both norms and the
+/// activation make is computed again, 6 D; of the rest, the 2 D of the stream stay floats and 8 D are halved: 6 D of 16 D. What is
+/// beside the blocks, no less than before, makes less than an eighth of the whole more of it.
 #[test]
 fn arenas_are_smaller() {
     let program = compile("bench/mae_tiny64", &[]);
@@ -225,7 +229,7 @@ fn arenas_are_smaller() {
     });
     let floats = in_bf16.floats + in_bf16.halves / 2;
     println!("{} floats in f32, {floats} in bf16", in_f32.floats);
-    assert!(in_f32.halves == 0 && floats < in_f32.floats * 3 / 4);
+    assert!(in_f32.halves == 0 && floats * 2 < in_f32.floats);
 }
 
 /// A matrix product that is no layer's: the same bits.

@@ -105,6 +105,25 @@ fn only_plans_are_json() {
     assert_eq!(error.trim(), "only a plan and the cost are printed as JSON\nhelp: cmaec show plan PIPELINE --json");
 }
 
+/// What an averaged copy makes of its view, and nothing else, stands before what is trained: its values lie where those that are kept
+/// come to lie.
+#[test]
+fn the_target_s_branch_goes_first() {
+    for name in ["bench/cmae_tiny64", "dino_vitb"] {
+        let program = compile(name, &[]);
+        let request = Request { gradients: true, ..Request::default() };
+        let plan = lower(&program.train, &program.layout, &request, &TARGET).expect("it is sound");
+        let scope = |step: &cmae::plan::Step| plan.graph.node(step.node).scope.as_str();
+        let of_target = |step: &cmae::plan::Step| scope(step).starts_with("momentum.");
+        let encoders = |step: &&cmae::plan::Step| scope(step).contains("encoder.blocks.");
+        let encoders: Vec<bool> = plan.steps.iter().filter(encoders).map(of_target).collect();
+        let count = encoders.iter().filter(|of_target| **of_target).count();
+        assert!(count > 0 && encoders[..count].iter().all(|of_target| *of_target), "{name}: {encoders:?}");
+        let most = plan.graph.node(plan.steps[plan.most.step].node);
+        assert!(!most.scope.starts_with("momentum."), "{name}: {}", most.scope);
+    }
+}
+
 /// A layer on pictures, which want no gradient, is two products a step: its own and its weight's gradient. One on its result is
 /// three.
 #[test]

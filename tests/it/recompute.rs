@@ -3,7 +3,7 @@
 use cmae::backend::cpu::TARGET;
 use cmae::backend::{Compute, Request, Results};
 use cmae::graph::grad::passes;
-use cmae::graph::recompute::recompute_blocks;
+use cmae::graph::recompute::{recompute_blocks, recompute_operands};
 use cmae::graph::{Graph, Program};
 use cmae::op::Op;
 use cmae::plan::{Plan, lower};
@@ -112,6 +112,40 @@ fn only_what_is_read_again_is_computed_again() {
     flat.nodes.iter_mut().for_each(|node| node.scope.clear());
     let unchanged = recompute_blocks(&flat, forward, &program.layout).expect("it is sound");
     assert!(unchanged.graph == flat && unchanged.again.is_empty());
+}
+
+/// What `cpu` does in bf16 without being asked: of each norm and activation that a layer reads, and of nothing else, a clone stands
+/// before its first reader of the backward pass, and none of that pass reads the original.
+#[test]
+fn operands_of_layers_are_computed_again() {
+    let program = compile("bench/cmae_tiny64", &[]);
+    let wanted = program.train.with_outputs(&[]).expect("it is none");
+    let (passes, forward) = passes(&wanted, &program.layout).expect("it is sound");
+    let recomputed = recompute_operands(&passes, forward, &program.layout).expect("it is sound");
+    let graph = recomputed.graph;
+    let blocks = 12 + 2 + 2;
+    let mut found = [0; 2];
+    for run in &recomputed.again {
+        assert!(graph.nodes[run.end].inputs.iter().any(|input| run.contains(&input.index())));
+        for clone in run.clone() {
+            let node = &graph.nodes[clone];
+            let original =
+                graph.nodes[..forward].iter().position(|of| of == node).expect("the same op of the same values");
+            let later = graph.nodes[forward..].iter().flat_map(|node| &node.inputs);
+            assert!(later.clone().all(|input| input.index() != original));
+            assert!(later.filter(|input| input.index() == clone).count() > 0);
+            found[usize::from(node.op == Op::Gelu)] += 1;
+            assert!(matches!(node.op, Op::Gelu | Op::LayerNorm { .. }), "{}", node.op.name());
+        }
+    }
+    // Two norms of each block, and the encoder's last, which goes to both decoders' first layers.
+    assert_eq!(found, [2 * blocks + 1, blocks]);
+    assert_eq!(graph.nodes.len(), passes.nodes.len() + found.iter().sum::<usize>());
+    let lowered = |bf16: bool| {
+        let request = Request { gradients: true, bf16, ..Request::default() };
+        lower(&program.train, &program.layout, &request, &TARGET).expect("it is sound").graph.nodes.len()
+    };
+    assert_eq!(lowered(true) - lowered(false), found.iter().sum::<usize>());
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! Ops that only move values: strided copies, concatenation, and tokens by their ids.
 
 use super::share;
+use super::stored::{Stored, bf16, store};
 use crate::op::PatchOrder;
+use crate::tensor::Element;
 
 /// Axes that a move may have once those of one value are left out: each doubles the values at least, and their count is a `usize`.
 const MAX_AXES: usize = usize::BITS as usize;
@@ -89,6 +91,20 @@ impl Strided {
     }
 
     pub fn run<T: Copy + Send + Sync>(&self, x: &[T], out: &mut [T]) {
+        self.run_by(x, out, <[T]>::copy_from_slice, |x| x);
+    }
+
+    /// The same, rounded.
+    pub fn run_rounded<E: Element>(&self, x: &[E], out: &mut [bf16]) {
+        self.run_by(x, out, |out, x| store(x, out), bf16::narrow);
+    }
+
+    /// `copy` makes what is stored of a row of operands, and `one` of one of them.
+    fn run_by<T, S>(&self, x: &[T], out: &mut [S], copy: impl Fn(&mut [S], &[T]) + Sync, one: impl Fn(T) -> S + Sync)
+    where
+        T: Copy + Sync,
+        S: Copy + Send,
+    {
         let last = self.sizes.len() - 1;
         let (width, step) = (self.sizes[last], self.strides[last]);
         share::pieces(out, width, |start, out| {
@@ -101,9 +117,9 @@ impl Strided {
             }
             for out in out.chunks_exact_mut(width) {
                 match step {
-                    1 => out.copy_from_slice(&x[at..at + width]),
-                    0 => out.fill(x[at]),
-                    _ => out.iter_mut().zip(x[at..].iter().step_by(step)).for_each(|(out, x)| *out = *x),
+                    1 => copy(out, &x[at..at + width]),
+                    0 => out.fill(one(x[at])),
+                    _ => out.iter_mut().zip(x[at..].iter().step_by(step)).for_each(|(out, x)| *out = one(*x)),
                 }
                 // The next row, with a carry to the axis before where one is through.
                 for axis in (0..last).rev() {

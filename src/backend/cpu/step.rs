@@ -181,7 +181,13 @@ pub(super) fn run<E: Real>(graph: &Graph, step: &Step, prepared: &Prepared, view
     let writes_ids = !views.out_ids.is_empty();
     match prepared {
         Prepared::Strided(map) if writes_ids => map.run(views.ids(0), views.out_ids),
-        Prepared::Strided(map) => map.run(views.read(0), views.out),
+        Prepared::Strided(map) => {
+            let x = views.read(0);
+            match NumbersMut::of(views.out, views.out_halves) {
+                NumbersMut::Full(out) => map.run(x, out),
+                NumbersMut::Halves(out) => map.run_rounded(x, out),
+            }
+        }
         Prepared::Sum(sum) => sum.run(views.numbers(0), views.out, views.scratch),
         Prepared::Input => return Err("an input is no operation".to_owned()),
         Prepared::Plain => return plain(graph, graph.node(step.node), views, step.bf16),
