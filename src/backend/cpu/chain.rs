@@ -8,6 +8,7 @@ use super::real::Real;
 use super::share;
 use super::stored::{Numbers, NumbersMut, Stored, bf16, store};
 use crate::op::Op;
+use crate::op::shape::arity;
 use crate::plan::{Chain, ChainLimits, Instruction, Pattern};
 use crate::wide::wide;
 
@@ -32,15 +33,15 @@ pub(super) fn run<E: Real>(chain: &Chain, views: Views<E>) {
     for (i, (stream, operand)) in streams.iter_mut().zip(&chain.operands).enumerate() {
         *stream = Stream { data: views.apart(i), pattern: operand.pattern };
     }
-    let code = &chain.code;
+    let (code, own) = (&chain.code, own(&chain.code, &streams));
     match NumbersMut::of(views.out, views.out_halves) {
-        NumbersMut::Full(out) => share::pieces(out, 1, |start, out| compute(code, &streams, start, out, false)),
+        NumbersMut::Full(out) => share::pieces(out, 1, |start, out| compute((code, own), &streams, start, out, false)),
         NumbersMut::Halves(out) => share::pieces(out, 1, |start, out| {
             E::with_runs((SLOTS + 1) * RUN, |runs| {
                 let (run, slots) = runs.split_at_mut(RUN);
                 for (i, out) in out.chunks_mut(RUN).enumerate() {
                     let run = &mut run[..out.len()];
-                    piece(code, &streams, start + i * RUN, run, slots, true);
+                    piece(code, own, &streams, start + i * RUN, run, slots, true);
                     store::<E, bf16>(run, out);
                 }
             });
@@ -60,15 +61,47 @@ pub(super) fn finish<'a, E: Real>(
     for (i, (stream, operand)) in streams.iter_mut().zip(&chain.operands).enumerate().filter(|(i, _)| *i != product) {
         *stream = Stream { data: Some(others(i - usize::from(i > product))), pattern: operand.pattern };
     }
-    move |start, out| compute(&chain.code, &streams, start, out, is_rounded)
+    let own = own(&chain.code, &streams);
+    move |start, out| compute((&chain.code, own), &streams, start, out, is_rounded)
 }
 
-fn compute<E: Real>(code: &[Instruction], streams: &[Stream<E>], start: usize, out: &mut [E], is_rounded: bool) {
-    E::with_runs(SLOTS * RUN, |slots| piece(code, streams, start, out, slots, is_rounded));
+/// The instruction that loads what lies where the chain writes, if the last op alone reads it: each element is read right before it is
+/// written. An op before the last would find it there too, but is made for operands apart from its result.
+fn own<E>(code: &[Instruction], streams: &[Stream<E>]) -> Option<usize> {
+    let is_own = |instruction: &Instruction| matches!(instruction, Instruction::Load(i) if streams[*i].data.is_none());
+    let at = code.iter().position(is_own)?;
+    // Values above it on the stack: an op that takes one more than these takes it.
+    let mut above = 0;
+    for instruction in &code[at + 1..code.len() - 1] {
+        above += 1;
+        if let Instruction::Apply(op) = instruction {
+            above = (above - 1_usize).checked_sub(arity(op).0)? + 1;
+        }
+    }
+    (code.iter().filter(|instruction| is_own(instruction)).count() == 1).then_some(at)
+}
+
+fn compute<E: Real>(
+    (code, own): (&[Instruction], Option<usize>),
+    streams: &[Stream<E>],
+    start: usize,
+    out: &mut [E],
+    is_rounded: bool,
+) {
+    E::with_runs(SLOTS * RUN, |slots| piece(code, own, streams, start, out, slots, is_rounded));
 }
 
 wide! {
-    fn piece<E: Real>(code: &[Instruction], streams: &[Stream<E>], start: usize, out: &mut [E], slots: &mut [E], is_rounded: bool) {
+    /// `own`: see [`own`].
+    fn piece<E: Real>(
+        code: &[Instruction],
+        own: Option<usize>,
+        streams: &[Stream<E>],
+        start: usize,
+        out: &mut [E],
+        slots: &mut [E],
+        is_rounded: bool,
+    ) {
         let (runs, _) = slots.as_chunks_mut::<RUN>();
         let mut slots = Slots { runs, taken: [false; SLOTS] };
         for (i, out) in out.chunks_mut(RUN).enumerate() {
@@ -77,6 +110,10 @@ wide! {
             let (mut height, len) = (0, out.len());
             for (at, instruction) in code.iter().enumerate() {
                 match instruction {
+                    Instruction::Load(_) if own == Some(at) => {
+                        stack[height] = Value::Own;
+                        height += 1;
+                    }
                     Instruction::Load(stream) => {
                         stack[height] = slots.load(&streams[*stream], start + i * RUN, out);
                         height += 1;
@@ -109,6 +146,8 @@ enum Value<'a, E> {
     /// The same for every element.
     One(E),
     Slot(usize),
+    /// Where the chain writes.
+    Own,
 }
 
 /// A value as an op reads it.
@@ -116,6 +155,8 @@ enum Value<'a, E> {
 enum Operand<'a, E> {
     Run(&'a [E]),
     One(E),
+    /// Where the op writes.
+    Own,
 }
 
 struct Slots<'r, E> {
@@ -203,6 +244,7 @@ impl<'s, E: Real> Others<'s, E> {
         match value {
             Value::Run(run) => Operand::Run(run),
             Value::One(value) => Operand::One(value),
+            Value::Own => Operand::Own,
             Value::Slot(slot) if slot < self.low.len() => Operand::Run(&self.low[slot][..len]),
             Value::Slot(slot) => Operand::Run(&self.high[slot - self.low.len() - 1][..len]),
         }
@@ -223,6 +265,12 @@ fn apply<'a, E: Real>(op: &Op, out: &mut [E], is_rounded: bool, operand: impl Fn
                     }
                 }
                 Operand::One($x) => out.fill($value),
+                Operand::Own => {
+                    for out in out.iter_mut() {
+                        let $x = *out;
+                        *out = $value;
+                    }
+                }
             }
             1
         }};
@@ -246,6 +294,31 @@ fn apply<'a, E: Real>(op: &Op, out: &mut [E], is_rounded: bool, operand: impl Fn
                     }
                 }
                 (Operand::One($a), Operand::One($b)) => out.fill($value),
+                (Operand::Own, Operand::Run(b)) => {
+                    for (out, &$b) in out.iter_mut().zip(b) {
+                        let $a = *out;
+                        *out = $value;
+                    }
+                }
+                (Operand::Run(a), Operand::Own) => {
+                    for (out, &$a) in out.iter_mut().zip(a) {
+                        let $b = *out;
+                        *out = $value;
+                    }
+                }
+                (Operand::Own, Operand::One($b)) => {
+                    for out in out.iter_mut() {
+                        let $a = *out;
+                        *out = $value;
+                    }
+                }
+                (Operand::One($a), Operand::Own) => {
+                    for out in out.iter_mut() {
+                        let $b = *out;
+                        *out = $value;
+                    }
+                }
+                (Operand::Own, Operand::Own) => unreachable!("it is loaded once"),
             }
             2
         }};
@@ -271,13 +344,14 @@ fn apply<'a, E: Real>(op: &Op, out: &mut [E], is_rounded: bool, operand: impl Fn
             g * (below + x * density)
         }),
         Op::Select => {
-            let chosen = |from: Operand<E>, i: usize| match from {
+            let chosen = |from: Operand<E>, i: usize, own: E| match from {
                 Operand::Run(run) => run[i],
                 Operand::One(value) => value,
+                Operand::Own => own,
             };
             let (condition, a, b) = (operand(2), operand(1), operand(0));
             for (i, out) in out.iter_mut().enumerate() {
-                *out = if chosen(condition, i) == E::ZERO { chosen(b, i) } else { chosen(a, i) };
+                *out = if chosen(condition, i, *out) == E::ZERO { chosen(b, i, *out) } else { chosen(a, i, *out) };
             }
             3
         }

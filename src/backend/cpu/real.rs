@@ -6,8 +6,8 @@ use super::product::Products;
 
 pub trait Real: Products {
     fn exp(self) -> Self;
-    /// Of what is 0 at most, for what is rounded to bf16.
-    fn coarse_exp(self) -> Self;
+    /// 2ˣ of what is 0 at most, for what is rounded to bf16.
+    fn coarse_exp2(self) -> Self;
     fn ln(self) -> Self;
     fn abs(self) -> Self;
     fn tanh(self) -> Self;
@@ -73,7 +73,7 @@ real!(
     normal: elementary::normal,
     coarse_normal: elementary::coarse_normal,
     exp: elementary::exp,
-    coarse_exp: elementary::coarse_exp,
+    coarse_exp2: elementary::coarse_exp2,
     ln: elementary::ln,
     tanh: elementary::tanh,
     sigmoid: elementary::sigmoid
@@ -83,7 +83,7 @@ real!(
     normal: normal,
     coarse_normal: normal,
     exp: f64::exp,
-    coarse_exp: f64::exp,
+    coarse_exp2: f64::exp2,
     ln: f64::ln,
     tanh: f64::tanh,
     sigmoid: |x: f64| 1.0 / (1.0 + (-x).exp())

@@ -122,7 +122,7 @@ fn exponential_sum<E: Real>(row: &[E], top: E) -> E {
     total(lanes)
 }
 
-/// e^(x − the greatest), by `exp`, in place, and their sum.
+/// `exp` of x − the greatest, in place, and their sum.
 #[inline(always)]
 fn exponentiate<E: Real>(row: &mut [E], exp: impl Fn(E) -> E) -> E {
     let top = greatest(row);
@@ -153,9 +153,11 @@ wide! {
     /// Softmax of rows times `scale`, which is above 0, in place, but for what each row is to be multiplied with, which `shares`
     /// gets; `coarse` where the values are rounded to bf16.
     pub(super) fn exponential_rows<E: Real>(rows: &mut [E], width: usize, shares: &mut [E], scale: E, coarse: bool) {
+        // e^(scale·x) as a power of 2.
+        let binary = scale * E::from_f64(std::f64::consts::LOG2_E);
         for (row, share) in rows.chunks_exact_mut(width).zip(shares) {
             *share = E::ONE / match coarse {
-                true => exponentiate(row, |x| (x * scale).coarse_exp()),
+                true => exponentiate(row, |x| (x * binary).coarse_exp2()),
                 false => exponentiate(row, |x| (x * scale).exp()),
             };
         }
