@@ -311,6 +311,12 @@ pub trait Backend<E: Element> {
         None
     }
 
+    /// Whether the machine has instructions on bf16. Without, products of layers round their operands all the same, and take the time of
+    /// f32's at least.
+    fn multiplies_bf16(&self) -> bool {
+        true
+    }
+
     /// [`Backend::run_into`] new results, on a batch that brings all inputs.
     fn run(
         &mut self,

@@ -34,12 +34,16 @@ use crate::ranks::{self, Ranks};
 use crate::run::RunFolder;
 use crate::run::checkpoint::{self, Checkpoint, State, machine};
 use crate::run::memory::resident_memory;
-use crate::spec::{Classification, Clock, Evaluation, Spec};
+use crate::spec::{Classification, Clock, Evaluation, Precision, Spec};
 use crate::tensor::{Element, Pictures};
 use crate::weights::{self, Loaded};
 
 /// Broken pictures of a batch that are told by name.
 const BROKEN_NAMED: usize = 10;
+
+/// Said once, before the first step, on a machine that only imitates bf16.
+const NO_BF16: &str = "warning: this machine has no instructions on bf16 (AMX, AVX512-BF16 or Arm's bfmmla): layers' products round their \
+                       operands to it and are no faster than f32's (--set train.precision=f32)";
 
 /// What the features have to beat.
 pub(super) struct Baseline {
@@ -168,6 +172,9 @@ impl<'a, E: Element> Training<'a, E> {
         }
         agreement::share(engine, &program.layout, &spec.train, &mut taken_up);
         let saved = taken_up.as_ref().map(|checkpoint| checkpoint.state.step);
+        if spec.train.precision == Precision::Bf16 && !backend.multiplies_bf16() {
+            watch.say(NO_BF16);
+        }
         let (mut trainer, loaded) = trainer(program, backend, clock, taken_up, options)?;
         loaded.iter().flat_map(Loaded::lines).for_each(|line| watch.say(&line));
         // A backend that cannot make this program's steps says so before a file of the run is written: the folder stays one that

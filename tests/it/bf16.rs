@@ -5,13 +5,13 @@ use cmae::backend::xla::lower::Kernels;
 use cmae::backend::xla::{Compiling, Xla};
 use cmae::backend::{Backend, Compute, Request, Results};
 use cmae::data::random::RandomBatches;
-use cmae::graph::Program;
 use cmae::graph::text::parse;
+use cmae::graph::{Graph, Program};
 use cmae::op::Op;
 use cmae::plan::{Space, Step, lower};
 use cmae::tensor::OutputValue;
 
-use crate::command::succeed;
+use crate::command::{run, succeed};
 use crate::cpu::each_pipeline;
 use crate::methods::{compile, page, sets_of};
 
@@ -54,6 +54,48 @@ fn norm(values: impl Iterator<Item = f64>) -> f64 {
     values.map(|v| v * v).sum::<f64>().sqrt()
 }
 
+/// How far other gradients are off, as a part of what they are off from.
+fn distance(exact: &Results<f32>, other: &Results<f32>) -> f64 {
+    let difference = exact.gradients.iter().zip(&other.gradients).map(|(a, b)| f64::from(a - b));
+    norm(difference) / norm(exact.gradients.iter().map(|g| f64::from(*g)))
+}
+
+/// To bf16.
+fn rounded(arena: &[f32]) -> Vec<f32> {
+    arena.iter().map(|v| f32::from_bits(v.to_bits().wrapping_add(0x8000) & 0xffff_0000)).collect()
+}
+
+/// Whether what an argmax chooses reaches the total, and not a monitor alone.
+fn aims_at_choices(graph: &Graph) -> bool {
+    let mut reaches = vec![false; graph.nodes.len()];
+    graph.total.into_iter().for_each(|total| reaches[total.index()] = true);
+    graph.nodes.iter().enumerate().rev().any(|(id, node)| {
+        if reaches[id] {
+            node.inputs.iter().for_each(|input| reaches[input.index()] = true);
+        }
+        reaches[id] && node.op == Op::Argmax
+    })
+}
+
+/// Draws of roundings that are judged together.
+const DRAWS: u64 = 8;
+
+/// What `cpu` is off by in bf16, and what rounded weights are: root mean squares over as many points near `arena`, each tensor's
+/// numbers moved by up to 2⁻⁸ of themselves, as far as two numbers of bf16 are apart.
+fn over_draws(program: &Program, arena: &[f32], inputs: &[(String, cmae::tensor::InputValue)]) -> (f64, f64) {
+    let (mut found, mut measure) = (Vec::new(), Vec::new());
+    for draw in 0..DRAWS {
+        let by = |i: usize| libm::sin(i as f64 * (1.0 + draw as f64 * 0.618)) / 256.0;
+        let moved: Vec<f32> = arena.iter().enumerate().map(|(i, v)| v * (1.0 + by(i) as f32)).collect();
+        let exact = results("cpu", program, &moved, inputs, false);
+        found.push(distance(&exact, &results("cpu", program, &moved, inputs, true)));
+        measure.push(distance(&exact, &results("cpu", program, &rounded(&moved), inputs, false)));
+    }
+    println!("{}: {found:.2?} for {measure:.2?}", program.spec.name);
+    let mean = |values: Vec<f64>| norm(values.into_iter()) / (DRAWS as f64).sqrt();
+    (mean(found), mean(measure))
+}
+
 /// Losses and gradients of every pipeline beside f32's, with the change that rounding the weights alone makes for a measure.
 ///
 /// A number of bf16 is off by 2⁻⁹ of itself at most. Weights are one of six operands of a layer's three products; were all as
@@ -62,22 +104,20 @@ fn norm(values: impl Iterator<Item = f64>) -> f64 {
 /// them, as batch norm over a handful of samples is. What `cpu` stores in bf16, and a step for NVIDIA, rounds the three results too,
 /// and with a stream in bf16 a sum and that of its gradients: nine and eleven values for six, so that as much room is 4 · √(9 / 6)
 /// and 4 · √(11 / 6). A tokenizer's choice between codes that are nearly as near may fall to the other: one of some dozens of
-/// tokens, 0.04.
+/// tokens, 0.04 of a loss that such choices are the aim of.
+///
+/// One draw of roundings tells little where a few samples' statistics make much of it: what uses more than half of its room is
+/// judged by root mean squares over [`DRAWS`] of them.
 #[test]
 fn it_is_f32_within_its_rounding_on_every_pipeline() {
     each_pipeline(|method, program, arena, inputs| {
         let arena: Vec<f32> = arena.iter().map(|v| *v as f32).collect();
-        let weights: Vec<f32> =
-            arena.iter().map(|v| f32::from_bits(v.to_bits().wrapping_add(0x8000) & 0xffff_0000)).collect();
+        let weights = rounded(&arena);
         let exact = results("cpu", program, &arena, inputs, false);
         let by_weights = results("cpu", program, &weights, inputs, false);
         let name = &method.pipeline;
-        let chooses = program.train.nodes.iter().any(|node| node.op == Op::Argmax);
-        let flips = if chooses { 0.04 } else { 0.0 };
-        let off = |other: &Results<f32>| {
-            let difference = exact.gradients.iter().zip(&other.gradients).map(|(a, b)| f64::from(a - b));
-            norm(difference) / norm(exact.gradients.iter().map(|g| f64::from(*g)))
-        };
+        let flips = if aims_at_choices(&program.train) { 0.04 } else { 0.0 };
+        let off = |other: &Results<f32>| distance(&exact, other);
         let measure = off(&by_weights);
         let is_on_xla = ON_XLA.contains(&name.as_str());
         let xla = crate::xla::backend().filter(|_| is_on_xla);
@@ -102,6 +142,10 @@ fn it_is_f32_within_its_rounding_on_every_pipeline() {
                 "{name} on {backend}: gradients are off by {found:.1e}, by {measure:.1e} where weights alone are rounded"
             );
             let room = 4.0 * f64::sqrt(values / 6.0);
+            let (found, measure) = match *backend {
+                "cpu" if found > room / 2.0 * measure => over_draws(program, &arena, inputs),
+                _ => (found, measure),
+            };
             assert!(found > 0.0 && found <= room * measure + flips, "{name} on {backend}: {found:e} for {measure:e}");
             for (a, b) in exact.losses.iter().zip(&rounded.losses) {
                 assert!((a - b).abs() <= 0.02 * a.abs().max(1.0), "{name} on {backend}: the loss is {a}, in bf16 {b}");
@@ -262,7 +306,12 @@ fn a_run_in_bf16_trains() {
     let file = "pipelines/quickstart.cmae";
     let set = ["--set", "train.precision=bf16", "--set", "train.epochs=2", "--set", "data.batch_size=128"];
     let out = folder.path().join("run").display().to_string();
-    succeed(&[&["run", file, "--out", &out], &set[..]].concat());
+    let (code, printed, said) = run(&[&["run", file, "--out", &out], &set[..]].concat());
+    assert_eq!(code, 0, "{said}");
+    // Once, where it is so.
+    let imitates = !f32::backend("cpu").expect("every build has it").multiplies_bf16();
+    let told = (printed + &said).matches("this machine has no instructions on bf16").count();
+    assert_eq!(told, usize::from(imitates), "{said}");
     let metrics = std::fs::read_to_string(folder.path().join("run/metrics.jsonl")).expect("metrics");
     let loss = |line: &str| {
         let line: serde_json::Value = serde_json::from_str(line).expect("JSON");

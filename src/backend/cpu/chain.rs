@@ -367,7 +367,7 @@ fn apply<'a, E: Real>(op: &Op, out: &mut [E], is_rounded: bool, operand: impl Fn
             out.fill(E::ONE);
             1
         }
-        Op::PowConst { value } if *value == 1.0 => unary!(|x| x),
+        Op::PowConst { value } if *value == 1.0 => unary!(|x| x * E::ONE),
         Op::PowConst { value } if *value == 2.0 => unary!(|x| x * x),
         Op::PowConst { value } if *value == -1.0 => unary!(|x| E::ONE / x),
         Op::PowConst { value } => unary!(|x| x.powf(E::from_f64(*value))),

@@ -223,6 +223,10 @@ impl<E: Real> Backend<E> for Cpu<E> {
         Some(peak::product_rate::<E>(bf16))
     }
 
+    fn multiplies_bf16(&self) -> bool {
+        product::multiplies_bf16()
+    }
+
     fn run_into(
         &mut self,
         graph: &Graph,

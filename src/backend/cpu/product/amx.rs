@@ -1,42 +1,8 @@
 //! AMX, whose registers are tiles: sixteen rows of 64 bytes.
 //!
-//! A tile of the left operand holds 16 rows of 16 pairs along k, one of the right operand 16 pairs along k of 16 columns, and one
-//! instruction adds their product to a tile of the result. Two by two tiles are computed together, for which two and two are loaded:
-//! [`super::squares`] makes products of them.
+//! One instruction adds the product of two tiles to a tile of the result. Two by two are computed together, for which two and two are
+//! loaded: [`super::squares`] makes products of them.
 #![allow(unsafe_code, reason = "tiles are loaded from pointers, by instructions that some machines have")]
-
-/// Rows and columns of a tile of the result, and pairs along k of those of operands.
-pub(super) const TILE: usize = 16;
-/// Rows and columns that are computed together.
-pub(super) const SQUARE: usize = 2 * TILE;
-
-/// Sums of up to two by two tiles.
-pub(super) type Sums = [f32; SQUARE * SQUARE];
-
-/// What sums of two by two tiles begin with.
-#[derive(Clone, Copy)]
-pub(super) enum Start {
-    Zero,
-    /// Rows of [`SQUARE`] floats, `row` floats apart: a row that is added to each where that is 0.
-    At {
-        first: *const f32,
-        row: usize,
-    },
-}
-
-/// Two operands from the first pair on, and how many tiles there are along k, down and across.
-#[derive(Clone, Copy)]
-pub(super) struct Tiles {
-    /// Rows of pairs, `left_row` floats apart, and the next tile along k `left_step` floats on.
-    pub left: *const f32,
-    pub left_row: usize,
-    pub left_step: usize,
-    /// Rows of as many pairs as there are columns, one behind the other.
-    pub right: *const f32,
-    pub along: usize,
-    pub two_down: bool,
-    pub two_across: bool,
-}
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod unit {
@@ -44,7 +10,7 @@ mod unit {
     use std::arch::x86_64::__cpuid_count;
     use std::sync::OnceLock;
 
-    use super::{SQUARE, Start, Sums, TILE, Tiles};
+    use super::super::tiles::{SQUARE, Start, Sums, TILE, Tiles, Unit};
     use crate::wide::Level;
 
     /// Whether the machine has the tiles, and the system lets this process use them.
@@ -104,6 +70,22 @@ mod unit {
     pub unsafe fn release() {
         // SAFETY: the caller's.
         unsafe { asm!("tilerelease", options(nostack, nomem)) };
+    }
+
+    /// The machine's own.
+    pub struct Amx;
+
+    impl Unit for Amx {
+        #[inline(always)]
+        unsafe fn sums(&self, tiles: &Tiles, to: &mut Sums) {
+            // SAFETY: the caller's.
+            unsafe { sums(tiles, to) }
+        }
+        #[inline(always)]
+        unsafe fn sums_onto(&self, tiles: &Tiles, start: Start, to: *mut f32, to_row: usize) {
+            // SAFETY: the caller's.
+            unsafe { sums_onto(tiles, start, to, to_row) }
+        }
     }
 
     /// The instructions that sum up to two by two tiles: those before k, for each tile along it, and after.
@@ -186,7 +168,7 @@ mod unit {
     /// # Safety
     /// The tiles are ready, there are two by two of them, and as many of both operands and of the start can be read, and of the sums
     /// written.
-    pub unsafe fn sums_onto(tiles: &Tiles, start: Start, to: *mut f32, to_row: usize) {
+    unsafe fn sums_onto(tiles: &Tiles, start: Start, to: *mut f32, to_row: usize) {
         assert!(tiles.along > 0 && tiles.two_down && tiles.two_across, "whole squares, and k in whole tiles");
         // SAFETY: the caller's.
         unsafe {
@@ -223,7 +205,7 @@ mod unit {
     ///
     /// # Safety
     /// The tiles are ready, and as many of both operands can be read.
-    pub unsafe fn sums(tiles: &Tiles, to: &mut Sums) {
+    unsafe fn sums(tiles: &Tiles, to: &mut Sums) {
         assert!(tiles.along > 0, "k is packed in whole tiles");
         // SAFETY: the caller's; `to` has room for all four.
         unsafe {
@@ -272,9 +254,61 @@ mod unit {
 }
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-pub(super) use unit::{configure, is_there, release, sums, sums_onto};
+pub(super) use unit::{Amx, configure, is_there, release};
 
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
 pub(super) fn is_there() -> bool {
     false
+}
+
+/// What the tiles' instructions compute, in Rust.
+#[cfg(test)]
+pub(super) struct Imitation;
+
+#[cfg(test)]
+mod imitation {
+    use super::super::tiles::{SQUARE, Start, Sums, TILE, Tiles, Unit};
+    use super::Imitation;
+
+    /// Element (i, j) of the sums, from `sum` on.
+    unsafe fn sum(tiles: &Tiles, (i, j): (usize, usize), mut sum: f32) -> f32 {
+        let half = |pair: f32, high: bool| {
+            f32::from_bits(if high { pair.to_bits() & 0xffff_0000 } else { pair.to_bits() << 16 })
+        };
+        let across = if tiles.two_across { SQUARE } else { TILE };
+        for k in 0..tiles.along * TILE {
+            // SAFETY: the block's operands hold so many tiles.
+            let (a, b) = unsafe {
+                let left = k / TILE * tiles.left_step + i * tiles.left_row + k % TILE;
+                (*tiles.left.wrapping_add(left), *tiles.right.wrapping_add(k * across + j))
+            };
+            // The manual has it so: odd numbers after even ones, without rounding between product and sum.
+            sum = half(a, false).mul_add(half(b, false), sum);
+            sum = half(a, true).mul_add(half(b, true), sum);
+        }
+        sum
+    }
+
+    impl Unit for Imitation {
+        unsafe fn sums(&self, tiles: &Tiles, to: &mut Sums) {
+            for i in 0..if tiles.two_down { SQUARE } else { TILE } {
+                for j in 0..if tiles.two_across { SQUARE } else { TILE } {
+                    // SAFETY: the caller's.
+                    to[i * SQUARE + j] = unsafe { sum(tiles, (i, j), 0.0) };
+                }
+            }
+        }
+        unsafe fn sums_onto(&self, tiles: &Tiles, start: Start, to: *mut f32, to_row: usize) {
+            for (i, j) in (0..SQUARE * SQUARE).map(|at| (at / SQUARE, at % SQUARE)) {
+                // SAFETY: the caller's.
+                unsafe {
+                    let start = match start {
+                        Start::Zero => 0.0,
+                        Start::At { first, row } => *first.wrapping_add(i * row + j),
+                    };
+                    *to.wrapping_add(i * to_row + j) = sum(tiles, (i, j), start);
+                }
+            }
+        }
+    }
 }

@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "tasks write disjoint parts of rows, which slices cannot say")]
 
 use super::super::stored::bf16;
-use super::amx;
+use super::{amx, tiles};
 use crate::wide::Level;
 
 /// The kernel for one kind of machine and of operands.
@@ -20,15 +20,15 @@ pub(super) enum Operands {
     Rounded,
     /// Two of bf16 in a float's bits, that of the lower k in the lower half.
     Pairs,
-    /// The same, as many along k as fill whole tiles of AMX.
+    /// The same, as many along k as fill whole tiles.
     Tiles,
 }
 
 /// Rows of the tallest tile, lanes of the widest vector, and numbers along k of the deepest tile: all kernels work in what is enough for
 /// these.
-pub(super) const TALLEST: usize = amx::SQUARE;
+pub(super) const TALLEST: usize = tiles::SQUARE;
 pub(super) const WIDEST: usize = 16;
-pub(super) const DEEPEST: usize = 2 * amx::TILE;
+pub(super) const DEEPEST: usize = 2 * tiles::TILE;
 
 /// Rows of k that a kernel works through before it writes: a panel of 16 columns is 24 KiB, three quarters of a first-level
 /// cache.
@@ -49,7 +49,7 @@ impl Kernel {
     pub fn best(bf16: bool) -> Self {
         let operands = match bf16 {
             false => Operands::F32,
-            true if amx::is_there() => Operands::Tiles,
+            true if amx::is_there() || multiplies_rows() => Operands::Tiles,
             true if multiplies_pairs() => Operands::Pairs,
             true => Operands::Rounded,
         };
@@ -80,14 +80,14 @@ impl Kernel {
         match self.operands {
             Operands::F32 | Operands::Rounded => depth,
             Operands::Pairs => depth.div_ceil(2),
-            Operands::Tiles => depth.div_ceil(DEEPEST) * amx::TILE,
+            Operands::Tiles => depth.div_ceil(DEEPEST) * tiles::TILE,
         }
     }
 
     /// Rows of a tile.
     pub fn height(self) -> usize {
         match (self.operands, self.level) {
-            (Operands::Tiles, _) => amx::SQUARE,
+            (Operands::Tiles, _) => tiles::SQUARE,
             (_, Level::Avx512) => 14,
             (_, Level::Avx2) => 6,
             (_, Level::Portable) => 4,
@@ -97,7 +97,7 @@ impl Kernel {
     /// Lanes of a vector, of which a tile has two.
     pub fn lanes(self) -> usize {
         match (self.operands, self.level) {
-            (Operands::Tiles, _) => amx::TILE,
+            (Operands::Tiles, _) => tiles::TILE,
             (_, Level::Avx512) => 16,
             (_, Level::Avx2) => 8,
             (_, Level::Portable) => 4,
@@ -164,6 +164,17 @@ fn multiplies_pairs() -> bool {
 
 #[cfg(not(target_arch = "x86_64"))]
 fn multiplies_pairs() -> bool {
+    false
+}
+
+/// Whether the machine has Arm's `bfmmla`.
+#[cfg(all(target_arch = "aarch64", not(miri)))]
+pub(super) fn multiplies_rows() -> bool {
+    std::arch::is_aarch64_feature_detected!("bf16")
+}
+
+#[cfg(not(all(target_arch = "aarch64", not(miri))))]
+fn multiplies_rows() -> bool {
     false
 }
 

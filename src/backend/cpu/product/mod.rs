@@ -10,10 +10,13 @@
 mod amx;
 mod by_gemm;
 mod kernel;
+#[cfg(any(test, target_arch = "aarch64"))]
+mod mmla;
 mod pack;
 mod pairs;
 mod squares;
 mod tile;
+mod tiles;
 mod vector;
 mod walk;
 
@@ -85,6 +88,11 @@ pub enum Threads {
     All,
 }
 
+/// Whether this machine has instructions on bf16.
+pub(super) fn multiplies_bf16() -> bool {
+    Kernel::best(true).operands != kernel::Operands::Rounded
+}
+
 /// Floats that [`multiply`] works in. `packed`: whether the left operand is transposed or rounded; `narrowed`: whether the result is
 /// stored in bf16.
 pub(super) fn scratch(sizes: Sizes, packed: bool, narrowed: bool) -> usize {
@@ -132,7 +140,7 @@ pub(super) fn packed_scratch((m, k, _): Sizes) -> usize {
 }
 
 /// Rows that are computed at once at most, so that a step after the other finds them in the first-level cache.
-pub(super) const ROWS: usize = amx::SQUARE;
+pub(super) const ROWS: usize = tiles::SQUARE;
 
 /// `b`, of `k` rows and `n` columns, as several products of this thread read it; `room` holds [`packed_len`].
 pub(super) fn packed<'a, E: Products>(

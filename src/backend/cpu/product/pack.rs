@@ -6,10 +6,10 @@ use rayon::prelude::*;
 use super::super::stored::{Numbers, Stored};
 use super::kernel::{Kernel, Left, Operands, TALLEST, WIDEST};
 use super::pairs::{self, Number, Part, rounded};
-use super::{Matrix, Threads, amx};
+use super::{Matrix, Threads, tiles};
 
 /// Rows of pairs that one task packs of all panels: rows of an operand are read whole, and what is written of a panel is 2 KiB at once.
-const CHUNK: usize = amx::TILE;
+const CHUNK: usize = tiles::TILE;
 
 /// Floats of a packed right operand, whatever the kernel.
 pub(super) fn panels_len(slots: usize, columns: usize) -> usize {
@@ -181,7 +181,7 @@ pub(super) fn left(kernel: Kernel, strips: &[f32], slots: usize) -> Left {
     let (row, step) = match kernel.operands {
         Operands::F32 | Operands::Rounded => (1, height),
         Operands::Pairs => (slots, 1),
-        Operands::Tiles => (amx::TILE, height * amx::TILE),
+        Operands::Tiles => (tiles::TILE, height * tiles::TILE),
     };
     Left { data: strips.as_ptr(), tile: height * slots, row, step }
 }
@@ -199,8 +199,8 @@ pub(super) fn in_place(kernel: Kernel, a: Matrix<f32>, first: usize, depth: usiz
         }
         (Numbers::Halves(data), Operands::Pairs | Operands::Tiles) => {
             let data = data[first..].as_ptr().cast::<f32>();
-            let unit = if kernel.operands == Operands::Tiles { 2 * amx::TILE } else { 2 };
-            let step = if kernel.operands == Operands::Tiles { amx::TILE } else { 1 };
+            let unit = if kernel.operands == Operands::Tiles { 2 * tiles::TILE } else { 2 };
+            let step = if kernel.operands == Operands::Tiles { tiles::TILE } else { 1 };
             let fits = data.is_aligned() && a.row.is_multiple_of(2) && depth.is_multiple_of(unit);
             fits.then_some(Left { data, tile: height * a.row / 2, row: a.row / 2, step })
         }
@@ -239,17 +239,17 @@ fn strips_of<T: Number + Stored<f32>>(
     let (height, slots) = (kernel.height(), kernel.slots(depth));
     let out = Target(out.as_mut_ptr(), out.len());
     let of = |row: usize, column: usize| Part { data: &a.data[row * a.row + column * a.column..], ..a };
-    const ALONG: usize = 2 * amx::TILE;
+    const ALONG: usize = 2 * tiles::TILE;
     if kernel.operands == Operands::Tiles && a.column != 1 {
         // Columns of the operand lie together, and are read whole.
-        let tile = height * amx::TILE;
-        return each(slots / amx::TILE, threads, |along| {
+        let tile = height * tiles::TILE;
+        return each(slots / tiles::TILE, threads, |along| {
             for row in (0..rows).step_by(height) {
                 let rows = height.min(rows - row);
                 // SAFETY: tiles that this task alone writes.
-                let part = unsafe { out.part(row * slots + along * tile, rows * amx::TILE) };
+                let part = unsafe { out.part(row * slots + along * tile, rows * tiles::TILE) };
                 let deep = ALONG.min(depth - along * ALONG);
-                pairs::rows(part, of(row, along * ALONG), (rows, deep), amx::TILE);
+                pairs::rows(part, of(row, along * ALONG), (rows, deep), tiles::TILE);
             }
         });
     }
@@ -259,7 +259,7 @@ fn strips_of<T: Number + Stored<f32>>(
         let strip = unsafe { out.part(row * slots, height * slots) };
         let a = of(row, 0);
         match (kernel.operands, height) {
-            (Operands::Tiles, _) => pairs::rows_of_tiles(strip, a, (rows, depth), height * amx::TILE),
+            (Operands::Tiles, _) => pairs::rows_of_tiles(strip, a, (rows, depth), height * tiles::TILE),
             (Operands::Pairs, _) => pairs::rows(&mut strip[..rows * slots], a, (rows, depth), slots),
             (Operands::F32 | Operands::Rounded, 14) => strip_of::<T, 14>(strip, a, (rows, depth)),
             (Operands::F32 | Operands::Rounded, 6) => strip_of::<T, 6>(strip, a, (rows, depth)),

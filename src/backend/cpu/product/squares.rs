@@ -1,26 +1,11 @@
-//! The kernel of products in bf16 by tiles of AMX: a square of two by two of them after the other.
+//! The kernel of products in bf16 by tiles: a square of two by two of them after the other.
 //!
 //! **Invariant:** an element is one chain of sums over k in ascending order, whatever tile it lies in and whichever thread computes it.
 #![allow(unsafe_code, reason = "tiles are loaded from pointers, by instructions that some machines have")]
 
 use super::super::stored::{Stored, nearest};
-use super::amx::{SQUARE, Start, Sums, TILE, Tiles};
 use super::kernel::{Block, Left, Panels, Target};
-
-/// What computes tiles: the machine's unit, or what imitates it.
-trait Unit {
-    /// Sums of up to two by two tiles, in rows of [`SQUARE`].
-    ///
-    /// # Safety
-    /// The machine has what it needs, made ready; as many tiles of both operands can be read.
-    unsafe fn sums(&self, tiles: &Tiles, to: &mut Sums);
-
-    /// Sums of two by two tiles onto what they begin with, from `to` on in rows `to_row` floats apart.
-    ///
-    /// # Safety
-    /// As of `sums`; so many rows of the start can be read, and of the sums written.
-    unsafe fn sums_onto(&self, tiles: &Tiles, start: Start, to: *mut f32, to_row: usize);
-}
+use super::tiles::{SQUARE, Start, Sums, TILE, Tiles, Unit};
 
 /// Computes a block whose operands are packed in whole tiles along k.
 ///
@@ -103,85 +88,40 @@ fn write<T: Stored<f32>>(out: &mut [T], sums: &[f32], job: &Block, column: usize
     }
 }
 
-/// By the machine's unit.
+/// By AMX.
 ///
 /// # Safety
 /// As of [`block`]; the machine has the tiles and AVX-512.
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
-pub(super) unsafe fn by_unit(job: &Block) {
+pub(super) unsafe fn by_amx(job: &Block) {
     use super::amx;
 
-    struct Amx;
-    impl Unit for Amx {
-        #[inline(always)]
-        unsafe fn sums(&self, tiles: &Tiles, to: &mut Sums) {
-            // SAFETY: the caller's.
-            unsafe { amx::sums(tiles, to) }
-        }
-        #[inline(always)]
-        unsafe fn sums_onto(&self, tiles: &Tiles, start: Start, to: *mut f32, to_row: usize) {
-            // SAFETY: the caller's.
-            unsafe { amx::sums_onto(tiles, start, to, to_row) }
-        }
-    }
     // SAFETY: the machine has the tiles, which nothing else in this thread uses.
     unsafe { amx::configure() };
     // SAFETY: the tiles are ready, and the caller's block holds as many as are read.
-    unsafe { block(job, Amx) };
+    unsafe { block(job, amx::Amx) };
     // SAFETY: as above.
     unsafe { amx::release() };
 }
 
-/// What the tiles' instructions compute, for machines that have none: how packing and walking are tested everywhere.
+/// By `bfmmla`.
+///
+/// # Safety
+/// As of [`block`]; the machine has the instruction.
+#[cfg(all(target_arch = "aarch64", not(miri)))]
+#[target_feature(enable = "neon,bf16")]
+pub(super) unsafe fn by_mmla(job: &Block) {
+    // SAFETY: the machine has it, and the caller's block holds as many tiles as are read.
+    unsafe { block(job, super::mmla::Mmla) };
+}
+
+/// What AMX computes, for machines that have none: how packing and walking are tested everywhere.
 ///
 /// # Safety
 /// As of [`block`].
 #[cfg(test)]
 pub(super) unsafe fn imitated(job: &Block) {
-    struct Imitation;
-    impl Imitation {
-        /// Element (i, j) of the sums, from `sum` on.
-        unsafe fn sum(tiles: &Tiles, (i, j): (usize, usize), mut sum: f32) -> f32 {
-            let half = |pair: f32, high: bool| {
-                f32::from_bits(if high { pair.to_bits() & 0xffff_0000 } else { pair.to_bits() << 16 })
-            };
-            let across = if tiles.two_across { SQUARE } else { TILE };
-            for k in 0..tiles.along * TILE {
-                // SAFETY: the block's operands hold so many tiles.
-                let (a, b) = unsafe {
-                    let left = k / TILE * tiles.left_step + i * tiles.left_row + k % TILE;
-                    (*tiles.left.wrapping_add(left), *tiles.right.wrapping_add(k * across + j))
-                };
-                // The manual has it so: odd numbers after even ones, without rounding between product and sum.
-                sum = half(a, false).mul_add(half(b, false), sum);
-                sum = half(a, true).mul_add(half(b, true), sum);
-            }
-            sum
-        }
-    }
-    impl Unit for Imitation {
-        unsafe fn sums(&self, tiles: &Tiles, to: &mut Sums) {
-            for i in 0..if tiles.two_down { SQUARE } else { TILE } {
-                for j in 0..if tiles.two_across { SQUARE } else { TILE } {
-                    // SAFETY: the caller's.
-                    to[i * SQUARE + j] = unsafe { Imitation::sum(tiles, (i, j), 0.0) };
-                }
-            }
-        }
-        unsafe fn sums_onto(&self, tiles: &Tiles, start: Start, to: *mut f32, to_row: usize) {
-            for (i, j) in (0..SQUARE * SQUARE).map(|at| (at / SQUARE, at % SQUARE)) {
-                // SAFETY: the caller's.
-                unsafe {
-                    let start = match start {
-                        Start::Zero => 0.0,
-                        Start::At { first, row } => *first.wrapping_add(i * row + j),
-                    };
-                    *to.wrapping_add(i * to_row + j) = Imitation::sum(tiles, (i, j), start);
-                }
-            }
-        }
-    }
     // SAFETY: the caller's.
-    unsafe { block(job, Imitation) }
+    unsafe { block(job, super::amx::Imitation) }
 }

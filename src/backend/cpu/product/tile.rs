@@ -225,7 +225,7 @@ impl Kernel {
             match (self.level, self.operands) {
                 #[cfg(target_os = "linux")]
                 // SAFETY: the caller's, and the machine has the tiles: there is no kernel of more.
-                (Level::Avx512, Operands::Tiles) => return unsafe { squares::by_unit(job) },
+                (Level::Avx512, Operands::Tiles) => return unsafe { squares::by_amx(job) },
                 // SAFETY: the caller's, and the machine has the features: there is no kernel of more.
                 (Level::Avx512, Operands::Pairs) => return unsafe { avx512_pairs(job) },
                 // SAFETY: as above.
@@ -234,6 +234,11 @@ impl Kernel {
                 (Level::Avx2, _) => return unsafe { avx2(job) },
                 (Level::Portable, _) => {}
             }
+        }
+        #[cfg(all(target_arch = "aarch64", not(miri)))]
+        if self.operands == Operands::Tiles && super::kernel::multiplies_rows() {
+            // SAFETY: the caller's, and the machine has the instruction.
+            return unsafe { squares::by_mmla(job) };
         }
         #[cfg(test)]
         if self.operands == Operands::Tiles {

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use super::super::scratch::Scratch;
 use super::super::stored::{NumbersMut, bf16, store};
 use super::kernel::{Block, Kernel, Left, Operands, Panels, Target, slots_at_most};
-use super::{How, Job, Matrix, Right, Sizes, Threads, amx, pack};
+use super::{How, Job, Matrix, Right, Sizes, Threads, pack, tiles};
 
 /// Tasks for each thread, at least: the last one to end keeps the others waiting for an eighth of its work at most.
 const TASKS: usize = 8;
@@ -34,7 +34,7 @@ pub(super) fn packed_scratch(m: usize, k: usize) -> usize {
 
 /// Floats of the rows that a task computes before they are stored in bf16, at most.
 pub(super) fn room(m: usize, n: usize) -> usize {
-    m.next_multiple_of(amx::SQUARE).min(Kernel::ROWS) * n.min(Kernel::COLUMNS)
+    m.next_multiple_of(tiles::SQUARE).min(Kernel::ROWS) * n.min(Kernel::COLUMNS)
 }
 
 /// Packs `b`, of `k` rows and `n` columns, for several products of this thread.
