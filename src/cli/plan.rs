@@ -127,7 +127,7 @@ impl Part {
         );
         if let Some(at) = plan.steps.get(plan.most.step) {
             outln!(
-                "most of its arena is in use at op {}, {} ({}): {}",
+                "most is held at op {}, {} ({}): {}",
                 plan.most.step,
                 plan.work(at),
                 plan.graph.node(at.node).scope,

@@ -73,11 +73,26 @@ pub(super) struct Arena {
     pub held: usize,
 }
 
+/// Elements beside an arena that are free until they are written, for values that are not needed any more then.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    pub len: usize,
+    /// Parts of it, and the step that writes each; the rest is written after the last.
+    pub written: Vec<(Range<usize>, usize)>,
+}
+
 /// Where what was taken lies for good.
 pub(super) struct Laid {
     /// As [`Arena`] gave them out, and as they are.
-    starts: Vec<(usize, usize)>,
+    spots: Vec<(usize, Spot)>,
+    /// Of the arena; what lies in the room is no part of it.
     pub len: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Spot {
+    pub start: usize,
+    pub in_room: bool,
 }
 
 impl Arena {
@@ -106,39 +121,77 @@ impl Arena {
     }
 
     /// The largest first, each as near to the beginning as what it is needed beside lets it, as Pisarchyk & Lee 2020, "Efficient
-    /// memory management for deep neural net inference", have found to be nearest to the least.
-    pub fn lay_out(&self) -> Laid {
+    /// memory management for deep neural net inference", have found to be nearest to the least; in `room` if there is a place.
+    pub fn lay_out(&self, room: &Room, most: usize) -> Laid {
         let mut order: Vec<usize> = (0..self.taken.len()).collect();
         order.sort_by_key(|i| (Reverse(self.taken[*i].len), *i));
-        let mut starts = vec![(0, 0); order.len()];
-        // In the order of where they begin.
-        let mut laid: Vec<(usize, &Taken)> = Vec::with_capacity(order.len());
-        let mut len = 0;
+        let mut spots: Vec<(usize, Option<Spot>)> = self.starts.iter().map(|start| (*start, None)).collect();
+        let (mut in_room, mut own, mut len) = (room.laid(), Vec::with_capacity(order.len()), 0);
+        let is_needed_then = |taken: &Taken| taken.from <= most && most <= taken.to;
+        for then in [true, false] {
+            for index in order.iter().copied().filter(|i| is_needed_then(&self.taken[*i]) == then) {
+                let taken = &self.taken[index];
+                let start = lowest(&in_room, taken, self.alignment);
+                // What is needed to the end would lie where something is written then.
+                if taken.to < usize::MAX && start + taken.len <= room.len {
+                    lay(&mut in_room, start, taken);
+                    spots[index].1 = Some(Spot { start, in_room: true });
+                }
+            }
+        }
         for index in order {
             let taken = &self.taken[index];
-            let mut start = 0;
-            for (other, beside) in &laid {
-                if beside.from > taken.to || taken.from > beside.to {
-                    continue;
-                }
-                if start + taken.len <= *other {
-                    break;
-                }
-                start = start.max(other + beside.len);
-            }
-            starts[index] = (self.starts[index], start);
-            len = len.max(start + taken.len);
-            laid.insert(laid.partition_point(|(other, _)| *other <= start), (start, taken));
+            spots[index].1.get_or_insert_with(|| {
+                let start = lowest(&own, taken, self.alignment);
+                lay(&mut own, start, taken);
+                len = len.max(start + taken.len);
+                Spot { start, in_room: false }
+            });
         }
-        Laid { starts, len }
+        let spots = spots.into_iter().map(|(given, spot)| (given, spot.unwrap_or_default())).collect();
+        Laid { spots, len }
+    }
+}
+
+/// Puts `taken` where it is found in the order of where it begins.
+fn lay(laid: &mut Vec<(usize, Taken)>, start: usize, taken: &Taken) {
+    laid.insert(laid.partition_point(|(other, _)| *other <= start), (start, taken.clone()));
+}
+
+/// The first element from which on as many are free as `taken` takes, of what is `laid` in the order of where it begins.
+fn lowest(laid: &[(usize, Taken)], taken: &Taken, alignment: usize) -> usize {
+    let mut start = 0;
+    for (other, beside) in laid {
+        if beside.from > taken.to || taken.from > beside.to {
+            continue;
+        }
+        if start + taken.len <= *other {
+            break;
+        }
+        start = start.max((other + beside.len).next_multiple_of(alignment));
+    }
+    start
+}
+
+impl Room {
+    /// Its parts as what is taken from when they are written to the end.
+    fn laid(&self) -> Vec<(usize, Taken)> {
+        let taken =
+            |(part, from): &(Range<usize>, usize)| (part.start, Taken { len: part.len(), from: *from, to: usize::MAX });
+        let mut laid: Vec<(usize, Taken)> = self.written.iter().map(taken).collect();
+        laid.sort_by_key(|(start, _)| *start);
+        laid
     }
 }
 
 impl Laid {
     /// Where what was given out to begin at `start` does.
-    pub fn at(&self, start: usize) -> usize {
-        let index = self.starts.partition_point(|(given, _)| *given <= start);
-        self.starts[..index].last().map_or(start, |(given, laid)| laid + (start - given))
+    pub fn at(&self, start: usize) -> Spot {
+        let index = self.spots.partition_point(|(given, _)| *given <= start);
+        match self.spots[..index].last() {
+            Some((given, spot)) => Spot { start: spot.start + (start - given), ..*spot },
+            None => Spot { start, in_room: false },
+        }
     }
 }
 
@@ -156,12 +209,29 @@ mod tests {
         arena.give(places[0], 1);
         arena.give(places[1], 1);
         assert_eq!(arena.held, 8 + 12);
-        let laid = arena.lay_out();
+        let laid = arena.lay_out(&Room::default(), 0);
         assert_eq!(laid.len, 8 + 12);
         // Parts of a value move with it.
-        let at: Vec<usize> = places.iter().map(|start| laid.at(*start)).collect();
+        let at: Vec<usize> = places.iter().map(|start| laid.at(*start).start).collect();
         assert_eq!(at, [8, 0, 12, 0]);
-        assert_eq!(laid.at(places[2] + 3), 15);
-        assert_eq!(Arena::new(4).lay_out().len, 0);
+        assert_eq!(laid.at(places[2] + 3).start, 15);
+        assert_eq!(Arena::new(4).lay_out(&Room::default(), 0).len, 0);
+    }
+
+    /// What is done with before its part of the room is written lies there, where it may begin; what is needed longer, or to the end,
+    /// does not.
+    #[test]
+    fn room_is_used_until_it_is_written() {
+        let mut arena = Arena::new(4);
+        let places = [(8, 0), (4, 0), (4, 0), (4, 0)].map(|(len, at)| arena.take(len, at).start);
+        for (place, at) in [(0, 5), (1, 3), (2, 6)] {
+            arena.give(places[place], at);
+        }
+        let laid = arena.lay_out(&Room { len: 13, written: vec![(0..5, 4), (5..13, 6)] }, 0);
+        let spots = places.map(|start| laid.at(start));
+        let own = |start: usize| Spot { start, in_room: false };
+        // The first would begin at 8, behind what is written in step 4, and reach beyond.
+        assert_eq!(spots, [own(0), Spot { start: 0, in_room: true }, own(8), own(12)]);
+        assert_eq!(laid.len, 16);
     }
 }

@@ -5,8 +5,8 @@
 //! Branches that no gradient flows through go first. Values live in one arena of floats, one of numbers of bf16 and one of ids, which
 //! are laid out when it is known how long each value is needed. A value's place is free again after its last reader, a reader may
 //! write where an operand lay that it is the last to read ([`Step::in_place`]), and ops that move nothing (reshape, slices of the first
-//! axis) have no step: their value is a part of their operand's place. Gradients are written where the caller wants them, and
-//! parameters are read where they are.
+//! axis) have no step: their value is a part of their operand's place. Gradients are written where the caller wants them, whose
+//! room is for other values until then, and parameters are read where they are.
 //!
 //! **Invariant:** what kernels take for granted, [`verify`] has checked, of every plan: a backend is given no other.
 
@@ -30,7 +30,7 @@ pub use arena::{Place, Space};
 pub use cost::Cost;
 pub use heads::Heads;
 pub use request::{PartRequests, Request};
-pub use step::{Held, Plan, Step};
+pub use step::{Copied, Held, Plan, Step};
 pub use target::{ChainLimits, Rounds, Target};
 pub use traffic::{Exchanged, NoTraffic, Traffic};
 pub use verify::verify;

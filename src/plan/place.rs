@@ -1,8 +1,8 @@
 //! Where each value lies, and from when to when.
 
-use super::arena::{Arena, Place, Space};
+use super::arena::{Arena, Place, Room, Space};
 use super::base::Base;
-use super::step::{Held, Plan, Step};
+use super::step::{Copied, Held, Plan, Step};
 use super::target::{Rounds, Target};
 use super::work::{Work, is_constant, space_of};
 use crate::graph::{Graph, Layout, ValueId};
@@ -53,22 +53,34 @@ impl Arenas {
         }
     }
 
-    /// Moves all places of `plan` to where they lie for good.
-    fn lay_out(&self, plan: &mut Plan) {
-        let [floats, halves, ints] = [&self.floats, &self.halves, &self.ints].map(Arena::lay_out);
+    /// Moves all places of `plan` to where they lie for good. What is done with before a gradient is written lies in its place, as what
+    /// is kept of the first blocks does while the gradients of the last are computed.
+    fn lay_out(&self, plan: &mut Plan, layout: &Layout) {
+        let writes = plan.steps.iter().enumerate().filter(|(_, step)| step.writes.space == Space::Gradients);
+        let written = writes.map(|(at, step)| (step.writes.range(), at));
+        let copied = plan.copies.iter().map(|copied| (copied.to.range(), copied.after));
+        let len = if plan.graph.gradients.is_empty() { 0 } else { layout.trained_len };
+        let gradients = Room { len, written: written.chain(copied).collect() };
+        let most = plan.most.step;
+        let floats = self.floats.lay_out(&gradients, most);
+        let [halves, ints] = [&self.halves, &self.ints].map(|arena| arena.lay_out(&Room::default(), most));
         (plan.floats, plan.halves, plan.ints) = (floats.len, halves.len, ints.len);
         let of_steps = plan.steps.iter_mut().flat_map(|step| {
             let Step { reads, writes, scratch, .. } = step;
             reads.iter_mut().chain([writes, scratch])
         });
-        let copied = plan.copies.iter_mut().map(|(from, _)| from);
+        let copied = plan.copies.iter_mut().map(|copied| &mut copied.from);
         for place in of_steps.chain(plan.places.iter_mut().flatten()).chain(copied) {
-            place.start = match place.space {
-                Space::Params | Space::Gradients => place.start,
-                Space::Floats => floats.at(place.start),
-                Space::Halves => halves.at(place.start),
-                Space::Ints => ints.at(place.start),
-            };
+            match place.space {
+                Space::Params | Space::Gradients => {}
+                Space::Floats => {
+                    let spot = floats.at(place.start);
+                    place.start = spot.start;
+                    place.space = if spot.in_room { Space::Gradients } else { Space::Floats };
+                }
+                Space::Halves => place.start = halves.at(place.start).start,
+                Space::Ints => place.start = ints.at(place.start).start,
+            }
         }
     }
 
@@ -161,12 +173,16 @@ pub(super) fn place(
             None => zeros.push(to),
             Some((_, id)) => {
                 let from = read(&graph, bases, &placed, *id);
+                // A tensor or a constant is there before the first step, and after the last.
+                let made = steps.iter().position(|step| step.node == bases[id.index()].node);
+                let after = made.unwrap_or(steps.len().saturating_sub(1));
                 if from != to {
-                    copies.push((from, to));
+                    copies.push(Copied { after, from, to });
                 }
             }
         }
     }
+    copies.sort_by_key(|copied| copied.after);
     let places = (0..graph.nodes.len() as u32)
         .map(|id| {
             let base = bases[id as usize].node;
@@ -174,7 +190,7 @@ pub(super) fn place(
         })
         .collect();
     let mut plan = Plan { graph, steps, places, floats: 0, halves: 0, ints: 0, most, copies, zeros };
-    arenas.lay_out(&mut plan);
+    arenas.lay_out(&mut plan, layout);
     plan
 }
 
@@ -185,14 +201,16 @@ fn read(graph: &Graph, bases: &[Base], placed: &[Option<Place>], id: ValueId) ->
     Place { space: place.space, start: place.start + base.start, len: graph.node(id).ty.elements() }
 }
 
-/// The last step that reads each base; a base that none reads ends with its own step, results never.
+/// The last step that reads each base; a base that none reads ends with its own step, as gradients do, which are copied then; other results
+/// never end.
 fn last_reads(graph: &Graph, bases: &[Base], steps: &[Pending]) -> Vec<usize> {
     let mut last = vec![0; graph.nodes.len()];
     for (at, step) in steps.iter().enumerate() {
         last[step.node.index()] = at;
         step.reads.iter().for_each(|id| last[bases[id.index()].node.index()] = at);
     }
-    graph.results().for_each(|id| last[bases[id.index()].node.index()] = FOR_EVER);
+    let others = Graph { gradients: Vec::new(), nodes: Vec::new(), ..graph.clone() };
+    others.results().for_each(|id| last[bases[id.index()].node.index()] = FOR_EVER);
     for (index, node) in graph.nodes.iter().enumerate() {
         if is_constant(&node.op) {
             last[index] = FOR_EVER;

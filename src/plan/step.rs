@@ -29,7 +29,17 @@ impl Step {
     }
 }
 
-/// How many floats of the arenas are values that are still needed, or a step's scratch; two numbers of bf16 are one.
+/// A gradient that is a part of another value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Copied {
+    /// The step after which it is there: what it is a part of may be gone after the next.
+    pub after: usize,
+    pub from: Place,
+    /// The caller's.
+    pub to: Place,
+}
+
+/// How many floats are values that are still needed, or a step's scratch; two numbers of bf16 are one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Held {
     /// Index of the step that runs then.
@@ -47,10 +57,11 @@ pub struct Plan {
     pub floats: usize,
     pub halves: usize,
     pub ints: usize,
-    /// When the arenas hold most, ids aside; they are larger by what lies free between values then.
+    /// When most is held, ids and gradients aside: by the arenas, which are larger by what lies free between values then, and by the room
+    /// of gradients that are not written yet.
     pub most: Held,
-    /// Gradients that no step writes into the caller's arena: they are copied, from and to.
-    pub copies: Vec<(Place, Place)>,
+    /// Gradients that no step writes into the caller's arena, in the order in which they are there.
+    pub copies: Vec<Copied>,
     /// Gradients of trained tensors that the total does not depend on: the caller's ranges to be zeroed.
     pub zeros: Vec<Place>,
 }

@@ -14,7 +14,7 @@ use super::arena::{Place, Space};
 use super::base::{Base, bases};
 use super::halves::{may_read, may_write};
 use super::heads::{Heads, are_apart};
-use super::step::{Plan, Step};
+use super::step::{Copied, Plan, Step};
 use super::target::{Rounds, Target};
 use super::work::{Chain, Instruction, Work, is_constant, is_element_wise, is_product, space_of};
 use crate::graph::{Graph, Layout, TensorKind, ValueId};
@@ -35,11 +35,16 @@ pub fn verify(plan: &Plan, layout: &Layout, target: &Target) -> Result<(), Vec<S
         let mut contents = Contents::new(&plan.graph, layout, &bases);
         for is_first in [true, false] {
             let steps = plan.steps.iter().enumerate().filter(|(_, step)| is_first || !step.once);
+            let mut copies = plan.copies.iter().peekable();
             for (at, step) in steps {
                 if let Err(fault) = contents.run(&plan.graph, step) {
                     faults.push(format!("step {at}: {fault}"));
                 }
+                while let Some(copied) = copies.next_if(|copied| copied.after <= at) {
+                    contents.copy(copied);
+                }
             }
+            copies.for_each(|copied| contents.copy(copied));
             faults.extend(check_results(plan, layout, &mut contents).err());
         }
     }
@@ -246,6 +251,21 @@ impl<'a> Contents<'a> {
         }
     }
 
+    /// What is copied from where nothing is known to lie is nothing.
+    fn copy(&mut self, copied: &Copied) {
+        let Copied { from, to, .. } = *copied;
+        let held = self.arena(from.space).and_then(|arena| arena.range(..=from.start).next_back());
+        let held = held.map(|(first, (last, id, offset))| (*last, *id, offset + (from.start - first)));
+        self.clear(to);
+        if let (Some((last, id, offset)), Some(arena)) = (held, self.arena(to.space))
+            && from.start + from.len <= last
+            && from.len == to.len
+            && !from.overlaps(&to)
+        {
+            arena.insert(to.start, (to.start + to.len, id, offset));
+        }
+    }
+
     /// Whether `place` holds the value `id`.
     fn holds(&mut self, graph: &Graph, id: ValueId, place: Place) -> Checked {
         let base = self.bases[id.index()];
@@ -280,7 +300,8 @@ impl<'a> Contents<'a> {
 /// Results lie where the plan says, constants where the next run reads them, and each gradient is given once.
 fn check_results(plan: &Plan, layout: &Layout, contents: &mut Contents) -> Checked {
     let graph = &plan.graph;
-    for id in graph.results() {
+    let others = Graph { gradients: Vec::new(), nodes: Vec::new(), ..graph.clone() };
+    for id in others.results() {
         let place = plan.places[id.index()].ok_or_else(|| format!("the result %{} has no place", id.0))?;
         ensure(place.len == graph.node(id).ty.elements(), || format!("{place} holds more than %{}", id.0))?;
         contents.holds(graph, id, place)?;
@@ -292,22 +313,19 @@ fn check_results(plan: &Plan, layout: &Layout, contents: &mut Contents) -> Check
     for (index, decl) in trained {
         let range = layout.range(index);
         let to = Place { space: Space::Gradients, start: range.start, len: range.len() };
-        let copied = plan.copies.iter().filter(|(_, copy)| copy.overlaps(&to));
-        let given = copied.clone().count() + plan.zeros.iter().filter(|place| place.overlaps(&to)).count();
+        let copied = plan.copies.iter().filter(|copied| copied.to.overlaps(&to)).count();
+        let zeroed = plan.zeros.iter().filter(|place| place.overlaps(&to)).count();
         let id = graph.gradients.iter().find(|(path, _)| *path == decl.path).map(|(_, id)| *id);
         let path = &decl.path;
         match id {
-            None => ensure(given == 1 && plan.zeros.contains(&to), || format!("no gradient of `{path}` is zeroed"))?,
-            Some(id) if given == 0 => contents.holds(graph, id, to)?,
+            None => {
+                let once = (copied, zeroed) == (0, 1) && plan.zeros.contains(&to);
+                ensure(once, || format!("no gradient of `{path}` is zeroed"))?;
+            }
             Some(id) => {
-                let [(from, copy)] = copied.copied().collect::<Vec<_>>()[..] else {
-                    return Err(format!("the gradient of `{path}` is given {given} times"));
-                };
-                let apart = plan.copies.iter().all(|(_, other)| !other.overlaps(&from));
-                ensure(copy == to && from.len == to.len && given == 1 && apart, || {
-                    format!("{from} is copied to {to}")
-                })?;
-                contents.holds(graph, id, from)?;
+                let times = copied + zeroed;
+                ensure(times <= 1 && zeroed == 0, || format!("the gradient of `{path}` is given {times} times"))?;
+                contents.holds(graph, id, to)?;
             }
         }
     }

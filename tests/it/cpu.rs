@@ -93,7 +93,8 @@ fn runs_leave_nothing_behind() {
     });
 }
 
-/// The floats of a step are a part of what all its values would take, and most gradients are written where they belong.
+/// The floats of a step are a part of what all its values would take, and most gradients are written where they belong, where other values
+/// lie before.
 #[test]
 fn plans_share_memory() {
     let page = page();
@@ -103,8 +104,12 @@ fn plans_share_memory() {
     let plan = lower(&program.train, &program.layout, &request, &TARGET).expect("it is sound");
     let values: usize = plan.graph.nodes.iter().map(|node| node.ty.elements()).sum();
     assert!(plan.floats * 3 < values, "{} of {values} floats", plan.floats);
-    let direct = plan.steps.iter().filter(|step| step.writes.space == Space::Gradients).count();
+    let places = plan.graph.gradients.iter().map(|(_, id)| plan.places[id.index()].expect("results keep theirs"));
+    let direct = places.filter(|place| place.space == Space::Gradients).count();
     assert!(direct > plan.copies.len(), "{direct} gradients in place, {} copied", plan.copies.len());
+    // And their room is used before.
+    let written = plan.steps.iter().filter(|step| step.writes.space == Space::Gradients).count();
+    assert!(written > direct, "{written} values, {direct} of them gradients");
     assert!(plan.steps.iter().any(|step| step.in_place.is_some()), "{}", plan.text(8));
 }
 

@@ -261,7 +261,8 @@ impl<E: Real> Cpu<E> {
         gradients.resize(if request.gradients { layout.trained_len } else { 0 }, E::ZERO);
         let mut memory = Memory::new(arena, gradients, &mut self.arenas);
         let plan = &planned.plan;
-        for (step, prepared) in plan.steps.iter().zip(&planned.prepared) {
+        let mut copies = plan.copies.iter().peekable();
+        for (at, (step, prepared)) in plan.steps.iter().zip(&planned.prepared).enumerate() {
             if step.once && has_constants {
                 continue;
             }
@@ -285,13 +286,16 @@ impl<E: Real> Cpu<E> {
             {
                 return Err(place(format!("the first value that is not finite ({bad})")));
             }
+            while let Some(copied) = copies.next_if(|copied| copied.after <= at) {
+                memory.copy(copied.from, copied.to);
+            }
         }
         if !has_constants {
             E::share_scratch();
         }
         self.constants_of = Some(planned.number);
         if request.gradients {
-            plan.copies.iter().for_each(|(from, to)| memory.copy(*from, *to));
+            copies.for_each(|copied| memory.copy(copied.from, copied.to));
             plan.zeros.iter().for_each(|place| memory.fill(*place, E::ZERO));
         }
         let graph = &plan.graph;
