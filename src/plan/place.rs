@@ -72,6 +72,8 @@ impl Arenas {
         let copied = plan.copies.iter_mut().map(|copied| &mut copied.from);
         for place in of_steps.chain(plan.places.iter_mut().flatten()).chain(copied) {
             match place.space {
+                // What works in nothing lies nowhere.
+                _ if place.is_empty() => place.start = 0,
                 Space::Params | Space::Gradients => {}
                 Space::Floats => {
                     let spot = floats.at(place.start);

@@ -46,7 +46,7 @@ fn is_attention(work: &Work) -> bool {
     matches!(work, Work::Attention { writes, .. } if writes.len() == 3)
 }
 
-const SPOILS: [Spoil; 24] = [
+const SPOILS: [Spoil; 25] = [
     ("operands", |plan| {
         // Of an operand that is not written over: to read that twice would be another fault.
         let kept = |step: &cmae::plan::Step| step.reads.iter().position(|place| !place.overlaps(&step.writes));
