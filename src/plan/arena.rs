@@ -121,7 +121,8 @@ impl Arena {
     }
 
     /// The largest first, each as near to the beginning as what it is needed beside lets it, as Pisarchyk & Lee 2020, "Efficient
-    /// memory management for deep neural net inference", have found to be nearest to the least; in `room` if there is a place.
+    /// memory management for deep neural net inference", have found to be nearest to the least; in `room` if there is a place, before
+    /// all others what is needed at step `most`, when the arena holds most.
     pub fn lay_out(&self, room: &Room, most: usize) -> Laid {
         let mut order: Vec<usize> = (0..self.taken.len()).collect();
         order.sort_by_key(|i| (Reverse(self.taken[*i].len), *i));

@@ -14,6 +14,7 @@
 use super::kernel::{Block, DEPTH, Kernel, Left, Operands, Panels, WIDEST};
 use super::squares;
 use super::vector::{self, Vector};
+#[cfg(target_arch = "x86_64")]
 use crate::wide::Level;
 
 /// One step of k: a column of the left operand times a row of the right one. A function that is always inlined and loops over
