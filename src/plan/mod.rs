@@ -123,7 +123,9 @@ pub fn lower(graph: &Graph, layout: &Layout, request: &Request, target: &Target)
         Recompute::None if request.bf16 => Again::Operands,
         Recompute::None => Again::Nothing,
     };
-    let ordered = order::targets_first(&wanted(graph, request)?, layout);
+    let wanted = wanted(graph, request)?;
+    // Where a value is looked for that is not finite, what is trained goes before what follows it.
+    let ordered = if request.check_finite { wanted } else { order::targets_first(&wanted, layout) };
     let Passes { graph, rounded, .. } = both_ways(&ordered, layout, request, again)?;
     let bases = base::bases(&graph);
     // Where every value is looked at, each is computed by a step of its own.
