@@ -151,11 +151,20 @@ impl Graph {
         prune::prune(&alone).inputs
     }
 
-    /// All that the graph is there for: losses, monitors, updates, outputs, gradients, the total and first values of states.
-    /// A value that is several of these comes as often.
+    /// All that the graph is there for: losses, monitors, updates, outputs, gradients, the total and first values of states, in this
+    /// order, which programs give them in. A value that is several of these comes as often.
     pub fn results(&self) -> impl Iterator<Item = ValueId> {
-        let named = [&self.losses, &self.monitors, &self.updates, &self.outputs, &self.gradients];
-        let named = named.into_iter().flatten().map(|(_, id)| *id);
+        self.results_with(&self.gradients)
+    }
+
+    /// The same without gradients, which a caller has a place of its own for.
+    pub fn results_but_gradients(&self) -> impl Iterator<Item = ValueId> {
+        self.results_with(&[])
+    }
+
+    fn results_with<'g>(&'g self, gradients: &'g [(String, ValueId)]) -> impl Iterator<Item = ValueId> + 'g {
+        let named = [&self.losses, &self.monitors, &self.updates, &self.outputs].map(Vec::as_slice);
+        let named = named.into_iter().chain([gradients]).flatten().map(|(_, id)| *id);
         named.chain(self.total).chain(self.initial.iter().map(|initial| initial.value))
     }
 

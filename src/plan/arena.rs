@@ -52,7 +52,7 @@ impl fmt::Display for Place {
 }
 
 /// A run of elements that is taken from one step to another.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 struct Taken {
     len: usize,
     /// Steps in which it is, the last included.
@@ -128,10 +128,10 @@ impl Arena {
         order.sort_by_key(|i| (Reverse(self.taken[*i].len), *i));
         let mut spots: Vec<(usize, Option<Spot>)> = self.starts.iter().map(|start| (*start, None)).collect();
         let (mut in_room, mut own, mut len) = (room.laid(), Vec::with_capacity(order.len()), 0);
-        let is_needed_then = |taken: &Taken| taken.from <= most && most <= taken.to;
+        let is_needed_then = |taken: Taken| taken.from <= most && most <= taken.to;
         for then in [true, false] {
-            for index in order.iter().copied().filter(|i| is_needed_then(&self.taken[*i]) == then) {
-                let taken = &self.taken[index];
+            for index in order.iter().copied().filter(|i| is_needed_then(self.taken[*i]) == then) {
+                let taken = self.taken[index];
                 let start = lowest(&in_room, taken, self.alignment);
                 // What is needed to the end would lie where something is written then.
                 if taken.to < usize::MAX && start + taken.len <= room.len {
@@ -141,7 +141,7 @@ impl Arena {
             }
         }
         for index in order {
-            let taken = &self.taken[index];
+            let taken = self.taken[index];
             spots[index].1.get_or_insert_with(|| {
                 let start = lowest(&own, taken, self.alignment);
                 lay(&mut own, start, taken);
@@ -155,12 +155,12 @@ impl Arena {
 }
 
 /// Puts `taken` where it is found in the order of where it begins.
-fn lay(laid: &mut Vec<(usize, Taken)>, start: usize, taken: &Taken) {
-    laid.insert(laid.partition_point(|(other, _)| *other <= start), (start, taken.clone()));
+fn lay(laid: &mut Vec<(usize, Taken)>, start: usize, taken: Taken) {
+    laid.insert(laid.partition_point(|(other, _)| *other <= start), (start, taken));
 }
 
 /// The first element from which on as many are free as `taken` takes, of what is `laid` in the order of where it begins.
-fn lowest(laid: &[(usize, Taken)], taken: &Taken, alignment: usize) -> usize {
+fn lowest(laid: &[(usize, Taken)], taken: Taken, alignment: usize) -> usize {
     let mut start = 0;
     for (other, beside) in laid {
         if beside.from > taken.to || taken.from > beside.to {

@@ -94,17 +94,15 @@ fn wanted(graph: &Graph, request: &Request) -> Result<Graph, UnknownOutput> {
 }
 
 fn both_ways(wanted: &Graph, layout: &Layout, request: &Request, again: Again) -> Result<Passes, PlanError> {
+    let computed_again = |by: fn(&Graph, usize, &Layout) -> Result<recompute::Recomputed, Fault>| {
+        let (passes, forward) = grad::passes(wanted, layout)?;
+        by(&passes, forward, layout).map(|recomputed| (recomputed.graph, recomputed.again))
+    };
     let (graph, again) = match (request.gradients, again) {
         (false, _) => (prune::prune(wanted), Vec::new()),
         (true, Again::Nothing) => (grad::differentiate(wanted, layout)?, Vec::new()),
-        (true, Again::Operands | Again::Blocks) => {
-            let (passes, forward) = grad::passes(wanted, layout)?;
-            let recomputed = match again {
-                Again::Blocks => recompute::recompute_blocks(&passes, forward, layout)?,
-                _ => recompute::recompute_operands(&passes, forward, layout)?,
-            };
-            (recomputed.graph, recomputed.again)
-        }
+        (true, Again::Operands) => computed_again(recompute::recompute_operands)?,
+        (true, Again::Blocks) => computed_again(recompute::recompute_blocks)?,
     };
     let rounded = if request.bf16 { bf16::rounded(&graph) } else { vec![false; graph.nodes.len()] };
     let of_layer = bf16::of_layer(&graph, &rounded);

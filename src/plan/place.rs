@@ -211,8 +211,7 @@ fn last_reads(graph: &Graph, bases: &[Base], steps: &[Pending]) -> Vec<usize> {
         last[step.node.index()] = at;
         step.reads.iter().for_each(|id| last[bases[id.index()].node.index()] = at);
     }
-    let others = Graph { gradients: Vec::new(), nodes: Vec::new(), ..graph.clone() };
-    others.results().for_each(|id| last[bases[id.index()].node.index()] = FOR_EVER);
+    graph.results_but_gradients().for_each(|id| last[bases[id.index()].node.index()] = FOR_EVER);
     for (index, node) in graph.nodes.iter().enumerate() {
         if is_constant(&node.op) {
             last[index] = FOR_EVER;

@@ -32,7 +32,7 @@ impl Step {
 /// A gradient that is a part of another value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Copied {
-    /// The step after which it is there: what it is a part of may be gone after the next.
+    /// The step that makes what it is a part of, and that it is copied after: the next may write there.
     pub after: usize,
     pub from: Place,
     /// The caller's.

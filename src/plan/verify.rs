@@ -300,8 +300,7 @@ impl<'a> Contents<'a> {
 /// Results lie where the plan says, constants where the next run reads them, and each gradient is given once.
 fn check_results(plan: &Plan, layout: &Layout, contents: &mut Contents) -> Checked {
     let graph = &plan.graph;
-    let others = Graph { gradients: Vec::new(), nodes: Vec::new(), ..graph.clone() };
-    for id in others.results() {
+    for id in graph.results_but_gradients() {
         let place = plan.places[id.index()].ok_or_else(|| format!("the result %{} has no place", id.0))?;
         ensure(place.len == graph.node(id).ty.elements(), || format!("{place} holds more than %{}", id.0))?;
         contents.holds(graph, id, place)?;

@@ -85,8 +85,7 @@ pub(super) fn coarse_exp2(x: f32) -> f32 {
     fraction * power_of_two((shifted.to_bits() as i32).wrapping_sub(ROUNDER.to_bits() as i32))
 }
 
-/// 1/x of x from 1 to 2⁶⁰, to 6.6e-6 of it: two steps of Newton's from a guess that halves and negates the exponent, and is off by a
-/// twentieth.
+/// 1/x of x from 1 to 2⁶⁰, to 6.6e-6 of it: two steps of Newton's from a guess that negates the exponent, and is off by a twentieth.
 #[inline(always)]
 fn coarse_reciprocal(x: f32) -> f32 {
     let guess = f32::from_bits(0x7ef3_11c7_u32.wrapping_sub(x.to_bits()));
