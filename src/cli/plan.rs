@@ -126,8 +126,9 @@ impl Part {
             bytes_text(moved as u64)
         );
         if let Some(at) = plan.steps.get(plan.most.step) {
+            let beside = if plan.graph.gradients.is_empty() { "" } else { " and where gradients are written later" };
             outln!(
-                "most is held at op {}, {} ({}): {}",
+                "most is held at op {}, {} ({}): {} in the arena{beside}",
                 plan.most.step,
                 plan.work(at),
                 plan.graph.node(at.node).scope,
