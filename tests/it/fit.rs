@@ -85,23 +85,23 @@ fn a_tape_takes_more_than_a_plan() {
 
 #[test]
 fn the_cost_of_a_run_is_told_before_it() {
-    let quick = ["show", "cost", "pipelines/quickstart.cmae", "--threads", "2"];
+    let quick = ["show", "cost", "pipelines/quickstart.cmae", "--threads", "2", "--set", "data.batch_size=8"];
     let text = succeed(&quick);
     for line in [
-        "quickstart: batches of 64, ",
+        "quickstart: batches of 8, ",
         "memory    ",
         "compute   ",
         "data      ",
         "step      ",
-        "run       30 epochs of 21 steps, 630 in all: ",
+        "run       30 epochs of 175 steps, 5250 in all: ",
     ] {
         assert!(text.lines().any(|found| found.starts_with(line)), "`{line}`: {text}");
     }
     let cost: serde_json::Value =
         serde_json::from_str(&succeed(&[&quick[..], &["--json"]].concat())).expect("one line of JSON");
-    assert_eq!((cost["pictures"].as_u64(), cost["steps"].as_f64()), (Some(1400), Some(630.0)));
+    assert_eq!((cost["pictures"].as_u64(), cost["steps"].as_f64()), (Some(1400), Some(5250.0)));
     let number = |name: &str| cost[name].as_f64().unwrap_or_else(|| panic!("no `{name}`: {cost}"));
-    assert!((number("run_seconds") - 630.0 * number("step_seconds")).abs() < 1e-6 * number("run_seconds"));
+    assert!((number("run_seconds") - 5250.0 * number("step_seconds")).abs() < 1e-6 * number("run_seconds"));
     assert_eq!(number("memory_bytes"), number("stored_bytes") + number("values_bytes") + number("batches_bytes"));
     // Nothing has the memory for that.
     let many = [

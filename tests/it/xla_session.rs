@@ -125,43 +125,38 @@ fn twenty_steps_of_the_quickstart_have_the_losses_of_cpu() {
     assert!(off <= 1e-5, "{host:?} on cpu, {device:?} on {xla}");
 }
 
-/// A batch that makes NaN leaves tensors, slots and counts as they were, and is told as `cpu` tells it.
+/// A batch that makes NaN leaves tensors, slots and counts as they were, and is told as `cpu` tells it. Of a whole batch: see below.
 #[test]
 fn a_step_that_is_not_finite_is_not_made() {
     let Some(xla) = crate::xla::backend() else { return };
     let page = page();
-    for (pipeline, more) in [("cmae_vitb", &[][..]), ("mae_vitb", &["data.batch_size=16", "train.micro_batch=4"])] {
-        let method = page.methods.iter().find(|method| method.pipeline == pipeline).expect("it is a method");
-        let sets: Vec<String> =
-            sets_of(&page, method).into_iter().chain(more.iter().map(|set| (*set).to_owned())).collect();
-        let program = compile(pipeline, &sets);
-        let told = |backend: &str| {
-            let mut batches = RandomBatches::new(&program.train.inputs, program.spec.data.batch_size, 1);
-            let mut trainer = trainer_from::<f32>(&program, backend, 4, start(&program, &sets));
-            trainer.step(batches.batch(0)).unwrap_or_else(|error| panic!("{backend}: {error}"));
-            let kept = |trainer: &mut cmae::train::Trainer<'_, f32>| {
-                let Kept { tensors, slots, updates } = trainer.kept().expect("they can be read");
-                (tensors.to_vec(), slots.to_vec(), updates.to_vec())
-            };
-            let before = kept(&mut trainer);
-            let mut broken = batches.batch(1).to_vec();
-            let picture = broken.iter_mut().find_map(|(_, value)| match value {
-                InputValue::Float(tensor) if tensor.shape.len() == 4 => Some(tensor),
-                _ => None,
-            });
-            picture.expect("there are pictures").data[5] = f32::NAN;
-            let error = trainer.step(&broken).expect_err("a picture is no number").to_string();
-            assert!(kept(&mut trainer) == before, "{backend}: {more:?}");
-            trainer.step(batches.batch(1)).unwrap_or_else(|error| panic!("{backend}: {error}"));
-            error
+    let method = page.methods.iter().find(|method| method.pipeline == "mae_vitb").expect("it is a method");
+    let parts = ["data.batch_size=16", "train.micro_batch=4"].map(str::to_owned);
+    let sets: Vec<String> = sets_of(&page, method).into_iter().chain(parts).collect();
+    let program = compile("mae_vitb", &sets);
+    let told = |backend: &str| {
+        let mut batches = RandomBatches::new(&program.train.inputs, program.spec.data.batch_size, 1);
+        let mut trainer = trainer_from::<f32>(&program, backend, 4, start(&program, &sets));
+        trainer.step(batches.batch(0)).unwrap_or_else(|error| panic!("{backend}: {error}"));
+        let kept = |trainer: &mut cmae::train::Trainer<'_, f32>| {
+            let Kept { tensors, slots, updates } = trainer.kept().expect("they can be read");
+            (tensors.to_vec(), slots.to_vec(), updates.to_vec())
         };
-        let (host, device) = (told("cpu"), told(xla));
-        assert!(host.contains("is not finite; "), "{host}");
-        assert_eq!(host, device, "{more:?}");
-    }
+        let before = kept(&mut trainer);
+        let mut broken = batches.batch(1).to_vec();
+        *a_pixel(&mut broken) = f32::NAN;
+        let error = trainer.step(&broken).expect_err("a picture is no number").to_string();
+        assert!(kept(&mut trainer) == before, "{backend}");
+        trainer.step(batches.batch(1)).unwrap_or_else(|error| panic!("{backend}: {error}"));
+        error
+    };
+    let (host, device) = (told("cpu"), told(xla));
+    assert!(host.contains("is not finite; "), "{host}");
+    assert_eq!(host, device);
 }
 
-/// Steps that are begun before the one before is looked at: the same bytes; behind one that cannot be made none is.
+/// Steps that are begun before the one before is looked at: the same bytes; behind one that cannot be made none is, which `cpu` tells in
+/// the same words.
 #[test]
 fn steps_that_are_begun_ahead_are_the_same_steps() {
     let Some(xla) = crate::xla::backend() else { return };
@@ -169,23 +164,20 @@ fn steps_that_are_begun_ahead_are_the_same_steps() {
     let method = page.methods.iter().find(|method| method.pipeline == "cmae_vitb").expect("it is a method");
     let sets = sets_of(&page, method);
     let program = compile("cmae_vitb", &sets);
-    // Compiled once: the others take what is kept of it, as a run that is taken up does.
-    let mut programs = Vec::new();
+    // One program for all runs: each begins with what the first has begun with.
+    let mut trainer = trainer_from::<f32>(&program, xla, 8, start(&program, &sets));
+    let Kept { tensors, slots, updates } = trainer.kept().expect("they can be read");
+    let fresh = (tensors.to_vec(), slots.to_vec(), updates.to_vec());
     let mut run = |ahead: bool, broken: Option<u64>| {
         let mut batches = RandomBatches::new(&program.train.inputs, program.spec.data.batch_size, 1);
-        let mut trainer = trainer_from::<f32>(&program, xla, 8, start(&program, &sets));
-        trainer.session.offer_programs(programs.clone());
-        trainer.session.prepare().expect("it compiles");
-        programs.extend(trainer.session.new_programs());
+        let (tensors, slots, updates) = fresh.clone();
+        trainer.session.restore(tensors, slots, updates).expect("it fits");
+        trainer.step = 0;
         let (mut told, mut error) = (Vec::new(), None);
         for number in 0..4 {
             let mut batch = batches.batch(number).to_vec();
             if broken == Some(number) {
-                let picture = batch.iter_mut().find_map(|(_, value)| match value {
-                    InputValue::Float(tensor) if tensor.shape.len() == 4 => Some(tensor),
-                    _ => None,
-                });
-                picture.expect("there are pictures").data[5] = f32::NAN;
+                *a_pixel(&mut batch) = f32::NAN;
             }
             let report = if ahead { trainer.step_ahead(batch) } else { trainer.step(&batch).map(Some) };
             match report {
@@ -208,8 +200,25 @@ fn steps_that_are_begun_ahead_are_the_same_steps() {
     assert!(run(true, None) == whole);
     // The third step is begun before it is known that the second cannot be made.
     let (one_by_one, ahead) = (run(false, Some(1)), run(true, Some(1)));
-    assert!(one_by_one.1.as_ref().is_some_and(|error| error.starts_with("step 2: ")), "{:?}", one_by_one.1);
     assert!(one_by_one == ahead, "{:?} {:?}", ahead.0, ahead.1);
+    let mut batches = RandomBatches::new(&program.train.inputs, program.spec.data.batch_size, 1);
+    let mut host = trainer_from::<f32>(&program, "cpu", 8, start(&program, &sets));
+    host.step(batches.batch(0)).expect("its batch is sound");
+    let mut batch = batches.batch(1).to_vec();
+    *a_pixel(&mut batch) = f32::NAN;
+    let error = host.step(&batch).expect_err("a picture is no number").to_string();
+    assert!(error.starts_with("step 2: ") && one_by_one.1 == Some(error), "{:?}", one_by_one.1);
+    let first = host.kept().expect("they can be read");
+    assert_eq!((one_by_one.0.len(), &one_by_one.4[..]), (1, first.updates));
+}
+
+/// One of a picture's.
+fn a_pixel(batch: &mut [(String, InputValue)]) -> &mut f32 {
+    let picture = batch.iter_mut().find_map(|(_, value)| match value {
+        InputValue::Float(tensor) if tensor.shape.len() == 4 => Some(tensor),
+        _ => None,
+    });
+    &mut picture.expect("there are pictures").data[5]
 }
 
 /// A host that is late leaves the device without a step for as long; what comes behind `settle` is no wait of the device's.
