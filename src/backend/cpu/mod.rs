@@ -12,6 +12,7 @@
 
 mod aligned;
 mod attention;
+mod awake;
 mod chain;
 mod conv;
 mod elementary;
@@ -45,6 +46,7 @@ use crate::op::{DType, Op};
 use crate::plan::{self, Plan, Space, Step, Target, Work};
 use crate::ranks::Ranks;
 use crate::tensor::{Filling, HostTensor, Inputs, OutputValue, Values, ValuesMut};
+use awake::awake;
 use memory::{Arenas, Memory, Sizes, Views};
 use step::Prepared;
 
@@ -238,7 +240,7 @@ impl<E: Real> Backend<E> for Cpu<E> {
     ) -> Result<(), BackendError> {
         // Among rayon's threads from here on: a step has hundreds of parallel loops, and each that is started from outside
         // has to wake one up, and wait.
-        rayon::scope(|_| self.run_within(graph, layout, arena, inputs, request, results))
+        awake(|| self.run_within(graph, layout, arena, inputs, request, results))
     }
 }
 
