@@ -13,7 +13,18 @@ pub enum Space {
     Floats,
     /// Numbers of bf16.
     Halves,
+    /// Numbers of bf16 in the caller's gradients, from the first cache line on: [`LINE`] floats are room for where that begins.
+    SpareHalves,
     Ints,
+}
+
+/// Floats of a cache line.
+pub const LINE: usize = 16;
+
+impl Space {
+    pub fn is_halves(self) -> bool {
+        matches!(self, Space::Halves | Space::SpareHalves)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,8 +44,22 @@ impl Place {
     }
 
     pub fn overlaps(&self, other: &Place) -> bool {
-        let (a, b) = (self.range(), other.range());
-        self.space == other.space && a.start < b.end && b.start < a.end
+        let (a, b) =
+            if self.space == other.space { (self.range(), other.range()) } else { (self.lies(), other.lies()) };
+        let is_one_arena = self.space == other.space || self.is_in_gradients() && other.is_in_gradients();
+        is_one_arena && a.start < b.end && b.start < a.end
+    }
+
+    fn is_in_gradients(&self) -> bool {
+        matches!(self.space, Space::Gradients | Space::SpareHalves)
+    }
+
+    /// The elements of its arena that it may touch, in floats where it lies in the caller's gradients.
+    pub fn lies(&self) -> Range<usize> {
+        match self.space {
+            Space::SpareHalves => self.start / 2..(self.start + self.len).div_ceil(2) + LINE,
+            _ => self.range(),
+        }
     }
 }
 
@@ -45,6 +70,7 @@ impl fmt::Display for Place {
             Space::Gradients => "gradient",
             Space::Floats => "f",
             Space::Halves => "h",
+            Space::SpareHalves => "gradient.h",
             Space::Ints => "i",
         };
         write!(f, "{space}[{}..{}]", self.start, self.start + self.len)
@@ -73,12 +99,21 @@ pub(super) struct Arena {
     pub held: usize,
 }
 
-/// Elements beside an arena that are free until they are written, for values that are not needed any more then.
+/// Floats beside arenas that are free until they are written, for values that are not needed any more then.
 #[derive(Debug, Default)]
 pub(super) struct Room {
-    pub len: usize,
-    /// Parts of it, and the step that writes each; the rest is written after the last.
-    pub written: Vec<(Range<usize>, usize)>,
+    len: usize,
+    /// What lies in it, and what is written to it to stay, in the order of where it begins.
+    laid: Vec<(usize, Taken)>,
+}
+
+/// How an arena's values lie in a [`Room`].
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fit {
+    /// Elements in the place of a float.
+    pub per_float: usize,
+    /// Floats that a value takes beside its own.
+    pub spare: usize,
 }
 
 /// Where what was taken lies for good.
@@ -123,20 +158,21 @@ impl Arena {
     /// The largest first, each as near to the beginning as what it is needed beside lets it, as Pisarchyk & Lee 2020, "Efficient
     /// memory management for deep neural net inference", have found to be nearest to the least; in `room` if there is a place, before
     /// all others what is needed at step `most`, when the arena holds most.
-    pub fn lay_out(&self, room: &Room, most: usize) -> Laid {
+    pub fn lay_out(&self, (room, fit): (&mut Room, Fit), most: usize) -> Laid {
         let mut order: Vec<usize> = (0..self.taken.len()).collect();
         order.sort_by_key(|i| (Reverse(self.taken[*i].len), *i));
         let mut spots: Vec<(usize, Option<Spot>)> = self.starts.iter().map(|start| (*start, None)).collect();
-        let (mut in_room, mut own, mut len) = (room.laid(), Vec::with_capacity(order.len()), 0);
+        let (mut own, mut len) = (Vec::with_capacity(order.len()), 0);
         let is_needed_then = |taken: Taken| taken.from <= most && most <= taken.to;
         for then in [true, false] {
             for index in order.iter().copied().filter(|i| is_needed_then(self.taken[*i]) == then) {
                 let taken = self.taken[index];
-                let start = lowest(&in_room, taken, self.alignment);
+                let floats = Taken { len: taken.len / fit.per_float + fit.spare, ..taken };
+                let start = lowest(&room.laid, floats, self.alignment / fit.per_float);
                 // What is needed to the end would lie where something is written then.
-                if taken.to < usize::MAX && start + taken.len <= room.len {
-                    lay(&mut in_room, start, taken);
-                    spots[index].1 = Some(Spot { start, in_room: true });
+                if taken.to < usize::MAX && start + floats.len <= room.len {
+                    lay(&mut room.laid, start, floats);
+                    spots[index].1 = Some(Spot { start: start * fit.per_float, in_room: true });
                 }
             }
         }
@@ -175,14 +211,18 @@ fn lowest(laid: &[(usize, Taken)], taken: Taken, alignment: usize) -> usize {
 }
 
 impl Room {
-    /// Its parts as what is taken from when they are written to the end.
-    fn laid(&self) -> Vec<(usize, Taken)> {
-        let taken =
-            |(part, from): &(Range<usize>, usize)| (part.start, Taken { len: part.len(), from: *from, to: usize::MAX });
-        let mut laid: Vec<(usize, Taken)> = self.written.iter().map(taken).collect();
+    /// Of `len` floats, parts of which are written in a step and stay; the rest is written after the last.
+    pub fn new(len: usize, written: impl Iterator<Item = (Range<usize>, usize)>) -> Self {
+        let stays = |(part, from): (Range<usize>, usize)| (part.start, Taken { len: part.len(), from, to: usize::MAX });
+        let mut laid: Vec<(usize, Taken)> = written.map(stays).collect();
         laid.sort_by_key(|(start, _)| *start);
-        laid
+        Room { len, laid }
     }
+}
+
+impl Fit {
+    pub const FLOATS: Fit = Fit { per_float: 1, spare: 0 };
+    pub const HALVES: Fit = Fit { per_float: 2, spare: LINE };
 }
 
 impl Laid {
@@ -210,13 +250,13 @@ mod tests {
         arena.give(places[0], 1);
         arena.give(places[1], 1);
         assert_eq!(arena.held, 8 + 12);
-        let laid = arena.lay_out(&Room::default(), 0);
+        let laid = arena.lay_out((&mut Room::default(), Fit::FLOATS), 0);
         assert_eq!(laid.len, 8 + 12);
         // Parts of a value move with it.
         let at: Vec<usize> = places.iter().map(|start| laid.at(*start).start).collect();
         assert_eq!(at, [8, 0, 12, 0]);
         assert_eq!(laid.at(places[2] + 3).start, 15);
-        assert_eq!(Arena::new(4).lay_out(&Room::default(), 0).len, 0);
+        assert_eq!(Arena::new(4).lay_out((&mut Room::default(), Fit::FLOATS), 0).len, 0);
     }
 
     /// What is done with before its part of the room is written lies there, where it may begin; what is needed longer, or to the end,
@@ -228,11 +268,32 @@ mod tests {
         for (place, at) in [(0, 5), (1, 3), (2, 6)] {
             arena.give(places[place], at);
         }
-        let laid = arena.lay_out(&Room { len: 13, written: vec![(0..5, 4), (5..13, 6)] }, 0);
+        let mut room = Room::new(13, [(0..5, 4), (5..13, 6)].into_iter());
+        let laid = arena.lay_out((&mut room, Fit::FLOATS), 0);
         let spots = places.map(|start| laid.at(start));
         let own = |start: usize| Spot { start, in_room: false };
         // The first would begin at 8, behind what is written in step 4, and reach beyond.
         assert_eq!(spots, [own(0), Spot { start: 0, in_room: true }, own(8), own(12)]);
         assert_eq!(laid.len, 16);
+    }
+
+    /// Two numbers of bf16 lie in a float, behind what is there, with room for where a cache line begins.
+    #[test]
+    fn numbers_of_bf16_lie_in_the_room_of_floats() {
+        let mut arena = Arena::new(2 * LINE);
+        let places = [(64, 0), (64, 1), (320, 0)].map(|(len, at)| arena.take(len, at).start);
+        places.iter().for_each(|place| arena.give(*place, 2));
+        // From step 2 on the first hundred are written, which none of the three may lie in.
+        let mut room = Room::new(300, [(0..100, 2)].into_iter());
+        let laid = arena.lay_out((&mut room, Fit::HALVES), 1);
+        let place = |start: usize, len: usize| Place { space: Space::SpareHalves, start, len };
+        let spots = places.map(|start| laid.at(start));
+        let in_room = |start: usize| Spot { start, in_room: true };
+        // 112 is where a line begins behind 100; the largest takes 160 floats and a line, and the others 32 and a line.
+        assert_eq!(spots, [Spot { start: 0, in_room: false }, Spot { start: 64, in_room: false }, in_room(224)]);
+        assert_eq!(place(224, 320).lies(), 112..288);
+        assert!(place(224, 320).overlaps(&Place { space: Space::Gradients, start: 287, len: 1 }));
+        assert!(!place(224, 320).overlaps(&Place { space: Space::Gradients, start: 288, len: 4 }));
+        assert!(!place(224, 320).overlaps(&Place { space: Space::Halves, start: 224, len: 320 }));
     }
 }

@@ -37,8 +37,9 @@ impl Plan {
             Work::Chain(chain) => chained(chain),
             Work::Product { chain, .. } => kernel() + chained(chain),
         };
-        let floats = [Space::Params, Space::Gradients, Space::Floats].into_iter().map(len).sum();
-        Cost { floats, halves: len(Space::Halves), ints: len(Space::Ints), flops }
+        let of = |spaces: &[Space]| spaces.iter().map(|space| len(*space)).sum();
+        let floats = of(&[Space::Params, Space::Gradients, Space::Floats]);
+        Cost { floats, halves: of(&[Space::Halves, Space::SpareHalves]), ints: len(Space::Ints), flops }
     }
 
     /// What a step computes: its op, the ops of its chain, or both.

@@ -26,7 +26,7 @@ mod traffic;
 mod verify;
 mod work;
 
-pub use arena::{Place, Space};
+pub use arena::{LINE, Place, Space};
 pub use cost::Cost;
 pub use heads::Heads;
 pub use request::{PartRequests, Request};

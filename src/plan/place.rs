@@ -1,6 +1,6 @@
 //! Where each value lies, and from when to when.
 
-use super::arena::{Arena, Place, Room, Space};
+use super::arena::{Arena, Fit, Place, Room, Space};
 use super::base::Base;
 use super::step::{Copied, Held, Plan, Step};
 use super::target::{Rounds, Target};
@@ -33,7 +33,7 @@ impl Arenas {
 
     fn of(&mut self, space: Space) -> Option<&mut Arena> {
         match space {
-            Space::Params | Space::Gradients => None,
+            Space::Params | Space::Gradients | Space::SpareHalves => None,
             Space::Floats => Some(&mut self.floats),
             Space::Halves => Some(&mut self.halves),
             Space::Ints => Some(&mut self.ints),
@@ -60,10 +60,11 @@ impl Arenas {
         let written = writes.map(|(at, step)| (step.writes.range(), at));
         let copied = plan.copies.iter().map(|copied| (copied.to.range(), copied.after));
         let len = if plan.graph.gradients.is_empty() { 0 } else { layout.trained_len };
-        let gradients = Room { len, written: written.chain(copied).collect() };
+        let mut gradients = Room::new(len, written.chain(copied));
         let most = plan.most.step;
-        let floats = self.floats.lay_out(&gradients, most);
-        let [halves, ints] = [&self.halves, &self.ints].map(|arena| arena.lay_out(&Room::default(), most));
+        let floats = self.floats.lay_out((&mut gradients, Fit::FLOATS), most);
+        let halves = self.halves.lay_out((&mut gradients, Fit::HALVES), most);
+        let ints = self.ints.lay_out((&mut Room::default(), Fit::FLOATS), most);
         (plan.floats, plan.halves, plan.ints) = (floats.len, halves.len, ints.len);
         let of_steps = plan.steps.iter_mut().flat_map(|step| {
             let Step { reads, writes, scratch, .. } = step;
@@ -74,13 +75,17 @@ impl Arenas {
             match place.space {
                 // What works in nothing lies nowhere.
                 _ if place.is_empty() => place.start = 0,
-                Space::Params | Space::Gradients => {}
+                Space::Params | Space::Gradients | Space::SpareHalves => {}
                 Space::Floats => {
                     let spot = floats.at(place.start);
                     place.start = spot.start;
                     place.space = if spot.in_room { Space::Gradients } else { Space::Floats };
                 }
-                Space::Halves => place.start = halves.at(place.start).start,
+                Space::Halves => {
+                    let spot = halves.at(place.start);
+                    place.start = spot.start;
+                    place.space = if spot.in_room { Space::SpareHalves } else { Space::Halves };
+                }
                 Space::Ints => place.start = ints.at(place.start).start,
             }
         }

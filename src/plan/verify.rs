@@ -9,8 +9,9 @@
 //! gradient of each trained tensor is written, copied or zeroed once. What is stored in bf16, kernels write and read that can.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
-use super::arena::{Place, Space};
+use super::arena::{LINE, Place, Space};
 use super::base::{Base, bases};
 use super::halves::{may_read, may_write};
 use super::heads::{Heads, are_apart};
@@ -65,6 +66,7 @@ fn check_places(plan: &Plan, layout: &Layout, target: &Target, step: &Step) -> C
             Space::Gradients => layout.trained_len,
             Space::Floats => plan.floats,
             Space::Halves => plan.halves,
+            Space::SpareHalves => 2 * layout.trained_len.saturating_sub(LINE),
             Space::Ints => plan.ints,
         };
         place.start.checked_add(place.len).is_some_and(|end| end <= len)
@@ -76,19 +78,19 @@ fn check_places(plan: &Plan, layout: &Layout, target: &Target, step: &Step) -> C
     let is_aligned = |place: &Place| match place.space {
         Space::Params | Space::Gradients => true,
         Space::Floats | Space::Ints => place.start.is_multiple_of(target.alignment),
-        Space::Halves => place.start.is_multiple_of(2 * target.alignment),
+        Space::Halves | Space::SpareHalves => place.start.is_multiple_of(2 * target.alignment),
     };
     let values = step.work.reads(graph, step.node);
     ensure(values.len() == step.reads.len(), || format!("{} places for {} reads", step.reads.len(), values.len()))?;
     for (i, (place, id)) in step.reads.iter().zip(&values).enumerate() {
         ensure(fits(place) && holds(place, *id), || format!("reads %{} from {place}", id.0))?;
-        let widens = place.space != Space::Halves || may_read(graph, &step.work, step.node, step.bf16, i);
+        let widens = !place.space.is_halves() || may_read(graph, &step.work, step.node, step.bf16, i);
         ensure(widens, || format!("takes no bf16 for operand {i}, which lies in {place}"))?;
     }
     let writes = &step.writes;
     let fitting = writes.space != Space::Params && fits(writes) && is_aligned(writes);
     ensure(fitting && holds(writes, step.node), || format!("writes {} values to {writes}", writes.len))?;
-    let rounds = Rounds { operands: step.bf16, result: writes.space == Space::Halves };
+    let rounds = Rounds { operands: step.bf16, result: writes.space.is_halves() };
     let narrows = step.in_place.is_none() && may_write(graph, &step.work, step.node, step.bf16);
     ensure(!rounds.result || narrows, || format!("makes no bf16 for {writes}"))?;
     let (scratch, needed) = (&step.scratch, target.scratch_of(graph, &step.work, step.node, rounds));
@@ -205,7 +207,7 @@ struct Contents<'a> {
     bases: &'a [Base],
     /// Of each arena, by first element: the end, whose value it is, and from which element of it on. Parts of values that others
     /// have written over are cut away.
-    held: [BTreeMap<usize, (usize, ValueId, usize)>; 4],
+    held: [BTreeMap<usize, (usize, ValueId, usize)>; 5],
 }
 
 impl<'a> Contents<'a> {
@@ -221,11 +223,25 @@ impl<'a> Contents<'a> {
             Space::Floats => Some(&mut self.held[1]),
             Space::Ints => Some(&mut self.held[2]),
             Space::Halves => Some(&mut self.held[3]),
+            Space::SpareHalves => Some(&mut self.held[4]),
         }
     }
 
-    /// Whatever `place` held is gone.
+    /// Whatever `place` held is gone, and what lay there in the other of two precisions.
     fn clear(&mut self, place: Place) {
+        self.clear_elements(place);
+        let Range { start, end } = place.lies();
+        match place.space {
+            Space::SpareHalves => self.clear_elements(Place { space: Space::Gradients, start, len: end - start }),
+            Space::Gradients => {
+                let start = 2 * start.saturating_sub(LINE);
+                self.clear_elements(Place { space: Space::SpareHalves, start, len: 2 * end - start });
+            }
+            _ => {}
+        }
+    }
+
+    fn clear_elements(&mut self, place: Place) {
         let (start, end) = (place.start, place.start + place.len);
         let Some(arena) = self.arena(place.space).filter(|_| start < end) else { return };
         if let Some((&first, &(last, id, offset))) = arena.range(..start).next_back()

@@ -8,7 +8,7 @@ use cmae::data::random::RandomBatches;
 use cmae::graph::text::parse;
 use cmae::graph::{Graph, Program};
 use cmae::op::Op;
-use cmae::plan::{Space, Step, lower};
+use cmae::plan::{Step, lower};
 use cmae::tensor::OutputValue;
 
 use crate::command::{run, succeed};
@@ -249,7 +249,7 @@ fn what_layers_give_one_another_is_stored_in_bf16() {
     let plan = lower(&program.train, &program.layout, &request, &TARGET).expect("it is sound");
     let written = |scope: &str, halves: bool| {
         let of_scope = |step: &&Step| plan.graph.node(step.node).scope == scope;
-        let stored = plan.steps.iter().filter(of_scope).filter(|step| (step.writes.space == Space::Halves) == halves);
+        let stored = plan.steps.iter().filter(of_scope).filter(|step| step.writes.space.is_halves() == halves);
         stored.map(|step| plan.work(step)).collect::<Vec<_>>()
     };
     let halves = |scope: &str| written(&format!("encoder.blocks.0{scope}"), true);

@@ -7,7 +7,7 @@ use half::slice::HalfBitsSliceExt;
 
 use super::aligned::Aligned;
 use super::stored::{Numbers, bf16};
-use crate::plan::{Place, Plan, Space, Step};
+use crate::plan::{LINE, Place, Plan, Space, Step};
 use crate::tensor::Element;
 
 /// What the values of a run lie in.
@@ -108,16 +108,28 @@ impl<'m, E> Memory<'m, E> {
             Space::Params => self.params,
             Space::Gradients => (self.gradients.0.cast_const(), self.gradients.1),
             Space::Floats => (self.floats.0.cast_const(), self.floats.1),
-            Space::Halves | Space::Ints => panic!("{place} holds no floats"),
+            Space::Halves | Space::SpareHalves | Space::Ints => panic!("{place} holds no floats"),
         };
         assert!(place.start + place.len <= len, "{place} lies outside its arena of {len}");
         first.wrapping_add(place.start)
     }
 
     fn halves_at(&self, place: Place) -> *mut bf16 {
-        assert!(place.space == Space::Halves, "{place} holds no numbers of bf16");
-        assert!(place.start + place.len <= self.halves.1, "{place} lies outside its arena of {}", self.halves.1);
-        self.halves.0.wrapping_add(place.start)
+        let (first, len) = match place.space {
+            Space::Halves => self.halves,
+            Space::SpareHalves => self.spare_halves(),
+            _ => panic!("{place} holds no numbers of bf16"),
+        };
+        assert!(place.start + place.len <= len, "{place} lies outside its arena of {len}");
+        first.wrapping_add(place.start)
+    }
+
+    /// The gradients from their first cache line on, as room for numbers of bf16.
+    fn spare_halves(&self) -> (*mut bf16, usize) {
+        assert!(size_of::<E>() == 2 * size_of::<bf16>(), "two numbers of bf16 lie in a float");
+        let (first, len) = self.gradients;
+        let ahead = first.align_offset(LINE * size_of::<E>()).min(len);
+        (first.wrapping_add(ahead).cast(), 2 * (len - ahead))
     }
 
     fn ids_at(&self, place: Place) -> *mut i64 {
@@ -141,8 +153,10 @@ impl<'m, E> Memory<'m, E> {
     /// The numbers of a place, however they are stored.
     pub fn numbers(&self, place: Place) -> Numbers<'_, E> {
         match place.space {
-            // SAFETY: as in `floats`, by `halves_at`.
-            Space::Halves => Numbers::Halves(unsafe { std::slice::from_raw_parts(self.halves_at(place), place.len) }),
+            space if space.is_halves() => {
+                // SAFETY: as in `floats`, by `halves_at`.
+                Numbers::Halves(unsafe { std::slice::from_raw_parts(self.halves_at(place), place.len) })
+            }
             _ => Numbers::Full(self.floats(place)),
         }
     }
@@ -165,7 +179,7 @@ impl<'m, E> Memory<'m, E> {
         let [mut out, mut halves, mut ids] = [Space::Floats, Space::Halves, Space::Ints].map(nothing);
         *match step.writes.space {
             Space::Params | Space::Gradients | Space::Floats => &mut out,
-            Space::Halves => &mut halves,
+            Space::Halves | Space::SpareHalves => &mut halves,
             Space::Ints => &mut ids,
         } = step.writes;
         let (out_at, halves_at, ids_at, scratch_at) =
@@ -324,6 +338,28 @@ mod tests {
             views.out.iter_mut().zip(from).for_each(|(out, x)| *out = x.to_f32());
         });
         assert_eq!(floats, [0.0, 0.0, 0.0, 0.0, 1.0, 1.5, 0.0, 0.0]);
+    }
+
+    /// From the first cache line on, whichever float of it the gradients begin with; beside them a gradient.
+    #[test]
+    fn numbers_of_bf16_lie_in_gradients_that_are_not_written_yet() {
+        let params = [1.5, -2.0, 3.0];
+        let mut arenas = Arenas::new(Sizes { floats: 4, halves: 0, ints: 0 });
+        for first in 0..LINE {
+            let mut gradients = vec![0.0; first + 3 * LINE];
+            let mut memory = Memory::new(&params, &mut gradients[first..], &mut arenas);
+            let spare = place(Space::SpareHalves, 0, 3);
+            let narrowed = step(&[place(Space::Params, 0, 3)], spare, NOTHING, None);
+            let views = memory.views(&narrowed);
+            let from = views.read(0);
+            views.out_halves.iter_mut().zip(from).for_each(|(out, x)| *out = bf16::from_f32(*x));
+            assert!(views.out_halves.as_ptr().addr().is_multiple_of(4 * LINE));
+            let widened = step(&[spare], place(Space::Gradients, spare.lies().end, 3), NOTHING, None);
+            let views = memory.views(&widened);
+            let Numbers::Halves(from) = views.numbers(0) else { panic!("they lie in bf16") };
+            views.out.iter_mut().zip(from).for_each(|(out, x)| *out = x.to_f32());
+            assert_eq!(gradients[first + spare.lies().end..][..3], params);
+        }
     }
 
     /// What a step may not be: all are refused before a slice of them is made.

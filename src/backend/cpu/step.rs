@@ -9,7 +9,7 @@ use super::stored::NumbersMut;
 use super::{attention, chain, conv, factor, ids, norm, product, rows};
 use crate::graph::{Graph, Node, ValueId};
 use crate::op::{Op, interpolate};
-use crate::plan::{Heads, Rounds, Space, Step, Work};
+use crate::plan::{Heads, Rounds, Step, Work};
 
 /// What is worked out of a step once, when it is planned.
 pub(super) enum Prepared {
@@ -79,7 +79,7 @@ pub(super) fn room(graph: &Graph, step: &Step) -> usize {
             let (batch, sizes) = product_sizes(graph, node);
             let packed = step.bf16 || node.op == Op::TransposedMatmul;
             match (batch, step.writes.space) {
-                (1, Space::Halves) => product::room(sizes),
+                (1, space) if space.is_halves() => product::room(sizes),
                 (1, _) => 0,
                 _ => product::scratch(sizes, packed, false),
             }
