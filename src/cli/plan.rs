@@ -62,7 +62,7 @@ pub fn show(program: &Program, fit: &Fit, as_json: bool) -> Result<(), String> {
     let (parts, float) = (parts(program)?, float_bytes(program));
     // All parts work in the same arenas.
     let most = |of: fn(&Plan) -> usize| parts.iter().map(|part| of(&part.plan)).max().unwrap_or(0);
-    let arena = float * most(|plan| plan.floats) + 2 * most(|plan| plan.halves) + 8 * most(|plan| plan.ints);
+    let arena = float * most(|plan| plan.floats) + 8 * most(|plan| plan.ints);
     let stored = fit.takes.footprint.stored;
     if as_json {
         let line = json!({

@@ -11,9 +11,9 @@ pub enum Space {
     /// The caller's gradients.
     Gradients,
     Floats,
-    /// Numbers of bf16.
+    /// Numbers of bf16 where floats could lie, two for one.
     Halves,
-    /// Numbers of bf16 in the caller's gradients, from the first cache line on: [`LINE`] floats are room for where that begins.
+    /// The same in the caller's gradients, from the first cache line on: [`LINE`] floats are room for where that begins.
     SpareHalves,
     Ints,
 }
@@ -24,6 +24,15 @@ pub const LINE: usize = 16;
 impl Space {
     pub fn is_halves(self) -> bool {
         matches!(self, Space::Halves | Space::SpareHalves)
+    }
+
+    /// What numbers of bf16 lie in, and else itself.
+    pub fn of_floats(self) -> Space {
+        match self {
+            Space::Halves => Space::Floats,
+            Space::SpareHalves => Space::Gradients,
+            other => other,
+        }
     }
 }
 
@@ -44,20 +53,17 @@ impl Place {
     }
 
     pub fn overlaps(&self, other: &Place) -> bool {
-        let (a, b) =
-            if self.space == other.space { (self.range(), other.range()) } else { (self.lies(), other.lies()) };
-        let is_one_arena = self.space == other.space || self.is_in_gradients() && other.is_in_gradients();
-        is_one_arena && a.start < b.end && b.start < a.end
+        let is_one_kind = self.space == other.space;
+        let (a, b) = if is_one_kind { (self.range(), other.range()) } else { (self.lies(), other.lies()) };
+        self.space.of_floats() == other.space.of_floats() && a.start < b.end && b.start < a.end
     }
 
-    fn is_in_gradients(&self) -> bool {
-        matches!(self.space, Space::Gradients | Space::SpareHalves)
-    }
-
-    /// The elements of its arena that it may touch, in floats where it lies in the caller's gradients.
+    /// The elements of its arena that it may touch: floats, where it holds numbers of bf16.
     pub fn lies(&self) -> Range<usize> {
+        let floats = self.start / 2..(self.start + self.len).div_ceil(2);
         match self.space {
-            Space::SpareHalves => self.start / 2..(self.start + self.len).div_ceil(2) + LINE,
+            Space::Halves => floats,
+            Space::SpareHalves => floats.start..floats.end + LINE,
             _ => self.range(),
         }
     }
@@ -86,8 +92,8 @@ struct Taken {
     to: usize,
 }
 
-/// An arena that is laid out when it is known how long each value is needed. Until then each has a place of its own, behind all that
-/// were taken before it.
+/// Values of one kind, that [`lay_out`] gives places to when it is known how long each is needed. Until then each has a place of its own,
+/// behind all that were taken before it.
 pub(super) struct Arena {
     /// Elements that places begin at whole multiples of.
     alignment: usize,
@@ -107,12 +113,12 @@ pub(super) struct Room {
     laid: Vec<(usize, Taken)>,
 }
 
-/// How an arena's values lie in a [`Room`].
+/// How the values of an [`Arena`] lie among others.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fit {
-    /// Elements in the place of a float.
-    pub per_float: usize,
-    /// Floats that a value takes beside its own.
+    /// Elements in the place of one of the largest.
+    pub per: usize,
+    /// What a value takes beside its own in a [`Room`].
     pub spare: usize,
 }
 
@@ -120,8 +126,6 @@ pub(super) struct Fit {
 pub(super) struct Laid {
     /// As [`Arena`] gave them out, and as they are.
     spots: Vec<(usize, Spot)>,
-    /// Of the arena; what lies in the room is no part of it.
-    pub len: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -154,40 +158,75 @@ impl Arena {
             self.held -= self.taken[index].len;
         }
     }
+}
 
-    /// The largest first, each as near to the beginning as what it is needed beside lets it, as Pisarchyk & Lee 2020, "Efficient
-    /// memory management for deep neural net inference", have found to be nearest to the least; in `room` if there is a place, before
-    /// all others what is needed at step `most`, when the arena holds most.
-    pub fn lay_out(&self, (room, fit): (&mut Room, Fit), most: usize) -> Laid {
-        let mut order: Vec<usize> = (0..self.taken.len()).collect();
-        order.sort_by_key(|i| (Reverse(self.taken[*i].len), *i));
-        let mut spots: Vec<(usize, Option<Spot>)> = self.starts.iter().map(|start| (*start, None)).collect();
-        let (mut own, mut len) = (Vec::with_capacity(order.len()), 0);
-        let is_needed_then = |taken: Taken| taken.from <= most && most <= taken.to;
-        for then in [true, false] {
-            for index in order.iter().copied().filter(|i| is_needed_then(self.taken[*i]) == then) {
-                let taken = self.taken[index];
-                let floats = Taken { len: taken.len / fit.per_float + fit.spare, ..taken };
-                let start = lowest(&room.laid, floats, self.alignment / fit.per_float);
-                // What is needed to the end would lie where something is written then.
-                if taken.to < usize::MAX && start + floats.len <= room.len {
-                    lay(&mut room.laid, start, floats);
-                    spots[index].1 = Some(Spot { start: start * fit.per_float, in_room: true });
-                }
-            }
+/// A value of an arena: which arena, which of its values, where it is needed, and what it begins at whole multiples of.
+type Value = (usize, usize, Taken, usize);
+
+/// Where the values of each of `arenas` lie among one another, and how much they take.
+///
+/// In `room`, of which the arena takes nothing, lies what has a place there: what is needed at step `most`, when there is most, before all
+/// others, and of it either the largest or what is needed longest, whichever leaves less. The rest by size, see [`own`].
+pub(super) fn lay_out<const N: usize>(arenas: [(&Arena, Fit); N], room: &Room, most: usize) -> ([Laid; N], usize) {
+    let values = |(of, (arena, fit)): (usize, &(&Arena, Fit))| {
+        let (per, alignment) = (fit.per, arena.alignment / fit.per);
+        let whole = |taken: &Taken| Taken { len: taken.len / per, ..*taken };
+        let values = arena.taken.iter().map(whole).enumerate();
+        values.map(|(index, taken)| (of, index, taken, alignment)).collect::<Vec<Value>>()
+    };
+    let values: Vec<Value> = arenas.iter().enumerate().flat_map(values).collect();
+    let is_needed_then = |taken: &Taken| taken.from <= most && most <= taken.to;
+    let by_size = |(of, index, taken, _): &Value| (!is_needed_then(taken), Reverse(taken.len), *of, *index);
+    let by_end =
+        |(of, index, taken, _): &Value| (!is_needed_then(taken), Reverse(taken.to), Reverse(taken.len), *of, *index);
+    let (mut largest, mut longest) = (values.clone(), values);
+    largest.sort_by_key(by_size);
+    longest.sort_by_key(by_end);
+    let laid = [largest, longest].map(|order| {
+        let mut spots = arenas.map(|(arena, _)| vec![None; arena.starts.len()]);
+        within(room, &order, arenas.map(|(_, fit)| fit), &mut spots);
+        let len = own(order, arenas.map(|(_, fit)| fit), &mut spots);
+        (spots, len)
+    });
+    let [first, second] = laid;
+    let (mut spots, len) = if second.1 < first.1 { second } else { first };
+    let laid = std::array::from_fn(|of| {
+        let spots = std::mem::take(&mut spots[of]).into_iter().map(Option::unwrap_or_default);
+        Laid { spots: arenas[of].0.starts.iter().copied().zip(spots).collect() }
+    });
+    (laid, len)
+}
+
+/// Gives what has a place in `room` that place, one value after the other.
+fn within<const N: usize>(room: &Room, order: &[Value], fits: [Fit; N], spots: &mut [Vec<Option<Spot>>; N]) {
+    let mut laid = room.laid.clone();
+    for (of, index, taken, alignment) in order.iter().copied() {
+        let Fit { per, spare } = fits[of];
+        let taken = Taken { len: taken.len + spare, ..taken };
+        let start = lowest(&laid, taken, alignment);
+        // What is needed to the end would lie where something is written then.
+        if taken.to < usize::MAX && start + taken.len <= room.len {
+            lay(&mut laid, start, taken);
+            spots[of][index] = Some(Spot { start: start * per, in_room: true });
         }
-        for index in order {
-            let taken = self.taken[index];
-            spots[index].1.get_or_insert_with(|| {
-                let start = lowest(&own, taken, self.alignment);
-                lay(&mut own, start, taken);
-                len = len.max(start + taken.len);
-                Spot { start, in_room: false }
-            });
-        }
-        let spots = spots.into_iter().map(|(given, spot)| (given, spot.unwrap_or_default())).collect();
-        Laid { spots, len }
     }
+}
+
+/// Gives the others places in the arena, and how much they take: the largest first, each as near to the beginning as what it is needed
+/// beside lets it, as Pisarchyk & Lee 2020, "Efficient memory management for deep neural net inference", have found to be nearest to the
+/// least.
+fn own<const N: usize>(mut order: Vec<Value>, fits: [Fit; N], spots: &mut [Vec<Option<Spot>>; N]) -> usize {
+    order.sort_by_key(|(of, index, taken, _)| (Reverse(taken.len), *of, *index));
+    let (mut laid, mut len) = (Vec::with_capacity(order.len()), 0);
+    for (of, index, taken, alignment) in order {
+        spots[of][index].get_or_insert_with(|| {
+            let start = lowest(&laid, taken, alignment);
+            lay(&mut laid, start, taken);
+            len = len.max(start + taken.len);
+            Spot { start: start * fits[of].per, in_room: false }
+        });
+    }
+    len
 }
 
 /// Puts `taken` where it is found in the order of where it begins.
@@ -221,8 +260,8 @@ impl Room {
 }
 
 impl Fit {
-    pub const FLOATS: Fit = Fit { per_float: 1, spare: 0 };
-    pub const HALVES: Fit = Fit { per_float: 2, spare: LINE };
+    pub const FLOATS: Fit = Fit { per: 1, spare: 0 };
+    pub const HALVES: Fit = Fit { per: 2, spare: LINE };
 }
 
 impl Laid {
@@ -250,13 +289,13 @@ mod tests {
         arena.give(places[0], 1);
         arena.give(places[1], 1);
         assert_eq!(arena.held, 8 + 12);
-        let laid = arena.lay_out((&mut Room::default(), Fit::FLOATS), 0);
-        assert_eq!(laid.len, 8 + 12);
+        let ([laid], len) = lay_out([(&arena, Fit::FLOATS)], &Room::default(), 0);
+        assert_eq!(len, 8 + 12);
         // Parts of a value move with it.
         let at: Vec<usize> = places.iter().map(|start| laid.at(*start).start).collect();
         assert_eq!(at, [8, 0, 12, 0]);
         assert_eq!(laid.at(places[2] + 3).start, 15);
-        assert_eq!(Arena::new(4).lay_out((&mut Room::default(), Fit::FLOATS), 0).len, 0);
+        assert_eq!(lay_out([(&Arena::new(4), Fit::FLOATS)], &Room::default(), 0).1, 0);
     }
 
     /// What is done with before its part of the room is written lies there, where it may begin; what is needed longer, or to the end,
@@ -268,13 +307,13 @@ mod tests {
         for (place, at) in [(0, 5), (1, 3), (2, 6)] {
             arena.give(places[place], at);
         }
-        let mut room = Room::new(13, [(0..5, 4), (5..13, 6)].into_iter());
-        let laid = arena.lay_out((&mut room, Fit::FLOATS), 0);
+        let room = Room::new(13, [(0..5, 4), (5..13, 6)].into_iter());
+        let ([laid], len) = lay_out([(&arena, Fit::FLOATS)], &room, 0);
         let spots = places.map(|start| laid.at(start));
         let own = |start: usize| Spot { start, in_room: false };
         // The first would begin at 8, behind what is written in step 4, and reach beyond.
         assert_eq!(spots, [own(0), Spot { start: 0, in_room: true }, own(8), own(12)]);
-        assert_eq!(laid.len, 16);
+        assert_eq!(len, 16);
     }
 
     /// Two numbers of bf16 lie in a float, behind what is there, with room for where a cache line begins.
@@ -284,16 +323,23 @@ mod tests {
         let places = [(64, 0), (64, 1), (320, 0)].map(|(len, at)| arena.take(len, at).start);
         places.iter().for_each(|place| arena.give(*place, 2));
         // From step 2 on the first hundred are written, which none of the three may lie in.
-        let mut room = Room::new(300, [(0..100, 2)].into_iter());
-        let laid = arena.lay_out((&mut room, Fit::HALVES), 1);
+        let room = Room::new(300, [(0..100, 2)].into_iter());
+        // Beside them one of floats, which is as large as the two that do not fit, and needed to the end.
+        let mut floats = Arena::new(LINE);
+        let beside = floats.take(64, 0).start;
+        let ([laid, of_floats], len) = lay_out([(&arena, Fit::HALVES), (&floats, Fit::FLOATS)], &room, 1);
+        assert_eq!((of_floats.at(beside), len), (Spot { start: 0, in_room: false }, 64 + 32 + 32));
         let place = |start: usize, len: usize| Place { space: Space::SpareHalves, start, len };
         let spots = places.map(|start| laid.at(start));
         let in_room = |start: usize| Spot { start, in_room: true };
         // 112 is where a line begins behind 100; the largest takes 160 floats and a line, and the others 32 and a line.
-        assert_eq!(spots, [Spot { start: 0, in_room: false }, Spot { start: 64, in_room: false }, in_room(224)]);
+        assert_eq!(spots, [Spot { start: 128, in_room: false }, Spot { start: 192, in_room: false }, in_room(224)]);
         assert_eq!(place(224, 320).lies(), 112..288);
         assert!(place(224, 320).overlaps(&Place { space: Space::Gradients, start: 287, len: 1 }));
         assert!(!place(224, 320).overlaps(&Place { space: Space::Gradients, start: 288, len: 4 }));
         assert!(!place(224, 320).overlaps(&Place { space: Space::Halves, start: 224, len: 320 }));
+        let own = Place { space: Space::Halves, start: 128, len: 64 };
+        assert!(own.overlaps(&Place { space: Space::Floats, start: 95, len: 9 }));
+        assert!(!own.overlaps(&Place { space: Space::Floats, start: 96, len: 9 }));
     }
 }

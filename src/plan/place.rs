@@ -1,6 +1,6 @@
 //! Where each value lies, and from when to when.
 
-use super::arena::{Arena, Fit, Place, Room, Space};
+use super::arena::{Arena, Fit, Place, Room, Space, lay_out};
 use super::base::Base;
 use super::step::{Copied, Held, Plan, Step};
 use super::target::{Rounds, Target};
@@ -60,12 +60,12 @@ impl Arenas {
         let written = writes.map(|(at, step)| (step.writes.range(), at));
         let copied = plan.copies.iter().map(|copied| (copied.to.range(), copied.after));
         let len = if plan.graph.gradients.is_empty() { 0 } else { layout.trained_len };
-        let mut gradients = Room::new(len, written.chain(copied));
+        let gradients = Room::new(len, written.chain(copied));
         let most = plan.most.step;
-        let floats = self.floats.lay_out((&mut gradients, Fit::FLOATS), most);
-        let halves = self.halves.lay_out((&mut gradients, Fit::HALVES), most);
-        let ints = self.ints.lay_out((&mut Room::default(), Fit::FLOATS), most);
-        (plan.floats, plan.halves, plan.ints) = (floats.len, halves.len, ints.len);
+        let of_floats = [(&self.floats, Fit::FLOATS), (&self.halves, Fit::HALVES)];
+        let ([floats, halves], of_floats) = lay_out(of_floats, &gradients, most);
+        let ([ints], of_ints) = lay_out([(&self.ints, Fit::FLOATS)], &Room::default(), most);
+        (plan.floats, plan.ints) = (of_floats, of_ints);
         let of_steps = plan.steps.iter_mut().flat_map(|step| {
             let Step { reads, writes, scratch, .. } = step;
             reads.iter_mut().chain([writes, scratch])
@@ -196,7 +196,7 @@ pub(super) fn place(
             placed[base.index()].map(|_| read(&graph, bases, &placed, ValueId(id)))
         })
         .collect();
-    let mut plan = Plan { graph, steps, places, floats: 0, halves: 0, ints: 0, most, copies, zeros };
+    let mut plan = Plan { graph, steps, places, floats: 0, ints: 0, most, copies, zeros };
     arenas.lay_out(&mut plan, layout);
     plan
 }

@@ -53,9 +53,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// Where each node's value lies, if it lies anywhere: at the plan's end only results still do.
     pub places: Vec<Option<Place>>,
-    /// Elements of the arenas.
+    /// Elements of the arenas; in that of floats lie numbers of bf16 too.
     pub floats: usize,
-    pub halves: usize,
     pub ints: usize,
     /// When most is held, ids and gradients aside: by the arenas, which are larger by what lies free between values then, and by the room
     /// of gradients that are not written yet.

@@ -65,7 +65,7 @@ fn check_places(plan: &Plan, layout: &Layout, target: &Target, step: &Step) -> C
             Space::Params => layout.total_len,
             Space::Gradients => layout.trained_len,
             Space::Floats => plan.floats,
-            Space::Halves => plan.halves,
+            Space::Halves => 2 * plan.floats,
             Space::SpareHalves => 2 * layout.trained_len.saturating_sub(LINE),
             Space::Ints => plan.ints,
         };
@@ -231,14 +231,13 @@ impl<'a> Contents<'a> {
     fn clear(&mut self, place: Place) {
         self.clear_elements(place);
         let Range { start, end } = place.lies();
-        match place.space {
-            Space::SpareHalves => self.clear_elements(Place { space: Space::Gradients, start, len: end - start }),
-            Space::Gradients => {
-                let start = 2 * start.saturating_sub(LINE);
-                self.clear_elements(Place { space: Space::SpareHalves, start, len: 2 * end - start });
-            }
-            _ => {}
-        }
+        let (space, start, end) = match place.space {
+            Space::Halves | Space::SpareHalves => (place.space.of_floats(), start, end),
+            Space::Floats => (Space::Halves, 2 * start, 2 * end),
+            Space::Gradients => (Space::SpareHalves, 2 * start.saturating_sub(LINE), 2 * end),
+            Space::Params | Space::Ints => return,
+        };
+        self.clear_elements(Place { space, start, len: end - start });
     }
 
     fn clear_elements(&mut self, place: Place) {

@@ -195,23 +195,23 @@ const SPOILS: [Spoil; 26] = [
         gradient.is_some()
     }),
     ("takes no bf16", |plan| {
-        let Plan { graph, steps, halves, .. } = plan;
+        let Plan { graph, steps, floats, .. } = plan;
         let norm = steps.iter_mut().find(|step| matches!(graph.node(step.node).op, Op::LayerNorm { .. }));
         norm.map(|step| {
             let place = &mut step.reads[0];
             *place = Place { space: Space::Halves, start: 0, ..*place };
-            *halves = (*halves).max(place.len);
+            *floats = (*floats).max(place.len);
         })
         .is_some()
     }),
     ("makes no bf16", |plan| {
-        let Plan { graph, steps, halves, .. } = plan;
+        let Plan { graph, steps, floats, .. } = plan;
         let gathered = steps.iter_mut().find(|step| matches!(graph.node(step.node).op, Op::GatherTokens));
         gathered
             .map(|step| {
                 let place = &mut step.writes;
                 *place = Place { space: Space::Halves, start: 0, ..*place };
-                *halves = (*halves).max(place.len);
+                *floats = (*floats).max(place.len);
             })
             .is_some()
     }),

@@ -3,8 +3,6 @@
 
 use std::marker::PhantomData;
 
-use half::slice::HalfBitsSliceExt;
-
 use super::aligned::Aligned;
 use super::stored::{Numbers, bf16};
 use crate::plan::{LINE, Place, Plan, Space, Step};
@@ -13,8 +11,6 @@ use crate::tensor::Element;
 /// What the values of a run lie in.
 pub(super) struct Arenas<E> {
     floats: Aligned<E>,
-    /// Bits of numbers of bf16.
-    halves: Aligned<u16>,
     ints: Aligned<i64>,
 }
 
@@ -22,7 +18,6 @@ pub(super) struct Arenas<E> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Sizes {
     floats: usize,
-    halves: usize,
     ints: usize,
 }
 
@@ -31,7 +26,6 @@ pub(super) struct Memory<'m, E> {
     params: (*const E, usize),
     gradients: (*mut E, usize),
     floats: (*mut E, usize),
-    halves: (*mut bf16, usize),
     ints: (*mut i64, usize),
     borrowed: PhantomData<(&'m [E], &'m mut [E], &'m mut Arenas<E>)>,
 }
@@ -52,52 +46,42 @@ pub(super) struct Views<'v, E> {
 
 impl<E: Element> Arenas<E> {
     pub fn new(sizes: Sizes) -> Self {
-        Arenas {
-            floats: Aligned::new(E::ZERO, sizes.floats),
-            halves: Aligned::new(0, sizes.halves),
-            ints: Aligned::new(0, sizes.ints),
-        }
+        Arenas { floats: Aligned::new(E::ZERO, sizes.floats), ints: Aligned::new(0, sizes.ints) }
     }
 
     /// Of nothing.
     pub fn empty() -> Self {
-        Arenas::new(Sizes { floats: 0, halves: 0, ints: 0 })
+        Arenas::new(Sizes { floats: 0, ints: 0 })
     }
 
     pub fn sizes(&self) -> Sizes {
-        Sizes { floats: self.floats.len(), halves: self.halves.len(), ints: self.ints.len() }
+        Sizes { floats: self.floats.len(), ints: self.ints.len() }
     }
 }
 
 impl Sizes {
     pub fn of(plan: &Plan) -> Self {
-        Sizes { floats: plan.floats, halves: plan.halves, ints: plan.ints }
+        Sizes { floats: plan.floats, ints: plan.ints }
     }
 
     /// Those, or what `other` has more.
     pub fn or_more(self, other: Sizes) -> Self {
-        Sizes {
-            floats: self.floats.max(other.floats),
-            halves: self.halves.max(other.halves),
-            ints: self.ints.max(other.ints),
-        }
+        Sizes { floats: self.floats.max(other.floats), ints: self.ints.max(other.ints) }
     }
 
     pub fn bytes<E>(self) -> usize {
-        let parts = [(self.floats, size_of::<E>()), (self.halves, size_of::<bf16>()), (self.ints, size_of::<i64>())];
+        let parts = [(self.floats, size_of::<E>()), (self.ints, size_of::<i64>())];
         parts.iter().fold(0, |sum: usize, (len, size)| sum.saturating_add(len.saturating_mul(*size)))
     }
 }
 
 impl<'m, E> Memory<'m, E> {
     pub fn new(params: &'m [E], gradients: &'m mut [E], arenas: &'m mut Arenas<E>) -> Self {
-        let Arenas { floats, halves, ints } = arenas;
-        let halves: &mut [bf16] = halves.reinterpret_cast_mut();
+        let Arenas { floats, ints } = arenas;
         Memory {
             params: (params.as_ptr(), params.len()),
             gradients: (gradients.as_mut_ptr(), gradients.len()),
             floats: (floats.as_mut_ptr(), floats.len()),
-            halves: (halves.as_mut_ptr(), halves.len()),
             ints: (ints.as_mut_ptr(), ints.len()),
             borrowed: PhantomData,
         }
@@ -115,21 +99,16 @@ impl<'m, E> Memory<'m, E> {
     }
 
     fn halves_at(&self, place: Place) -> *mut bf16 {
-        let (first, len) = match place.space {
-            Space::Halves => self.halves,
-            Space::SpareHalves => self.spare_halves(),
+        let ((first, len), from) = match place.space {
+            Space::Halves => (self.floats, 0),
+            Space::SpareHalves => (self.gradients, self.gradients.0.align_offset(LINE * size_of::<f32>())),
             _ => panic!("{place} holds no numbers of bf16"),
         };
+        let from = from.min(len);
+        // A float has room for two at least.
+        let len = (len - from) * (size_of::<E>() / size_of::<bf16>());
         assert!(place.start + place.len <= len, "{place} lies outside its arena of {len}");
-        first.wrapping_add(place.start)
-    }
-
-    /// The gradients from their first cache line on, as room for numbers of bf16.
-    fn spare_halves(&self) -> (*mut bf16, usize) {
-        assert!(size_of::<E>() == 2 * size_of::<bf16>(), "two numbers of bf16 lie in a float");
-        let (first, len) = self.gradients;
-        let ahead = first.align_offset(LINE * size_of::<E>()).min(len);
-        (first.wrapping_add(ahead).cast(), 2 * (len - ahead))
+        first.wrapping_add(from).cast::<bf16>().wrapping_add(place.start)
     }
 
     fn ids_at(&self, place: Place) -> *mut i64 {
@@ -266,11 +245,11 @@ mod tests {
 
     const NOTHING: Place = Place { space: Space::Floats, start: 0, len: 0 };
 
-    /// Calls `work` on arenas of 4 parameters (1, 2, 3, 4), 4 gradients, 8 floats and 4 numbers of bf16 that are 0, and 4 ids, and gives
+    /// Calls `work` on arenas of 4 parameters (1, 2, 3, 4), 4 gradients and 8 floats that are 0, and 4 ids, and gives
     /// what is left in those of gradients, floats and ids.
     fn on_arenas(work: impl FnOnce(&mut Memory<f32>)) -> (Vec<f32>, Vec<f32>, Vec<i64>) {
         let params = [1.0, 2.0, 3.0, 4.0];
-        let (mut gradients, mut arenas) = (vec![0.0; 4], Arenas::new(Sizes { floats: 8, halves: 4, ints: 4 }));
+        let (mut gradients, mut arenas) = (vec![0.0; 4], Arenas::new(Sizes { floats: 8, ints: 4 }));
         work(&mut Memory::new(&params, &mut gradients, &mut arenas));
         (gradients, arenas.floats.to_vec(), arenas.ints.to_vec())
     }
@@ -325,7 +304,7 @@ mod tests {
 
     /// Written by one step, read by the next.
     #[test]
-    fn numbers_of_bf16_lie_in_an_arena_of_their_own() {
+    fn numbers_of_bf16_lie_where_floats_could() {
         let (_, floats, _) = on_arenas(|memory| {
             let narrowed = step(&[place(Space::Params, 0, 3)], place(Space::Halves, 1, 3), NOTHING, None);
             let views = memory.views(&narrowed);
@@ -337,14 +316,14 @@ mod tests {
             let Numbers::Halves(from) = views.numbers(0) else { panic!("they lie in bf16") };
             views.out.iter_mut().zip(from).for_each(|(out, x)| *out = x.to_f32());
         });
-        assert_eq!(floats, [0.0, 0.0, 0.0, 0.0, 1.0, 1.5, 0.0, 0.0]);
+        assert_eq!(floats[2..], [0.0, 0.0, 1.0, 1.5, 0.0, 0.0]);
     }
 
     /// From the first cache line on, whichever float of it the gradients begin with; beside them a gradient.
     #[test]
     fn numbers_of_bf16_lie_in_gradients_that_are_not_written_yet() {
         let params = [1.5, -2.0, 3.0];
-        let mut arenas = Arenas::new(Sizes { floats: 4, halves: 0, ints: 0 });
+        let mut arenas = Arenas::new(Sizes { floats: 4, ints: 0 });
         for first in 0..LINE {
             let mut gradients = vec![0.0; first + 3 * LINE];
             let mut memory = Memory::new(&params, &mut gradients[first..], &mut arenas);
@@ -372,7 +351,8 @@ mod tests {
             step(&[low], place(Space::Floats, 4, 2), high, None),
             step(&[], low, high, None),
             step(&[], place(Space::Floats, 6, 3), NOTHING, None),
-            step(&[], place(Space::Halves, 2, 3), NOTHING, None),
+            step(&[], place(Space::Halves, 14, 3), NOTHING, None),
+            step(&[place(Space::Halves, 0, 4)], place(Space::Floats, 1, 2), NOTHING, None),
             step(&[], place(Space::Params, 0, 1), NOTHING, None),
             step(&[], place(Space::Gradients, 4, 1), NOTHING, None),
         ] {
