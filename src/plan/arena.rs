@@ -160,8 +160,16 @@ impl Arena {
     }
 }
 
-/// A value of an arena: which arena, which of its values, where it is needed, and what it begins at whole multiples of.
-type Value = (usize, usize, Taken, usize);
+/// A value of one of several arenas, measured in the largest elements of these.
+#[derive(Debug, Clone, Copy)]
+struct Value {
+    /// Which arena.
+    of: usize,
+    /// Which of its values.
+    index: usize,
+    taken: Taken,
+    alignment: usize,
+}
 
 /// Where the values of each of `arenas` lie among one another, and how much they take.
 ///
@@ -172,16 +180,15 @@ pub(super) fn lay_out<const N: usize>(arenas: [(&Arena, Fit); N], room: &Room, m
         let (per, alignment) = (fit.per, arena.alignment / fit.per);
         let whole = |taken: &Taken| Taken { len: taken.len / per, ..*taken };
         let values = arena.taken.iter().map(whole).enumerate();
-        values.map(|(index, taken)| (of, index, taken, alignment)).collect::<Vec<Value>>()
+        values.map(|(index, taken)| Value { of, index, taken, alignment }).collect::<Vec<_>>()
     };
     let values: Vec<Value> = arenas.iter().enumerate().flat_map(values).collect();
-    let is_needed_then = |taken: &Taken| taken.from <= most && most <= taken.to;
-    let by_size = |(of, index, taken, _): &Value| (!is_needed_then(taken), Reverse(taken.len), *of, *index);
-    let by_end =
-        |(of, index, taken, _): &Value| (!is_needed_then(taken), Reverse(taken.to), Reverse(taken.len), *of, *index);
+    let is_not_then = |value: &Value| value.taken.from > most || most > value.taken.to;
     let (mut largest, mut longest) = (values.clone(), values);
-    largest.sort_by_key(by_size);
-    longest.sort_by_key(by_end);
+    largest.sort_by_key(|value| (is_not_then(value), Reverse(value.taken.len), value.of, value.index));
+    longest.sort_by_key(|value| {
+        (is_not_then(value), Reverse(value.taken.to), Reverse(value.taken.len), value.of, value.index)
+    });
     let laid = [largest, longest].map(|order| {
         let mut spots = arenas.map(|(arena, _)| vec![None; arena.starts.len()]);
         within(room, &order, arenas.map(|(_, fit)| fit), &mut spots);
@@ -200,7 +207,7 @@ pub(super) fn lay_out<const N: usize>(arenas: [(&Arena, Fit); N], room: &Room, m
 /// Gives what has a place in `room` that place, one value after the other.
 fn within<const N: usize>(room: &Room, order: &[Value], fits: [Fit; N], spots: &mut [Vec<Option<Spot>>; N]) {
     let mut laid = room.laid.clone();
-    for (of, index, taken, alignment) in order.iter().copied() {
+    for Value { of, index, taken, alignment } in order.iter().copied() {
         let Fit { per, spare } = fits[of];
         let taken = Taken { len: taken.len + spare, ..taken };
         let start = lowest(&laid, taken, alignment);
@@ -216,9 +223,9 @@ fn within<const N: usize>(room: &Room, order: &[Value], fits: [Fit; N], spots: &
 /// beside lets it, as Pisarchyk & Lee 2020, "Efficient memory management for deep neural net inference", have found to be nearest to the
 /// least.
 fn own<const N: usize>(mut order: Vec<Value>, fits: [Fit; N], spots: &mut [Vec<Option<Spot>>; N]) -> usize {
-    order.sort_by_key(|(of, index, taken, _)| (Reverse(taken.len), *of, *index));
+    order.sort_by_key(|value| (Reverse(value.taken.len), value.of, value.index));
     let (mut laid, mut len) = (Vec::with_capacity(order.len()), 0);
-    for (of, index, taken, alignment) in order {
+    for Value { of, index, taken, alignment } in order {
         spots[of][index].get_or_insert_with(|| {
             let start = lowest(&laid, taken, alignment);
             lay(&mut laid, start, taken);

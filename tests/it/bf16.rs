@@ -279,6 +279,7 @@ fn arenas_are_smaller() {
         lower(&program.train, &program.layout, &request, &TARGET).expect("it is sound")
     });
     println!("{} floats in f32, room for {} in bf16", in_f32.floats, in_bf16.floats);
+    assert!(in_f32.steps.iter().all(|step| !step.writes.space.is_halves()));
     assert!(in_bf16.floats * 2 < in_f32.floats);
 }
 

@@ -133,7 +133,7 @@ impl<'m, E> Memory<'m, E> {
     pub fn numbers(&self, place: Place) -> Numbers<'_, E> {
         match place.space {
             space if space.is_halves() => {
-                // SAFETY: as in `floats`, by `halves_at`.
+                // SAFETY: as in `floats`, by `halves_at`; what floats have left there are numbers of bf16 too, as any bits are.
                 Numbers::Halves(unsafe { std::slice::from_raw_parts(self.halves_at(place), place.len) })
             }
             _ => Numbers::Full(self.floats(place)),
